@@ -1,0 +1,126 @@
+# Everything is built under build/; nothing else in the tree changes. `make help` lists the targets.
+# SPDX-License-Identifier: MIT
+
+CC      ?= cc
+CFLAGS  ?= -O3 -g
+PREFIX  ?= /usr/local
+DESTDIR ?=
+# SAN=address,undefined builds everything with those sanitizers, in a folder of its own.
+SAN     ?=
+B       := build$(if $(SAN),/san)
+
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+
+PACKAGES := libjpeg libpng libzstd jansson openblas
+WARNINGS := -Wall -Wextra -Werror -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes
+COMMON   := -std=c11 -D_GNU_SOURCE -I. -pthread -fopenmp -MMD -MP $(WARNINGS) \
+            $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all -fno-omit-frame-pointer)
+# Kernels may reorder sums and ignore errno; results stay independent of the number of threads.
+KERNEL   := -fno-math-errno -fno-trapping-math
+
+NEEDS_PACKAGES := $(filter-out help clean deps install-deps demo check,$(or $(MAKECMDGOALS),all))
+ifneq ($(NEEDS_PACKAGES),)
+PKG_CFLAGS := $(shell pkg-config --cflags $(PACKAGES) 2>/dev/null)
+PKG_LIBS   := $(shell pkg-config --libs $(PACKAGES) 2>/dev/null)
+ifeq ($(PKG_LIBS),)
+$(error Missing libraries among: $(PACKAGES). On Debian and Ubuntu `make install-deps` installs them)
+endif
+endif
+
+PROGRAMS  := $(patsubst bin/%.c,%,$(wildcard bin/*.c))
+LIB_SRC   := $(wildcard lib/*.c formats/*.c kernels/*.c kernels/ref/*.c)
+CPU_SRC   := $(wildcard kernels/cpu/*.c)
+ISAS      := generic $(if $(filter x86_64,$(shell uname -m)),avx2)
+ISA_avx2  := -mavx2 -mfma -mf16c
+LIB_OBJ   := $(LIB_SRC:%.c=$B/obj/%.o) $(foreach i,$(ISAS),$(CPU_SRC:kernels/cpu/%.c=$B/obj/kernels/$i/%.o))
+UNIT      := $(patsubst tests/unit/%.c,$B/tests/%,$(wildcard tests/unit/*.c))
+TOOLS     := $(patsubst tests/tools/%.c,$B/tests/tools/%,$(wildcard tests/tools/*.c))
+BENCHES   := $(patsubst tests/bench/%.c,$B/tests/bench/%,$(wildcard tests/bench/*.c))
+
+all: programs ## build the programs into build/bin (the default)
+programs: $(PROGRAMS:%=$B/bin/%) $B/bin/decode
+tests: programs $(UNIT) $(TOOLS) $(BENCHES)
+
+$B/lib/libdit-tools.a: $(LIB_OBJ)
+	@mkdir -p $(@D)
+	rm -f $@ && $(AR) rcs $@ $^
+
+$B/obj/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(COMMON) $(CFLAGS) $(PKG_CFLAGS) -c $< -o $@
+
+$B/obj/kernels/ref/%.o: kernels/ref/%.c
+	@mkdir -p $(@D)
+	$(CC) $(COMMON) $(CFLAGS) -fno-openmp -c $< -o $@
+
+# The cpu backend, once for every instruction set; the fastest that runs is chosen at run time.
+define ISA_RULE
+$B/obj/kernels/$1/%.o: kernels/cpu/%.c
+	@mkdir -p $$(@D)
+	$$(CC) $$(COMMON) $$(CFLAGS) $$(KERNEL) $$(PKG_CFLAGS) $$(ISA_$1) -DCPU_ISA=$1 -c $$< -o $$@
+endef
+$(foreach i,$(ISAS),$(eval $(call ISA_RULE,$i)))
+
+LINK = $(CC) $(COMMON) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o %.a,$^) $(PKG_LIBS) -lm -ldl
+
+$B/bin/%: $B/obj/bin/%.o $B/lib/libdit-tools.a
+	@mkdir -p $(@D)
+	$(LINK)
+$B/bin/decode: $B/bin/decode-images
+	ln -sf decode-images $@
+$B/tests/%: $B/obj/tests/unit/%.o $B/lib/libdit-tools.a
+	@mkdir -p $(@D)
+	$(LINK)
+$B/tests/tools/%: $B/obj/tests/tools/%.o $B/lib/libdit-tools.a
+	@mkdir -p $(@D)
+	$(LINK)
+$B/tests/bench/%: $B/obj/tests/bench/%.o $B/lib/libdit-tools.a
+	@mkdir -p $(@D)
+	$(LINK)
+
+deps install-deps: ## install what is missing (Debian, Ubuntu; needs root or sudo)
+	@pipelines/install-deps.sh build
+
+demo: ## make samples from pictures, from nothing, in about 10 minutes (ARGS="--minutes 60 FOLDER")
+	@pipelines/install-deps.sh build
+	@$(MAKE) --no-print-directory programs $B/tests/tools/draw-shapes
+	@pipelines/demo.sh $(ARGS)
+
+check: ## install what the tests need, build, run all tests
+	@pipelines/install-deps.sh check
+	@$(MAKE) --no-print-directory run-tests
+
+run-tests: tests ## run all tests (T="name ..." picks some)
+	@B=$B PATH="$(CURDIR)/$B/bin:$$PATH" SAN=$(SAN) tests/run $(T)
+
+bench: tests ## measure the operations, the streams and the programs on this machine
+	@B=$B PATH="$(CURDIR)/$B/bin:$$PATH" tests/bench/run
+
+install: programs ## install into PREFIX (/usr/local); DESTDIR for packagers
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1 \
+	    $(DESTDIR)$(PREFIX)/share/man/man5 $(DESTDIR)$(PREFIX)/share/man/man7
+	install -m 755 $(PROGRAMS:%=$B/bin/%) $(DESTDIR)$(PREFIX)/bin
+	ln -sf decode-images $(DESTDIR)$(PREFIX)/bin/decode
+	for s in 1 5 7; do install -m 644 man/*.$$s $(DESTDIR)$(PREFIX)/share/man/man$$s || exit; done
+	ln -sf decode-images.1 $(DESTDIR)$(PREFIX)/share/man/man1/decode.1
+
+uninstall: ## remove what install put there
+	rm -f $(PROGRAMS:%=$(DESTDIR)$(PREFIX)/bin/%) $(DESTDIR)$(PREFIX)/bin/decode
+	for f in man/*.[157]; do rm -f $(DESTDIR)$(PREFIX)/share/man/man$${f##*.}/$${f##*/}; done
+	rm -f $(DESTDIR)$(PREFIX)/share/man/man1/decode.1
+
+format: ## clang-format all sources in place
+	clang-format -i $$(git ls-files '*.c' '*.h')
+
+clean: ## remove build/
+	rm -rf build
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\)\( [a-z-]*\)*:.*## /\1: /p' Makefile | column -t -s: -l 2
+
+-include $(shell find $B/obj -name '*.d' 2>/dev/null)
+.SECONDARY:
+.DELETE_ON_ERROR:
+.PHONY: all programs tests deps install-deps demo check run-tests bench install uninstall format clean help

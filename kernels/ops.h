@@ -1,0 +1,71 @@
+// The operations as functions: op_NAME(device, ...). kernels/ops.def lists and describes them.
+// SPDX-License-Identifier: MIT
+#ifndef DIT_OPS_H
+#define DIT_OPS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kernels/device.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+// What the loss needs to know of one sample's time step t (lib/diffusion.h makes it). All float32.
+struct diffusion_terms {
+    float signal, noise;    // sqrt(abar_t), sqrt(1 - abar_t)
+    float x0_x, x0_eps;     // x0 = x0_x x_t - x0_eps eps: sqrt(1/abar), sqrt(1/abar - 1)
+    float mean_x0, mean_x;  // of the posterior mean
+    float log_max, log_min; // log beta_t, log of the posterior variance (clipped)
+    int32_t first;          // t = 0: the bound is the discretized Gaussian's
+};
+
+struct sampler_step {
+    float x0_x, x0_eps;
+    float mean_x0, mean_x, mean_eps;
+    float log_max, log_min; // learned variance (DDPM)
+    float sigma;            // fixed deviation (DDIM)
+    bool learned, last;
+};
+
+struct adamw {
+    float lr, beta1, beta2, eps, weight_decay;
+    float max_norm; // clip the gradient's norm to this; 0: don't
+    double ema_decay;
+    uint64_t step; // from 1, of this update
+};
+
+// Each backend's functions: ref_NAME, avx2_NAME and generic_NAME (the cpu backend built twice),
+// cuda_NAME.
+#define OP(name, cpu, params, args) void ref_##name(struct device *device OP_PARAMS params);
+#define OP_PARAMS(...)              , __VA_ARGS__
+#include "kernels/ops.def"
+#undef OP
+
+struct op_table {
+#define OP(name, cpu, params, args) void (*name)(struct device * device OP_PARAMS params);
+#include "kernels/ops.def"
+#undef OP
+};
+
+#define OP_ARGS(...) , __VA_ARGS__
+#define OP(name, cpu, params, args)                                      \
+    static inline void op_##name(struct device *device OP_PARAMS params) \
+    {                                                                    \
+        device->ops->name(device OP_ARGS args);                          \
+    }
+#include "kernels/ops.def"
+#undef OP
+
+extern const struct op_table ref_ops;
+extern const struct backend ref_backend, generic_backend;
+#ifdef __x86_64__
+extern const struct backend avx2_backend;
+#endif
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,26 @@
+// Allocation with checked sizes. SPDX-License-Identifier: MIT
+#ifndef DIT_MEM_H
+#define DIT_MEM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+// Sizes come from files: every product goes through these. False on overflow; *out is then unset.
+static inline bool size_mul(size_t a, size_t b, size_t *out)
+{
+    return !__builtin_mul_overflow(a, b, out);
+}
+static inline bool size_add(size_t a, size_t b, size_t *out)
+{
+    return !__builtin_add_overflow(a, b, out);
+}
+
+// NULL with an error set (STATUS_INTERNAL) when there is no memory. Zeroed; freed with free().
+void *mem_new(size_t n, size_t size);
+// Grows an array; the new part is not zeroed. On failure the old array stays valid.
+void *mem_resize(void *old, size_t n, size_t size);
+char *mem_strdup(const char *s);
+// printf into a new string.
+char *mem_printf(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+#endif

@@ -1,0 +1,49 @@
+// Element types and shapes, as safetensors names them. SPDX-License-Identifier: MIT
+#ifndef DIT_TENSOR_H
+#define DIT_TENSOR_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define TENSOR_RANK_MAX 8
+#define TENSOR_NAME_MAX 64 // of a stream's tensor; weights may have longer names
+
+enum dtype {
+    DTYPE_BOOL,
+    DTYPE_U8,
+    DTYPE_I8,
+    DTYPE_I16,
+    DTYPE_U16,
+    DTYPE_F16,
+    DTYPE_BF16,
+    DTYPE_I32,
+    DTYPE_U32,
+    DTYPE_F32,
+    DTYPE_I64,
+    DTYPE_U64,
+    DTYPE_F64,
+    DTYPE_COUNT,
+};
+
+size_t dtype_size(enum dtype dtype);                      // bytes of one element
+const char *dtype_name(enum dtype dtype);                 // "F32"
+int dtype_from_name(const char *name, enum dtype *dtype); // -1, no message, if there is none
+
+// Number of elements; false on overflow. rank 0 is a scalar: 1.
+bool shape_count(const size_t *shape, size_t rank, size_t *count);
+// "[1, 2, 3]" into text, cut to size; returns text.
+char *shape_text(const size_t *shape, size_t rank, char *text, size_t size);
+
+// Round to nearest even; infinities and NaN are kept.
+uint16_t f16_from_f32(float value);
+float f16_to_f32(uint16_t bits);
+uint16_t bf16_from_f32(float value);
+float bf16_to_f32(uint16_t bits);
+
+// Converts n elements of any floating dtype (F16 BF16 F32 F64) to or from float32.
+// Returns -1 with an error set if dtype is not a floating one. src and dst need no alignment.
+int floats_read(float *dst, const void *src, enum dtype dtype, size_t n);
+int floats_write(void *dst, enum dtype dtype, const float *src, size_t n);
+
+#endif

@@ -1,0 +1,35 @@
+#!/bin/sh
+# install-deps.sh build|check: installs the Debian packages that are missing to build (and test)
+# dit-tools, where apt and root or sudo are there; else says what to install.
+# SPDX-License-Identifier: MIT
+set -eu
+
+build='gcc make pkg-config libjpeg-dev libpng-dev libzstd-dev libjansson-dev libopenblas-dev'
+check='mandoc shellcheck clang-format valgrind zstd perl python3 python3-numpy'
+demo='gnuplot-nox'
+case ${1:-build} in
+build) want="$build $demo" ;;
+check) want="$build $check $demo" ;;
+*) echo 'usage: install-deps.sh build|check' >&2; exit 64 ;;
+esac
+
+command -v dpkg-query >/dev/null || exit 0 # not Debian: make says what pkg-config misses
+missing=
+for package in $want; do
+    # A package may be there under a provider's name (libjpeg-dev), so ask for the status of all.
+    status=$(dpkg-query -W -f '${db:Status-Status} ' "$package" 2>/dev/null || true)
+    case $status in *installed*) ;; *) missing="$missing $package" ;; esac
+done
+[ -n "$missing" ] || exit 0
+
+as_root=
+[ "$(id -u)" = 0 ] || as_root=sudo
+if ! command -v apt-get >/dev/null || { [ -n "$as_root" ] && ! command -v sudo >/dev/null; }; then
+    echo "install-deps.sh: please install:$missing" >&2
+    exit 1
+fi
+echo "Installing:$missing" >&2
+export DEBIAN_FRONTEND=noninteractive
+# shellcheck disable=SC2086 # a list of words
+install() { $as_root apt-get install -qq -y --no-install-recommends $missing >&2; }
+install || { $as_root apt-get update -qq >&2 && install; }
