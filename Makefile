@@ -13,7 +13,7 @@ ifeq ($(origin CC),default)
 CC := gcc
 endif
 
-PACKAGES := libjpeg libpng libzstd jansson openblas
+PACKAGES := libjpeg libpng zlib libzstd jansson openblas
 WARNINGS := -Wall -Wextra -Werror -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes
 COMMON   := -std=c11 -D_GNU_SOURCE -I. -pthread -fopenmp -MMD -MP $(WARNINGS) \
             $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all -fno-omit-frame-pointer)
@@ -38,28 +38,37 @@ LIB_OBJ   := $(LIB_SRC:%.c=$B/obj/%.o) $(foreach i,$(ISAS),$(CPU_SRC:kernels/cpu
 UNIT      := $(patsubst tests/unit/%.c,$B/tests/%,$(wildcard tests/unit/*.c))
 TOOLS     := $(patsubst tests/tools/%.c,$B/tests/tools/%,$(wildcard tests/tools/*.c))
 BENCHES   := $(patsubst tests/bench/%.c,$B/tests/bench/%,$(wildcard tests/bench/*.c))
+CHECK_OPS := $(patsubst %.c,$B/obj/%.o,$(wildcard tests/ops/*.c))
+
+# Recipes say what they make; V=1 shows the commands.
+Q := $(if $(V),,@)
+say = $(if $(V),,@echo '  $1 $@')
 
 all: programs ## build the programs into build/bin (the default)
 programs: $(PROGRAMS:%=$B/bin/%) $B/bin/decode
-tests: programs $(UNIT) $(TOOLS) $(BENCHES)
+tests: programs $(UNIT) $(TOOLS) $(BENCHES) $B/tests/check-ops
 
 $B/lib/libdit-tools.a: $(LIB_OBJ)
 	@mkdir -p $(@D)
-	rm -f $@ && $(AR) rcs $@ $^
+	$(call say,AR  )
+	$(Q)rm -f $@ && $(AR) rcs $@ $^
 
 $B/obj/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(COMMON) $(CFLAGS) $(PKG_CFLAGS) -c $< -o $@
+	$(call say,CC  )
+	$(Q)$(CC) $(COMMON) $(CFLAGS) $(PKG_CFLAGS) -c $< -o $@
 
 $B/obj/kernels/ref/%.o: kernels/ref/%.c
 	@mkdir -p $(@D)
-	$(CC) $(COMMON) $(CFLAGS) -fno-openmp -c $< -o $@
+	$(call say,CC  )
+	$(Q)$(CC) $(COMMON) $(CFLAGS) -fno-openmp -c $< -o $@
 
 # The cpu backend, once for every instruction set; the fastest that runs is chosen at run time.
 define ISA_RULE
 $B/obj/kernels/$1/%.o: kernels/cpu/%.c
 	@mkdir -p $$(@D)
-	$$(CC) $$(COMMON) $$(CFLAGS) $$(KERNEL) $$(PKG_CFLAGS) $$(ISA_$1) -DCPU_ISA=$1 -c $$< -o $$@
+	$$(call say,CC  )
+	$$(Q)$$(CC) $$(COMMON) $$(CFLAGS) $$(KERNEL) $$(PKG_CFLAGS) $$(ISA_$1) -DCPU_ISA=$1 -c $$< -o $$@
 endef
 $(foreach i,$(ISAS),$(eval $(call ISA_RULE,$i)))
 
@@ -67,18 +76,26 @@ LINK = $(CC) $(COMMON) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o %.a,$^) $(PKG_LIB
 
 $B/bin/%: $B/obj/bin/%.o $B/lib/libdit-tools.a
 	@mkdir -p $(@D)
-	$(LINK)
+	$(call say,LINK)
+	$(Q)$(LINK)
 $B/bin/decode: $B/bin/decode-images
-	ln -sf decode-images $@
+	$(Q)ln -sf decode-images $@
 $B/tests/%: $B/obj/tests/unit/%.o $B/lib/libdit-tools.a
 	@mkdir -p $(@D)
-	$(LINK)
+	$(call say,LINK)
+	$(Q)$(LINK)
+$B/tests/check-ops: $(CHECK_OPS) $B/lib/libdit-tools.a
+	@mkdir -p $(@D)
+	$(call say,LINK)
+	$(Q)$(LINK)
 $B/tests/tools/%: $B/obj/tests/tools/%.o $B/lib/libdit-tools.a
 	@mkdir -p $(@D)
-	$(LINK)
+	$(call say,LINK)
+	$(Q)$(LINK)
 $B/tests/bench/%: $B/obj/tests/bench/%.o $B/lib/libdit-tools.a
 	@mkdir -p $(@D)
-	$(LINK)
+	$(call say,LINK)
+	$(Q)$(LINK)
 
 deps install-deps: ## install what is missing (Debian, Ubuntu; needs root or sudo)
 	@pipelines/install-deps.sh build

@@ -1,7 +1,7 @@
 // Latents for training, in training order: shuffled anew each epoch, read ahead, in bounded memory.
 // SPDX-License-Identifier: MIT
 //
-// From files (regular standard input too): an epoch's order is a function of (seed, epoch) alone.
+// From files (regular standard input too): an epoch's order follows from seed, epoch and memory.
 // The frames of all files are permuted; runs of them that fill `memory` form blocks; the records of
 // a block are permuted. Data that fits in `memory` whole is decoded once, kept, and shuffled
 // perfectly; so is the frame cache no further than that. Every record comes once an epoch.

@@ -98,6 +98,14 @@ int tstream_read(struct tstream_reader *reader, struct batch **batch);
 uint64_t tstream_offset(const struct tstream_reader *reader); // of the frame read last, in bytes
 void tstream_close(struct tstream_reader *reader);
 
+// What was read so far (a reader), or what there is (a file).
+struct tstream_totals {
+    uint64_t records, frames, segments; // frames: those with data
+    uint64_t size;                      // bytes of the stream
+    uint64_t content;                   // bytes of the documents in it
+};
+const struct tstream_totals *tstream_totals(const struct tstream_reader *reader);
+
 struct tstream_writer;
 // Writes the begin frame. Takes `output` (also when it fails). The schema is copied.
 // level TOOL_LEVEL_AUTO: -1 into a pipe, 1 into a regular file.
@@ -119,6 +127,7 @@ uint64_t tstream_file_records(const struct tstream_file *file);
 size_t tstream_file_frames(const struct tstream_file *file); // data frames, over all segments
 // Index of the first record of data frame i, i <= frames (records at i = frames).
 uint64_t tstream_file_first(const struct tstream_file *file, size_t frame);
+const struct tstream_totals *tstream_file_totals(const struct tstream_file *file);
 int tstream_file_read(const struct tstream_file *file, size_t frame, struct batch **batch);
 void tstream_file_close(struct tstream_file *file);
 

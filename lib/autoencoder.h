@@ -10,7 +10,7 @@
 #include "kernels/device.h"
 
 struct autoencoder {
-    const char *name;  // for streams' metadata and messages: "dct", or the file's name
+    const char *name;  // for streams' metadata and messages: "dct:10,3", or the file's name
     size_t channels;   // of a latent
     size_t downsample; // image side / latent side; image sides must be multiples of it
     double scale;      // latents are the network's values times this
@@ -31,5 +31,8 @@ struct autoencoder {
 // Cb's and of Cr's. The default is 10 and 3: 16 channels. NULL with an error.
 struct autoencoder *autoencoder_new_dct(struct device *device, size_t n_y, size_t n_c);
 void autoencoder_close(struct autoencoder *ae); // NULL is fine
+
+// -1 with an error that names the place if a value of latents (B,C,h,w) is not finite.
+int autoencoder_check_finite(const float *latents, size_t B, size_t C, size_t h, size_t w);
 
 #endif

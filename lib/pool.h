@@ -18,8 +18,9 @@ int pool_submit(struct pool *pool, void (*work)(void *job), void *job);
 // Whether the window is full, so that pool_collect should come before pool_submit.
 int pool_full(struct pool *pool);
 
-// The oldest job not collected, once its work is done; NULL if none is left (none submitted,
-// or with pool_close called and all collected). With wait = 0, NULL also if it is not done yet.
+// The oldest job not collected, once its work is done; NULL if none is left. With wait = 0, NULL
+// also if it is not done yet. With wait = 2, for a thread of its own that collects, jobs still to
+// be submitted are waited for, too, until pool_close.
 void *pool_collect(struct pool *pool, int wait);
 
 // No more jobs come: pool_collect returns NULL after the last, for a user with its own collecting

@@ -1,0 +1,196 @@
+// Latents to shuffled files. SPDX-License-Identifier: MIT
+#include <dirent.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "formats/shuffle.h"
+#include "formats/tstream.h"
+#include "lib/io.h"
+#include "lib/mem.h"
+#include "lib/tool.h"
+
+// A file of the folder, other than the first `keep`, that is named as a shard is; malloc'd, NULL if
+// there is none.
+static char *find_shard(const char *folder, uint64_t keep)
+{
+    DIR *dir = opendir(folder);
+    char *path = NULL;
+    struct dirent *entry;
+    if (!dir)
+        return NULL;
+    while (!path && (entry = readdir(dir))) {
+        unsigned long long number;
+        int end = 0;
+        if (sscanf(entry->d_name, "shard-%20llu.tstream%n", &number, &end) == 1 && end > 0 &&
+            !entry->d_name[end] && number >= keep)
+            path = path_join(folder, entry->d_name);
+    }
+    closedir(dir);
+    return path;
+}
+
+// Adds all records of a stream; *schema is the first stream's, NULL before it.
+static int read_stream(const char *path, uint64_t memory, const char *folder,
+                       struct schema **schema, struct shuffle **shuffle)
+{
+    struct tstream_reader *in = tstream_open(path, tool.threads);
+    if (!in)
+        return -1;
+    const struct schema *found = tstream_schema(in);
+    int rc = 0;
+    if (!*schema) {
+        *schema = schema_copy(found);
+        *shuffle =
+            *schema ? shuffle_new(schema_record_size(found), memory, tool.seed, folder) : NULL;
+        rc = *shuffle ? 0 : -1;
+    } else if (schema_check_same(*schema, found)) {
+        rc = error_prefix("%s", tstream_name(in));
+    }
+    struct batch *batch;
+    while (rc == 0 && (rc = tstream_read(in, &batch)) > 0) {
+        rc = 0;
+        for (size_t row = 0; row < batch->rows && rc == 0; row++) {
+            uint8_t *to = shuffle_add(*shuffle);
+            if (!to)
+                rc = -1;
+            for (size_t i = 0; i < found->n_fields && to; i++) {
+                size_t size = found->fields[i].size;
+                memcpy(to, batch->data[i] + row * size, size);
+                to += size;
+            }
+        }
+        progress_add(batch->rows);
+        batch_free(batch);
+    }
+    tstream_close(in);
+    return rc;
+}
+
+// The next `records` records of the shuffle into a file.
+static int write_shard(const char *path, struct schema *schema, struct shuffle *shuffle,
+                       uint64_t records)
+{
+    if (schema_set(schema, "count", "%llu", (unsigned long long)records))
+        return -1;
+    struct output *output = output_open(path);
+    struct tstream_writer *out =
+        output ? tstream_create(output, schema, tool.threads, tool.level) : NULL;
+    int rc = out ? 0 : -1;
+    for (size_t aim = schema_rows_aim(schema), n; records && rc == 0; records -= n) {
+        n = records < aim ? records : aim;
+        struct batch *batch = batch_new(schema, n);
+        rc = batch ? 0 : -1;
+        for (size_t row = 0; row < n && rc == 0; row++) {
+            const void *record;
+            rc = shuffle_next(shuffle, &record) > 0 ? 0 : -1;
+            const uint8_t *from = record;
+            for (size_t i = 0; i < schema->n_fields && rc == 0; i++) {
+                size_t size = schema->fields[i].size;
+                memcpy(batch->data[i] + row * size, from, size);
+                from += size;
+            }
+        }
+        if (rc == 0)
+            rc = tstream_write(out, batch);
+        else
+            batch_free(batch);
+        progress_add(n);
+    }
+    if (rc == 0)
+        return tstream_finish(out);
+    tstream_abandon(out);
+    return -1;
+}
+
+int main(int argc, char **argv)
+{
+    const char *folder = "shards";
+    uint64_t memory = (uint64_t)1 << 30, shard_size = 0;
+    int64_t shard_records = 0, shards = 0;
+    bool force = false;
+    const struct option options[] = {
+        {"output", 'o', OPTION_STRING, &folder, "FOLDER", "where the shards go (default shards)", 0,
+         0, NULL},
+        {"shard-size", 0, OPTION_SIZE, &shard_size, "SIZE",
+         "bytes of data in a shard, uncompressed (default 1G)", 0, 0, NULL},
+        {"records-per-shard", 0, OPTION_INT, &shard_records, "N", "or so many records in a shard",
+         1, 1e15, NULL},
+        {"shards", 0, OPTION_INT, &shards, "N", "or so many shards, as equal as can be", 1, 1e6,
+         NULL},
+        {"memory", 0, OPTION_SIZE, &memory, "SIZE", "bytes for records (default 1G)", 0, 0, NULL},
+        {"force", 'f', OPTION_FLAG, &force, NULL, "replace the shards that are in FOLDER", 0, 0,
+         NULL},
+        TOOL_OPTION_SEED,
+        TOOL_OPTION_THREADS,
+        TOOL_OPTION_LEVEL,
+        TOOL_OPTION_PG,
+        TOOL_OPTIONS_COMMON,
+        OPTION_END,
+    };
+    char **inputs =
+        tool_start(argc, argv,
+                   &(struct tool_info){
+                       "shard-latents", "[OPTION]... [FILE]...",
+                       "Shuffle streams of latents into files; print the files' paths.", options});
+    if ((shard_size > 0) + (shard_records > 0) + (shards > 0) > 1)
+        tool_usage_error("--shard-size, --records-per-shard and --shards exclude each other");
+    if (folder_make(folder))
+        tool_fail();
+    char *old = find_shard(folder, 0);
+    if (old && !force) {
+        error_set(STATUS_CANT_CREATE, "%s is there already; --force replaces it", old);
+        tool_fail();
+    }
+    free(old);
+
+    struct schema *schema = NULL;
+    struct shuffle *shuffle = NULL;
+    progress_start("records read", 0);
+    size_t i = 0;
+    do {
+        if (read_stream(inputs[i], memory, folder, &schema, &shuffle))
+            tool_fail();
+    } while (inputs[i] && inputs[++i]);
+    progress_finish();
+    uint64_t records = shuffle_count(shuffle);
+    if (records == 0) {
+        error_set(STATUS_DATA, "expected records to shuffle, found none");
+        tool_fail();
+    }
+    if (shuffle_start(shuffle) || schema_add_provenance(schema))
+        tool_fail();
+
+    size_t record_size = schema_record_size(schema);
+    if (!shard_size)
+        shard_size = (uint64_t)1 << 30;
+    uint64_t each = shard_records ? (uint64_t)shard_records : shard_size / record_size;
+    if (each == 0)
+        each = 1;
+    uint64_t n = shards ? (uint64_t)shards : (records + each - 1) / each, done = 0;
+    progress_start("records written", records);
+    for (uint64_t shard = 0; shard < n; shard++) {
+        uint64_t end = (unsigned __int128)records * (shard + 1) / n;
+        if (!shards)
+            end = records - done < each ? records : done + each;
+        char *path = mem_printf("%s/shard-%05llu.tstream", folder, (unsigned long long)shard);
+        if (!path || write_shard(path, schema, shuffle, end - done))
+            tool_fail();
+        puts(path);
+        fflush(stdout);
+        free(path);
+        done = end;
+    }
+    progress_finish();
+    while ((old = find_shard(folder, n))) {
+        if (unlink(old)) {
+            error_set_errno(STATUS_CANT_CREATE, "cannot remove the old %s", old);
+            tool_fail();
+        }
+        free(old);
+    }
+    shuffle_free(shuffle);
+    schema_free(schema);
+    return tool_finish();
+}

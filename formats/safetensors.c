@@ -1,0 +1,307 @@
+// SPDX-License-Identifier: MIT
+#include "formats/safetensors.h"
+
+#include <endian.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/error.h"
+#include "lib/mem.h"
+
+// Text from a file, fit to be shown in a message.
+#define SHOWN_SIZE 80
+static const char *shown(const char *text, char out[SHOWN_SIZE])
+{
+    size_t n = 0;
+    for (; text[n] && n < SHOWN_SIZE - 1; n++)
+        out[n] = text[n] >= ' ' && text[n] <= '~' ? text[n] : '?';
+    out[n] = 0;
+    return out;
+}
+
+static int parse_size(const json_t *number, size_t *out)
+{
+    if (!json_is_integer(number) || json_integer_value(number) < 0)
+        return -1;
+    *out = (size_t)json_integer_value(number);
+    return 0;
+}
+
+static int parse_metadata(struct safetensors *doc, json_t *value)
+{
+    const char *key;
+    json_t *item;
+    char text[SHOWN_SIZE];
+    if (!json_is_object(value))
+        return error_set(STATUS_DATA, "__metadata__ is not an object");
+    json_object_foreach(value, key, item)
+    {
+        if (!json_is_string(item))
+            return error_set(STATUS_DATA, "__metadata__: the value of \"%s\" is not a string",
+                             shown(key, text));
+    }
+    json_decref(doc->metadata);
+    doc->metadata = json_incref(value);
+    return 0;
+}
+
+static int parse_tensor(struct safetensor *tensor, const char *name, const json_t *value)
+{
+    char text[SHOWN_SIZE];
+    shown(name, text);
+    tensor->name = name;
+    const char *dtype = json_string_value(json_object_get(value, "dtype"));
+    const json_t *shape = json_object_get(value, "shape");
+    const json_t *offsets = json_object_get(value, "data_offsets");
+    if (json_object_size(value) != 3 || !dtype || !json_is_array(shape) || !json_is_array(offsets))
+        return error_set(STATUS_DATA, "tensor \"%s\": expected dtype, shape and data_offsets",
+                         text);
+    if (dtype_from_name(dtype, &tensor->dtype)) {
+        char found[SHOWN_SIZE];
+        return error_set(STATUS_DATA, "tensor \"%s\": unknown dtype \"%s\"", text,
+                         shown(dtype, found));
+    }
+    tensor->rank = json_array_size(shape);
+    if (tensor->rank > TENSOR_RANK_MAX)
+        return error_set(STATUS_DATA, "tensor \"%s\": rank %zu, at most %d is supported", text,
+                         tensor->rank, TENSOR_RANK_MAX);
+    for (size_t i = 0; i < tensor->rank; i++)
+        if (parse_size(json_array_get(shape, i), &tensor->shape[i]))
+            return error_set(STATUS_DATA, "tensor \"%s\": size %zu of its shape is no size", text,
+                             i);
+    size_t count, end;
+    if (!shape_count(tensor->shape, tensor->rank, &count) ||
+        !size_mul(count, dtype_size(tensor->dtype), &tensor->size))
+        return error_set(STATUS_DATA, "tensor \"%s\": its shape is too large", text);
+    if (json_array_size(offsets) != 2 || parse_size(json_array_get(offsets, 0), &tensor->offset) ||
+        parse_size(json_array_get(offsets, 1), &end) || end < tensor->offset)
+        return error_set(STATUS_DATA, "tensor \"%s\": data_offsets are not two offsets in order",
+                         text);
+    if (end - tensor->offset != tensor->size)
+        return error_set(STATUS_DATA, "tensor \"%s\": %zu bytes of data, its shape takes %zu", text,
+                         end - tensor->offset, tensor->size);
+    return 0;
+}
+
+// By place of the data; an empty tensor comes before one that begins at the same offset.
+static int compare_places(const void *pa, const void *pb)
+{
+    const struct safetensor *a = pa, *b = pb;
+    if (a->offset != b->offset)
+        return a->offset < b->offset ? -1 : 1;
+    return a->size == b->size ? 0 : a->size < b->size ? -1 : 1;
+}
+
+static int check_places(const struct safetensors *doc)
+{
+    size_t expected = 0;
+    for (size_t i = 0; i < doc->n_tensors; i++) {
+        const struct safetensor *tensor = &doc->tensors[i];
+        char text[SHOWN_SIZE];
+        if (tensor->offset != expected)
+            return error_set(STATUS_DATA, "tensor \"%s\": data at offset %zu, expected %zu (%s)",
+                             shown(tensor->name, text), tensor->offset, expected,
+                             tensor->offset < expected ? "an overlap" : "a gap");
+        if (!size_add(expected, tensor->size, &expected))
+            return error_set(STATUS_DATA, "tensor \"%s\": its data ends beyond all sizes",
+                             shown(tensor->name, text));
+    }
+    if (expected != doc->data_size)
+        return error_set(STATUS_DATA, "%zu bytes of data, the tensors take %zu", doc->data_size,
+                         expected);
+    return 0;
+}
+
+static int parse_root(struct safetensors *doc)
+{
+    const char *key;
+    json_t *value;
+    bool sorted = true;
+    doc->tensors = mem_new(json_object_size(doc->root) + 1, sizeof *doc->tensors);
+    if (!doc->tensors)
+        return -1;
+    json_object_foreach(doc->root, key, value)
+    {
+        if (!strcmp(key, "__metadata__")) {
+            if (parse_metadata(doc, value))
+                return -1;
+            continue;
+        }
+        struct safetensor *tensor = &doc->tensors[doc->n_tensors];
+        if (parse_tensor(tensor, key, value))
+            return -1;
+        if (doc->n_tensors++ && compare_places(tensor - 1, tensor) > 0)
+            sorted = false;
+    }
+    // glibc's qsort need not be stable; documents in order (all of a stream) keep the header's
+    // order of empty tensors.
+    if (!sorted)
+        qsort(doc->tensors, doc->n_tensors, sizeof *doc->tensors, compare_places);
+    return check_places(doc);
+}
+
+int safetensors_parse(struct safetensors *doc, const uint8_t *bytes, size_t available, size_t total,
+                      size_t header_max)
+{
+    *doc = (struct safetensors){0};
+    if (total < 10)
+        return error_set(STATUS_DATA, "%zu bytes: too short for a safetensors document", total);
+    if (available < 8)
+        return error_set(STATUS_DATA, "the header is not all there");
+    uint64_t length;
+    memcpy(&length, bytes, 8);
+    length = le64toh(length);
+    if (length > total - 8)
+        return error_set(STATUS_DATA, "a header of %" PRIu64 " bytes in a document of %zu", length,
+                         total);
+    if (length < 2 || length > header_max)
+        return error_set(STATUS_DATA, "a header of %" PRIu64 " bytes, expected 2 to %zu", length,
+                         header_max);
+    if (length > available - 8)
+        return error_set(STATUS_DATA, "the header is not all there");
+    if (bytes[8] != '{')
+        return error_set(STATUS_DATA, "the header does not start with '{'");
+    doc->header_size = 8 + (size_t)length;
+    doc->data_size = total - doc->header_size;
+    doc->data = available == total ? bytes + doc->header_size : NULL;
+    json_error_t wrong;
+    char text[SHOWN_SIZE];
+    doc->root = json_loadb((const char *)bytes + 8, (size_t)length, JSON_REJECT_DUPLICATES, &wrong);
+    if (!doc->root)
+        return error_set(STATUS_DATA, "header, byte %d: %s", wrong.position,
+                         shown(wrong.text, text));
+    doc->metadata = json_object();
+    if (!doc->metadata) {
+        safetensors_close(doc);
+        return error_set(STATUS_INTERNAL, "out of memory");
+    }
+    if (parse_root(doc)) {
+        safetensors_close(doc);
+        return -1;
+    }
+    return 0;
+}
+
+int safetensors_open(struct safetensors *doc, const char *path)
+{
+    struct mapping mapping;
+    *doc = (struct safetensors){0};
+    if (file_map(path, &mapping))
+        return -1;
+    if (safetensors_parse(doc, mapping.data, mapping.size, mapping.size, SAFETENSORS_HEADER_MAX)) {
+        file_unmap(&mapping);
+        return error_prefix("%s", path);
+    }
+    doc->mapping = mapping;
+    return 0;
+}
+
+void safetensors_close(struct safetensors *doc)
+{
+    free(doc->tensors);
+    json_decref(doc->metadata);
+    json_decref(doc->root);
+    if (doc->mapping.data)
+        file_unmap(&doc->mapping);
+    *doc = (struct safetensors){0};
+}
+
+const struct safetensor *safetensors_find(const struct safetensors *doc, const char *name)
+{
+    for (size_t i = 0; i < doc->n_tensors; i++)
+        if (!strcmp(doc->tensors[i].name, name))
+            return &doc->tensors[i];
+    return NULL;
+}
+
+const char *safetensors_get(const struct safetensors *doc, const char *key)
+{
+    return json_string_value(json_object_get(doc->metadata, key));
+}
+
+const uint8_t *safetensors_data(const struct safetensors *doc, const struct safetensor *tensor)
+{
+    return doc->data + tensor->offset;
+}
+
+int safetensors_floats(const struct safetensors *doc, const char *name, const size_t *shape,
+                       size_t rank, float *out)
+{
+    const struct safetensor *tensor = safetensors_find(doc, name);
+    char expected[128], found[128];
+    if (!tensor)
+        return error_set(STATUS_DATA, "no tensor \"%s\" (expected, with shape %s)", name,
+                         shape_text(shape, rank, expected, sizeof expected));
+    if (tensor->rank != rank || (rank && memcmp(tensor->shape, shape, rank * sizeof *shape)))
+        return error_set(STATUS_DATA, "tensor \"%s\" has shape %s, expected %s", name,
+                         shape_text(tensor->shape, tensor->rank, found, sizeof found),
+                         shape_text(shape, rank, expected, sizeof expected));
+    if (floats_read(out, safetensors_data(doc, tensor), tensor->dtype,
+                    tensor->size / dtype_size(tensor->dtype)))
+        return error_prefix("tensor \"%s\"", name);
+    return 0;
+}
+
+static json_t *build_tensor(const struct safetensor *tensor)
+{
+    json_t *shape = json_array();
+    for (size_t i = 0; i < tensor->rank; i++)
+        json_array_append_new(shape, json_integer((json_int_t)tensor->shape[i]));
+    return json_pack("{s:s, s:o, s:[I, I]}", "dtype", dtype_name(tensor->dtype), "shape", shape,
+                     "data_offsets", (json_int_t)tensor->offset,
+                     (json_int_t)(tensor->offset + tensor->size));
+}
+
+static int build_root(json_t *root, struct safetensor *tensors, size_t n)
+{
+    size_t offset = 0;
+    for (size_t i = 0; i < n; i++) {
+        struct safetensor *tensor = &tensors[i];
+        size_t count;
+        if (json_object_get(root, tensor->name))
+            return error_set(STATUS_INTERNAL, "two tensors are named \"%s\"", tensor->name);
+        if (i && dtype_size(tensor->dtype) > dtype_size(tensors[i - 1].dtype))
+            return error_set(STATUS_INTERNAL, "tensor \"%s\" has larger elements than \"%s\"",
+                             tensor->name, tensors[i - 1].name);
+        tensor->offset = offset;
+        if (!shape_count(tensor->shape, tensor->rank, &count) ||
+            !size_mul(count, dtype_size(tensor->dtype), &tensor->size) ||
+            !size_add(offset, tensor->size, &offset))
+            return error_set(STATUS_INTERNAL, "tensor \"%s\": its shape is too large",
+                             tensor->name);
+        if (json_object_set_new(root, tensor->name, build_tensor(tensor)))
+            return error_set(STATUS_DATA, "tensor %zu: its name is not UTF-8", i);
+    }
+    return 0;
+}
+
+int safetensors_build_header(struct safetensor *tensors, size_t n, const json_t *metadata,
+                             uint8_t **header, size_t *header_size)
+{
+    *header = NULL;
+    json_t *root = json_object();
+    json_t *copy = metadata && json_object_size(metadata) ? json_deep_copy(metadata) : NULL;
+    if (!root || (copy && json_object_set_new(root, "__metadata__", copy))) {
+        json_decref(root);
+        return error_set(STATUS_INTERNAL, "out of memory");
+    }
+    char *text = NULL;
+    if (!build_root(root, tensors, n) && !(text = json_dumps(root, JSON_COMPACT)))
+        error_set(STATUS_INTERNAL, "out of memory");
+    json_decref(root);
+    if (!text)
+        return -1;
+    size_t length = strlen(text);
+    size_t size = (8 + length + 63) / 64 * 64;
+    if ((*header = mem_new(size, 1))) {
+        uint64_t padded = htole64(size - 8);
+        memcpy(*header, &padded, 8);
+        memcpy(*header + 8, text, length);
+        memset(*header + 8 + length, ' ', size - 8 - length);
+        *header_size = size;
+    }
+    free(text);
+    return *header ? 0 : -1;
+}

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: MIT
+#include "formats/training.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "formats/settings.h"
+#include "lib/mem.h"
+
+double training_seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static size_t count_classes(const struct schema *schema)
+{
+    const char *text = schema_get(schema, "classes");
+    json_t *names = text ? json_loads(text, 0, NULL) : NULL;
+    size_t n = json_array_size(names);
+    json_decref(names);
+    return n ? n : 1000; // ImageNet's
+}
+
+int training_choose_config(struct dit_config *config, const struct latents *latents,
+                           const char *model, const struct dit_file *from)
+{
+    const struct latents_shape *shape = latents_shape(latents);
+    struct dit_config base = {0};
+    if (from)
+        base = from->config;
+    else if (dit_config_named(&base, model) < 0)
+        return -1;
+    if (shape->height != shape->width)
+        return error_set(STATUS_DATA, "the latents are %zux%zu, but a DiT takes squares",
+                         shape->height, shape->width);
+    config->depth = config->depth ? config->depth : base.depth;
+    config->hidden = config->hidden ? config->hidden : base.hidden;
+    config->heads = config->heads ? config->heads : base.heads;
+    config->patch = config->patch ? config->patch : base.patch;
+    config->classes = config->classes ? config->classes : count_classes(latents_schema(latents));
+    config->channels = shape->channels;
+    config->input_size = shape->height;
+    return dit_config_check(config);
+}
+
+size_t training_choose_micro_batch(struct device *device, const struct dit_config *config,
+                                   size_t batch, enum dit_mode mode)
+{
+    size_t one = dit_memory_needed(device, config, 1, mode);
+    size_t each = dit_memory_needed(device, config, 2, mode) - one, n = batch;
+    while (n > 1 && n * each > (size_t)2 << 30)
+        n = (n + 1) / 2;
+    return n;
+}
+
+int training_start(struct training *t, const struct dit_file *from, uint64_t seed)
+{
+    const struct dit_layout *layout = dit_get_layout(trainer_model(t->trainer));
+    float *weights = mem_new(layout->size, sizeof *weights);
+    bool new_classes = false;
+    if (!weights)
+        return -1;
+    dit_init_weights(layout, seed, weights);
+    if (from && dit_file_initial_weights(from, layout, weights, &new_classes) < 0) {
+        free(weights);
+        return -1;
+    }
+    if (new_classes)
+        tool_note("%s has %zu classes: the class table is made anew", from->path,
+                  from->config.classes);
+    trainer_set_weights(t->trainer, weights);
+    free(weights);
+    return 0;
+}
+
+int training_resume(struct training *t, const struct dit_file *from, uint64_t *step)
+{
+    const char *at = safetensors_get(&from->doc, "step");
+    const char *position = safetensors_get(&from->doc, "position");
+    const char *fingerprint = safetensors_get(&from->doc, "fingerprint");
+    if (!at || !position)
+        return error_set(STATUS_DATA, "%s: no step and position in its metadata", from->path);
+    if (fingerprint && strtoull(fingerprint, NULL, 16) != latents_fingerprint(t->latents))
+        tool_warn("the data is not what %s was trained on so far", from->path);
+    *step = strtoull(at, NULL, 10);
+    if (latents_seek(t->latents, strtoull(position, NULL, 10)) < 0)
+        return -1;
+    return dit_file_restore(from, t->trainer);
+}
+
+static json_t *number_text(uint64_t number)
+{
+    return json_sprintf("%llu", (unsigned long long)number);
+}
+
+int training_save(struct training *t, uint64_t step)
+{
+    // The stream's own metadata comes along: classes, autoencoder, image size, history.
+    json_t *metadata = json_copy(latents_schema(t->latents)->metadata);
+    json_object_del(metadata, "count");
+    json_object_set_new(metadata, "kind", json_string("dit-checkpoint"));
+    json_object_set_new(metadata, "format", json_string("pt")); // what PyTorch's readers ask for
+    json_object_set_new(metadata, "step", number_text(step));
+    json_object_set_new(metadata, "position", number_text(latents_position(t->latents)));
+    json_object_set_new(
+        metadata, "fingerprint",
+        json_sprintf("%016llx", (unsigned long long)latents_fingerprint(t->latents)));
+    int rc = settings_write(t->settings, metadata);
+    if (rc == 0)
+        rc = run_folder_save(&t->run, step, t->keep, t->trainer, metadata);
+    json_decref(metadata);
+    if (rc == 0)
+        tool_note("saved %s/%07llu.safetensors", t->run.path, (unsigned long long)step);
+    return rc;
+}
+
+void training_count(struct training *t, uint64_t step, const struct trainer_stats *stats)
+{
+    t->steps++;
+    t->lr = stats->lr;
+    if (stats->skipped) {
+        t->skipped++;
+        t->skips_in_a_row++;
+        tool_warn("step %llu: loss %g or gradient norm %g is not finite: skipped",
+                  (unsigned long long)step, stats->loss, stats->grad_norm);
+        return;
+    }
+    t->skips_in_a_row = 0;
+    t->loss += stats->loss;
+    t->mse += stats->mse;
+    t->vb += stats->vb;
+    t->grad_norm += stats->grad_norm;
+}
+
+int training_log(struct training *t, uint64_t step)
+{
+    double n = (double)(t->steps - t->skipped), seconds = training_seconds() - t->start;
+    double rate = (double)(t->steps * t->batch) / seconds, flops = rate * t->flops;
+    json_t *line =
+        json_pack("{sI sf sf sf sI}", "step", (json_int_t)step, "lr", t->lr, "images_per_second",
+                  rate, "flops", flops, "skipped", (json_int_t)t->skipped);
+    if (t->peak > 0)
+        json_object_set_new(line, "peak_share", json_real(flops / t->peak));
+    if (n > 0) {
+        char peak[32] = "";
+        if (t->peak > 0)
+            snprintf(peak, sizeof peak, " (%.0f%% of peak)", 100 * flops / t->peak);
+        json_object_set_new(line, "loss", json_real(t->loss / n));
+        json_object_set_new(line, "mse", json_real(t->mse / n));
+        json_object_set_new(line, "vb", json_real(t->vb / n));
+        json_object_set_new(line, "grad_norm", json_real(t->grad_norm / n));
+        tool_note("step %6llu  loss %.4f  mse %.4f  vb %.5f  grad %.3f  lr %.2e  %.1f images/s  "
+                  "%.1f GFLOP/s%s",
+                  (unsigned long long)step, t->loss / n, t->mse / n, t->vb / n, t->grad_norm / n,
+                  t->lr, rate, flops * 1e-9, peak);
+    }
+    t->loss = t->mse = t->vb = t->grad_norm = 0;
+    t->steps = t->skipped = 0;
+    t->start = training_seconds();
+    return run_folder_log(&t->run, line);
+}

@@ -1,0 +1,46 @@
+// A training run: data, model and folder brought together; what dit-train does between its options
+// and its loop. SPDX-License-Identifier: MIT
+#ifndef DIT_TRAINING_H
+#define DIT_TRAINING_H
+
+#include "formats/dit-file.h"
+#include "formats/latents.h"
+#include "formats/run-folder.h"
+#include "lib/tool.h"
+#include "lib/trainer.h"
+
+struct training {
+    struct run_folder run;
+    struct latents *latents;
+    struct trainer *trainer;
+    const struct option *settings; // kept in each checkpoint's metadata
+    size_t batch, keep;
+    double flops; // of a step, per sample
+    double peak;  // FLOP/s of the device, measured
+    // Since the last line of the log.
+    double loss, mse, vb, grad_norm, lr, start;
+    uint64_t steps, skipped;
+    uint64_t skips_in_a_row;
+};
+
+// The sizes in *config are taken where they are not 0; else those of `from` (weights to start from,
+// or NULL), else those of the model named; the shape and the classes are the data's.
+int training_choose_config(struct dit_config *config, const struct latents *latents,
+                           const char *model, const struct dit_file *from);
+// The largest micro-batch whose activations stay under 2 GiB: a rule that no machine changes, as
+// sums, and so the last bits of the weights, depend on it.
+size_t training_choose_micro_batch(struct device *device, const struct dit_config *config,
+                                   size_t batch, enum dit_mode mode);
+// New weights, or those of `from` (NULL: none), as the model's and their average.
+int training_start(struct training *training, const struct dit_file *from, uint64_t seed);
+// The state of a checkpoint, and the place in the data; *step is the next one.
+int training_resume(struct training *training, const struct dit_file *from, uint64_t *step);
+// Writes a checkpoint after `step` steps.
+int training_save(struct training *training, uint64_t step);
+// Counts a step; warns of one that was skipped.
+void training_count(struct training *training, uint64_t step, const struct trainer_stats *stats);
+// A line for people and one for programs, of the means since the last.
+int training_log(struct training *training, uint64_t step);
+double training_seconds(void); // a steady clock
+
+#endif

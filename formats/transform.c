@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: MIT
+#include "formats/transform.h"
+
+#include <string.h>
+
+#include "lib/error.h"
+#include "lib/tool.h"
+
+struct transform {
+    struct tstream_writer *writer;
+    const struct schema *in_schema, *out_schema;
+    size_t n;
+    int (*work)(void *user, struct batch *in, struct batch *out, size_t row);
+    void *user;
+    struct batch *staged; // records gathered for work, of which there are staged->rows
+    struct batch *out;    // being filled, or NULL
+    size_t out_rows, out_rows_max;
+};
+
+void batch_copy_rows(const struct schema *to_schema, struct batch *to, size_t to_row,
+                     const struct schema *from_schema, const struct batch *from, size_t from_row,
+                     size_t rows)
+{
+    for (size_t i = 0; i < to_schema->n_fields; i++) {
+        const struct field *field = &to_schema->fields[i];
+        int j = schema_find(from_schema, field->name);
+        if (j >= 0)
+            memcpy(to->data[i] + to_row * field->size, from->data[j] + from_row * field->size,
+                   rows * field->size);
+    }
+}
+
+static int write_out(struct transform *t)
+{
+    struct batch *out = t->out;
+    size_t rows = t->out_rows;
+    t->out = NULL;
+    t->out_rows = 0;
+    if (!out)
+        return 0;
+    if (rows < t->out_rows_max && batch_truncate(t->out_schema, out, rows)) {
+        batch_free(out);
+        return -1;
+    }
+    return tstream_write(t->writer, out);
+}
+
+// Turns in's records, at most n, into rows of the batch that is being filled.
+static int work_on(struct transform *t, struct batch *in)
+{
+    if (!t->out && !(t->out = batch_new(t->out_schema, t->out_rows_max)))
+        return -1;
+    batch_copy_rows(t->out_schema, t->out, t->out_rows, t->in_schema, in, 0, in->rows);
+    if (t->work(t->user, in, t->out, t->out_rows))
+        return -1;
+    t->out_rows += in->rows;
+    progress_add(in->rows);
+    return t->out_rows + t->n > t->out_rows_max ? write_out(t) : 0;
+}
+
+static int add_batch(struct transform *t, const struct batch *batch)
+{
+    struct batch *staged = t->staged;
+    for (size_t row = 0; row < batch->rows;) {
+        size_t left = batch->rows - row;
+        size_t take = left < t->n - staged->rows ? left : t->n - staged->rows;
+        if (staged->rows == 0)
+            staged->first = batch->first + row;
+        batch_copy_rows(t->in_schema, staged, staged->rows, t->in_schema, batch, row, take);
+        staged->rows += take;
+        row += take;
+        if (staged->rows == t->n) {
+            if (work_on(t, staged))
+                return -1;
+            staged->rows = 0;
+        }
+    }
+    return 0;
+}
+
+int transform_stream(struct tstream_reader *in, struct tstream_writer *out,
+                     const struct schema *out_schema, size_t n,
+                     int (*work)(void *user, struct batch *in, struct batch *out, size_t row),
+                     void *user)
+{
+    size_t aim = schema_rows_aim(out_schema);
+    struct transform t = {
+        .writer = out,
+        .in_schema = tstream_schema(in),
+        .out_schema = out_schema,
+        .n = n,
+        .work = work,
+        .user = user,
+        .staged = batch_new(tstream_schema(in), n),
+        .out_rows_max = aim < n ? n : aim / n * n,
+    };
+    if (!t.staged)
+        return -1;
+    t.staged->rows = 0;
+    struct batch *batch;
+    int rc;
+    while ((rc = tstream_read(in, &batch)) > 0) {
+        rc = add_batch(&t, batch);
+        batch_free(batch);
+        if (rc < 0)
+            break;
+    }
+    if (rc == 0 && t.staged->rows)
+        rc = work_on(&t, t.staged);
+    if (rc == 0)
+        rc = write_out(&t);
+    batch_free(t.out);
+    batch_free(t.staged);
+    return rc;
+}

@@ -1,0 +1,347 @@
+// Random access to streams in regular files. SPDX-License-Identifier: MIT
+//
+// Segments are found from the back by their seek tables. Where that does not work out, the file is
+// read in order by the rules of tstream-read.c, which then name what is wrong with it.
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <zstd.h>
+
+#include "formats/tstream-format.h"
+#include "lib/error.h"
+#include "lib/mem.h"
+#include "lib/tool.h"
+
+struct tstream_file {
+    char *name;
+    int fd;
+    uint64_t begin, end;
+    struct schema *schema;
+    struct frame_place *places; // one more than there are data frames: the end
+    size_t places_room;
+    struct tstream_totals totals;
+    struct contexts *contexts;
+};
+
+// A segment's place, as its seek table gives it.
+struct extent {
+    uint64_t begin, table; // where the first frame and the seek table are
+    size_t n;              // frames
+};
+
+static int add_place(struct tstream_file *file, const struct frame_place *place)
+{
+    if (file->totals.frames + 1 >= file->places_room) {
+        size_t room = 2 * file->places_room + 64;
+        struct frame_place *places = mem_resize(file->places, room, sizeof *places);
+        if (!places)
+            return -1;
+        file->places = places;
+        file->places_room = room;
+    }
+    file->places[file->totals.frames++] = *place;
+    return 0;
+}
+
+// One frame of known place. Its content is decoded and checked by itself.
+static int read_frame(const struct tstream_file *file, uint64_t offset, uint64_t end,
+                      struct frame *frame)
+{
+    struct input input;
+    *frame = (struct frame){0};
+    if (input_init(&input, file->name, file->fd))
+        return -1;
+    input.random = true;
+    input.offset = offset;
+    input.end = end;
+    input.frame_size = end - offset < TSTREAM_LARGE ? (size_t)(end - offset) : TSTREAM_LARGE;
+    int rc = frame_take_header(&input, frame);
+    if (rc == 0)
+        rc = error_set(STATUS_DATA, "%s: byte %" PRIu64 ": the file has become shorter", file->name,
+                       offset);
+    else if (rc > 0)
+        rc = frame_take_body(&input, frame, file->contexts);
+    input_free(&input);
+    if (rc)
+        return -1;
+    if (frame->size != end - offset)
+        return error_set(STATUS_DATA,
+                         "%s: byte %" PRIu64
+                         ": the frame has %zu bytes, the seek table says %" PRIu64,
+                         file->name, offset, frame->size, end - offset);
+    if (frame_decode(frame, file->contexts))
+        return error_prefix("%s: byte %" PRIu64, file->name, offset);
+    return 0;
+}
+
+// Takes the seek table that ends at `end`. The frames it lists add up to a place in the file.
+static int find_extent(const struct tstream_file *file, uint64_t end, struct extent *extent)
+{
+    uint8_t footer[TSTREAM_TABLE_FIXED];
+    size_t got;
+    if (end - file->begin < 8 + sizeof footer ||
+        fd_pread_full(file->fd, footer, sizeof footer, end - sizeof footer, &got) ||
+        got < sizeof footer || get_u32(footer + 5) != TSTREAM_TABLE_END)
+        return -1;
+    extent->n = get_u32(footer);
+    uint64_t size = 8 + 8 * (uint64_t)extent->n + sizeof footer, sum = 0;
+    if (extent->n < 2 || extent->n > TSTREAM_FRAMES_MAX + 2 || size > end - file->begin)
+        return -1;
+    extent->table = end - size;
+    struct frame table;
+    int rc = read_frame(file, extent->table, end, &table);
+    if (!rc && table.table) {
+        for (size_t i = 0; i < extent->n; i++)
+            sum += seek_table_entry(table.bytes, i).size;
+        extent->begin = extent->table - sum;
+    }
+    rc = rc || !table.table || sum > extent->table - file->begin ? -1 : 0;
+    frame_free(&table);
+    return rc;
+}
+
+static int take_begin(struct tstream_file *file, uint64_t offset, uint64_t size)
+{
+    struct frame frame;
+    struct schema *schema = NULL;
+    int rc = read_frame(file, offset, offset + size, &frame);
+    if (!rc && frame_kind(&frame) == FRAME_BEGIN)
+        schema = frame_schema(&frame);
+    frame_free(&frame);
+    if (!schema)
+        return -1;
+    if (!file->schema) {
+        file->schema = schema;
+        return 0;
+    }
+    rc = schema_check_same(file->schema, schema);
+    schema_free(schema);
+    return rc;
+}
+
+// The data frames of a segment, from its seek table and its end frame.
+static int take_places(struct tstream_file *file, const struct extent *extent,
+                       const struct frame *table, const struct frame *end)
+{
+    const uint8_t *rows = frame_end_rows(end, file->schema, extent->n - 2);
+    uint64_t segment_first = file->totals.records, records;
+    struct frame_place place = {.offset = extent->begin + seek_table_entry(table->bytes, 0).size,
+                                .segment_first = segment_first};
+    if (!rows)
+        return -1;
+    for (size_t i = 1; i < extent->n - 1; i++) {
+        struct seek_entry entry = seek_table_entry(table->bytes, i);
+        uint64_t n = get_uint(rows + 8 * (i - 1), 8);
+        place.first = file->totals.records;
+        place.size = entry.size;
+        place.content = entry.content;
+        if (n == 0 || n > TSTREAM_CONTENT_MAX || add_place(file, &place))
+            return -1;
+        place.offset += entry.size;
+        file->totals.records += n;
+        file->totals.content += entry.content;
+    }
+    if (!text_to_u64(safetensors_get(&end->doc, "records"), &records) ||
+        records != file->totals.records - segment_first)
+        return -1;
+    file->totals.segments++;
+    return 0;
+}
+
+static int take_segment(struct tstream_file *file, const struct extent *extent)
+{
+    struct frame table, end = {0};
+    uint64_t table_end = extent->table + 8 + 8 * extent->n + TSTREAM_TABLE_FIXED;
+    int rc = read_frame(file, extent->table, table_end, &table);
+    if (!rc) {
+        struct seek_entry first = seek_table_entry(table.bytes, 0);
+        struct seek_entry last = seek_table_entry(table.bytes, extent->n - 1);
+        rc = take_begin(file, extent->begin, first.size) ||
+             read_frame(file, extent->table - last.size, extent->table, &end) ||
+             frame_kind(&end) != FRAME_END || take_places(file, extent, &table, &end);
+        file->totals.content += first.content + last.content;
+    }
+    frame_free(&table);
+    frame_free(&end);
+    return rc ? -1 : 0;
+}
+
+static void forget(struct tstream_file *file)
+{
+    schema_free(file->schema);
+    file->schema = NULL;
+    file->totals = (struct tstream_totals){0};
+}
+
+static int open_by_tables(struct tstream_file *file)
+{
+    struct extent *extents = NULL;
+    size_t n = 0, room = 0;
+    int rc = file->end > file->begin ? 0 : -1;
+    for (uint64_t end = file->end; !rc && end > file->begin; n++) {
+        if (n == room) {
+            room = 2 * room + 16;
+            struct extent *larger = mem_resize(extents, room, sizeof *extents);
+            if (!larger) {
+                rc = -1;
+                break;
+            }
+            extents = larger;
+        }
+        rc = find_extent(file, end, &extents[n]);
+        end = rc ? 0 : extents[n].begin;
+    }
+    while (!rc && n)
+        rc = take_segment(file, &extents[--n]);
+    free(extents);
+    return rc;
+}
+
+static int open_by_scan(struct tstream_file *file)
+{
+    struct input input = {.name = file->name,
+                          .fd = file->fd,
+                          .random = true,
+                          .offset = file->begin,
+                          .end = file->end};
+    struct tstream_reader *reader = tstream_open_input(&input, 2);
+    struct batch *batch;
+    int rc = reader ? 1 : -1;
+    while (rc > 0 && (rc = tstream_read(reader, &batch)) > 0) {
+        batch_free(batch);
+        if (add_place(file, tstream_place(reader)))
+            rc = -1;
+    }
+    if (!rc && !(file->schema = schema_copy(tstream_schema(reader))))
+        rc = -1;
+    if (!rc)
+        file->totals = *tstream_totals(reader);
+    tstream_close(reader);
+    return rc;
+}
+
+static int open_file(struct tstream_file *file, bool standard)
+{
+    struct stat st;
+    file->fd = STDIN_FILENO;
+    if (standard)
+        tool_refuse_terminal(STDIN_FILENO, file->name);
+    else if ((file->fd = open(file->name, O_RDONLY | O_CLOEXEC)) < 0)
+        return error_set_errno(STATUS_NO_INPUT, "%s: cannot open", file->name);
+    if (fstat(file->fd, &st))
+        return error_set_errno(STATUS_NO_INPUT, "%s: cannot read", file->name);
+    off_t at = S_ISREG(st.st_mode) ? lseek(file->fd, 0, SEEK_CUR) : -1;
+    if (at < 0)
+        return error_set(STATUS_NO_INPUT, "%s: expected a regular file", file->name);
+    file->begin = (uint64_t)at;
+    file->end = st.st_size > at ? (uint64_t)st.st_size : file->begin;
+    if (!(file->contexts = mem_new(1, sizeof *file->contexts)))
+        return -1;
+    contexts_init(file->contexts);
+    if (open_by_tables(file)) {
+        forget(file);
+        if (open_by_scan(file))
+            return -1;
+    }
+    struct frame_place last = {.first = file->totals.records};
+    if (add_place(file, &last))
+        return -1;
+    file->totals.frames--;
+    file->totals.size = file->end - file->begin;
+    return 0;
+}
+
+struct tstream_file *tstream_file_open(const char *path)
+{
+    bool standard = !path || !strcmp(path, "-");
+    struct tstream_file *file = mem_new(1, sizeof *file);
+    if (!file)
+        return NULL;
+    file->fd = -1;
+    file->name = mem_strdup(standard ? "standard input" : path);
+    if (!file->name || open_file(file, standard)) {
+        tstream_file_close(file);
+        return NULL;
+    }
+    return file;
+}
+
+const struct schema *tstream_file_schema(const struct tstream_file *file)
+{
+    return file->schema;
+}
+
+const char *tstream_file_name(const struct tstream_file *file)
+{
+    return file->name;
+}
+
+uint64_t tstream_file_records(const struct tstream_file *file)
+{
+    return file->totals.records;
+}
+
+size_t tstream_file_frames(const struct tstream_file *file)
+{
+    return (size_t)file->totals.frames;
+}
+
+uint64_t tstream_file_first(const struct tstream_file *file, size_t frame)
+{
+    return file->places[frame].first;
+}
+
+const struct tstream_totals *tstream_file_totals(const struct tstream_file *file)
+{
+    return &file->totals;
+}
+
+int tstream_file_read(const struct tstream_file *file, size_t i, struct batch **batch)
+{
+    const struct frame_place *place = &file->places[i];
+    struct frame frame;
+    *batch = NULL;
+    if (!read_frame(file, place->offset, place->offset + place->size, &frame)) {
+        size_t rows = (size_t)(place[1].first - place->first);
+        if (frame_kind(&frame) != FRAME_DATA || frame.content != place->content)
+            error_set(STATUS_DATA, "not the data frame that the seek table lists");
+        else if ((*batch =
+                      frame_batch(&frame, file->schema, place->first - place->segment_first)) &&
+                 (*batch)->rows != rows) {
+            error_set(STATUS_DATA, "the end frame gives the frame %zu records, it has %zu", rows,
+                      (*batch)->rows);
+            batch_free(*batch);
+            *batch = NULL;
+        }
+        if (*batch)
+            (*batch)->first = place->first;
+        else
+            error_prefix("%s: byte %" PRIu64, file->name, place->offset);
+    }
+    frame_free(&frame);
+    return *batch ? 0 : -1;
+}
+
+static size_t drop_context(void *context)
+{
+    return ZSTD_freeDCtx(context);
+}
+
+void tstream_file_close(struct tstream_file *file)
+{
+    if (!file)
+        return;
+    if (file->contexts)
+        contexts_free(file->contexts, drop_context);
+    if (file->fd > STDIN_FILENO)
+        close(file->fd);
+    free(file->contexts);
+    schema_free(file->schema);
+    free(file->places);
+    free(file->name);
+    free(file);
+}

@@ -1,0 +1,397 @@
+// Writing streams: frames are compressed by workers and written, in order, by one more thread, so
+// that each goes out as soon as it is ready. SPDX-License-Identifier: MIT
+#include <inttypes.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <zstd.h>
+
+#include "formats/tstream-format.h"
+#include "lib/error.h"
+#include "lib/mem.h"
+#include "lib/pool.h"
+#include "lib/tool.h"
+
+struct tstream_writer {
+    struct output *output;
+    struct schema *schema;
+    int level;
+    struct pool *pool;
+    struct budget budget;
+    struct contexts contexts;
+    pthread_t drain;
+    bool drain_started;
+    atomic_bool failed; // `error` is set
+    struct error error;
+    uint64_t records;
+    int64_t *rows; // of every data frame
+    size_t n_rows, rows_room;
+    struct seek_entry *entries; // of every frame written
+    size_t n_entries, entries_room;
+};
+
+struct job {
+    struct tstream_writer *writer;
+    struct batch *batch;
+    const uint8_t *document;
+    size_t size;
+    uint8_t *frame;
+    size_t frame_size;
+    bool failed;
+    struct error error;
+};
+
+static void job_free(struct job *job)
+{
+    batch_free(job->batch);
+    free(job->frame);
+    free(job);
+}
+
+static size_t drop_context(void *context)
+{
+    return ZSTD_freeCCtx(context);
+}
+
+static ZSTD_CCtx *take_context(struct tstream_writer *writer)
+{
+    ZSTD_CCtx *context = contexts_take(&writer->contexts);
+    if (context)
+        return context;
+    if (!(context = ZSTD_createCCtx())) {
+        error_set(STATUS_INTERNAL, "out of memory");
+        return NULL;
+    }
+    ZSTD_CCtx_setParameter(context, ZSTD_c_compressionLevel, writer->level);
+    ZSTD_CCtx_setParameter(context, ZSTD_c_checksumFlag, 1);
+    return context;
+}
+
+static void put_context(struct tstream_writer *writer, ZSTD_CCtx *context)
+{
+    ZSTD_CCtx_reset(context, ZSTD_reset_session_only);
+    if (!contexts_put(&writer->contexts, context))
+        ZSTD_freeCCtx(context);
+}
+
+static int compress(struct tstream_writer *writer, const uint8_t *document, size_t size,
+                    uint8_t **frame, size_t *frame_size)
+{
+    size_t bound = ZSTD_compressBound(size);
+    ZSTD_CCtx *context = take_context(writer);
+    *frame = malloc(bound);
+    if (!context || !*frame)
+        return error_set(STATUS_INTERNAL, "out of memory: %zu bytes to compress into", bound);
+    size_t n = ZSTD_compress2(context, *frame, bound, document, size);
+    put_context(writer, context);
+    if (ZSTD_isError(n))
+        return error_set(STATUS_INTERNAL, "zstd: %s", ZSTD_getErrorName(n));
+    *frame_size = n;
+    return 0;
+}
+
+static int add_entry(struct tstream_writer *writer, size_t size, size_t content)
+{
+    if (writer->n_entries == writer->entries_room) {
+        size_t room = 2 * writer->entries_room + 64;
+        struct seek_entry *entries = mem_resize(writer->entries, room, sizeof *entries);
+        if (!entries)
+            return -1;
+        writer->entries = entries;
+        writer->entries_room = room;
+    }
+    writer->entries[writer->n_entries++] = (struct seek_entry){(uint32_t)size, (uint32_t)content};
+    return 0;
+}
+
+// Compresses piece by piece straight into the output.
+static int write_large(struct tstream_writer *writer, const uint8_t *document, size_t size)
+{
+    ZSTD_CCtx *context = take_context(writer);
+    size_t room = ZSTD_CStreamOutSize(), total = 0, left = 1;
+    uint8_t *piece = mem_new(room, 1);
+    ZSTD_inBuffer in = {document, size, 0};
+    int rc = context && piece ? 0 : -1;
+    if (!rc)
+        ZSTD_CCtx_setPledgedSrcSize(context, size);
+    while (!rc && left) {
+        ZSTD_outBuffer out = {piece, room, 0};
+        left = ZSTD_compressStream2(context, &out, &in, ZSTD_e_end);
+        rc = ZSTD_isError(left) ? error_set(STATUS_INTERNAL, "zstd: %s", ZSTD_getErrorName(left))
+                                : output_write(writer->output, piece, out.pos);
+        total += out.pos;
+    }
+    if (context)
+        put_context(writer, context);
+    free(piece);
+    return rc ? -1 : add_entry(writer, total, size);
+}
+
+// A frame that does not go through the pool.
+static int write_now(struct tstream_writer *writer, const uint8_t *document, size_t size)
+{
+    uint8_t *frame = NULL;
+    size_t frame_size;
+    if (size > TSTREAM_LARGE)
+        return write_large(writer, document, size);
+    int rc = compress(writer, document, size, &frame, &frame_size);
+    rc = rc ? -1 : output_write(writer->output, frame, frame_size);
+    free(frame);
+    return rc ? -1 : add_entry(writer, frame_size, size);
+}
+
+static void compress_job(void *arg)
+{
+    struct job *job = arg;
+    if (job->size > TSTREAM_LARGE)
+        return;
+    job->failed = compress(job->writer, job->document, job->size, &job->frame, &job->frame_size);
+    if (job->failed)
+        error_save(&job->error);
+    batch_free(job->batch);
+    job->batch = NULL;
+}
+
+static int write_job(struct tstream_writer *writer, const struct job *job)
+{
+    if (job->failed)
+        return error_restore(&job->error);
+    if (!job->frame)
+        return write_large(writer, job->document, job->size);
+    if (output_write(writer->output, job->frame, job->frame_size))
+        return -1;
+    return add_entry(writer, job->frame_size, job->size);
+}
+
+static void *drain(void *arg)
+{
+    struct tstream_writer *writer = arg;
+    struct job *job;
+    while ((job = pool_collect(writer->pool, 2))) {
+        if (!writer->failed && write_job(writer, job)) {
+            error_save(&writer->error);
+            writer->failed = true;
+        }
+        size_t cost = frame_cost(job->size);
+        job_free(job);
+        budget_give(&writer->budget, cost);
+    }
+    return NULL;
+}
+
+static void drain_end(struct tstream_writer *writer)
+{
+    if (writer->pool)
+        pool_close(writer->pool);
+    if (writer->drain_started)
+        pthread_join(writer->drain, NULL);
+    writer->drain_started = false;
+}
+
+static void writer_free(struct tstream_writer *writer)
+{
+    drain_end(writer);
+    pool_free(writer->pool, NULL);
+    contexts_free(&writer->contexts, drop_context);
+    budget_free(&writer->budget);
+    schema_free(writer->schema);
+    free(writer->rows);
+    free(writer->entries);
+    free(writer);
+}
+
+static int write_begin(struct tstream_writer *writer)
+{
+    uint8_t *header;
+    size_t size;
+    const struct schema *schema = writer->schema;
+    if (!schema->n_fields)
+        return error_set(STATUS_INTERNAL, "a stream needs a tensor");
+    if (schema_build_header(schema, 0, schema->metadata, -1, &header, &size))
+        return -1;
+    int rc = write_now(writer, header, size);
+    free(header);
+    return rc;
+}
+
+static int start(struct tstream_writer *writer, size_t threads)
+{
+    if (!(writer->pool = pool_new(threads, 2 * threads)))
+        return -1;
+    int rc = pthread_create(&writer->drain, NULL, drain, writer);
+    if (rc)
+        return error_set(STATUS_INTERNAL, "cannot start a thread: %s", strerror(rc));
+    writer->drain_started = true;
+    return 0;
+}
+
+struct tstream_writer *tstream_create(struct output *output, const struct schema *schema,
+                                      size_t threads, int64_t level)
+{
+    struct tstream_writer *writer = mem_new(1, sizeof *writer);
+    if (!writer) {
+        output_discard(output);
+        return NULL;
+    }
+    if (level == TOOL_LEVEL_AUTO)
+        level = output_is_file(output) ? 1 : -1;
+    threads = threads ? threads : 1;
+    writer->output = output;
+    writer->level = level < 19 ? (int)level : 19; // beyond, windows are too large
+    budget_init(&writer->budget, threads);
+    contexts_init(&writer->contexts);
+    writer->schema = schema_copy(schema);
+    if (!writer->schema || write_begin(writer) || start(writer, threads)) {
+        writer_free(writer);
+        output_discard(output);
+        return NULL;
+    }
+    return writer;
+}
+
+static int add_rows(struct tstream_writer *writer, size_t rows)
+{
+    if (writer->n_rows == TSTREAM_FRAMES_MAX)
+        return error_set(STATUS_INTERNAL, "a segment holds at most %zu data frames",
+                         TSTREAM_FRAMES_MAX);
+    if (writer->n_rows == writer->rows_room) {
+        size_t room = 2 * writer->rows_room + 64;
+        int64_t *larger = mem_resize(writer->rows, room, sizeof *larger);
+        if (!larger)
+            return -1;
+        writer->rows = larger;
+        writer->rows_room = room;
+    }
+    writer->rows[writer->n_rows++] = (int64_t)rows;
+    return 0;
+}
+
+// A batch whose document has too little room in front (it was read from a stream with a shorter
+// header) is copied.
+static int make_room(const struct schema *schema, struct batch **batch, size_t header_size)
+{
+    if ((size_t)((*batch)->data[0] - (*batch)->document) >= header_size)
+        return 0;
+    struct batch *copy = batch_new(schema, (*batch)->rows);
+    if (!copy)
+        return -1;
+    for (size_t i = 0; i < schema->n_fields; i++)
+        memcpy(copy->data[i], (*batch)->data[i], copy->rows * schema->fields[i].size);
+    batch_free(*batch);
+    *batch = copy;
+    return 0;
+}
+
+// Puts the header in front of the data, which stays where it is.
+static int complete_document(struct tstream_writer *writer, struct job *job)
+{
+    uint8_t *header = NULL;
+    size_t header_size;
+    json_t *metadata = json_object();
+    char first[24];
+    snprintf(first, sizeof first, "%" PRIu64, writer->records);
+    json_object_set_new(metadata, "first", json_string(first));
+    int rc =
+        schema_build_header(writer->schema, job->batch->rows, metadata, -1, &header, &header_size);
+    json_decref(metadata);
+    if (rc || make_room(writer->schema, &job->batch, header_size)) {
+        free(header);
+        return -1;
+    }
+    job->document = job->batch->data[0] - header_size;
+    job->size = header_size + job->batch->rows * schema_record_size(writer->schema);
+    memcpy(job->batch->data[0] - header_size, header, header_size);
+    free(header);
+    return 0;
+}
+
+int tstream_write(struct tstream_writer *writer, struct batch *batch)
+{
+    size_t rows = batch->rows;
+    if (rows == 0) {
+        batch_free(batch);
+        return 0;
+    }
+    batch->first = writer->records;
+    struct job *job = mem_new(1, sizeof *job);
+    if (!job) {
+        batch_free(batch);
+        return -1;
+    }
+    *job = (struct job){.writer = writer, .batch = batch};
+    if (complete_document(writer, job) || add_rows(writer, rows)) {
+        job_free(job);
+        return -1;
+    }
+    writer->records += rows;
+    bool large = job->size > TSTREAM_LARGE;
+    budget_take(&writer->budget, frame_cost(job->size));
+    if (pool_submit(writer->pool, compress_job, job)) {
+        job_free(job);
+        return -1;
+    }
+    if (large)
+        budget_wait_empty(&writer->budget);
+    return writer->failed ? error_restore(&writer->error) : 0;
+}
+
+static int write_end(struct tstream_writer *writer)
+{
+    uint8_t *header, *document;
+    size_t size, rows_size = 8 * writer->n_rows;
+    char records[24], frames[24];
+    snprintf(records, sizeof records, "%" PRIu64, writer->records);
+    snprintf(frames, sizeof frames, "%zu", writer->n_rows);
+    json_t *metadata = json_pack("{s:s, s:s}", "records", records, "frames", frames);
+    int rc =
+        schema_build_header(writer->schema, 0, metadata, (int64_t)writer->n_rows, &header, &size);
+    json_decref(metadata);
+    if (rc)
+        return -1;
+    document = mem_resize(header, size + rows_size, 1);
+    if (!document) {
+        free(header);
+        return -1;
+    }
+    for (size_t i = 0; i < writer->n_rows; i++) {
+        put_u32(document + size + 8 * i, (uint32_t)writer->rows[i]);
+        put_u32(document + size + 8 * i + 4, 0); // no frame holds 2^32 records
+    }
+    rc = write_now(writer, document, size + rows_size);
+    free(document);
+    return rc;
+}
+
+static int write_table(struct tstream_writer *writer)
+{
+    uint8_t *table;
+    size_t size;
+    if (seek_table_build(writer->entries, writer->n_entries, &table, &size))
+        return -1;
+    int rc = output_write(writer->output, table, size);
+    free(table);
+    return rc;
+}
+
+int tstream_finish(struct tstream_writer *writer)
+{
+    struct output *output = writer->output;
+    drain_end(writer);
+    int rc = writer->failed ? error_restore(&writer->error) : 0;
+    if (!rc)
+        rc = write_end(writer) || write_table(writer) ? -1 : 0;
+    writer_free(writer);
+    if (!rc)
+        return output_commit(output);
+    output_discard(output);
+    return -1;
+}
+
+void tstream_abandon(struct tstream_writer *writer)
+{
+    if (!writer)
+        return;
+    struct output *output = writer->output;
+    writer_free(writer);
+    output_discard(output);
+}

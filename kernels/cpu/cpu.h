@@ -1,0 +1,42 @@
+// The cpu backend. Its sources are compiled once for every instruction set, with CPU_ISA its name;
+// CPU_FN(linear) is avx2_linear or generic_linear. SPDX-License-Identifier: MIT
+#ifndef DIT_CPU_H
+#define DIT_CPU_H
+
+#include "kernels/host-act.h"
+
+#define CPU_PASTE_(a, b) a##_##b
+#define CPU_PASTE(a, b)  CPU_PASTE_(a, b)
+#define CPU_FN(name)     CPU_PASTE(CPU_ISA, name)
+
+#define OP(name, cpu, params, args) void CPU_FN(name)(struct device * device OP_PARAMS params);
+#include "kernels/ops.def"
+#undef OP
+
+// Activations are float32 here.
+static inline float *floats(act *x)
+{
+    return (float *)x;
+}
+static inline const float *const_floats(const act *x)
+{
+    return (const float *)x;
+}
+
+// At least n floats of working memory, 64-byte aligned, kept on the device and grown where needed:
+// of the operation that runs, contents undefined. NULL with the device's error set.
+float *CPU_FN(scratch)(struct device *device, size_t n);
+
+// Sizes of pieces of scratch memory, so that each starts on a cache line of its own.
+static inline size_t round_up(size_t n, size_t multiple)
+{
+    return (n + multiple - 1) / multiple * multiple;
+}
+
+// Threads for n elements' worth of light work: one where starting more would cost more.
+static inline int threads_for(const struct device *device, size_t n)
+{
+    return n < 16384 ? 1 : device->threads;
+}
+
+#endif

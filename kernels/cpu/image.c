@@ -1,0 +1,118 @@
+// Pixels and the built-in autoencoder. SPDX-License-Identifier: MIT
+#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/simd.h"
+#include "kernels/zigzag.h"
+
+void CPU_FN(image_to_float)(struct device *device, float *x, const uint8_t *images, size_t B,
+                            size_t H, size_t W)
+{
+    const size_t n = H * W;
+#pragma omp parallel for num_threads(threads_for(device, B * 3 * n))
+    for (size_t row = 0; row < B * H; row++) {
+        float *to = x + row / H * 3 * n + row % H * W;
+        const uint8_t *from = images + row * W * 3;
+        for (size_t c = 0; c < 3; c++)
+            for (size_t i = 0; i < W; i++)
+                to[c * n + i] = (float)from[3 * i + c] / 127.5f - 1;
+    }
+}
+
+void CPU_FN(float_to_image)(struct device *device, uint8_t *images, const float *x, size_t B,
+                            size_t H, size_t W)
+{
+    const size_t n = H * W;
+#pragma omp parallel for num_threads(threads_for(device, B * 3 * n))
+    for (size_t row = 0; row < B * H; row++) {
+        const float *from = x + row / H * 3 * n + row % H * W;
+        uint8_t *to = images + row * W * 3;
+        for (size_t c = 0; c < 3; c++)
+            for (size_t i = 0; i < W; i++) {
+                float level = 127.5f * from[c * n + i] + 128.0f;
+                level = level > 0 ? level : 0; // also for NaN
+                to[3 * i + c] = (uint8_t)(level < 255 ? level : 255);
+            }
+    }
+}
+
+// basis[u][i] is the u-th function of the orthonormal DCT of 8 points at i (ITU-T T.81, A.3.3).
+static void fill_basis(float basis[8][8], float transposed[8][8])
+{
+    for (int u = 0; u < 8; u++)
+        for (int i = 0; i < 8; i++) {
+            double value = cos((2 * i + 1) * u * M_PI / 16) / (u ? 2 : sqrt(8));
+            basis[u][i] = transposed[i][u] = (float)value;
+        }
+}
+
+// out = a b.
+INLINE void multiply(float out[8][8], const float a[8][8], const float b[8][8])
+{
+    for (int i = 0; i < 8; i++) {
+        float sum[8] = {0};
+        for (int k = 0; k < 8; k++)
+            for (int j = 0; j < 8; j++)
+                sum[j] = multiply_add(a[i][k], b[k][j], sum[j]);
+        memcpy(out[i], sum, sizeof sum);
+    }
+}
+
+void CPU_FN(dct_encode)(struct device *device, float *z, const float *x, float divisor, size_t n_y,
+                        size_t n_c, size_t B, size_t H, size_t W)
+{
+    const size_t C = n_y + 2 * n_c, n = H * W, rows = H / 8, columns = W / 8;
+    const size_t kept[3] = {n_y, n_c, n_c};
+    const float factor = 1 / divisor;
+    float basis[8][8], transposed[8][8];
+    fill_basis(basis, transposed);
+#pragma omp parallel for num_threads(threads_for(device, B * 3 * n))
+    for (size_t job = 0; job < B * rows * columns; job++) {
+        const size_t b = job / (rows * columns), row = job / columns % rows, column = job % columns;
+        const float *from = x + b * 3 * n + row * 8 * W + column * 8;
+        float *to = z + (b * C * rows + row) * columns + column;
+        float ycc[3][8][8], half[8][8];
+        for (size_t i = 0; i < 8; i++)
+            for (size_t j = 0; j < 8; j++) {
+                float r = from[i * W + j], g = from[n + i * W + j], blue = from[2 * n + i * W + j];
+                float y = 0.299f * r + 0.587f * g + 0.114f * blue;
+                ycc[0][i][j] = y;
+                ycc[1][i][j] = (blue - y) * (1 / 1.772f);
+                ycc[2][i][j] = (r - y) * (1 / 1.402f);
+            }
+        for (size_t c = 0; c < 3; c++) {
+            multiply(half, basis, ycc[c]);
+            multiply(ycc[c], half, transposed);
+            for (size_t k = 0; k < kept[c]; k++, to += rows * columns)
+                *to = factor * ycc[c][zigzag[k] / 8][zigzag[k] % 8];
+        }
+    }
+}
+
+void CPU_FN(dct_decode)(struct device *device, float *x, const float *z, float divisor, size_t n_y,
+                        size_t n_c, size_t B, size_t H, size_t W)
+{
+    const size_t C = n_y + 2 * n_c, n = H * W, rows = H / 8, columns = W / 8;
+    const size_t kept[3] = {n_y, n_c, n_c};
+    float basis[8][8], transposed[8][8];
+    fill_basis(basis, transposed);
+#pragma omp parallel for num_threads(threads_for(device, B * 3 * n))
+    for (size_t job = 0; job < B * rows * columns; job++) {
+        const size_t b = job / (rows * columns), row = job / columns % rows, column = job % columns;
+        const float *from = z + (b * C * rows + row) * columns + column;
+        float *to = x + b * 3 * n + row * 8 * W + column * 8;
+        float ycc[3][8][8] = {0}, half[8][8];
+        for (size_t c = 0; c < 3; c++) {
+            for (size_t k = 0; k < kept[c]; k++, from += rows * columns)
+                ycc[c][zigzag[k] / 8][zigzag[k] % 8] = divisor * *from;
+            multiply(half, transposed, ycc[c]);
+            multiply(ycc[c], half, basis);
+        }
+        for (size_t i = 0; i < 8; i++)
+            for (size_t j = 0; j < 8; j++) {
+                float y = ycc[0][i][j], r = y + 1.402f * ycc[2][i][j];
+                float blue = y + 1.772f * ycc[1][i][j];
+                to[i * W + j] = r;
+                to[n + i * W + j] = (y - 0.299f * r - 0.114f * blue) * (1 / 0.587f);
+                to[2 * n + i * W + j] = blue;
+            }
+    }
+}

@@ -1,0 +1,139 @@
+// Vectors, and functions that compilers vectorise: all are plain C for `#pragma omp simd` loops,
+// without branches, tables or calls. SPDX-License-Identifier: MIT
+#ifndef DIT_CPU_SIMD_H
+#define DIT_CPU_SIMD_H
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#ifdef __AVX2__
+#include <immintrin.h>
+#define LANES 8
+#else
+#define LANES 4
+#endif
+
+// A vector of floats; vec_u may be anywhere in memory.
+typedef float vec __attribute__((vector_size(4 * LANES), may_alias));
+typedef float vec_u __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+
+#define INLINE static inline __attribute__((always_inline))
+
+// a b + c, in one instruction where there is one.
+INLINE float multiply_add(float a, float b, float c)
+{
+#if defined __FMA__ || defined __ARM_FEATURE_FMA
+    return __builtin_fmaf(a, b, c);
+#else
+    return a * b + c;
+#endif
+}
+
+// c + a b with the same number in all lanes of a.
+INLINE vec vec_multiply_add(float a, vec b, vec c)
+{
+#ifdef __FMA__
+    return _mm256_fmadd_ps(_mm256_set1_ps(a), b, c);
+#else
+    vec sum;
+    for (int i = 0; i < LANES; i++)
+        sum[i] = multiply_add(a, b[i], c[i]);
+    return sum;
+#endif
+}
+
+INLINE uint32_t bits_of(float x)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+
+INLINE float float_of(uint32_t bits)
+{
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+// e^x within 1e-7 of itself; 0 below -87, infinity above 88. NaN stays NaN.
+INLINE float simd_exp(float x)
+{
+    // Adding 1.5 2^23 leaves the nearest integer in the low bits.
+    float shifted = multiply_add(x, 1.44269504f, 12582912.0f), n = shifted - 12582912.0f;
+    float r = multiply_add(n, -0.693359375f, x);
+    r = multiply_add(n, 2.12194440e-4f, r);
+    float p = 1.9875691500e-4f;
+    p = multiply_add(p, r, 1.3981999507e-3f);
+    p = multiply_add(p, r, 8.3334519073e-3f);
+    p = multiply_add(p, r, 4.1665795894e-2f);
+    p = multiply_add(p, r, 1.6666665459e-1f);
+    p = multiply_add(p, r, 5.0000001201e-1f);
+    p = multiply_add(p, r * r, r) + 1.0f;
+    float y = p * float_of((bits_of(shifted) << 23) + 0x3f800000u);
+    y = x > 88.0f ? INFINITY : y;
+    return x < -87.0f ? 0.0f : y;
+}
+
+// log(1 + f) for sqrt(1/2) - 1 <= f <= sqrt(2) - 1.
+INLINE float simd_log_near_one(float f)
+{
+    float p = 7.0376836292e-2f, square = f * f;
+    p = multiply_add(p, f, -1.1514610310e-1f);
+    p = multiply_add(p, f, 1.1676998740e-1f);
+    p = multiply_add(p, f, -1.2420140846e-1f);
+    p = multiply_add(p, f, 1.4249322787e-1f);
+    p = multiply_add(p, f, -1.6668057665e-1f);
+    p = multiply_add(p, f, 2.0000714765e-1f);
+    p = multiply_add(p, f, -2.4999993993e-1f);
+    p = multiply_add(p, f, 3.3333331174e-1f);
+    return multiply_add(p * f, square, multiply_add(-0.5f, square, f));
+}
+
+// log x within 1.2e-7 of itself, for positive normal x.
+INLINE float simd_log(float x)
+{
+    uint32_t bits = bits_of(x) - 0x3f3504f3u; // sqrt(1/2) becomes 0
+    float exponent = (float)((int32_t)bits >> 23);
+    float f = float_of((bits & 0x7fffffu) + 0x3f3504f3u) - 1.0f;
+    return multiply_add(exponent, 0.693359375f,
+                        multiply_add(exponent, -2.12194440e-4f, simd_log_near_one(f)));
+}
+
+// The coefficients of these four are those of S. Moshier's Cephes library, 1988.
+// sin a and cos a for |a| <= pi/4, within 1e-7.
+INLINE float simd_sin(float a)
+{
+    float z = a * a, p = -1.9515295891e-4f;
+    p = multiply_add(p, z, 8.3321608736e-3f);
+    p = multiply_add(p, z, -1.6666654611e-1f);
+    return multiply_add(p * z, a, a);
+}
+INLINE float simd_cos(float a)
+{
+    float z = a * a, p = 2.443315711809948e-5f;
+    p = multiply_add(p, z, -1.388731625493765e-3f);
+    p = multiply_add(p, z, 4.166664568298827e-2f);
+    return multiply_add(p * z, z, multiply_add(-0.5f, z, 1.0f));
+}
+
+INLINE float simd_sigmoid(float x)
+{
+    return 1.0f / (1.0f + simd_exp(-x));
+}
+
+// GELU by tanh: 0.5 (1 + tanh u) is the sigmoid of 2u.
+#define GELU_A 1.5957691216f // 2 sqrt(2 / pi)
+#define GELU_B 0.044715f
+INLINE float simd_gelu(float p)
+{
+    return p * simd_sigmoid(GELU_A * p * multiply_add(GELU_B * p, p, 1.0f));
+}
+INLINE float simd_gelu_slope(float p)
+{
+    float s = simd_sigmoid(GELU_A * p * multiply_add(GELU_B * p, p, 1.0f));
+    return multiply_add(s * (1.0f - s), GELU_A * p * multiply_add(3.0f * GELU_B * p, p, 1.0f), s);
+}
+
+#endif

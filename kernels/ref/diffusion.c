@@ -1,0 +1,134 @@
+// Diffusion: noise, the training loss, guidance, the sampler's step. SPDX-License-Identifier: MIT
+// Ho et al., "Denoising diffusion probabilistic models", 2020; Nichol and Dhariwal, "Improved
+// denoising diffusion probabilistic models", 2021.
+#include <math.h>
+
+#include "kernels/host-act.h"
+#include "kernels/philox.h"
+
+void ref_fill_normal(DEVICE, float *x, uint64_t seed, uint32_t purpose, uint32_t step,
+                     uint64_t first, size_t B, size_t n)
+{
+    for (size_t b = 0; b < B; b++) {
+        for (size_t i = 0; i < n; i++) {
+            uint32_t words[4];
+            philox_block(seed, purpose, step, first + b, (uint32_t)(i / 4), words);
+            const uint32_t *pair = words + (i & 2);
+            double r = sqrt(-2 * log(philox_uniform(pair[0])));
+            double angle = 2 * M_PI * philox_uniform(pair[1]);
+            x[b * n + i] = (float)(r * (i & 1 ? sin(angle) : cos(angle)));
+        }
+    }
+}
+
+void ref_latent_draw(DEVICE, float *x, const float *mean, const float *std, const float *noise,
+                     size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        x[i] = (float)(mean[i] + (double)std[i] * noise[i]);
+}
+
+void ref_diffuse(DEVICE, float *xt, const float *x0, const float *noise,
+                 const struct diffusion_terms *terms, size_t B, size_t n)
+{
+    for (size_t i = 0; i < B * n; i++) {
+        const struct diffusion_terms *t = terms + i / n;
+        xt[i] = (float)((double)t->signal * x0[i] + (double)t->noise * noise[i]);
+    }
+}
+
+// The normal distribution function, by tanh, and its derivative.
+static double normal_cdf(double u, double *slope)
+{
+    const double a = sqrt(2 / M_PI), b = 0.044715;
+    double t = tanh(a * (u + b * u * u * u));
+    *slope = 0.5 * (1 - t * t) * a * (1 + 3 * b * u * u);
+    return 0.5 * (1 + t);
+}
+
+// A bound in nats on one element, and its derivative by the log variance.
+struct bound {
+    double value, dlogvar;
+};
+
+// KL divergence of the true posterior from the model's. `error` is the difference of their means.
+static struct bound normal_kl(double error, double true_logvar, double logvar)
+{
+    double ratio = exp(true_logvar - logvar), square = error * error * exp(-logvar);
+    return (struct bound){0.5 * (-1 + logvar - true_logvar + ratio + square),
+                          0.5 * (1 - ratio - square)};
+}
+
+// -log of the probability of x's bin of width 2/255 under N(mean, exp(logvar)).
+static struct bound discretized_nll(double x, double mean, double logvar)
+{
+    double inverse_std = exp(-0.5 * logvar), plus_slope, minus_slope;
+    double plus = inverse_std * (x - mean + 1.0 / 255),
+           minus = inverse_std * (x - mean - 1.0 / 255);
+    double plus_cdf = normal_cdf(plus, &plus_slope), minus_cdf = normal_cdf(minus, &minus_slope);
+    // d plus / d logvar = -plus / 2, and so for minus.
+    double p, dp;
+    if (x < -0.999)
+        p = plus_cdf, dp = -0.5 * plus * plus_slope;
+    else if (x > 0.999)
+        p = 1 - minus_cdf, dp = 0.5 * minus * minus_slope;
+    else
+        p = plus_cdf - minus_cdf, dp = 0.5 * (minus * minus_slope - plus * plus_slope);
+    if (p < 1e-12)
+        return (struct bound){-log(1e-12), 0};
+    return (struct bound){-log(p), -dp / p};
+}
+
+void ref_diffusion_loss(DEVICE, float *mse, float *vb, float *dout, const float *out,
+                        const float *x0, const float *xt, const float *noise,
+                        const struct diffusion_terms *terms, float grad_scale, size_t B, size_t n)
+{
+    for (size_t b = 0; b < B; b++) {
+        const struct diffusion_terms *t = terms + b;
+        double mse_sum = 0, vb_sum = 0;
+        for (size_t i = 0; i < n; i++) {
+            double eps = out[2 * b * n + i], v = out[(2 * b + 1) * n + i];
+            double x = xt[b * n + i], truth = x0[b * n + i], miss = eps - noise[b * n + i];
+            double fraction = (v + 1) / 2;
+            double logvar = fraction * t->log_max + (1 - fraction) * t->log_min;
+            double x0_model = t->x0_x * x - t->x0_eps * eps;
+            struct bound bound =
+                t->first ? discretized_nll(truth, t->mean_x0 * x0_model + t->mean_x * x, logvar)
+                         : normal_kl(t->mean_x0 * (truth - x0_model), t->log_min, logvar);
+            mse_sum += miss * miss;
+            vb_sum += bound.value;
+            if (dout) {
+                double scale = grad_scale / (double)n;
+                double dlogvar_dv = 0.5 * ((double)t->log_max - t->log_min);
+                dout[2 * b * n + i] = (float)(scale * 2 * miss);
+                dout[(2 * b + 1) * n + i] = (float)(scale / M_LN2 * bound.dlogvar * dlogvar_dv);
+            }
+        }
+        mse[b] = (float)(mse_sum / (double)n);
+        vb[b] = (float)(vb_sum / (double)n / M_LN2);
+    }
+}
+
+void ref_guide(DEVICE, float *out, float scale, size_t guided, size_t B, size_t C, size_t n)
+{
+    for (size_t b = 0; b < B; b++) {
+        float *cond = out + b * 2 * C * n;
+        const float *uncond = out + (B + b) * 2 * C * n;
+        for (size_t i = 0; i < guided * n; i++)
+            cond[i] = (float)(uncond[i] + scale * ((double)cond[i] - uncond[i]));
+    }
+}
+
+void ref_sample_step(DEVICE, float *x, const float *out, const float *noise,
+                     const struct sampler_step *p, size_t B, size_t n)
+{
+    for (size_t i = 0; i < B * n; i++) {
+        double eps = out[i / n * 2 * n + i % n], v = out[(i / n * 2 + 1) * n + i % n];
+        double x0 = (double)p->x0_x * x[i] - p->x0_eps * eps;
+        double mean = p->mean_x0 * x0 + (double)p->mean_x * x[i] + p->mean_eps * eps;
+        double fraction = (v + 1) / 2;
+        double logvar = fraction * p->log_max + (1 - fraction) * p->log_min;
+        double std = p->learned ? exp(0.5 * logvar) : p->sigma;
+        x[i] = (float)(mean + (p->last ? 0 : std * noise[i]));
+    }
+}

@@ -1,0 +1,13 @@
+// The order of the coefficients of an 8x8 DCT, low frequencies first: 8 row + column of the k-th.
+// ITU-T T.81, figure A.6. SPDX-License-Identifier: MIT
+#ifndef DIT_ZIGZAG_H
+#define DIT_ZIGZAG_H
+
+#include <stdint.h>
+
+static const uint8_t zigzag[64] = {0,  1,  8,  16, 9,  2,  3,  10, 17, 24, 32, 25, 18, 11, 4,  5,
+                                   12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13, 6,  7,  14, 21, 28,
+                                   35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51,
+                                   58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55, 62, 63};
+
+#endif

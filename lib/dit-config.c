@@ -1,0 +1,224 @@
+// Sizes and parameters of a DiT. SPDX-License-Identifier: MIT
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/dit.h"
+#include "lib/error.h"
+#include "lib/mem.h"
+#include "lib/rng.h"
+
+static const struct {
+    const char *name;
+    size_t depth, hidden, heads;
+} published[] = {{"S", 12, 384, 6}, {"B", 12, 768, 12}, {"L", 24, 1024, 16}, {"XL", 28, 1152, 16}};
+#define N_PUBLISHED (sizeof published / sizeof *published)
+
+int dit_config_named(struct dit_config *config, const char *name)
+{
+    const char *size = strncmp(name, "DiT-", 4) == 0 ? name + 4 : name;
+    const char *slash = strchr(size, '/');
+    for (size_t i = 0; slash && i < N_PUBLISHED; i++) {
+        size_t length = strlen(published[i].name);
+        if (length != (size_t)(slash - size) || strncmp(size, published[i].name, length) != 0)
+            continue;
+        if (strcmp(slash, "/2") != 0 && strcmp(slash, "/4") != 0 && strcmp(slash, "/8") != 0)
+            break;
+        config->depth = published[i].depth;
+        config->hidden = published[i].hidden;
+        config->heads = published[i].heads;
+        config->patch = (size_t)(slash[1] - '0');
+        return 0;
+    }
+    return error_set(STATUS_USAGE,
+                     "no model is called \"%s\"; there are DiT-S, DiT-B, DiT-L and DiT-XL, "
+                     "each with /2, /4 or /8",
+                     name);
+}
+
+int dit_config_check(const struct dit_config *c)
+{
+    if (c->input_size < 1 || c->input_size > 4096 || c->channels < 1 || c->channels > 1024 ||
+        c->patch < 1 || c->depth < 1 || c->depth > 1024 || c->hidden < 4 || c->hidden > 65536 ||
+        c->heads < 1 || c->classes < 1 || c->classes > 1 << 24)
+        return error_set(STATUS_USAGE,
+                         "a model of depth %zu, width %zu, %zu heads, patch %zu, %zu classes for "
+                         "latents %zux%zux%zu is out of bounds",
+                         c->depth, c->hidden, c->heads, c->patch, c->classes, c->channels,
+                         c->input_size, c->input_size);
+    if (c->input_size % c->patch != 0)
+        return error_set(STATUS_USAGE, "the latents' side %zu is no multiple of the patch %zu",
+                         c->input_size, c->patch);
+    if (c->hidden % c->heads != 0)
+        return error_set(STATUS_USAGE, "the width %zu is no multiple of the %zu heads", c->hidden,
+                         c->heads);
+    if (c->hidden % 4 != 0)
+        return error_set(STATUS_USAGE,
+                         "the width %zu is no multiple of 4, as the position table "
+                         "needs it",
+                         c->hidden);
+    return 0;
+}
+
+void dit_config_text(const struct dit_config *config, char *text, size_t size)
+{
+    for (size_t i = 0; i < N_PUBLISHED; i++)
+        if (config->depth == published[i].depth && config->hidden == published[i].hidden &&
+            config->heads == published[i].heads &&
+            (config->patch == 2 || config->patch == 4 || config->patch == 8)) {
+            snprintf(text, size, "DiT-%s/%zu", published[i].name, config->patch);
+            return;
+        }
+    snprintf(text, size, "DiT of depth %zu, width %zu, %zu heads, patch %zu", config->depth,
+             config->hidden, config->heads, config->patch);
+}
+
+size_t dit_tokens(const struct dit_config *config)
+{
+    return (config->input_size / config->patch) * (config->input_size / config->patch);
+}
+
+double dit_forward_flops(const struct dit_config *c)
+{
+    double T = (double)dit_tokens(c), D = (double)c->hidden, L = (double)c->depth;
+    double patch = (double)(c->patch * c->patch * c->channels);
+    double per_token = patch * D + 2 * patch * D + L * (4 + 2 * DIT_MLP_RATIO) * D * D;
+    double attention = 2 * L * T * T * D;
+    double per_sample = (6 * L + 2) * D * D + DIT_TIME_FEATURES * D + D * D;
+    return 2 * (T * per_token + attention + per_sample);
+}
+
+// Offsets are multiples of this many floats, so that every tensor is aligned for any backend.
+#define PARAM_ALIGN 64
+
+static void add(struct dit_layout *layout, bool aligned, const char *name, size_t rank, size_t s0,
+                size_t s1, size_t s2, size_t s3)
+{
+    struct dit_param *p = &layout->params[layout->n_params++];
+    *p = (struct dit_param){.rank = rank, .shape = {s0, s1, s2, s3}, .count = 1};
+    snprintf(p->name, sizeof p->name, "%s", name);
+    for (size_t i = 0; i < rank; i++)
+        p->count *= p->shape[i];
+    if (aligned)
+        layout->size = (layout->size + PARAM_ALIGN - 1) / PARAM_ALIGN * PARAM_ALIGN;
+    p->offset = layout->size;
+    layout->size += p->count;
+}
+
+static void add_linear(struct dit_layout *layout, const char *name, size_t O, size_t I)
+{
+    char text[sizeof layout->params->name];
+    snprintf(text, sizeof text, "%s.weight", name);
+    add(layout, true, text, 2, O, I, 0, 0);
+    snprintf(text, sizeof text, "%s.bias", name);
+    add(layout, true, text, 1, O, 0, 0, 0);
+}
+
+static void add_block_linear(struct dit_layout *layout, size_t block, const char *name, size_t O,
+                             size_t I)
+{
+    char text[sizeof layout->params->name];
+    snprintf(text, sizeof text, "blocks.%zu.%s", block, name);
+    add_linear(layout, text, O, I);
+}
+
+// All adaLN weights in one matrix, then all biases in one row: the parts follow without padding.
+static void add_modulations(struct dit_layout *layout, const struct dit_config *c, bool bias)
+{
+    char text[sizeof layout->params->name];
+    size_t D = c->hidden;
+    for (size_t l = 0; l <= c->depth; l++) {
+        const char *kind = bias ? "bias" : "weight";
+        if (l < c->depth)
+            snprintf(text, sizeof text, "blocks.%zu.adaLN_modulation.1.%s", l, kind);
+        else
+            snprintf(text, sizeof text, "final_layer.adaLN_modulation.1.%s", kind);
+        size_t rows = (l < c->depth ? 6 : 2) * D;
+        add(layout, l == 0, text, bias ? 1 : 2, rows, bias ? 0 : D, 0, 0);
+    }
+}
+
+int dit_layout_init(struct dit_layout *layout, const struct dit_config *c)
+{
+    *layout = (struct dit_layout){0};
+    if (dit_config_check(c) < 0)
+        return -1;
+    layout->params = mem_new(c->depth * 10 + 12, sizeof *layout->params);
+    if (!layout->params)
+        return -1;
+    size_t D = c->hidden;
+    add(layout, true, "x_embedder.proj.weight", 4, D, c->channels, c->patch, c->patch);
+    add(layout, true, "x_embedder.proj.bias", 1, D, 0, 0, 0);
+    add_linear(layout, "t_embedder.mlp.0", D, DIT_TIME_FEATURES);
+    add_linear(layout, "t_embedder.mlp.2", D, D);
+    add(layout, true, "y_embedder.embedding_table.weight", 2, c->classes + 1, D, 0, 0);
+    for (size_t l = 0; l < c->depth; l++) {
+        add_block_linear(layout, l, "attn.qkv", 3 * D, D);
+        add_block_linear(layout, l, "attn.proj", D, D);
+        add_block_linear(layout, l, "mlp.fc1", DIT_MLP_RATIO * D, D);
+        add_block_linear(layout, l, "mlp.fc2", D, DIT_MLP_RATIO * D);
+    }
+    add_modulations(layout, c, false);
+    add_modulations(layout, c, true);
+    add_linear(layout, "final_layer.linear", 2 * c->channels * c->patch * c->patch, D);
+    layout->size = (layout->size + PARAM_ALIGN - 1) / PARAM_ALIGN * PARAM_ALIGN;
+    return 0;
+}
+
+void dit_layout_free(struct dit_layout *layout)
+{
+    free(layout->params);
+    *layout = (struct dit_layout){0};
+}
+
+const struct dit_param *dit_layout_find(const struct dit_layout *layout, const char *name)
+{
+    for (size_t i = 0; i < layout->n_params; i++)
+        if (strcmp(layout->params[i].name, name) == 0)
+            return &layout->params[i];
+    return NULL;
+}
+
+static bool starts_with(const char *text, const char *start)
+{
+    return strncmp(text, start, strlen(start)) == 0;
+}
+
+void dit_init_weights(const struct dit_layout *layout, uint64_t seed, float *weights)
+{
+    memset(weights, 0, layout->size * sizeof *weights);
+    for (size_t i = 0; i < layout->n_params; i++) {
+        const struct dit_param *p = &layout->params[i];
+        struct rng rng = {.seed = seed, .purpose = RNG_INIT, .sample = i};
+        float *w = weights + p->offset;
+        if (p->rank == 1 || strstr(p->name, "adaLN_modulation") ||
+            starts_with(p->name, "final_layer"))
+            continue;
+        if (starts_with(p->name, "t_embedder") || starts_with(p->name, "y_embedder")) {
+            for (size_t e = 0; e < p->count; e++)
+                w[e] = (float)(0.02 * rng_normal(&rng, e));
+            continue;
+        }
+        double fan_out = (double)p->shape[0], fan_in = (double)(p->count / p->shape[0]);
+        double bound = sqrt(6 / (fan_in + fan_out)); // Xavier (Glorot and Bengio, AISTATS 2010)
+        for (size_t e = 0; e < p->count; e++)
+            w[e] = (float)(bound * (2 * rng_uniform(&rng, e) - 1));
+    }
+}
+
+void dit_position_table(const struct dit_config *config, float *table)
+{
+    size_t side = config->input_size / config->patch, D = config->hidden, quarter = D / 4;
+    for (size_t row = 0; row < side; row++)
+        for (size_t column = 0; column < side; column++) {
+            float *e = table + (row * side + column) * D;
+            for (size_t i = 0; i < quarter; i++) {
+                double omega = pow(10000, -(double)i / (double)quarter);
+                e[i] = (float)sin((double)column * omega);
+                e[quarter + i] = (float)cos((double)column * omega);
+                e[2 * quarter + i] = (float)sin((double)row * omega);
+                e[3 * quarter + i] = (float)cos((double)row * omega);
+            }
+        }
+}

@@ -1,0 +1,446 @@
+// The Diffusion Transformer, as a list of operations. SPDX-License-Identifier: MIT
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "kernels/ops.h"
+#include "lib/dit.h"
+#include "lib/error.h"
+#include "lib/mem.h"
+
+// A linear layer's weights and their gradients.
+struct linear {
+    act *w, *b;
+    float *dw, *db;
+};
+
+struct block {
+    struct linear qkv, proj, fc1, fc2;
+    // Kept from forward for backward, or shared between blocks where backward doesn't need them.
+    act *x, *norm1;            // (B,T,D): the residual stream that enters, and its modulated norm
+    float *mean1, *rstd1;      // (B,T)
+    act *qkv_out;              // (B,T,3,H,D/H)
+    float *lse;                // (B,H,T)
+    act *attention, *proj_out; // (B,T,D)
+    act *x_mid, *norm2;        // (B,T,D): the stream between attention and MLP
+    float *mean2, *rstd2;      // (B,T)
+    act *fc1_out, *gelu;       // (B,T,4D): before and after GELU
+    act *fc2_out;              // (B,T,D)
+};
+
+struct dit {
+    struct device *device;
+    struct dit_config config;
+    struct dit_layout layout;
+    size_t batch;
+    enum dit_mode mode;
+    void *memory; // all below is in here
+    size_t memory_size;
+
+    act *weights, *positions; // (layout.size), (T,D)
+    float *gradients;         // (layout.size)
+    struct linear x_embedder, t_mlp0, t_mlp2, modulation, final_linear;
+    act *class_table; // (K+1,D)
+    float *dclass_table;
+    struct block *blocks; // L, and one more that only holds what enters the final layer
+
+    act *patches;                                 // (B,T,C*P*P)
+    act *time_features, *time_hidden, *time_silu; // (B,256), (B,D), (B,D)
+    act *c, *c_silu;                              // (B,D): the condition
+    act *modulations;                             // (B, (6L+2)D)
+    act *tokens;                                  // (B,T,P*P*2C)
+
+    act *dx, *dnorm, *dbranch; // (B,T,D)
+    act *dqkv, *dfc;           // (B,T,3D), (B,T,4D)
+    float *delta;              // (B,H,T)
+    act *dmodulations;         // (B, (6L+2)D)
+    act *dc, *dc_silu;         // (B,D)
+    act *dtokens;              // (B,T,P*P*2C)
+};
+
+// The six rows of a block's modulation, in the order of the published weights.
+enum { SHIFT1, SCALE1, GATE1, SHIFT2, SCALE2, GATE2, MODULATIONS };
+
+// Memory is laid out twice by the same code: first from address 0 to learn its size, then for good.
+struct arena {
+    uintptr_t next;
+    size_t act_size;
+};
+
+static void *take(struct arena *arena, size_t bytes)
+{
+    void *at = (void *)arena->next;
+    arena->next += (bytes + 255) / 256 * 256;
+    return at;
+}
+static act *take_act(struct arena *arena, size_t n)
+{
+    return take(arena, n * arena->act_size);
+}
+static float *take_float(struct arena *arena, size_t n)
+{
+    return take(arena, n * sizeof(float));
+}
+
+static struct linear linear_at(const struct dit *m, const char *weight, const char *bias)
+{
+    const struct dit_param *w = dit_layout_find(&m->layout, weight);
+    const struct dit_param *b = dit_layout_find(&m->layout, bias);
+    return (struct linear){act_at(m->device, m->weights, w->offset),
+                           act_at(m->device, m->weights, b->offset),
+                           m->gradients ? m->gradients + w->offset : NULL,
+                           m->gradients ? m->gradients + b->offset : NULL};
+}
+
+static struct linear block_linear_at(const struct dit *m, size_t block, const char *name)
+{
+    char weight[sizeof m->layout.params->name], bias[sizeof weight];
+    snprintf(weight, sizeof weight, "blocks.%zu.%s.weight", block, name);
+    snprintf(bias, sizeof bias, "blocks.%zu.%s.bias", block, name);
+    return linear_at(m, weight, bias);
+}
+
+static void place_block(struct dit *m, size_t l, struct arena *arena)
+{
+    const struct dit_config *c = &m->config;
+    size_t D = c->hidden, R = m->batch * dit_tokens(c), H = c->heads;
+    struct block *b = &m->blocks[l], *first = &m->blocks[0];
+    bool train = m->mode != DIT_INFER;
+    if (l == 0 || train) {
+        b->x = take_act(arena, R * D);
+        b->norm1 = take_act(arena, R * D);
+        b->mean1 = train ? take_float(arena, R) : NULL;
+        b->rstd1 = train ? take_float(arena, R) : NULL;
+    } else {
+        b->x = first->x, b->norm1 = first->norm1;
+    }
+    if (l == c->depth)
+        return;
+    if (l == 0 || m->mode == DIT_TRAIN) {
+        b->qkv_out = take_act(arena, R * 3 * D);
+        b->lse = train ? take_float(arena, R * H) : NULL;
+        b->attention = take_act(arena, R * D);
+        b->proj_out = take_act(arena, R * D);
+        b->x_mid = train ? take_act(arena, R * D) : b->x;
+        b->norm2 = train ? take_act(arena, R * D) : b->norm1;
+        b->mean2 = train ? take_float(arena, R) : NULL;
+        b->rstd2 = train ? take_float(arena, R) : NULL;
+        b->fc1_out = train ? take_act(arena, R * DIT_MLP_RATIO * D) : NULL;
+        b->gelu = take_act(arena, R * DIT_MLP_RATIO * D);
+        b->fc2_out = train ? take_act(arena, R * D) : b->proj_out;
+    } else {
+        b->qkv_out = first->qkv_out, b->lse = first->lse;
+        b->attention = first->attention, b->proj_out = first->proj_out;
+        b->x_mid = first->x_mid, b->norm2 = first->norm2;
+        b->mean2 = first->mean2, b->rstd2 = first->rstd2;
+        b->fc1_out = first->fc1_out, b->gelu = first->gelu, b->fc2_out = first->fc2_out;
+    }
+    b->qkv = block_linear_at(m, l, "attn.qkv");
+    b->proj = block_linear_at(m, l, "attn.proj");
+    b->fc1 = block_linear_at(m, l, "mlp.fc1");
+    b->fc2 = block_linear_at(m, l, "mlp.fc2");
+}
+
+static void place(struct dit *m, uintptr_t base)
+{
+    const struct dit_config *c = &m->config;
+    size_t B = m->batch, T = dit_tokens(c), D = c->hidden, L = c->depth;
+    size_t modulation = (MODULATIONS * L + 2) * D, patch = c->patch * c->patch * c->channels;
+    struct arena arena = {base, m->device->backend->act_size};
+    m->weights = take_act(&arena, m->layout.size);
+    m->positions = take_act(&arena, T * D);
+    if (m->mode != DIT_INFER)
+        m->gradients = take_float(&arena, m->layout.size);
+
+    m->x_embedder = linear_at(m, "x_embedder.proj.weight", "x_embedder.proj.bias");
+    m->t_mlp0 = linear_at(m, "t_embedder.mlp.0.weight", "t_embedder.mlp.0.bias");
+    m->t_mlp2 = linear_at(m, "t_embedder.mlp.2.weight", "t_embedder.mlp.2.bias");
+    m->modulation = linear_at(m, "blocks.0.adaLN_modulation.1.weight",
+                              "blocks.0.adaLN_modulation.1.bias"); // the first of all
+    m->final_linear = linear_at(m, "final_layer.linear.weight", "final_layer.linear.bias");
+    size_t table = dit_layout_find(&m->layout, "y_embedder.embedding_table.weight")->offset;
+    m->class_table = act_at(m->device, m->weights, table);
+    m->dclass_table = m->gradients ? m->gradients + table : NULL;
+
+    m->patches = take_act(&arena, B * T * patch);
+    m->time_features = take_act(&arena, B * DIT_TIME_FEATURES);
+    m->time_hidden = take_act(&arena, B * D);
+    m->time_silu = take_act(&arena, B * D);
+    m->c = take_act(&arena, B * D);
+    m->c_silu = take_act(&arena, B * D);
+    m->modulations = take_act(&arena, B * modulation);
+    m->tokens = take_act(&arena, B * T * 2 * patch);
+    for (size_t l = 0; l <= L; l++)
+        place_block(m, l, &arena);
+    if (m->mode != DIT_INFER) {
+        m->dx = take_act(&arena, B * T * D);
+        m->dnorm = take_act(&arena, B * T * D);
+        m->dbranch = take_act(&arena, B * T * D);
+        m->dqkv = take_act(&arena, B * T * 3 * D);
+        m->dfc = take_act(&arena, B * T * DIT_MLP_RATIO * D);
+        m->delta = take_float(&arena, B * T * c->heads);
+        m->dmodulations = take_act(&arena, B * modulation);
+        m->dc = take_act(&arena, B * D);
+        m->dc_silu = take_act(&arena, B * D);
+        m->dtokens = m->tokens; // the tokens are used up when their gradient comes
+    }
+    m->memory_size = arena.next - base;
+}
+
+// Everything of a model but its memory.
+static int plan(struct dit *m, struct device *device, const struct dit_config *config, size_t batch,
+                enum dit_mode mode)
+{
+    *m = (struct dit){.device = device, .config = *config, .batch = batch, .mode = mode};
+    if (dit_layout_init(&m->layout, config) < 0 ||
+        !(m->blocks = mem_new(config->depth + 1, sizeof *m->blocks)))
+        return -1;
+    place(m, 0);
+    return 0;
+}
+
+static void unplan(struct dit *m)
+{
+    dit_layout_free(&m->layout);
+    free(m->blocks);
+}
+
+size_t dit_memory_needed(struct device *device, const struct dit_config *config, size_t batch,
+                         enum dit_mode mode)
+{
+    struct dit m;
+    size_t size = plan(&m, device, config, batch, mode) < 0 ? 0 : m.memory_size;
+    unplan(&m);
+    return size;
+}
+
+static int upload_positions(struct dit *m)
+{
+    size_t n = dit_tokens(&m->config) * m->config.hidden;
+    float *table = mem_new(n, sizeof *table);
+    float *uploaded = table ? device_alloc(m->device, n * sizeof *table) : NULL;
+    if (uploaded) {
+        dit_position_table(&m->config, table);
+        device_upload(m->device, uploaded, table, n * sizeof *table);
+        op_to_act(m->device, m->positions, uploaded, n);
+        device_release(m->device, uploaded);
+    }
+    free(table);
+    return uploaded ? 0 : error_set(STATUS_INTERNAL, "no memory for the position table");
+}
+
+struct dit *dit_new(struct device *device, const struct dit_config *config, size_t batch,
+                    enum dit_mode mode)
+{
+    struct dit *m = mem_new(1, sizeof *m);
+    if (!m)
+        return NULL;
+    if (plan(m, device, config, batch, mode) < 0)
+        goto failed;
+    if (!(m->memory = device_alloc(device, m->memory_size))) {
+        error_set(STATUS_INTERNAL,
+                  "the model needs %.2f GB for weights and activations of %zu samples, and %s "
+                  "does not have them; a smaller batch needs less",
+                  (double)m->memory_size * 1e-9, batch, device->description);
+        goto failed;
+    }
+    place(m, (uintptr_t)m->memory);
+    if (upload_positions(m) < 0)
+        goto failed;
+    return m;
+failed:
+    dit_free(m);
+    return NULL;
+}
+
+void dit_free(struct dit *m)
+{
+    if (!m)
+        return;
+    if (m->memory)
+        device_release(m->device, m->memory);
+    unplan(m);
+    free(m);
+}
+
+const struct dit_config *dit_get_config(const struct dit *m)
+{
+    return &m->config;
+}
+
+const struct dit_layout *dit_get_layout(const struct dit *m)
+{
+    return &m->layout;
+}
+
+size_t dit_memory(const struct dit *m)
+{
+    return m->memory_size;
+}
+
+int dit_set_param(struct dit *m, const struct dit_param *param, const float *values)
+{
+    // By way of float32 on the device, which may hold activations in fewer bits.
+    float *uploaded = device_alloc(m->device, param->count * sizeof *uploaded);
+    if (!uploaded)
+        return error_set(STATUS_INTERNAL, "no memory for uploading %s", param->name);
+    device_upload(m->device, uploaded, values, param->count * sizeof *values);
+    op_to_act(m->device, act_at(m->device, m->weights, param->offset), uploaded, param->count);
+    device_release(m->device, uploaded);
+    return 0;
+}
+
+act *dit_weights(struct dit *m)
+{
+    return m->weights;
+}
+
+float *dit_gradients(struct dit *m)
+{
+    return m->gradients;
+}
+
+// The condition of time and class, and from it the modulations of all blocks.
+static void forward_condition(struct dit *m, const float *t, const int32_t *y, size_t B)
+{
+    struct device *d = m->device;
+    size_t D = m->config.hidden, modulation = (MODULATIONS * m->config.depth + 2) * D;
+    op_timestep_features(d, m->time_features, t, B, DIT_TIME_FEATURES);
+    op_linear(d, m->time_hidden, m->time_features, m->t_mlp0.w, m->t_mlp0.b, B, DIT_TIME_FEATURES,
+              D);
+    op_silu(d, m->time_silu, m->time_hidden, B * D);
+    op_linear(d, m->c, m->time_silu, m->t_mlp2.w, m->t_mlp2.b, B, D, D);
+    op_embedding_add(d, m->c, m->c, m->class_table, y, B, D);
+    op_silu(d, m->c_silu, m->c, B * D);
+    op_linear(d, m->modulations, m->c_silu, m->modulation.w, m->modulation.b, B, D, modulation);
+}
+
+// Row `which` of block l's modulations (of the final layer where l is the depth) within `all`.
+static act *modulation_of(const struct dit *m, act *all, size_t l, size_t which)
+{
+    return act_at(m->device, all, (l * MODULATIONS + which) * m->config.hidden);
+}
+
+// From b->norm1 to b->fc2_out: all of a block but the residual that ends it.
+static void forward_block(struct dit *m, size_t l, size_t B)
+{
+    struct device *d = m->device;
+    struct block *b = &m->blocks[l];
+    size_t T = dit_tokens(&m->config), D = m->config.hidden, H = m->config.heads, R = B * T;
+    size_t stride = (MODULATIONS * m->config.depth + 2) * D;
+    op_linear(d, b->qkv_out, b->norm1, b->qkv.w, b->qkv.b, R, D, 3 * D);
+    op_attention(d, b->attention, b->lse, b->qkv_out, B, T, H, D / H);
+    op_linear(d, b->proj_out, b->attention, b->proj.w, b->proj.b, R, D, D);
+    op_gate_residual_norm_modulate(d, b->x_mid, b->norm2, b->mean2, b->rstd2, b->x, b->proj_out,
+                                   modulation_of(m, m->modulations, l, GATE1),
+                                   modulation_of(m, m->modulations, l, SHIFT2),
+                                   modulation_of(m, m->modulations, l, SCALE2), stride, B, T, D);
+    op_linear_gelu(d, b->gelu, b->fc1_out, b->norm2, b->fc1.w, b->fc1.b, R, D, DIT_MLP_RATIO * D);
+    op_linear(d, b->fc2_out, b->gelu, b->fc2.w, b->fc2.b, R, DIT_MLP_RATIO * D, D);
+}
+
+void dit_forward(struct dit *m, float *out, const float *x, const float *t, const int32_t *y,
+                 size_t B)
+{
+    struct device *d = m->device;
+    const struct dit_config *c = &m->config;
+    size_t S = c->input_size, C = c->channels, P = c->patch, T = dit_tokens(c), D = c->hidden;
+    size_t L = c->depth, stride = (MODULATIONS * L + 2) * D;
+    struct block *first = &m->blocks[0], *last = &m->blocks[L];
+
+    forward_condition(m, t, y, B);
+    op_patchify(d, m->patches, x, B, C, S, S, P);
+    op_linear(d, first->x, m->patches, m->x_embedder.w, m->x_embedder.b, B * T, C * P * P, D);
+    op_add_row(d, first->x, m->positions, B, T * D);
+    op_norm_modulate(d, first->norm1, first->mean1, first->rstd1, first->x,
+                     modulation_of(m, m->modulations, 0, SHIFT1),
+                     modulation_of(m, m->modulations, 0, SCALE1), stride, B, T, D);
+    for (size_t l = 0; l < L; l++) {
+        struct block *b = &m->blocks[l], *next = b + 1;
+        forward_block(m, l, B);
+        op_gate_residual_norm_modulate(d, next->x, next->norm1, next->mean1, next->rstd1, b->x_mid,
+                                       b->fc2_out, modulation_of(m, m->modulations, l, GATE2),
+                                       modulation_of(m, m->modulations, l + 1, SHIFT1),
+                                       modulation_of(m, m->modulations, l + 1, SCALE1), stride, B,
+                                       T, D);
+    }
+    op_linear(d, m->tokens, last->norm1, m->final_linear.w, m->final_linear.b, B * T, D,
+              2 * C * P * P);
+    op_unpatchify(d, out, m->tokens, B, 2 * C, S, S, P);
+}
+
+// From m->dbranch, the gradient of b->fc2_out, to that of the block's input: m->dnorm reaches
+// b->norm1, m->dx the residual stream b->x.
+static void backward_block(struct dit *m, size_t l, size_t B)
+{
+    struct device *d = m->device;
+    struct block *b = &m->blocks[l];
+    size_t T = dit_tokens(&m->config), D = m->config.hidden, H = m->config.heads, R = B * T;
+    size_t D4 = DIT_MLP_RATIO * D, stride = (MODULATIONS * m->config.depth + 2) * D;
+
+    op_linear_backward_weight(d, b->fc2.dw, b->fc2.db, m->dbranch, b->gelu, R, D4, D);
+    op_linear_backward_input_gelu(d, m->dfc, m->dbranch, b->fc2.w, b->fc1_out, R, D4, D);
+    op_linear_backward_weight(d, b->fc1.dw, b->fc1.db, m->dfc, b->norm2, R, D, D4);
+    op_linear_backward_input(d, m->dnorm, m->dfc, b->fc1.w, R, D, D4);
+    op_gate_residual_norm_modulate_backward(
+        d, m->dx, m->dbranch, modulation_of(m, m->dmodulations, l, GATE1),
+        modulation_of(m, m->dmodulations, l, SHIFT2), modulation_of(m, m->dmodulations, l, SCALE2),
+        m->dnorm, m->dx, b->x_mid, b->mean2, b->rstd2, b->proj_out,
+        modulation_of(m, m->modulations, l, GATE1), modulation_of(m, m->modulations, l, SCALE2),
+        stride, B, T, D);
+    op_linear_backward_weight(d, b->proj.dw, b->proj.db, m->dbranch, b->attention, R, D, D);
+    op_linear_backward_input(d, m->dnorm, m->dbranch, b->proj.w, R, D, D);
+    op_attention_backward(d, m->dqkv, m->delta, m->dnorm, b->qkv_out, b->attention, b->lse, B, T, H,
+                          D / H);
+    op_linear_backward_weight(d, b->qkv.dw, b->qkv.db, m->dqkv, b->norm1, R, D, 3 * D);
+    op_linear_backward_input(d, m->dnorm, m->dqkv, b->qkv.w, R, D, 3 * D);
+}
+
+static void backward_condition(struct dit *m, const int32_t *y, size_t B)
+{
+    struct device *d = m->device;
+    size_t D = m->config.hidden, modulation = (MODULATIONS * m->config.depth + 2) * D;
+    op_linear_backward_weight(d, m->modulation.dw, m->modulation.db, m->dmodulations, m->c_silu, B,
+                              D, modulation);
+    op_linear_backward_input(d, m->dc_silu, m->dmodulations, m->modulation.w, B, D, modulation);
+    op_silu_backward(d, m->dc, m->dc_silu, m->c, B * D);
+    op_embedding_backward(d, m->dclass_table, m->dc, y, B, D);
+    op_linear_backward_weight(d, m->t_mlp2.dw, m->t_mlp2.db, m->dc, m->time_silu, B, D, D);
+    op_linear_backward_input(d, m->dc_silu, m->dc, m->t_mlp2.w, B, D, D);
+    op_silu_backward(d, m->dc, m->dc_silu, m->time_hidden, B * D);
+    op_linear_backward_weight(d, m->t_mlp0.dw, m->t_mlp0.db, m->dc, m->time_features, B,
+                              DIT_TIME_FEATURES, D);
+}
+
+void dit_backward(struct dit *m, const float *dout, const int32_t *y, size_t B)
+{
+    struct device *d = m->device;
+    const struct dit_config *c = &m->config;
+    size_t S = c->input_size, C = c->channels, P = c->patch, T = dit_tokens(c), D = c->hidden;
+    size_t L = c->depth, stride = (MODULATIONS * L + 2) * D;
+    struct block *first = &m->blocks[0], *last = &m->blocks[L];
+
+    op_unpatchify_backward(d, m->dtokens, dout, B, 2 * C, S, S, P);
+    op_linear_backward_weight(d, m->final_linear.dw, m->final_linear.db, m->dtokens, last->norm1,
+                              B * T, D, 2 * C * P * P);
+    op_linear_backward_input(d, m->dnorm, m->dtokens, m->final_linear.w, B * T, D, 2 * C * P * P);
+    for (size_t l = L; l-- > 0;) {
+        struct block *b = &m->blocks[l], *next = b + 1;
+        if (m->mode == DIT_TRAIN_RECOMPUTE)
+            forward_block(m, l, B);
+        op_gate_residual_norm_modulate_backward(
+            d, m->dx, m->dbranch, modulation_of(m, m->dmodulations, l, GATE2),
+            modulation_of(m, m->dmodulations, l + 1, SHIFT1),
+            modulation_of(m, m->dmodulations, l + 1, SCALE1), m->dnorm, next == last ? NULL : m->dx,
+            next->x, next->mean1, next->rstd1, b->fc2_out,
+            modulation_of(m, m->modulations, l, GATE2),
+            modulation_of(m, m->modulations, l + 1, SCALE1), stride, B, T, D);
+        backward_block(m, l, B);
+    }
+    op_norm_modulate_backward(d, m->dx, modulation_of(m, m->dmodulations, 0, SHIFT1),
+                              modulation_of(m, m->dmodulations, 0, SCALE1), m->dnorm, m->dx,
+                              first->x, first->mean1, first->rstd1,
+                              modulation_of(m, m->modulations, 0, SCALE1), stride, B, T, D);
+    op_linear_backward_weight(d, m->x_embedder.dw, m->x_embedder.db, m->dx, m->patches, B * T,
+                              C * P * P, D);
+    backward_condition(m, y, B);
+}

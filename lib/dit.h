@@ -1,0 +1,98 @@
+// The Diffusion Transformer of Peebles and Xie, "Scalable Diffusion Models with Transformers"
+// (ICCV 2023): forward and backward. SPDX-License-Identifier: MIT
+//
+// Sizes: B samples, C channels of a latent, S its side, P the patch's side, T = (S/P)^2 tokens,
+// D the width, H heads, L blocks, K classes. Tensors carry the names of the published weights.
+#ifndef DIT_DIT_H
+#define DIT_DIT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kernels/device.h"
+
+#define DIT_TIME_FEATURES 256
+#define DIT_MLP_RATIO     4
+
+struct dit_config {
+    size_t input_size; // S
+    size_t channels;   // C
+    size_t patch;      // P
+    size_t depth;      // L
+    size_t hidden;     // D
+    size_t heads;      // H
+    size_t classes;    // K; class K is the null class
+};
+
+// Fills depth, hidden, heads and patch of a published name, "DiT-XL/2" or "XL/2". -1 with an error
+// that lists the names.
+int dit_config_named(struct dit_config *config, const char *name);
+// -1 with an error if the sizes don't fit each other or are out of bounds.
+int dit_config_check(const struct dit_config *config);
+// "DiT-S/2", or "width 192, depth 6, heads 3, patch 1".
+void dit_config_text(const struct dit_config *config, char *text, size_t size);
+size_t dit_tokens(const struct dit_config *config);
+// Floating-point operations (a multiply-add is two) of one forward pass of one sample. A training
+// step has three times as many.
+double dit_forward_flops(const struct dit_config *config);
+
+// A trained tensor: its place among the parameters, which are one float array.
+struct dit_param {
+    char name[64];
+    size_t rank, shape[4];
+    size_t offset, count;
+};
+
+// Where each parameter is. All adaLN weights stand together, as do their biases, so that one
+// product makes the modulations of all blocks.
+struct dit_layout {
+    size_t n_params;
+    struct dit_param *params;
+    size_t size; // floats, with padding (which stays 0)
+};
+int dit_layout_init(struct dit_layout *layout, const struct dit_config *config);
+void dit_layout_free(struct dit_layout *layout);
+const struct dit_param *dit_layout_find(const struct dit_layout *layout, const char *name);
+
+// DiT's initial weights (DESIGN section 4) into weights[layout->size].
+void dit_init_weights(const struct dit_layout *layout, uint64_t seed, float *weights);
+// The fixed table of positions (T,D).
+void dit_position_table(const struct dit_config *config, float *table);
+
+enum dit_mode {
+    DIT_INFER,           // forward only
+    DIT_TRAIN,           // all activations are kept for backward
+    DIT_TRAIN_RECOMPUTE, // a block's inputs are kept, the rest is computed again in backward
+};
+
+struct dit;
+// A model for up to `batch` samples. Its weights are zero until dit_set_param. NULL with an
+// error.
+struct dit *dit_new(struct device *device, const struct dit_config *config, size_t batch,
+                    enum dit_mode mode);
+void dit_free(struct dit *dit); // NULL is fine
+const struct dit_config *dit_get_config(const struct dit *dit);
+const struct dit_layout *dit_get_layout(const struct dit *dit);
+// Bytes of device memory for weights, activations and gradients: of a model, and of one to be made
+// (0 if the sizes don't fit each other).
+size_t dit_memory(const struct dit *dit);
+size_t dit_memory_needed(struct device *device, const struct dit_config *config, size_t batch,
+                         enum dit_mode mode);
+
+// One parameter's values (param->count) from host memory. -1 with an error if there is no memory on
+// the way.
+int dit_set_param(struct dit *dit, const struct dit_param *param, const float *values);
+// The weights as the products take them, and their gradients (NULL with DIT_INFER), in device
+// memory, laid out as dit_get_layout says.
+act *dit_weights(struct dit *dit);
+float *dit_gradients(struct dit *dit);
+
+// out (B,2C,S,S): the noise, then the variance. x (B,C,S,S), t (B), y (B) with 0 <= y <= K. All in
+// device memory; B <= batch.
+void dit_forward(struct dit *dit, float *out, const float *x, const float *t, const int32_t *y,
+                 size_t B);
+// Adds to the gradients those of sum(dout out), for the same B and y as the last dit_forward.
+void dit_backward(struct dit *dit, const float *dout, const int32_t *y, size_t B);
+
+#endif

@@ -1,0 +1,69 @@
+// One message per thread. SPDX-License-Identifier: MIT
+#include "lib/error.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+static _Thread_local struct error current;
+
+// The arguments may point into the current message, so the new one is made beside it.
+static void set(enum status status, const char *format, va_list ap, const char *reason)
+{
+    struct error next = {.status = status};
+    int n = vsnprintf(next.text, sizeof next.text, format, ap);
+    size_t used = n < 0 ? 0 : strnlen(next.text, sizeof next.text);
+    if (reason)
+        snprintf(next.text + used, sizeof next.text - used, ": %s", reason);
+    current = next;
+}
+
+int error_set(enum status status, const char *format, ...)
+{
+    va_list ap;
+    va_start(ap, format);
+    set(status, format, ap, NULL);
+    va_end(ap);
+    return -1;
+}
+
+int error_set_errno(enum status status, const char *format, ...)
+{
+    const char *reason = strerror(errno);
+    va_list ap;
+    va_start(ap, format);
+    set(status, format, ap, reason);
+    va_end(ap);
+    return -1;
+}
+
+int error_prefix(const char *format, ...)
+{
+    struct error old = current;
+    va_list ap;
+    va_start(ap, format);
+    set(old.status, format, ap, old.text);
+    va_end(ap);
+    return -1;
+}
+
+const char *error_message(void)
+{
+    return current.text;
+}
+
+enum status error_status(void)
+{
+    return current.status;
+}
+
+void error_save(struct error *error)
+{
+    *error = current;
+}
+
+int error_restore(const struct error *error)
+{
+    current = *error;
+    return -1;
+}

@@ -1,0 +1,349 @@
+// SPDX-License-Identifier: MIT
+#include "lib/io.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "lib/error.h"
+#include "lib/mem.h"
+#include "lib/tempfile.h"
+#include "lib/tool.h"
+
+struct output {
+    int fd;
+    bool regular;
+    uint64_t offset;
+    char *path;            // as given; NULL for standard output
+    char *target;          // the file that is replaced: path with links followed
+    struct tempfile *temp; // NULL where bytes go straight to fd
+};
+
+static void output_free(struct output *output)
+{
+    free(output->path);
+    free(output->target);
+    free(output);
+}
+
+// A device or a FIFO is written to directly; any other destination is replaced when complete.
+static int open_path(struct output *output, const char *path)
+{
+    struct stat st;
+    bool exists = stat(path, &st) == 0;
+    if (exists && !S_ISREG(st.st_mode)) {
+        output->fd = open(path, O_WRONLY | O_CLOEXEC);
+        return output->fd < 0 ? error_set_errno(STATUS_CANT_CREATE, "%s: cannot open", path) : 0;
+    }
+    // Renaming would also replace a file that its owner has made read-only.
+    if (exists && access(path, W_OK) < 0)
+        return error_set_errno(STATUS_CANT_CREATE, "%s: cannot replace", path);
+    output->target = exists ? realpath(path, NULL) : mem_strdup(path);
+    if (!output->target)
+        return error_set_errno(STATUS_CANT_CREATE, "%s: cannot resolve", path);
+    output->fd = tempfile_open(output->target, &output->temp);
+    if (output->fd < 0)
+        return error_set_errno(STATUS_CANT_CREATE, "%s: cannot create", path);
+    output->regular = true;
+    return 0;
+}
+
+struct output *output_open(const char *path)
+{
+    struct output *output = mem_new(1, sizeof *output);
+    if (!output)
+        return NULL;
+    if (!path || strcmp(path, "-") == 0) {
+        tool_refuse_terminal(STDOUT_FILENO, "standard output");
+        struct stat st;
+        output->fd = STDOUT_FILENO;
+        output->regular = fstat(STDOUT_FILENO, &st) == 0 && S_ISREG(st.st_mode);
+        return output;
+    }
+    output->path = mem_strdup(path);
+    if (!output->path || open_path(output, path) < 0) {
+        output_free(output);
+        return NULL;
+    }
+    return output;
+}
+
+static int fail_write(const struct output *output, uint64_t offset)
+{
+    return error_set_errno(STATUS_IO, "%s: cannot write at byte %" PRIu64, output_name(output),
+                           offset);
+}
+
+int output_write(struct output *output, const void *data, size_t size)
+{
+    const uint8_t *bytes = data;
+    while (size) {
+        ssize_t n = write(output->fd, bytes, size);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && errno == EPIPE) // where SIGPIPE was blocked; elsewhere it has ended us
+            tempfile_die(SIGPIPE);
+        if (n < 0)
+            return fail_write(output, output->offset);
+        bytes += n, size -= (size_t)n, output->offset += (uint64_t)n;
+    }
+    return 0;
+}
+
+int output_write_at(struct output *output, const void *data, size_t size, uint64_t offset)
+{
+    assert(output_is_named(output) && offset + size <= output->offset);
+    const uint8_t *bytes = data;
+    while (size) {
+        ssize_t n = pwrite(output->fd, bytes, size, (off_t)offset);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return fail_write(output, offset);
+        bytes += n, size -= (size_t)n, offset += (uint64_t)n;
+    }
+    return 0;
+}
+
+bool output_is_file(const struct output *output)
+{
+    return output->regular;
+}
+
+bool output_is_named(const struct output *output)
+{
+    return output->temp != NULL;
+}
+
+const char *output_name(const struct output *output)
+{
+    return output->path ? output->path : "standard output";
+}
+
+uint64_t output_offset(const struct output *output)
+{
+    return output->offset;
+}
+
+// The new name is on disk only once its folder is. Some file systems can't sync a folder; then the
+// rename is as safe as it gets there.
+static int sync_folder(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    char *folder = slash == path ? mem_strdup("/") : mem_strdup(path);
+    if (!folder)
+        return -1;
+    if (slash && slash != path)
+        folder[slash - path] = 0;
+    int fd = open(slash ? folder : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    free(folder);
+    if (fd < 0)
+        return 0; // a folder may be writable but not readable
+    int rc = fsync(fd) < 0 && errno != EINVAL ? -1 : 0;
+    if (rc < 0)
+        error_set_errno(STATUS_IO, "%s: cannot sync its folder", path);
+    close(fd);
+    return rc;
+}
+
+int output_commit(struct output *output)
+{
+    int rc = 0;
+    const char *name = output_name(output);
+    if (output->temp && fsync(output->fd) < 0)
+        rc = error_set_errno(STATUS_IO, "%s: cannot sync", name);
+    // Standard output is closed, with a check, by tool_finish.
+    if (output->path && close(output->fd) < 0 && rc == 0)
+        rc = error_set_errno(STATUS_IO, "%s: cannot close", name);
+    if (output->temp) {
+        const char *temp = tempfile_path(output->temp);
+        if (rc == 0 && rename(temp, output->target) < 0)
+            rc = error_set_errno(STATUS_CANT_CREATE, "%s: cannot rename %s to it", name, temp);
+        if (rc < 0)
+            tempfile_remove(output->temp);
+        else {
+            tempfile_keep(output->temp);
+            rc = sync_folder(output->target);
+        }
+    }
+    output_free(output);
+    return rc;
+}
+
+void output_discard(struct output *output)
+{
+    if (!output)
+        return;
+    if (output->path)
+        close(output->fd);
+    if (output->temp)
+        tempfile_remove(output->temp);
+    output_free(output);
+}
+
+static const char *input_name(const char *path)
+{
+    return strcmp(path, "-") == 0 ? "standard input" : path;
+}
+
+static int open_input(const char *path)
+{
+    if (strcmp(path, "-") == 0)
+        return STDIN_FILENO;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    return fd < 0 ? error_set_errno(STATUS_NO_INPUT, "%s: cannot open", path) : fd;
+}
+
+// Reads to the end in growing steps; one byte more than size_max tells that there is too much.
+static int read_all(int fd, const char *name, uint8_t **data, size_t *size, size_t size_max)
+{
+    struct stat st;
+    size_t used = 0, room = 64 << 10;
+    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size > 0)
+        room = (uint64_t)st.st_size > size_max ? size_max : (size_t)st.st_size;
+    uint8_t *bytes = NULL;
+    for (;;) {
+        size_t want = 0, got = 0, total;
+        if (!size_add(used, room, &want) || want > size_max)
+            want = size_max;
+        if (!size_add(want, 2, &total)) {
+            error_set(STATUS_INTERNAL, "out of memory: %s is too large", name);
+            break;
+        }
+        uint8_t *larger = mem_resize(bytes, total, 1);
+        if (!larger)
+            break;
+        bytes = larger;
+        if (fd_read_full(fd, bytes + used, want + 1 - used, &got) < 0) {
+            error_set_errno(STATUS_NO_INPUT, "%s: cannot read at byte %zu", name, used);
+            break;
+        }
+        used += got;
+        if (used <= want) {
+            bytes[used] = 0;
+            *data = bytes;
+            *size = used;
+            return 0;
+        }
+        if (want == size_max) {
+            error_set(STATUS_DATA, "%s: expected at most %zu bytes, found more", name, size_max);
+            break;
+        }
+        room = used;
+    }
+    free(bytes);
+    return -1;
+}
+
+int file_read_all(const char *path, uint8_t **data, size_t *size, size_t size_max)
+{
+    int fd = open_input(path);
+    if (fd < 0)
+        return -1;
+    int rc = read_all(fd, input_name(path), data, size, size_max);
+    if (fd != STDIN_FILENO)
+        close(fd);
+    return rc;
+}
+
+static int map_fd(int fd, const char *path, struct mapping *mapping)
+{
+    struct stat st;
+    if (fstat(fd, &st) < 0)
+        return error_set_errno(STATUS_NO_INPUT, "%s: cannot read", path);
+    if (!S_ISREG(st.st_mode))
+        return error_set(STATUS_NO_INPUT, "%s: expected a regular file", path);
+    *mapping = (struct mapping){NULL, (size_t)st.st_size};
+    if (mapping->size == 0)
+        return 0;
+    void *data = mmap(NULL, mapping->size, PROT_READ, MAP_PRIVATE, fd, 0);
+    if (data == MAP_FAILED)
+        return error_set_errno(STATUS_NO_INPUT, "%s: cannot map %zu bytes", path, mapping->size);
+    mapping->data = data;
+    return 0;
+}
+
+int file_map(const char *path, struct mapping *mapping)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return error_set_errno(STATUS_NO_INPUT, "%s: cannot open", path);
+    int rc = map_fd(fd, path, mapping);
+    close(fd);
+    return rc;
+}
+
+void file_unmap(struct mapping *mapping)
+{
+    if (mapping->data)
+        munmap((void *)(uintptr_t)mapping->data, mapping->size);
+    *mapping = (struct mapping){NULL, 0};
+}
+
+int fd_read_full(int fd, void *data, size_t size, size_t *got)
+{
+    *got = 0;
+    while (*got < size) {
+        ssize_t n = read(fd, (uint8_t *)data + *got, size - *got);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -1;
+        if (n == 0)
+            break;
+        *got += (size_t)n;
+    }
+    return 0;
+}
+
+int fd_pread_full(int fd, void *data, size_t size, uint64_t offset, size_t *got)
+{
+    *got = 0;
+    while (*got < size) {
+        ssize_t n = pread(fd, (uint8_t *)data + *got, size - *got, (off_t)(offset + *got));
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -1;
+        if (n == 0)
+            break;
+        *got += (size_t)n;
+    }
+    return 0;
+}
+
+int folder_make(const char *path)
+{
+    char *part = mem_strdup(path);
+    if (!part)
+        return -1;
+    int rc = 0;
+    for (char *end = part; rc == 0 && end;) {
+        end = strchr(end + (*end != 0), '/');
+        if (end)
+            *end = 0;
+        struct stat st;
+        if (mkdir(part, 0777) < 0 && errno != EEXIST)
+            rc = error_set_errno(STATUS_CANT_CREATE, "%s: cannot make folder", part);
+        else if (stat(part, &st) < 0 || !S_ISDIR(st.st_mode))
+            rc = error_set(STATUS_CANT_CREATE, "%s: expected a folder", part);
+        if (end)
+            *end = '/';
+    }
+    free(part);
+    return rc;
+}
+
+char *path_join(const char *folder, const char *name)
+{
+    size_t length = strlen(folder);
+    return mem_printf("%s%s%s", folder, length && folder[length - 1] != '/' ? "/" : "", name);
+}

@@ -1,0 +1,378 @@
+// SPDX-License-Identifier: MIT
+#include "lib/options.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/mem.h"
+
+// Every program has these, handled here.
+static const struct option help_option = {"help",           'h', OPTION_FLAG, NULL, NULL,
+                                          "show this help", 0,   0,           NULL};
+static const struct option version_option = {"version",          'V', OPTION_FLAG, NULL, NULL,
+                                             "show the version", 0,   0,           NULL};
+
+static const struct option *at(const struct option *options, size_t i)
+{
+    size_t n = 0;
+    while (options[n].type != OPTION_NONE)
+        n++;
+    return i < n ? &options[i] : i == n ? &help_option : i == n + 1 ? &version_option : NULL;
+}
+
+// Changes of one letter that make one word of the other. Words longer than the row are far apart.
+static size_t edit_distance(const char *a, const char *b)
+{
+    size_t row[64], length = strlen(b);
+    if (length >= sizeof row / sizeof *row)
+        return SIZE_MAX;
+    for (size_t j = 0; j <= length; j++)
+        row[j] = j;
+    for (size_t i = 1; a[i - 1]; i++) {
+        size_t diagonal = row[0];
+        row[0] = i;
+        for (size_t j = 1; j <= length; j++) {
+            size_t best = diagonal + (a[i - 1] != b[j - 1]);
+            if (row[j] + 1 < best)
+                best = row[j] + 1;
+            if (row[j - 1] + 1 < best)
+                best = row[j - 1] + 1;
+            diagonal = row[j];
+            row[j] = best;
+        }
+    }
+    return row[length];
+}
+
+// The nearest word so far to one that was typed wrong; a word that it begins counts as near.
+struct guess {
+    const char *typed;
+    char best[64];
+    size_t distance;
+};
+
+static void guess_try(struct guess *guess, const char *prefix, const char *word)
+{
+    char whole[sizeof guess->best];
+    if ((size_t)snprintf(whole, sizeof whole, "%s%s", prefix, word) >= sizeof whole)
+        return;
+    size_t length = strlen(guess->typed);
+    size_t distance = edit_distance(guess->typed, whole);
+    if (length >= 2 && strncmp(guess->typed, whole, length) == 0)
+        distance = 1;
+    if (distance <= 1 + length / 3 && distance < guess->distance) {
+        guess->distance = distance;
+        memcpy(guess->best, whole, sizeof whole);
+    }
+}
+
+// "; did you mean ...?" into text, or nothing if no word is near.
+static const char *guess_text(const struct guess *guess, const char *dashes, char text[96])
+{
+    text[0] = 0;
+    if (guess->distance != SIZE_MAX)
+        snprintf(text, 96, "; did you mean '%s%s'?", dashes, guess->best);
+    return text;
+}
+
+static int unknown_option(const struct option *options, const char *name)
+{
+    struct guess guess = {.typed = name, .distance = SIZE_MAX};
+    const struct option *option;
+    for (size_t i = 0; (option = at(options, i)); i++) {
+        guess_try(&guess, "", option->name);
+        if (option->type == OPTION_FLAG && option->value)
+            guess_try(&guess, "no-", option->name);
+    }
+    char text[96];
+    return error_set(STATUS_USAGE, "unknown option '--%s'%s", name, guess_text(&guess, "--", text));
+}
+
+static int bad_value(const struct option *option, const char *value, const char *expected)
+{
+    return error_set(STATUS_USAGE, "option --%s: expected %s, found '%s'", option->name, expected,
+                     value);
+}
+
+static bool is_digit(char c)
+{
+    return c >= '0' && c <= '9';
+}
+
+static int parse_int(const struct option *option, const char *text)
+{
+    char expected[96] = "a whole number", *end;
+    bool bounded = option->min != 0 || option->max != 0;
+    if (bounded)
+        snprintf(expected, sizeof expected, "a whole number from %.0f to %.0f", option->min,
+                 option->max);
+    errno = 0;
+    long long value = strtoll(text, &end, 10);
+    if (!is_digit(text[text[0] == '-']) || *end || errno ||
+        (bounded && ((double)value < option->min || (double)value > option->max)))
+        return bad_value(option, text, expected);
+    *(int64_t *)option->value = value;
+    return 0;
+}
+
+static int parse_seed(const struct option *option, const char *text)
+{
+    char *end;
+    errno = 0;
+    unsigned long long value = strtoull(text, &end, 10);
+    if (!is_digit(text[0]) || *end || errno)
+        return bad_value(option, text, "a whole number from 0 to 18446744073709551615");
+    *(uint64_t *)option->value = value;
+    return 0;
+}
+
+static int parse_float(const struct option *option, const char *text)
+{
+    char expected[96] = "a number", *end;
+    bool bounded = option->min != 0 || option->max != 0;
+    if (bounded)
+        snprintf(expected, sizeof expected, "a number from %g to %g", option->min, option->max);
+    double value = strtod(text, &end);
+    // strtod also takes leading blanks, hexadecimal, "inf" and "nan".
+    if (!*text || strspn(text, "+-.0123456789eE") != strlen(text) || *end || !isfinite(value) ||
+        (bounded && (value < option->min || value > option->max)))
+        return bad_value(option, text, expected);
+    *(double *)option->value = value;
+    return 0;
+}
+
+static int parse_size(const struct option *option, const char *text)
+{
+    static const char units[] = "KMGT";
+    char *end;
+    errno = 0;
+    uint64_t value = strtoull(text, &end, 10), factor = 1;
+    if (is_digit(text[0]) && *end && strchr(units, *end))
+        factor = (uint64_t)1 << 10 * (strchr(units, *end++) - units + 1);
+    if (!is_digit(text[0]) || *end || errno || __builtin_mul_overflow(value, factor, &value))
+        return bad_value(option, text, "a number of bytes, as in 4096, 64K, 256M, 2G or 1T");
+    *(uint64_t *)option->value = value;
+    return 0;
+}
+
+static int parse_choice(const struct option *option, const char *text)
+{
+    struct guess guess = {.typed = text, .distance = SIZE_MAX};
+    char all[512] = "", hint[96];
+    size_t used = 0;
+    for (int i = 0; option->choices[i]; i++) {
+        if (strcmp(text, option->choices[i]) == 0) {
+            *(int *)option->value = i;
+            return 0;
+        }
+        guess_try(&guess, "", option->choices[i]);
+        if (used < sizeof all)
+            used += (size_t)snprintf(all + used, sizeof all - used, i ? ", %s" : "%s",
+                                     option->choices[i]);
+    }
+    return error_set(STATUS_USAGE, "option --%s: expected one of %s, found '%s'%s", option->name,
+                     all, text, guess_text(&guess, "", hint));
+}
+
+static int parse_part(const struct option *option, const char *text)
+{
+    char *slash, *end = NULL;
+    errno = 0;
+    unsigned long long index = strtoull(text, &slash, 10), count = 0;
+    if (is_digit(text[0]) && *slash == '/' && is_digit(slash[1]))
+        count = strtoull(slash + 1, &end, 10);
+    if (!end || *end || errno || index < 1 || index > count)
+        return bad_value(option, text, "a part I/N with 1 <= I <= N, as in 1/4");
+    *(struct part *)option->value = (struct part){index - 1, count};
+    return 0;
+}
+
+static int parse_value(const struct option *option, const char *text)
+{
+    switch (option->type) {
+    case OPTION_INT:
+        return parse_int(option, text);
+    case OPTION_SEED:
+        return parse_seed(option, text);
+    case OPTION_FLOAT:
+        return parse_float(option, text);
+    case OPTION_SIZE:
+        return parse_size(option, text);
+    case OPTION_CHOICE:
+        return parse_choice(option, text);
+    case OPTION_PART:
+        return parse_part(option, text);
+    default: // OPTION_STRING
+        *(const char **)option->value = text;
+        return 0;
+    }
+}
+
+int options_set_value(const struct option *option, const char *text)
+{
+    if (option->type != OPTION_FLAG)
+        return parse_value(option, text);
+    bool on = strcmp(text, "true") == 0;
+    if (!on && strcmp(text, "false") != 0)
+        return bad_value(option, text, "true or false");
+    *(bool *)option->value = on;
+    return 0;
+}
+
+static char *value_text(const struct option *option)
+{
+    const void *value = option->value;
+    switch (option->type) {
+    case OPTION_FLAG:
+        return mem_strdup(*(const bool *)value ? "true" : "false");
+    case OPTION_INT:
+        return mem_printf("%" PRId64, *(const int64_t *)value);
+    case OPTION_SEED:
+    case OPTION_SIZE:
+        return mem_printf("%" PRIu64, *(const uint64_t *)value);
+    case OPTION_FLOAT:
+        return mem_printf("%.17g", *(const double *)value);
+    case OPTION_CHOICE:
+        return mem_strdup(option->choices[*(const int *)value]);
+    case OPTION_PART: {
+        const struct part *part = value;
+        return mem_printf("%" PRIu64 "/%" PRIu64, part->index + 1, part->count);
+    }
+    default: // OPTION_STRING
+        return mem_strdup(*(const char *const *)value);
+    }
+}
+
+int options_value_text(const struct option *option, char **text)
+{
+    *text = NULL;
+    if (option->type == OPTION_STRING && !*(const char *const *)option->value)
+        return 0;
+    *text = value_text(option);
+    return *text ? 0 : -1;
+}
+
+// Flags store; --help and --version are results.
+static int set_flag(const struct option *option, bool on)
+{
+    if (option->value)
+        *(bool *)option->value = on;
+    return option == &help_option      ? OPTIONS_HELP
+           : option == &version_option ? OPTIONS_VERSION
+                                       : OPTIONS_DONE;
+}
+
+// The value is after "=", or the next argument, whatever that looks like.
+static int parse_long(const struct option *options, char **argv, int *i)
+{
+    const char *name = argv[*i] + 2, *equals = strchr(name, '=');
+    size_t length = equals ? (size_t)(equals - name) : strlen(name);
+    const struct option *option;
+    for (size_t k = 0; (option = at(options, k)); k++) {
+        bool flag = option->type == OPTION_FLAG;
+        size_t skip = flag && option->value && strncmp(name, "no-", 3) == 0 ? 3 : 0;
+        if (strlen(option->name) == length && memcmp(name, option->name, length) == 0)
+            skip = 0;
+        else if (!skip || strlen(option->name) != length - skip ||
+                 memcmp(name + skip, option->name, length - skip) != 0)
+            continue;
+        if (flag && equals)
+            return error_set(STATUS_USAGE, "option --%.*s takes no value, found '%s'", (int)length,
+                             name, equals + 1);
+        if (flag)
+            return set_flag(option, skip == 0);
+        if (equals)
+            return parse_value(option, equals + 1);
+        if (!argv[*i + 1])
+            return error_set(STATUS_USAGE, "option --%s needs a value: %s", option->name,
+                             option->argument);
+        return parse_value(option, argv[++*i]);
+    }
+    char *given = mem_printf("%.*s", (int)length, name);
+    if (!given)
+        return -1;
+    unknown_option(options, given);
+    free(given);
+    return -1;
+}
+
+// "-qv", "-n5", "-n 5": letters up to the first that takes a value, which is the rest.
+static int parse_letters(const struct option *options, char **argv, int *i)
+{
+    for (const char *letter = argv[*i] + 1; *letter; letter++) {
+        const struct option *option = NULL;
+        for (size_t k = 0; (option = at(options, k)) && option->letter != *letter; k++)
+            ;
+        if (!option)
+            return error_set(STATUS_USAGE, "unknown option '-%c' in '%s'", *letter, argv[*i]);
+        if (option->type == OPTION_FLAG) {
+            int result = set_flag(option, true);
+            if (result != OPTIONS_DONE)
+                return result;
+            continue;
+        }
+        if (letter[1])
+            return parse_value(option, letter + 1);
+        if (!argv[*i + 1])
+            return error_set(STATUS_USAGE, "option -%c (--%s) needs a value: %s", *letter,
+                             option->name, option->argument);
+        return parse_value(option, argv[++*i]);
+    }
+    return OPTIONS_DONE;
+}
+
+int options_parse(const struct option *options, int argc, char **argv, char **operands)
+{
+    size_t n = 0;
+    bool only_operands = false;
+    for (int i = 1; i < argc; i++) {
+        char *argument = argv[i];
+        int result = OPTIONS_DONE;
+        if (only_operands || argument[0] != '-' || !argument[1])
+            operands[n++] = argument;
+        else if (strcmp(argument, "--") == 0)
+            only_operands = true;
+        else if (argument[1] == '-')
+            result = parse_long(options, argv, &i);
+        else
+            result = parse_letters(options, argv, &i);
+        if (result != OPTIONS_DONE)
+            return result;
+    }
+    operands[n] = NULL;
+    return OPTIONS_DONE;
+}
+
+// "  -s, --size=N"
+static int left_column(const struct option *option, char *text, size_t size)
+{
+    char letter[8] = "    ";
+    if (option->letter)
+        snprintf(letter, sizeof letter, "-%c, ", option->letter);
+    return snprintf(text, size, "  %s--%s%s%s", letter, option->name, option->argument ? "=" : "",
+                    option->argument ? option->argument : "");
+}
+
+void options_print_help(const struct tool_info *info, FILE *file)
+{
+    const int widest = 30; // a wider left column has its help on a line of its own
+    char left[128];
+    int width = 0;
+    const struct option *option;
+    for (size_t i = 0; (option = at(info->options, i)); i++) {
+        int n = left_column(option, left, sizeof left);
+        if (n > width && n <= widest)
+            width = n;
+    }
+    fprintf(file, "Usage: %s %s\n%s\n\n", info->name, info->usage, info->summary);
+    for (size_t i = 0; (option = at(info->options, i)); i++) {
+        if (left_column(option, left, sizeof left) > width)
+            fprintf(file, "%s\n%*s  %s\n", left, width, "", option->help);
+        else
+            fprintf(file, "%-*s  %s\n", width, left, option->help);
+    }
+    fprintf(file, "\nFull manual: man %s\n", info->name);
+}

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: MIT
+#include "lib/progress.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "lib/tool.h"
+
+#define REDRAW_TERMINAL 0.1 // seconds
+#define REDRAW_LOG      30.0
+#define CLEAR_LINE      "\r\033[K"
+
+static struct {
+    bool active, terminal, drawn;
+    const char *unit;
+    uint64_t done, total;
+    double started, last;
+    char text[128];
+} progress;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+// One write for a line, so that lines of the programs of a pipe don't mix. File names may hold
+// anything: what would steer the terminal is shown as '?'.
+static void put(const char *before, char *line, const char *after)
+{
+    char all[2400];
+    for (char *c = line; *c; c++)
+        if ((unsigned char)*c < ' ' || *c == 127)
+            *c = '?';
+    int n = snprintf(all, sizeof all, "%s%s%s", before, line, after);
+    for (const char *c = all; n > 0;) {
+        ssize_t written = write(STDERR_FILENO, c, (size_t)n);
+        if (written < 0 && errno != EINTR)
+            return; // there is nobody to tell
+        if (written > 0)
+            c += written, n -= (int)written;
+    }
+}
+
+void progress_message(const char *format, va_list ap)
+{
+    char line[2048];
+    int n = snprintf(line, sizeof line, "%s: ", tool.info ? tool.info->name : "dit-tools");
+    vsnprintf(line + n, sizeof line - (size_t)n, format, ap);
+    pthread_mutex_lock(&lock);
+    put(progress.active && progress.terminal ? CLEAR_LINE : "", line, "\n");
+    pthread_mutex_unlock(&lock);
+}
+
+// The programs of a pipe share one terminal: the first that draws keeps its line until it ends.
+static bool own_terminal(void)
+{
+    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    return fcntl(STDERR_FILENO, F_SETLK, &whole) == 0 || (errno != EAGAIN && errno != EACCES);
+}
+
+static size_t terminal_width(void)
+{
+    struct winsize size;
+    return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 1 ? size.ws_col - 1u : 79;
+}
+
+static int duration(double seconds, char *text, size_t size)
+{
+    uint64_t s = (uint64_t)(seconds + 0.5);
+    if (s >= 3600)
+        return snprintf(text, size, "%" PRIu64 ":%02d:%02d", s / 3600, (int)(s / 60 % 60),
+                        (int)(s % 60));
+    return snprintf(text, size, "%d:%02d", (int)(s / 60), (int)(s % 60));
+}
+
+// "decode-images: 1200/5000 images 24%, 310/s, 0:12 left"
+static void make_line(char *line, size_t size, double elapsed, bool finished)
+{
+    char time_text[32];
+    double rate = elapsed > 0 ? (double)progress.done / elapsed : 0;
+    FILE *out = fmemopen(line, size, "w");
+    if (!out) {
+        line[0] = 0;
+        return;
+    }
+    fprintf(out, "%s: %" PRIu64, tool.info ? tool.info->name : "dit-tools", progress.done);
+    if (progress.total)
+        fprintf(out, "/%" PRIu64, progress.total);
+    fprintf(out, " %s", progress.unit);
+    if (progress.total)
+        fprintf(out, " %d%%", (int)(100 * ((double)progress.done / (double)progress.total)));
+    if (rate > 0)
+        fprintf(out, rate >= 100 ? ", %.0f/s" : rate >= 1 ? ", %.1f/s" : ", %.2g/s", rate);
+    if (!finished && rate > 0 && progress.total > progress.done) {
+        duration((double)(progress.total - progress.done) / rate, time_text, sizeof time_text);
+        fprintf(out, ", %s left", time_text);
+    } else {
+        duration(elapsed, time_text, sizeof time_text);
+        fprintf(out, ", %s", time_text);
+    }
+    if (progress.text[0])
+        fprintf(out, ", %s", progress.text);
+    fclose(out);
+}
+
+static void draw(double time, bool finished)
+{
+    if (progress.terminal && !own_terminal())
+        return;
+    char line[512];
+    make_line(line, sizeof line, time - progress.started, finished);
+    if (progress.terminal && strlen(line) > terminal_width())
+        line[terminal_width()] = 0;
+    put(progress.terminal ? CLEAR_LINE : "", line, progress.terminal && !finished ? "" : "\n");
+    progress.last = time;
+    progress.drawn = true;
+}
+
+void progress_start(const char *unit, uint64_t total)
+{
+    if (tool.quiet || !tool.progress)
+        return;
+    pthread_mutex_lock(&lock);
+    const char *term = getenv("TERM");
+    memset(&progress, 0, sizeof progress);
+    progress.active = true;
+    progress.terminal = isatty(STDERR_FILENO) && term && strcmp(term, "dumb") != 0;
+    progress.unit = unit;
+    progress.total = total;
+    progress.started = progress.last = now();
+    pthread_mutex_unlock(&lock);
+}
+
+void progress_add(uint64_t n)
+{
+    pthread_mutex_lock(&lock);
+    progress.done += n;
+    double time = now();
+    if (progress.active &&
+        time - progress.last >= (progress.terminal ? REDRAW_TERMINAL : REDRAW_LOG))
+        draw(time, false);
+    pthread_mutex_unlock(&lock);
+}
+
+void progress_text(const char *format, ...)
+{
+    va_list ap;
+    va_start(ap, format);
+    pthread_mutex_lock(&lock);
+    if (format)
+        vsnprintf(progress.text, sizeof progress.text, format, ap);
+    else
+        progress.text[0] = 0;
+    pthread_mutex_unlock(&lock);
+    va_end(ap);
+}
+
+// Work that was over before a first line was due ends without one.
+void progress_finish(void)
+{
+    pthread_mutex_lock(&lock);
+    if (progress.active && progress.drawn)
+        draw(now(), true);
+    progress.active = false;
+    pthread_mutex_unlock(&lock);
+}

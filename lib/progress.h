@@ -1,0 +1,10 @@
+// What lib/tool.c and lib/progress.c share: the one line on stderr. SPDX-License-Identifier: MIT
+#ifndef DIT_PROGRESS_H
+#define DIT_PROGRESS_H
+
+#include <stdarg.h>
+
+// Prints "PROGRAM: ..." as a line of its own, in place of the progress line.
+void progress_message(const char *format, va_list ap);
+
+#endif

@@ -1,0 +1,147 @@
+// The loop of DDPM and DDIM sampling with guidance. SPDX-License-Identifier: MIT
+#include <math.h>
+#include <stdlib.h>
+
+#include "lib/error.h"
+#include "lib/mem.h"
+#include "lib/rng.h"
+#include "lib/sampler.h"
+
+struct sampler {
+    struct device *device;
+    struct sampler_settings settings;
+    struct diffusion diffusion;
+    struct dit *dit;
+    size_t batch, B; // most samples at once; those in work
+    size_t copies;   // of each sample in the model's batch: 2 with guidance, else 1
+    size_t n;        // elements of a latent
+    float *x;        // (copies B,C,S,S); the first B are the samples
+    float *noise;    // (B,C,S,S)
+    float *out;      // (copies B,2C,S,S)
+    float *t;        // (copies B)
+    int32_t *labels; // (copies B)
+    float *host_t;   // (copies batch)
+    int32_t *host_labels;
+};
+
+struct sampler *sampler_new(struct device *device, const struct dit_config *config, size_t batch,
+                            const struct sampler_settings *settings)
+{
+    struct sampler *s = mem_new(1, sizeof *s);
+    if (!s)
+        return NULL;
+    s->device = device;
+    s->settings = *settings;
+    s->batch = batch;
+    s->copies = settings->cfg_scale == 1 ? 1 : 2;
+    s->n = config->channels * config->input_size * config->input_size;
+    size_t rows = s->copies * batch;
+    if (diffusion_init(&s->diffusion, settings->respacing) < 0 ||
+        !(s->dit = dit_new(device, config, rows, DIT_INFER)) ||
+        !(s->host_t = mem_new(rows, sizeof *s->host_t)) ||
+        !(s->host_labels = mem_new(rows, sizeof *s->host_labels)))
+        goto failed;
+    s->x = device_alloc(device, rows * s->n * sizeof *s->x);
+    s->noise = device_alloc(device, batch * s->n * sizeof *s->noise);
+    s->out = device_alloc(device, rows * 2 * s->n * sizeof *s->out);
+    s->t = device_alloc(device, rows * sizeof *s->t);
+    s->labels = device_alloc(device, rows * sizeof *s->labels);
+    if (s->x && s->noise && s->out && s->t && s->labels)
+        return s;
+    error_set(STATUS_INTERNAL, "no memory for %zu samples at once", batch);
+failed:
+    sampler_free(s);
+    return NULL;
+}
+
+void sampler_free(struct sampler *s)
+{
+    if (!s)
+        return;
+    void *memory[] = {s->x, s->noise, s->out, s->t, s->labels};
+    for (size_t i = 0; i < sizeof memory / sizeof *memory; i++)
+        if (memory[i])
+            device_release(s->device, memory[i]);
+    dit_free(s->dit);
+    diffusion_free(&s->diffusion);
+    free(s->host_t);
+    free(s->host_labels);
+    free(s);
+}
+
+struct dit *sampler_model(struct sampler *s)
+{
+    return s->dit;
+}
+
+size_t sampler_steps(const struct sampler *s)
+{
+    return s->diffusion.steps;
+}
+
+float *sampler_state(struct sampler *s)
+{
+    return s->x;
+}
+
+float *sampler_noise(struct sampler *s)
+{
+    return s->noise;
+}
+
+void sampler_start(struct sampler *s, const int32_t *labels, size_t B)
+{
+    s->B = B;
+    for (size_t b = 0; b < B; b++) {
+        s->host_labels[b] = labels[b];
+        if (s->copies == 2)
+            s->host_labels[B + b] = (int32_t)dit_get_config(s->dit)->classes;
+    }
+    device_upload(s->device, s->labels, s->host_labels, s->copies * B * sizeof *s->labels);
+}
+
+void sampler_advance(struct sampler *s, size_t i)
+{
+    struct device *d = s->device;
+    const struct dit_config *c = dit_get_config(s->dit);
+    size_t B = s->B, rows = s->copies * B, area = c->input_size * c->input_size;
+    for (size_t b = 0; b < rows; b++)
+        s->host_t[b] = (float)s->diffusion.timestep_map[i];
+    device_upload(d, s->t, s->host_t, rows * sizeof *s->t);
+    if (s->copies == 2)
+        device_copy(d, s->x + B * s->n, s->x, B * s->n * sizeof *s->x);
+    dit_forward(s->dit, s->out, s->x, s->t, s->labels, rows);
+    if (s->copies == 2)
+        op_guide(d, s->out, (float)s->settings.cfg_scale, s->settings.cfg_channels, B, c->channels,
+                 area);
+    struct sampler_step step = s->settings.ddim
+                                   ? diffusion_ddim_step(&s->diffusion, i, s->settings.eta)
+                                   : diffusion_ddpm_step(&s->diffusion, i);
+    op_sample_step(d, s->x, s->out, s->noise, &step, B, s->n);
+}
+
+int sampler_run(struct sampler *s, uint64_t first, const int32_t *labels, size_t B, float *latents,
+                void (*done)(void *user), void *user)
+{
+    struct device *d = s->device;
+    sampler_start(s, labels, B);
+    op_fill_normal(d, s->x, s->settings.seed, RNG_SAMPLE_START, 0, first, B, s->n);
+    for (size_t i = s->diffusion.steps; i-- > 0;) {
+        if (!s->settings.ddim || s->settings.eta > 0)
+            op_fill_normal(d, s->noise, s->settings.seed, RNG_SAMPLE_NOISE,
+                           (uint32_t)s->diffusion.timestep_map[i], first, B, s->n);
+        sampler_advance(s, i);
+        if (done)
+            done(user);
+    }
+    device_download(d, latents, s->x, B * s->n * sizeof *latents);
+    if (device_error(d))
+        return error_set(STATUS_INTERNAL, "%s", device_error(d));
+    for (size_t e = 0; e < B * s->n; e++)
+        if (!isfinite(latents[e]))
+            return error_set(STATUS_DATA,
+                             "sample %llu came out as %g: the weights are damaged, or guidance is "
+                             "far too strong",
+                             (unsigned long long)(first + e / s->n), (double)latents[e]);
+    return 0;
+}

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: MIT
+#include "lib/tempfile.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+// A signal handler may walk the list at any moment, so entries are used again but never freed, and
+// a path is only valid while `live` is set.
+struct tempfile {
+    atomic_bool used, live;
+    struct tempfile *next;
+    char path[PATH_MAX];
+};
+
+static _Atomic(struct tempfile *) files;
+
+static void remove_all(void)
+{
+    for (struct tempfile *file = atomic_load(&files); file; file = file->next)
+        if (atomic_exchange(&file->live, false))
+            unlink(file->path);
+}
+
+void tempfile_die(int signal)
+{
+    remove_all();
+    struct sigaction action = {.sa_handler = SIG_DFL};
+    sigaction(signal, &action, NULL);
+    raise(signal); // delivered when the handler returns
+}
+
+// Signals that are ignored, or that the program catches, stay so.
+static void watch_exit(void)
+{
+    static const int fatal[] = {SIGHUP, SIGINT, SIGQUIT, SIGPIPE, SIGTERM};
+    static atomic_flag watching = ATOMIC_FLAG_INIT;
+    if (atomic_flag_test_and_set(&watching))
+        return;
+    atexit(remove_all);
+    for (size_t i = 0; i < sizeof fatal / sizeof *fatal; i++) {
+        struct sigaction action;
+        if (sigaction(fatal[i], NULL, &action) == 0 && action.sa_handler == SIG_DFL) {
+            action = (struct sigaction){.sa_handler = tempfile_die};
+            sigaction(fatal[i], &action, NULL);
+        }
+    }
+}
+
+static struct tempfile *new_entry(void)
+{
+    for (struct tempfile *file = atomic_load(&files); file; file = file->next)
+        if (!atomic_exchange(&file->used, true))
+            return file;
+    struct tempfile *file = calloc(1, sizeof *file);
+    if (!file)
+        return NULL;
+    atomic_init(&file->used, true);
+    file->next = atomic_load(&files);
+    while (!atomic_compare_exchange_weak(&files, &file->next, file))
+        ;
+    return file;
+}
+
+int tempfile_open(const char *path, struct tempfile **out)
+{
+    watch_exit();
+    struct tempfile *file = new_entry();
+    if (!file)
+        return -1;
+    const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path;
+    int fd = -1;
+    for (unsigned n = 0; fd < 0 && n < 10000; n++) {
+        // The base is cut so that the name is not too long where the final one is just not.
+        int length = snprintf(file->path, sizeof file->path, "%.*s.%.200s.%ld-%u.tmp",
+                              (int)(base - path), path, base, (long)getpid(), n);
+        if (length < 0 || (size_t)length >= sizeof file->path) {
+            errno = ENAMETOOLONG;
+            break;
+        }
+        // A signal between these two lines leaves the file; the other order could remove another's.
+        fd = open(file->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        if (fd < 0 && errno != EEXIST)
+            break;
+    }
+    if (fd < 0) {
+        atomic_store(&file->used, false);
+        return -1;
+    }
+    atomic_store(&file->live, true);
+    *out = file;
+    return fd;
+}
+
+const char *tempfile_path(const struct tempfile *file)
+{
+    return file->path;
+}
+
+void tempfile_keep(struct tempfile *file)
+{
+    atomic_store(&file->live, false);
+    atomic_store(&file->used, false);
+}
+
+void tempfile_remove(struct tempfile *file)
+{
+    unlink(file->path);
+    tempfile_keep(file);
+}

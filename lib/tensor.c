@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: MIT
+#include "lib/tensor.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "lib/error.h"
+#include "lib/mem.h"
+
+static const struct {
+    const char *name;
+    size_t size;
+} dtypes[DTYPE_COUNT] = {
+    [DTYPE_BOOL] = {"BOOL", 1}, [DTYPE_U8] = {"U8", 1},   [DTYPE_I8] = {"I8", 1},
+    [DTYPE_I16] = {"I16", 2},   [DTYPE_U16] = {"U16", 2}, [DTYPE_F16] = {"F16", 2},
+    [DTYPE_BF16] = {"BF16", 2}, [DTYPE_I32] = {"I32", 4}, [DTYPE_U32] = {"U32", 4},
+    [DTYPE_F32] = {"F32", 4},   [DTYPE_I64] = {"I64", 8}, [DTYPE_U64] = {"U64", 8},
+    [DTYPE_F64] = {"F64", 8},
+};
+
+size_t dtype_size(enum dtype dtype)
+{
+    return dtypes[dtype].size;
+}
+
+const char *dtype_name(enum dtype dtype)
+{
+    return dtypes[dtype].name;
+}
+
+int dtype_from_name(const char *name, enum dtype *dtype)
+{
+    for (int i = 0; i < DTYPE_COUNT; i++)
+        if (strcmp(name, dtypes[i].name) == 0) {
+            *dtype = (enum dtype)i;
+            return 0;
+        }
+    return -1;
+}
+
+bool shape_count(const size_t *shape, size_t rank, size_t *count)
+{
+    size_t n = 1;
+    for (size_t i = 0; i < rank; i++)
+        if (!size_mul(n, shape[i], &n))
+            return false;
+    *count = n;
+    return true;
+}
+
+char *shape_text(const size_t *shape, size_t rank, char *text, size_t size)
+{
+    size_t used = (size_t)snprintf(text, size, "[");
+    for (size_t i = 0; i < rank && used < size; i++)
+        used += (size_t)snprintf(text + used, size - used, i ? ", %zu" : "%zu", shape[i]);
+    if (used < size)
+        snprintf(text + used, size - used, "]");
+    return text;
+}
+
+static uint32_t bits_of(float value)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+static float float_of(uint32_t bits)
+{
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+uint16_t f16_from_f32(float value)
+{
+    uint32_t bits = bits_of(value), magnitude = bits & 0x7FFFFFFF;
+    uint16_t sign = (uint16_t)(bits >> 16 & 0x8000);
+    if (magnitude > 0x7F800000) { // NaN: what fits of the payload, but never none
+        uint32_t payload = magnitude >> 13 & 0x3FF;
+        return (uint16_t)(sign | 0x7C00 | (payload ? payload : 0x200));
+    }
+    if (magnitude >= 0x477FF000) // rounds to 65536 or more
+        return sign | 0x7C00;
+    if (magnitude < 0x38800000) // subnormal: the FPU's own rounding, at the unit of 2^-24
+        return sign | (uint16_t)(bits_of(float_of(magnitude) + 0.5f) - bits_of(0.5f));
+    // Rebias the exponent; then half of the dropped unit, less one where the kept bit is even.
+    magnitude += 0xC8000FFF + (magnitude >> 13 & 1);
+    return (uint16_t)(sign | magnitude >> 13);
+}
+
+float f16_to_f32(uint16_t half)
+{
+    uint32_t sign = (uint32_t)(half & 0x8000) << 16, magnitude = half & 0x7FFF;
+    if (magnitude >= 0x7C00) // infinity and NaN
+        return float_of(sign | 0x7F800000 | (magnitude & 0x3FF) << 13);
+    if (magnitude < 0x400) // subnormal: exact
+        return float_of(sign | bits_of((float)magnitude * 0x1p-24f));
+    return float_of(sign | ((magnitude << 13) + 0x38000000));
+}
+
+uint16_t bf16_from_f32(float value)
+{
+    uint32_t bits = bits_of(value);
+    if ((bits & 0x7FFFFFFF) > 0x7F800000) // NaN: rounding must not make it an infinity
+        return (uint16_t)(bits >> 16 | (bits >> 16 & 0x7F ? 0 : 0x40));
+    return (uint16_t)((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
+}
+
+float bf16_to_f32(uint16_t bits)
+{
+    return float_of((uint32_t)bits << 16);
+}
+
+static int refuse(enum dtype dtype)
+{
+    return error_set(STATUS_DATA, "expected a floating type (F16, BF16, F32 or F64), found %s",
+                     dtype_name(dtype));
+}
+
+int floats_read(float *dst, const void *src, enum dtype dtype, size_t n)
+{
+    const uint8_t *bytes = src;
+    uint16_t half;
+    double wide;
+    switch (dtype) {
+    case DTYPE_F32:
+        if (n)
+            memcpy(dst, src, n * sizeof *dst);
+        return 0;
+    case DTYPE_F16:
+        for (size_t i = 0; i < n; i++) {
+            memcpy(&half, bytes + i * sizeof half, sizeof half);
+            dst[i] = f16_to_f32(half);
+        }
+        return 0;
+    case DTYPE_BF16:
+        for (size_t i = 0; i < n; i++) {
+            memcpy(&half, bytes + i * sizeof half, sizeof half);
+            dst[i] = bf16_to_f32(half);
+        }
+        return 0;
+    case DTYPE_F64:
+        for (size_t i = 0; i < n; i++) {
+            memcpy(&wide, bytes + i * sizeof wide, sizeof wide);
+            dst[i] = (float)wide;
+        }
+        return 0;
+    default:
+        return refuse(dtype);
+    }
+}
+
+int floats_write(void *dst, enum dtype dtype, const float *src, size_t n)
+{
+    uint8_t *bytes = dst;
+    uint16_t half;
+    double wide;
+    switch (dtype) {
+    case DTYPE_F32:
+        if (n)
+            memcpy(dst, src, n * sizeof *src);
+        return 0;
+    case DTYPE_F16:
+        for (size_t i = 0; i < n; i++) {
+            half = f16_from_f32(src[i]);
+            memcpy(bytes + i * sizeof half, &half, sizeof half);
+        }
+        return 0;
+    case DTYPE_BF16:
+        for (size_t i = 0; i < n; i++) {
+            half = bf16_from_f32(src[i]);
+            memcpy(bytes + i * sizeof half, &half, sizeof half);
+        }
+        return 0;
+    case DTYPE_F64:
+        for (size_t i = 0; i < n; i++) {
+            wide = src[i];
+            memcpy(bytes + i * sizeof wide, &wide, sizeof wide);
+        }
+        return 0;
+    default:
+        return refuse(dtype);
+    }
+}

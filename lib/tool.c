@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: MIT
+#include "lib/tool.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "lib/mem.h"
+#include "lib/options.h"
+#include "lib/progress.h"
+#include "lib/tempfile.h"
+
+struct tool tool = {
+    .progress = true, .level = TOOL_LEVEL_AUTO, .device = "auto", .provenance = true};
+
+static int64_t processors(void)
+{
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) == 0)
+        return CPU_COUNT(&set);
+    long online = sysconf(_SC_NPROCESSORS_ONLN); // more processors than the set has room for
+    return online > 0 ? online : 1;
+}
+
+// A closed descriptor 0, 1 or 2 would go to the next file that is opened. One opened the wrong way
+// round keeps the number, and using it fails as before.
+static void hold_standard_descriptors(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && errno == EBADF &&
+            open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) < 0)
+            exit(STATUS_INTERNAL);
+}
+
+// Buffered output is only known to be written when it is flushed and closed.
+static int close_stdout(void)
+{
+    bool failed = ferror(stdout);
+    errno = 0;
+    failed |= fclose(stdout) != 0;
+    if (!failed)
+        return STATUS_OK;
+    if (errno == EPIPE) // where SIGPIPE was blocked; elsewhere it has ended us
+        tempfile_die(SIGPIPE);
+    tool_warn("standard output: cannot write%s%s", errno ? ": " : "", errno ? strerror(errno) : "");
+    return STATUS_IO;
+}
+
+char **tool_start(int argc, char **argv, const struct tool_info *info)
+{
+    static char **operands; // reachable to the end, so that leak checkers don't count it
+    tool.info = info;
+    tool.argc = argc;
+    tool.argv = argv;
+    hold_standard_descriptors();
+    signal(SIGPIPE, SIG_DFL); // a parent may have left it ignored
+    signal(SIGXFSZ, SIG_IGN); // over a limit of file size write() shall fail, and be reported
+    operands = mem_new((size_t)argc + 1, sizeof *operands);
+    if (!operands)
+        tool_fail();
+    switch (options_parse(info->options, argc, argv, operands)) {
+    case OPTIONS_DONE:
+        break;
+    case OPTIONS_HELP:
+        options_print_help(info, stdout);
+        exit(close_stdout());
+    case OPTIONS_VERSION:
+        printf("%s (dit-tools) %s\n", info->name, DIT_TOOLS_VERSION);
+        exit(close_stdout());
+    default:
+        tool_usage_error("%s", error_message());
+    }
+    if (tool.threads == 0)
+        tool.threads = processors();
+    return operands;
+}
+
+size_t tool_count(char **list)
+{
+    size_t n = 0;
+    while (list[n])
+        n++;
+    return n;
+}
+
+void tool_warn(const char *format, ...)
+{
+    va_list ap;
+    va_start(ap, format);
+    progress_message(format, ap);
+    va_end(ap);
+}
+
+void tool_note(const char *format, ...)
+{
+    va_list ap;
+    va_start(ap, format);
+    if (!tool.quiet)
+        progress_message(format, ap);
+    va_end(ap);
+}
+
+void tool_detail(const char *format, ...)
+{
+    va_list ap;
+    va_start(ap, format);
+    if (tool.verbose)
+        progress_message(format, ap);
+    va_end(ap);
+}
+
+void tool_fail(void)
+{
+    progress_finish();
+    tool_warn("%s", error_message());
+    exit(error_status());
+}
+
+void tool_usage_error(const char *format, ...)
+{
+    va_list ap;
+    va_start(ap, format);
+    progress_message(format, ap);
+    va_end(ap);
+    tool_warn("try '%s --help'", tool.info->name);
+    exit(STATUS_USAGE);
+}
+
+void tool_skip(const char *input)
+{
+    __atomic_fetch_add(&tool.skipped, 1, __ATOMIC_RELAXED);
+    const char *reason = error_message();
+    size_t length = strlen(input);
+    bool named = strncmp(reason, input, length) == 0 && reason[length] == ':';
+    tool_warn("skipped %s%s%s", named ? "" : input, named ? "" : ": ", reason);
+}
+
+int tool_finish(void)
+{
+    progress_finish();
+    int status = close_stdout();
+    if (tool.skipped == 0)
+        return status;
+    tool_warn("%" PRIu64 " input%s skipped", tool.skipped, tool.skipped == 1 ? " was" : "s were");
+    return status ? status : STATUS_SKIPPED;
+}
+
+void tool_refuse_terminal(int fd, const char *what)
+{
+    if (!isatty(fd))
+        return;
+    if (fd == STDIN_FILENO)
+        tool_warn("%s is a terminal; redirect it or put a program before it with a pipe", what);
+    else
+        tool_warn("%s is a terminal; redirect it or use -o FILE", what);
+    exit(STATUS_USAGE);
+}

@@ -1,0 +1,82 @@
+// Training a DiT: what a step does and the state that it changes. SPDX-License-Identifier: MIT
+#ifndef DIT_TRAINER_H
+#define DIT_TRAINER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lib/dit.h"
+
+struct trainer_settings {
+    uint64_t seed;
+    size_t batch;       // samples of a step
+    size_t micro_batch; // of them, those that go through the model at once
+    bool recompute;     // keep less, compute blocks again in backward; changes no bit
+    double lr;
+    uint64_t lr_warmup_steps; // the rate rises linearly over these
+    double beta1, beta2, eps, weight_decay;
+    double clip; // the gradient's norm is scaled down to this; 0: no clipping
+    double ema_decay;
+    double class_dropout; // share of labels replaced by the null class
+};
+extern const struct trainer_settings trainer_defaults; // DiT's (DESIGN section 4)
+
+// The four arrays of a training run, each laid out as the model's parameters.
+enum trainer_array {
+    TRAINER_MODEL,
+    TRAINER_EMA,
+    TRAINER_EXP_AVG,
+    TRAINER_EXP_AVG_SQ,
+    TRAINER_ARRAYS,
+};
+
+struct trainer_stats {
+    double loss, mse, vb; // means over the batch; vb in bits per dimension
+    double grad_norm;     // before clipping
+    double lr;
+    bool skipped; // loss or gradient not finite: nothing was changed
+};
+
+struct trainer;
+// NULL with an error. All arrays are zero until set.
+struct trainer *trainer_new(struct device *device, const struct dit_config *config,
+                            const struct trainer_settings *settings);
+void trainer_free(struct trainer *trainer); // NULL is fine
+struct dit *trainer_model(struct trainer *trainer);
+size_t trainer_memory(const struct trainer *trainer); // bytes of device memory
+// Sets or gets one parameter of an array; values (param->count) in host memory.
+void trainer_set(struct trainer *trainer, enum trainer_array array, const struct dit_param *param,
+                 const float *values);
+void trainer_get(struct trainer *trainer, enum trainer_array array, const struct dit_param *param,
+                 float *values);
+// Sets the model's weights from host memory, weights[layout->size], and the EMA to the same.
+void trainer_set_weights(struct trainer *trainer, const float *weights);
+// Makes the weights that the products take from TRAINER_MODEL, after trainer_set.
+void trainer_weights_changed(struct trainer *trainer);
+
+// Updates done so far; Adam corrects its bias by it. Skipped steps don't count.
+uint64_t trainer_updates(const struct trainer *trainer);
+void trainer_set_updates(struct trainer *trainer, uint64_t updates);
+
+// One step on `batch` records, all in host memory: mean (batch,C,S,S), std the same or NULL, labels
+// (batch; -1 or K: the null class). Time steps, noise and dropout are drawn by (seed, step, place
+// in the batch). -1 with an error: a label over K, or the device's.
+int trainer_step(struct trainer *trainer, uint64_t step, const float *mean, const float *std,
+                 const int64_t *labels, struct trainer_stats *stats);
+
+// The same in parts. Inputs of the micro-batch are placed first, in device memory by the pointers
+// given here or by trainer_draw; then trainer_accumulate; after all micro-batches trainer_update.
+struct trainer_inputs {
+    float *x0, *noise; // (micro_batch,C,S,S), device memory
+    int64_t *t;        // (micro_batch), host memory
+    int32_t *labels;   // (micro_batch), host memory; K: the null class
+};
+struct trainer_inputs trainer_inputs(struct trainer *trainer);
+// Adds the gradients of B samples' losses / total; mse and vb (B), per sample, host memory.
+void trainer_accumulate(struct trainer *trainer, size_t B, size_t total, float *mse, float *vb);
+// Clips, updates and clears the gradients. Returns their norm; if that is not finite, nothing else
+// changes.
+double trainer_update(struct trainer *trainer, double lr);
+
+#endif

@@ -1,0 +1,76 @@
+#!/bin/sh
+# What all programs do alike: --help, --version, refusals, a standard output that fails.
+# SPDX-License-Identifier: MIT
+# shellcheck disable=SC2317 # functions that are arguments of others
+. tests/tap.sh
+
+# The long options that the help on stdin lists, and those that the page's lists have as items;
+# --no-NAME in a page is NAME's.
+help_options() {
+    sed -n 's/^  \(-., \|    \)--\([a-z0-9-]*\).*/\2/p' | sort -u
+}
+page_options() {
+    sed -n '/^\.It.* Fl -/p' "$1" | tr ' ' '\n' | sed -n 's/^-\([a-z][a-z0-9-]*\)=\{0,1\}$/\1/p' |
+        sed 's/^no-//' | sort -u
+}
+closed() { # closed COMMAND...: with standard output closed
+    "$@" >&-
+}
+full() {
+    "$@" >/dev/full
+}
+silent_when_reader_leaves() {
+    { "$@" 2>"$tmp/err" || :; } | :
+    [ ! -s "$tmp/err" ]
+}
+
+for source in bin/*.c; do
+    name=${source#bin/}
+    name=${name%.c}
+    exits "$name --help" 0 "$name" --help
+    is "$name --help says nothing on stderr" "$(cat "$tmp/err")" ''
+    cp "$tmp/out" "$tmp/help"
+    is "$name: the help begins with the usage" \
+        "$(sed -n '1s/^\(Usage: [a-z-]*\).*/\1/p' "$tmp/help")" "Usage: $name"
+    is "$name: and ends with the manual" "$(tail -n 1 "$tmp/help")" "Full manual: man $name"
+    is "$name: help and page have the same options" "$(help_options <"$tmp/help")" \
+        "$(page_options "man/$name.1")"
+    exits "$name -h" 0 "$name" -h
+    ok "$name: -h is --help" cmp -s "$tmp/help" "$tmp/out"
+
+    exits "$name --version" 0 "$name" --version
+    is "$name: the version" "$(cat "$tmp/out")" "$name (dit-tools) 0.1.0"
+    exits "$name -V" 0 "$name" -V
+
+    exits "$name --hepl" 64 "$name" --hepl
+    says "$name: the unknown option" "$name: unknown option '--hepl'; did you mean '--help'?"
+    is "$name: an error prints nothing on stdout" "$(cat "$tmp/out")" ''
+    if grep -q -e ' --threads=' "$tmp/help"; then
+        exits "$name --thread 1" 64 "$name" --thread 1
+        says "$name: the nearest option" "did you mean '--threads'?"
+        exits "$name -@ 1x" 64 "$name" -@ 1x
+        says "$name: a bad number" \
+            "option --threads: expected a whole number from 0 to 1024, found '1x'"
+    fi
+    number=$(sed -n 's/^  .*--\([a-z0-9-]*\)=N .*/\1/p' "$tmp/help" | head -n 1)
+    if [ -n "$number" ]; then
+        exits "$name --$number=abc" 64 "$name" "--$number=abc"
+        says "$name: names option and value" "option --$number: expected"
+    fi
+
+    exits "$name --help >&-" 74 closed "$name" --help
+    says "$name: a closed standard output" "$name: standard output: cannot write"
+    exits "$name --help >/dev/full" 74 full "$name" --help
+    says "$name: a full device" "$name: standard output: cannot write: No space left on device"
+    ok "$name --help | :" silent_when_reader_leaves "$name" --help
+done
+
+is 'decode is decode-images' "$(decode --version)" "$(decode-images --version)"
+
+# The overview names every option of lib/tool.h that programs share.
+for option in help version quiet verbose progress output threads level device seed pg; do
+    ok "dit-tools(7) has --$option" grep -q "^\.It.* Fl -\(no-\)\{0,1\}$option\( \|$\)" \
+        man/dit-tools.7
+done
+
+done_testing

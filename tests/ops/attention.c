@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: MIT
+#include "tests/ops/check.h"
+
+// n: B, T, H, D; head sizes of the tiny models, S to L, XL, and odd ones. The second list's logits
+// lie far apart: the softmax saturates.
+static void attention_cases(struct check *check, check_body *body, unsigned flags)
+{
+    CASES(check, body, flags, {1, 1, 1, 1}, {2, 3, 2, 5}, {1, 16, 4, 12}, {2, 7, 1, 64},
+          {1, 33, 2, 72}, {1, 65, 1, 64}, {1, 130, 1, 16}, {2, 5, 3, 8, 4}, {1, 40, 2, 64, 3});
+}
+
+static const act *in_qkv(struct check *check, const size_t *n)
+{
+    return in_act(check, n[0] * n[1] * 3 * n[2] * n[3], n[4] && !check->wild ? (double)n[4] : 1);
+}
+
+static void attention(struct check *check, const size_t *n)
+{
+    const size_t B = n[0], T = n[1], H = n[2], D = n[3];
+    const act *qkv = in_qkv(check, n);
+    act *out = out_act(check, B * T * H * D);
+    float *lse = n[FLAGS] ? out_f32(check, B * H * T) : NULL;
+    check->flops = 4.0 * (double)(B * H * T * T * D);
+    RUN(check, attention, out, lse, qkv, B, T, H, D);
+}
+
+void test_attention(struct check *check)
+{
+    attention_cases(check, attention, 1);
+    BENCH(check, attention, 1, {8, 256, 6, 64});
+    BENCH(check, attention, 1, {8, 256, 16, 72});
+    BENCH(check, attention, 1, {8, 64, 3, 64});
+}
+
+static void attention_backward(struct check *check, const size_t *n)
+{
+    const size_t B = n[0], T = n[1], H = n[2], D = n[3];
+    const act *qkv = in_qkv(check, n), *dout = in_act(check, B * T * H * D, 1);
+    act *out = out_act(check, B * T * H * D), *dqkv = out_act(check, B * T * 3 * H * D);
+    float *lse = out_f32(check, B * H * T);
+    float *delta = check_buffer(check, SCRATCH, F32, NULL, B * H * T, 0);
+    check->flops = 10.0 * (double)(B * H * T * T * D);
+    op_attention(check->device, out, lse, qkv, B, T, H, D);
+    RUN(check, attention_backward, dqkv, delta, dout, qkv, out, lse, B, T, H, D);
+}
+
+void test_attention_backward(struct check *check)
+{
+    attention_cases(check, attention_backward, 0);
+    BENCH(check, attention_backward, 0, {8, 256, 6, 64});
+    BENCH(check, attention_backward, 0, {8, 256, 16, 72});
+}

@@ -1,0 +1,407 @@
+// SPDX-License-Identifier: MIT
+#include "tests/ops/check.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <string.h>
+#include <time.h>
+
+#include "lib/mem.h"
+#include "lib/rng.h"
+#include "lib/tensor.h"
+#include "lib/tool.h"
+#include "tests/tap.h"
+
+#define GUARD         ((size_t)256) // bytes before and behind every buffer
+#define POISON        0xFF          // NaN in every floating type
+#define BUFFERS_MAX   20
+#define COMPLAINTS    5 // lines on a test that fails
+#define BENCH_SECONDS 0.5
+
+struct buffer {
+    enum use use;
+    enum type type;
+    size_t n, size;                // elements; bytes without the guards
+    unsigned char *memory;         // of the device, with the guards
+    unsigned char *before, *after; // copies on the host, with the guards
+};
+
+// What one run of a body left.
+struct trace {
+    struct buffer buffers[BUFFERS_MAX];
+    size_t n;
+};
+
+struct session {
+    struct device *ref, *tested;
+    uint64_t seed;
+    bool bench;
+    size_t case_number;
+    char case_name[160];
+    struct trace *trace; // of the run in progress
+    // of the test in progress
+    const char *name;
+    size_t cases, failures;
+    double worst; // relative error
+    // timing of the run in progress
+    bool timed;
+    size_t runs;
+    double started, run_started, best;
+};
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+__attribute__((format(printf, 2, 3))) static void complain(struct session *s, const char *format,
+                                                           ...)
+{
+    if (++s->failures > COMPLAINTS)
+        return;
+    va_list ap;
+    va_start(ap, format);
+    printf("# %s: ", s->case_name);
+    vprintf(format, ap);
+    putchar('\n');
+    va_end(ap);
+}
+
+static void *need(void *memory)
+{
+    if (!memory)
+        tool_fail();
+    return memory;
+}
+
+void check_begin(struct check *check)
+{
+    struct session *s = check->session;
+    s->runs = 0;
+    s->best = INFINITY;
+    s->started = now();
+}
+
+bool check_again(struct check *check)
+{
+    struct session *s = check->session;
+    if (s->runs) {
+        const char *error = device_error(check->device); // waits
+        if (error) {
+            complain(s, "%s", error);
+            check->device->error[0] = '\0';
+        }
+        s->best = fmin(s->best, now() - s->run_started);
+    }
+    s->run_started = now();
+    return s->runs++ == 0 ||
+           (s->timed && (s->runs < 4 || s->run_started - s->started < BENCH_SECONDS));
+}
+
+// Contents
+
+static double random_value(const struct check *check, size_t element, double spread)
+{
+    static const double scales[] = {0, 1e-6, 1, 1, 1, 8, -8, 30};
+    const struct rng rng = {check->session->seed, RNG_TEST, (uint32_t)check->session->case_number,
+                            check->session->trace->n};
+    double value = rng_normal(&rng, element) * spread;
+    if (check->wild)
+        value *= scales[rng_u32(&rng, element + ((size_t)1 << 32)) % 8];
+    return spread < 0 ? fabs(value) : value;
+}
+
+// An activation as the device under test can hold it, for both devices alike.
+static float act_value(const struct session *s, double value)
+{
+    bool narrow = s->tested->backend->act_size == 2;
+    return narrow ? bf16_to_f32(bf16_from_f32((float)value)) : (float)value;
+}
+
+static void fill(const struct check *check, const struct buffer *b, const void *contents,
+                 double spread)
+{
+    unsigned char *to = b->before + GUARD;
+    if (b->type == RAW || (contents && b->type != ACT)) {
+        memcpy(to, contents, b->size);
+        return;
+    }
+    for (size_t i = 0; i < b->n; i++) {
+        double value = contents ? ((const float *)contents)[i] : random_value(check, i, spread);
+        if (b->type == F64) {
+            ((double *)(void *)to)[i] = value;
+        } else if (b->type == F32) {
+            ((float *)(void *)to)[i] = (float)value;
+        } else if (b->type == U8) {
+            to[i] = (unsigned char)(fabs(value) * 100);
+        } else if (check->device->backend->act_size == 2) {
+            ((uint16_t *)(void *)to)[i] = bf16_from_f32((float)value);
+        } else {
+            ((float *)(void *)to)[i] = act_value(check->session, value);
+        }
+    }
+}
+
+void *check_buffer(struct check *check, enum use use, enum type type, const void *contents,
+                   size_t n, double spread)
+{
+    struct trace *trace = check->session->trace;
+    if (trace->n == BUFFERS_MAX)
+        tool_usage_error("%s: over %d buffers", check->session->case_name, BUFFERS_MAX);
+    const size_t sizes[] = {check->device->backend->act_size, 4, 8, 1, 1};
+    struct buffer *b = &trace->buffers[trace->n];
+    *b = (struct buffer){.use = use, .type = type, .n = n, .size = n * sizes[type]};
+    const size_t whole = b->size + 2 * GUARD;
+    b->before = need(mem_new(whole, 1));
+    memset(b->before, POISON, whole);
+    if (use == IN || use == INOUT)
+        fill(check, b, contents, spread);
+    trace->n++;
+    b->memory = device_alloc(check->device, whole);
+    if (!b->memory)
+        tool_usage_error("%s: no memory for a buffer of %zu bytes", check->session->case_name,
+                         whole);
+    device_upload(check->device, b->memory, b->before, whole);
+    return b->memory + GUARD;
+}
+
+// Comparison
+
+static double value_at(const struct buffer *b, size_t i)
+{
+    const unsigned char *data = b->after + GUARD;
+    switch (b->type) {
+    case F64:
+        return ((const double *)(const void *)data)[i];
+    case U8:
+    case RAW:
+        return data[i];
+    default:
+        if (b->size == 2 * b->n)
+            return bf16_to_f32(((const uint16_t *)(const void *)data)[i]);
+        return ((const float *)(const void *)data)[i];
+    }
+}
+
+static bool is_poison(const unsigned char *bytes, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (bytes[i] != POISON)
+            return false;
+    return true;
+}
+
+static void check_bounds(struct session *s, const struct buffer *b, size_t number, const char *who)
+{
+    if (!is_poison(b->after, GUARD))
+        complain(s, "%s wrote before buffer %zu", who, number);
+    if (!is_poison(b->after + GUARD + b->size, GUARD))
+        complain(s, "%s wrote behind buffer %zu", who, number);
+    if (b->use == IN && memcmp(b->before, b->after, b->size + 2 * GUARD) != 0)
+        complain(s, "%s changed its input, buffer %zu", who, number);
+    for (size_t i = 0; b->use == OUT && b->type != U8 && i < b->n; i++) {
+        size_t size = b->size / b->n;
+        if (is_poison(b->after + GUARD + i * size, size)) {
+            complain(s, "%s left element %zu of buffer %zu unwritten", who, i, number);
+            break;
+        }
+    }
+}
+
+// Relative errors that a sound implementation stays below: of the whole in the L2 norm, and of one
+// element against its own size plus that of a typical one.
+static double tolerance(const struct check *check)
+{
+    double narrow = check->session->tested->backend->act_size == 2 ? 1e-2 : 2e-5;
+    return check->wild ? 10 * narrow : narrow;
+}
+
+static void compare(struct check *check, const struct buffer *want, const struct buffer *got,
+                    size_t number)
+{
+    struct session *s = check->session;
+    double square = 0, error_square = 0;
+    for (size_t i = 0; i < want->n; i++) {
+        double a = value_at(want, i), error = value_at(got, i) - a;
+        if (isfinite(a)) {
+            square += a * a;
+            error_square += error * error;
+        }
+    }
+    const double nothing = 1e-8; // far below what models hold; the GELU's far tail, say
+    const double limit = tolerance(check), rms = sqrt(square / (double)want->n) + nothing;
+    const double relative = sqrt(error_square) / (sqrt(square) + nothing);
+    s->worst = fmax(s->worst, relative);
+    if (!(relative <= limit))
+        complain(s, "buffer %zu is off by %.2g of its norm (limit %.1g)", number, relative, limit);
+    for (size_t i = 0; i < want->n; i++) {
+        double a = value_at(want, i), b = value_at(got, i);
+        bool same = isnan(a)           ? isnan(b)
+                    : isinf(a)         ? a == b
+                    : want->type >= U8 ? a == b
+                                       : fabs(b - a) <= 10 * limit * (fabs(a) + rms);
+        if (!same) {
+            complain(s, "buffer %zu, element %zu of %zu: %.9g, expected %.9g", number, i, want->n,
+                     b, a);
+            return;
+        }
+    }
+}
+
+// Runs
+
+static void run_body(struct check *check, struct device *device, check_body *body, const size_t *n,
+                     struct trace *trace)
+{
+    struct session *s = check->session;
+    check->device = device;
+    check->flops = 0;
+    trace->n = 0;
+    s->trace = trace;
+    body(check, n);
+    for (size_t i = 0; i < trace->n; i++) {
+        struct buffer *b = &trace->buffers[i];
+        const size_t whole = b->size + 2 * GUARD;
+        b->after = need(mem_new(whole, 1));
+        device_download(device, b->after, b->memory, whole);
+        device_release(device, b->memory);
+    }
+}
+
+static void free_trace(struct trace *trace)
+{
+    for (size_t i = 0; i < trace->n; i++) {
+        free(trace->buffers[i].before);
+        free(trace->buffers[i].after);
+    }
+}
+
+static void name_case(struct session *s, const size_t *n, bool wild)
+{
+    snprintf(s->case_name, sizeof s->case_name, "%s {%zu, %zu, %zu, %zu, %zu, flags %zu}%s",
+             s->name, n[0], n[1], n[2], n[3], n[4], n[FLAGS], wild ? " wild" : "");
+}
+
+static void run_case(struct check *check, check_body *body, const size_t *n)
+{
+    struct session *s = check->session;
+    struct trace want, got;
+    name_case(s, n, check->wild);
+    s->cases++;
+    s->case_number++;
+    run_body(check, s->ref, body, n, &want);
+    run_body(check, s->tested, body, n, &got);
+    for (size_t i = 0; i < want.n; i++) {
+        check_bounds(s, &want.buffers[i], i, "ref");
+        check_bounds(s, &got.buffers[i], i, s->tested->description);
+        if (want.buffers[i].use != SCRATCH)
+            compare(check, &want.buffers[i], &got.buffers[i], i);
+    }
+    free_trace(&want);
+    free_trace(&got);
+}
+
+void check_cases(struct check *check, check_body *body, unsigned flags, const size_t cases[][SIZES],
+                 size_t n_cases)
+{
+    if (check->session->bench)
+        return;
+    for (size_t i = 0; i < n_cases; i++) {
+        size_t n[SIZES];
+        memcpy(n, cases[i], sizeof n);
+        for (n[FLAGS] = 0; n[FLAGS] < (size_t)1 << flags; n[FLAGS]++) {
+            check->wild = false;
+            run_case(check, body, n);
+            check->wild = true;
+            run_case(check, body, n);
+        }
+    }
+}
+
+void check_bench(struct check *check, check_body *body, unsigned flags, const size_t n[SIZES])
+{
+    struct session *s = check->session;
+    if (!s->bench)
+        return;
+    size_t sizes[SIZES];
+    memcpy(sizes, n, sizeof sizes);
+    sizes[FLAGS] = flags;
+    name_case(s, sizes, false);
+    struct trace trace;
+    s->timed = true;
+    run_body(check, s->tested, body, sizes, &trace);
+    double bytes = 0;
+    for (size_t i = 0; i < trace.n; i++)
+        bytes += (double)trace.buffers[i].size * (trace.buffers[i].use == INOUT ? 2 : 1);
+    printf("%-72s %9.3f ms %9.1f %s\n", s->case_name, 1e3 * s->best,
+           1e-9 * (check->flops > 0 ? check->flops : bytes) / s->best,
+           check->flops > 0 ? "GFLOP/s" : "GB/s");
+    fflush(stdout);
+    free_trace(&trace);
+}
+
+static const struct {
+    const char *name;
+    void (*run)(struct check *check);
+} tests[] = {
+#define OP(name, cpu, params, args) {#name, test_##name},
+#include "kernels/ops.def"
+#undef OP
+};
+#define N_TESTS (sizeof tests / sizeof tests[0])
+
+static size_t run_tests(struct check *check, const char *only)
+{
+    struct session *s = check->session;
+    size_t chosen = 0;
+    printf("# %s\n", s->tested->description);
+    for (size_t i = 0; i < N_TESTS; i++) {
+        if (only && strcmp(only, tests[i].name) != 0)
+            continue;
+        s->name = tests[i].name;
+        s->cases = s->failures = s->case_number = 0;
+        s->worst = 0;
+        chosen++;
+        tests[i].run(check);
+        if (!s->bench)
+            ok(s->failures == 0 && s->cases > 0, "%s on %s: %zu cases, error %.1e", s->name,
+               s->tested->backend->name, s->cases, s->worst);
+    }
+    return chosen;
+}
+
+int main(int argc, char **argv)
+{
+    struct session session = {0};
+    const char *backend = NULL, *only = NULL;
+    const struct option options[] = {
+        {"backend", 'b', OPTION_STRING, &backend, "NAME", "test this device only", 0, 0, NULL},
+        {"only", 'n', OPTION_STRING, &only, "NAME", "this operation only", 0, 0, NULL},
+        {"bench", 0, OPTION_FLAG, &session.bench, NULL, "measure, don't test", 0, 0, NULL},
+        TOOL_OPTION_THREADS,
+        TOOL_OPTION_SEED,
+        TOOL_OPTIONS_COMMON,
+        OPTION_END};
+    tool_start(argc, argv,
+               &(struct tool_info){"check-ops", "[OPTION]...",
+                                   "Test or measure the operations of every backend.", options});
+    session.seed = tool.seed;
+    char why[256];
+    session.ref = device_open("ref", 1, why);
+    const char *const all[] = {"generic", "cpu", NULL}, *const one[] = {backend, NULL};
+    const struct backend *done = NULL;
+    for (const char *const *name = backend ? one : all; *name; name++) {
+        session.tested = device_open(*name, (int)tool.threads, why);
+        if (!session.ref || !session.tested)
+            tool_usage_error("%s", why);
+        struct check check = {.session = &session};
+        if (session.tested->backend != done && !run_tests(&check, only))
+            tool_usage_error("--only %s: there is no such operation", only);
+        done = session.tested->backend;
+        device_close(session.tested);
+    }
+    device_close(session.ref);
+    return session.bench ? tool_finish() : tap_done();
+}

@@ -1,0 +1,108 @@
+// One harness that tests and measures the operations of every backend, after dav1d's checkasm.
+// SPDX-License-Identifier: MIT
+//
+// The test of an operation is test_NAME: it lists cases (sizes) and a body that makes the buffers
+// and runs the operation on them. The harness runs the body on the ref device and on the one under
+// test, with the same contents, and compares every buffer:
+//
+//     static void silu(struct check *check, const size_t *n)
+//     {
+//         const act *x = in_act(check, n[0], 1);
+//         act *y = out_act(check, n[0]);
+//         RUN(check, silu, y, x, n[0]);
+//     }
+//     void test_silu(struct check *check)
+//     {
+//         CASES(check, silu, 0, {1}, {1003});
+//         BENCH(check, silu, 0, {1 << 20});
+//     }
+//
+// Around every buffer lie guards of NaN that must stay; outputs hold NaN before.
+#ifndef DIT_CHECK_H
+#define DIT_CHECK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kernels/ops.h"
+
+struct check {
+    struct device *device;   // on which the body runs
+    double flops;            // set by a body that is measured in floating point operations
+    bool wild;               // contents vary over many orders of magnitude
+    struct session *session; // the harness's own
+};
+
+#define OP(name, cpu, params, args) void test_##name(struct check *check);
+#include "kernels/ops.def"
+#undef OP
+
+// Runs the operation: once, or when measuring many times.
+#define RUN(check, name, ...)                     \
+    for (check_begin(check); check_again(check);) \
+    op_##name((check)->device, __VA_ARGS__)
+
+#define SIZES 6
+#define FLAGS (SIZES - 1) // n[FLAGS] holds the flags
+typedef void check_body(struct check *check, const size_t *n);
+
+// Every case is run with each combination of `flags` bits in n[FLAGS].
+#define CASES(check, body, flags, ...)                                    \
+    check_cases(check, body, flags, (const size_t[][SIZES]){__VA_ARGS__}, \
+                sizeof((const size_t[][SIZES]){__VA_ARGS__}) / sizeof(size_t[SIZES]))
+// Measures one case with these flags.
+#define BENCH(check, body, flags, ...) \
+    check_bench(check, body, flags, (const size_t[SIZES])__VA_ARGS__)
+
+void check_cases(struct check *check, check_body *body, unsigned flags, const size_t cases[][SIZES],
+                 size_t n_cases);
+void check_bench(struct check *check, check_body *body, unsigned flags, const size_t n[SIZES]);
+void check_begin(struct check *check);
+bool check_again(struct check *check);
+
+enum use {
+    IN,    // must stay as it is
+    OUT,   // every element is written
+    PARTS, // written in parts, such as rows with a stride
+    INOUT,
+    SCRATCH, // may hold anything after
+};
+enum type { ACT, F32, F64, U8, RAW };
+
+// A buffer of n elements on the device. `contents` is copied, converted from float for ACT; NULL
+// for random ones: normal with deviation `spread`, or its absolute values if spread is negative.
+void *check_buffer(struct check *check, enum use use, enum type type, const void *contents,
+                   size_t n, double spread);
+
+static inline const act *in_act(struct check *check, size_t n, double spread)
+{
+    return check_buffer(check, IN, ACT, NULL, n, spread);
+}
+static inline act *inout_act(struct check *check, size_t n, double spread)
+{
+    return check_buffer(check, INOUT, ACT, NULL, n, spread);
+}
+static inline act *out_act(struct check *check, size_t n)
+{
+    return check_buffer(check, OUT, ACT, NULL, n, 0);
+}
+static inline const float *in_f32(struct check *check, size_t n, double spread)
+{
+    return check_buffer(check, IN, F32, NULL, n, spread);
+}
+static inline float *inout_f32(struct check *check, size_t n, double spread)
+{
+    return check_buffer(check, INOUT, F32, NULL, n, spread);
+}
+static inline float *out_f32(struct check *check, size_t n)
+{
+    return check_buffer(check, OUT, F32, NULL, n, 0);
+}
+// `size` bytes as they are: labels, terms.
+static inline const void *in_raw(struct check *check, const void *contents, size_t size)
+{
+    return check_buffer(check, IN, RAW, contents, size, 0);
+}
+
+#endif

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: MIT
+#include <math.h>
+
+#include "tests/ops/check.h"
+
+// n: rows, inputs, outputs. Odd ones, whole tiles, the widths of DiT-S and XL, one row (sampling).
+static void linear_cases(struct check *check, check_body *body, unsigned flags)
+{
+    CASES(check, body, flags, {1, 1, 1}, {1, 3, 2}, {5, 7, 3}, {7, 48, 17}, {16, 16, 16},
+          {33, 144, 50}, {64, 64, 72}, {1, 384, 257}, {5, 1152, 97}, {3, 97, 1153}, {130, 13, 31});
+}
+
+enum { BIAS = 1, PRE = 2 };
+
+static double weight_spread(size_t inputs)
+{
+    return 1 / sqrt((double)inputs);
+}
+
+static void linear(struct check *check, const size_t *n)
+{
+    const size_t R = n[0], I = n[1], O = n[2];
+    const act *x = in_act(check, R * I, 1), *w = in_act(check, O * I, weight_spread(I));
+    const act *b = n[FLAGS] & BIAS ? in_act(check, O, 1) : NULL;
+    act *y = out_act(check, R * O);
+    check->flops = 2.0 * (double)(R * I * O);
+    RUN(check, linear, y, x, w, b, R, I, O);
+}
+
+void test_linear(struct check *check)
+{
+    linear_cases(check, linear, 1);
+    BENCH(check, linear, BIAS, {2048, 384, 1152});
+    BENCH(check, linear, BIAS, {2048, 384, 384});
+    BENCH(check, linear, BIAS, {2048, 1536, 384});
+    BENCH(check, linear, BIAS, {8, 384, 2304});
+}
+
+static void linear_gelu(struct check *check, const size_t *n)
+{
+    const size_t R = n[0], I = n[1], O = n[2];
+    // Spread so far that the GELU saturates on both sides.
+    const act *x = in_act(check, R * I, 4), *w = in_act(check, O * I, weight_spread(I));
+    const act *b = n[FLAGS] & BIAS ? in_act(check, O, 4) : NULL;
+    act *pre = n[FLAGS] & PRE ? out_act(check, R * O) : NULL, *y = out_act(check, R * O);
+    check->flops = 2.0 * (double)(R * I * O);
+    RUN(check, linear_gelu, y, pre, x, w, b, R, I, O);
+}
+
+void test_linear_gelu(struct check *check)
+{
+    linear_cases(check, linear_gelu, 2);
+    BENCH(check, linear_gelu, BIAS | PRE, {2048, 384, 1536});
+}
+
+static void linear_backward_input(struct check *check, const size_t *n)
+{
+    const size_t R = n[0], I = n[1], O = n[2];
+    const act *dy = in_act(check, R * O, 1), *w = in_act(check, O * I, weight_spread(O));
+    act *dx = out_act(check, R * I);
+    check->flops = 2.0 * (double)(R * I * O);
+    RUN(check, linear_backward_input, dx, dy, w, R, I, O);
+}
+
+void test_linear_backward_input(struct check *check)
+{
+    linear_cases(check, linear_backward_input, 0);
+    BENCH(check, linear_backward_input, 0, {2048, 384, 1152});
+}
+
+static void linear_backward_input_gelu(struct check *check, const size_t *n)
+{
+    const size_t R = n[0], I = n[1], O = n[2];
+    const act *dy = in_act(check, R * O, 1), *w = in_act(check, O * I, weight_spread(O));
+    const act *pre = in_act(check, R * I, 4);
+    act *dpre = out_act(check, R * I);
+    check->flops = 2.0 * (double)(R * I * O);
+    RUN(check, linear_backward_input_gelu, dpre, dy, w, pre, R, I, O);
+}
+
+void test_linear_backward_input_gelu(struct check *check)
+{
+    linear_cases(check, linear_backward_input_gelu, 0);
+    BENCH(check, linear_backward_input_gelu, 0, {2048, 1536, 384});
+}
+
+static void linear_backward_weight(struct check *check, const size_t *n)
+{
+    const size_t R = n[0], I = n[1], O = n[2];
+    const act *dy = in_act(check, R * O, 1), *x = in_act(check, R * I, 1);
+    float *dw = inout_f32(check, O * I, 1), *db = n[FLAGS] & BIAS ? inout_f32(check, O, 1) : NULL;
+    check->flops = 2.0 * (double)(R * I * O);
+    RUN(check, linear_backward_weight, dw, db, dy, x, R, I, O);
+}
+
+void test_linear_backward_weight(struct check *check)
+{
+    linear_cases(check, linear_backward_weight, 1);
+    BENCH(check, linear_backward_weight, BIAS, {2048, 384, 1152});
+    BENCH(check, linear_backward_weight, BIAS, {8, 384, 2304});
+}

@@ -1,0 +1,80 @@
+// The schedule's tables are the published ones. SPDX-License-Identifier: MIT
+#include "lib/diffusion.h"
+#include "tests/reference.h"
+
+static void compare(const struct safetensors *doc, const char *respacing, const char *name,
+                    const double *table, size_t n)
+{
+    const struct safetensor *t = safetensors_find(doc, name);
+    double worst = 0;
+    if (!t || t->size != n * sizeof *table) {
+        ok(false, "%s of %s has %zu entries", name, respacing, n);
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        double expected;
+        memcpy(&expected, safetensors_data(doc, t) + i * sizeof expected, sizeof expected);
+        double error = fabs(table[i] - expected) / fmax(1, fabs(expected));
+        worst = error > worst || isnan(error) ? error : worst;
+    }
+    if (!ok(worst <= 1e-12, "%s of %s", name, respacing))
+        diag("worst error %g", worst);
+}
+
+static void compare_all(const char *file, const char *respacing)
+{
+    struct diffusion d;
+    struct safetensors doc = reference_open(file);
+    if (diffusion_init(&d, respacing) < 0)
+        bail_out();
+    size_t n;
+    int64_t *map = reference_ints(&doc, "timestep_map", &n);
+    ok(n == d.steps && memcmp(map, d.timestep_map, n * sizeof *map) == 0, "steps kept by %s",
+       respacing);
+    compare(&doc, respacing, "betas", d.betas, d.steps);
+    compare(&doc, respacing, "alphas_cumprod", d.alphas_cumprod, d.steps);
+    compare(&doc, respacing, "alphas_cumprod_prev", d.alphas_cumprod_prev, d.steps);
+    compare(&doc, respacing, "sqrt_recip_alphas_cumprod", d.sqrt_recip_alphas_cumprod, d.steps);
+    compare(&doc, respacing, "sqrt_recipm1_alphas_cumprod", d.sqrt_recipm1_alphas_cumprod,
+            d.steps);
+    compare(&doc, respacing, "posterior_variance", d.posterior_variance, d.steps);
+    compare(&doc, respacing, "posterior_log_variance_clipped", d.posterior_log_variance_clipped,
+            d.steps);
+    compare(&doc, respacing, "posterior_mean_coef1", d.posterior_mean_coef1, d.steps);
+    compare(&doc, respacing, "posterior_mean_coef2", d.posterior_mean_coef2, d.steps);
+    free(map);
+    diffusion_free(&d);
+    safetensors_close(&doc);
+}
+
+static void refuse(const char *respacing)
+{
+    struct diffusion d;
+    ok(diffusion_init(&d, respacing) < 0 && error_status() == STATUS_USAGE,
+       "\"%s\" is refused: %s", respacing, error_message());
+}
+
+int main(void)
+{
+    compare_all("diffusion-1000", "");
+    compare_all("diffusion-1000", "1000");
+    compare_all("diffusion-250", "250");
+    compare_all("diffusion-50", "50");
+    compare_all("diffusion-ddim50", "ddim50");
+    compare_all("diffusion-10_15_20", "10,15,20");
+    refuse("0");
+    refuse("1001");
+    refuse("ddim");
+    refuse("ddim999");
+    refuse("ddim50x");
+    refuse("10,");
+    refuse("10,,20");
+    refuse("-5");
+    refuse("500,500,500");
+    refuse(" 5");
+    struct diffusion d;
+    ok(diffusion_init(&d, "1") == 0 && d.steps == 1 && isfinite(diffusion_ddim_step(&d, 0, 0).mean_x0),
+       "one step alone is possible");
+    diffusion_free(&d);
+    return tap_done();
+}

@@ -1,0 +1,272 @@
+// Forward, guidance, training and sampling agree with the published implementation.
+// SPDX-License-Identifier: MIT
+#include "formats/dit-file.h"
+#include "lib/sampler.h"
+#include "lib/trainer.h"
+#include "tests/reference.h"
+
+static struct device *device;
+static const char *backend;
+
+static void *to_device(const void *values, size_t bytes)
+{
+    void *memory = device_alloc(device, bytes);
+    if (!memory)
+        bail_out();
+    device_upload(device, memory, values, bytes);
+    return memory;
+}
+
+static void expect(double error, double most, const char *model, const char *what)
+{
+    if (!ok(error <= most, "%s: %s of %s within %g", backend, what, model, most))
+        diag("relative error %g", error);
+}
+
+static struct dit_file open_weights(const char *model)
+{
+    static char path[4096];
+    struct dit_file file;
+    snprintf(path, sizeof path, "%s/%s.safetensors", reference_dir(), model);
+    if (dit_file_open(&file, path) < 0)
+        bail_out();
+    return file;
+}
+
+static float *to_floats(const int64_t *values, size_t n)
+{
+    float *floats = mem_new(n, sizeof *floats);
+    for (size_t i = 0; i < n; i++)
+        floats[i] = (float)values[i];
+    return floats;
+}
+
+static int32_t *to_labels(const int64_t *values, size_t n)
+{
+    int32_t *labels = mem_new(n, sizeof *labels);
+    for (size_t i = 0; i < n; i++)
+        labels[i] = (int32_t)values[i];
+    return labels;
+}
+
+// Runs the model on NAMEx, NAMEt, NAMEy and returns its output in host memory.
+static float *run_forward(struct dit *dit, const struct safetensors *doc, const char *prefix,
+                          size_t n, size_t B, double cfg_scale)
+{
+    char name[32];
+    snprintf(name, sizeof name, "%sx", prefix);
+    float *x = reference_floats(doc, name, NULL);
+    snprintf(name, sizeof name, "%st", prefix);
+    int64_t *t64 = reference_ints(doc, name, NULL);
+    snprintf(name, sizeof name, "%sy", prefix);
+    int64_t *y64 = reference_ints(doc, name, NULL);
+    float *t = to_floats(t64, B), *out = mem_new(2 * B * n, sizeof *out);
+    int32_t *y = to_labels(y64, B);
+    if (cfg_scale != 1) // both halves see the first half's latents
+        memcpy(x + B / 2 * n, x, B / 2 * n * sizeof *x);
+    float *dx = to_device(x, B * n * sizeof *x), *dt = to_device(t, B * sizeof *t);
+    float *dout = device_alloc(device, 2 * B * n * sizeof *out);
+    int32_t *dy = to_device(y, B * sizeof *y);
+    dit_forward(dit, dout, dx, dt, dy, B);
+    const struct dit_config *c = dit_get_config(dit);
+    if (cfg_scale != 1)
+        op_guide(device, dout, (float)cfg_scale, 3, B / 2, c->channels,
+                 c->input_size * c->input_size);
+    device_download(device, out, dout, 2 * B * n * sizeof *out);
+    void *on_device[] = {dx, dt, dout, dy};
+    for (size_t i = 0; i < 4; i++)
+        device_release(device, on_device[i]);
+    free(x), free(t), free(y), free(t64), free(y64);
+    return out;
+}
+
+static void check_forward(const char *model)
+{
+    char name[32];
+    snprintf(name, sizeof name, "%s-forward", model);
+    if (!reference_has(name))
+        return;
+    struct dit_file file = open_weights(model);
+    struct safetensors doc = reference_open(name);
+    struct dit *dit = dit_new(device, &file.config, 4, DIT_INFER);
+    if (!dit || dit_file_load(&file, DIT_WEIGHTS_EMA, dit) < 0)
+        bail_out();
+    size_t n = file.config.channels * file.config.input_size * file.config.input_size, count;
+
+    float *expected = reference_floats(&doc, "forward", &count);
+    float *out = run_forward(dit, &doc, "", n, 4, 1);
+    expect(relative_error(out, expected, count), 1e-5, model, "forward pass");
+    free(expected), free(out);
+
+    expected = reference_floats(&doc, "forward_with_cfg", &count);
+    float *scale = reference_floats(&doc, "cfg_scale", NULL);
+    out = run_forward(dit, &doc, "cfg_", n, 4, *scale);
+    expect(relative_error(out, expected, count / 2), 1e-5, model, "forward pass with guidance");
+    free(expected), free(out), free(scale);
+    dit_free(dit);
+    dit_file_close(&file);
+    safetensors_close(&doc);
+}
+
+// The largest relative error of an array's tensors against PREFIX.NAME in the data.
+static double array_error(struct trainer *trainer, const struct safetensors *doc,
+                          const char *prefix, const float *gradients, enum trainer_array array)
+{
+    const struct dit_layout *layout = dit_get_layout(trainer_model(trainer));
+    double worst = 0;
+    for (size_t i = 0; i < layout->n_params; i++) {
+        const struct dit_param *p = &layout->params[i];
+        char name[128];
+        size_t count;
+        snprintf(name, sizeof name, "%s.%s", prefix, p->name);
+        float *expected = reference_floats(doc, name, &count), *got = mem_new(count, sizeof *got);
+        if (gradients)
+            memcpy(got, gradients + p->offset, count * sizeof *got);
+        else
+            trainer_get(trainer, array, p, got);
+        double error = relative_error(got, expected, count);
+        if (error > 1e-4)
+            diag("%s: relative error %g", name, error);
+        worst = fmax(worst, error);
+        free(expected), free(got);
+    }
+    return worst;
+}
+
+static void check_training(const char *model)
+{
+    char name[32];
+    snprintf(name, sizeof name, "%s-train", model);
+    if (!reference_has(name))
+        return;
+    struct dit_file file = open_weights(model);
+    struct safetensors doc = reference_open(name);
+    struct trainer_settings settings = trainer_defaults;
+    settings.batch = settings.micro_batch = 4;
+    settings.lr = 1e-3;
+    settings.ema_decay = 0.99;
+    struct trainer *trainer = trainer_new(device, &file.config, &settings);
+    if (!trainer)
+        bail_out();
+    const struct dit_layout *layout = dit_get_layout(trainer_model(trainer));
+    float *weights = mem_new(layout->size, sizeof *weights);
+    bool new_classes;
+    if (!weights || dit_file_initial_weights(&file, layout, weights, &new_classes) < 0)
+        bail_out();
+    trainer_set_weights(trainer, weights);
+    struct trainer_inputs in = trainer_inputs(trainer);
+    for (int step = 0; step < 4; step++) {
+        static const char *const names[] = {"x_start", "noise", "mse", "vb", "t", "y", "drop"};
+        float *floats[4], mse[4], vb[4];
+        int64_t *ints[3];
+        size_t n;
+        for (int i = 0; i < 7; i++) {
+            snprintf(name, sizeof name, "step%d.%s", step, names[i]);
+            if (i < 4)
+                floats[i] = reference_floats(&doc, name, i == 0 ? &n : NULL);
+            else
+                ints[i - 4] = reference_ints(&doc, name, NULL);
+        }
+        device_upload(device, in.x0, floats[0], n * sizeof(float));
+        device_upload(device, in.noise, floats[1], n * sizeof(float));
+        for (size_t b = 0; b < 4; b++) {
+            in.t[b] = ints[0][b];
+            in.labels[b] = (int32_t)(ints[2][b] ? (int64_t)file.config.classes : ints[1][b]);
+        }
+        trainer_accumulate(trainer, 4, 4, mse, vb);
+        if (step == 0) {
+            float *gradients = mem_new(layout->size, sizeof *gradients);
+            device_download(device, gradients, dit_gradients(trainer_model(trainer)),
+                            layout->size * sizeof *gradients);
+            expect(array_error(trainer, &doc, "grad0", gradients, 0), 1e-4, model, "gradients");
+            free(gradients);
+        }
+        char what[32];
+        snprintf(what, sizeof what, "mse of step %d", step);
+        expect(relative_error(mse, floats[2], 4), 1e-5, model, what);
+        snprintf(what, sizeof what, "vb of step %d", step);
+        expect(relative_error(vb, floats[3], 4), 1e-4, model, what);
+        trainer_update(trainer, settings.lr);
+        for (int i = 0; i < 4; i++)
+            free(floats[i]);
+        for (int i = 0; i < 3; i++)
+            free(ints[i]);
+    }
+    expect(array_error(trainer, &doc, "final", NULL, TRAINER_MODEL), 1e-4, model,
+           "weights after four steps");
+    expect(array_error(trainer, &doc, "ema", NULL, TRAINER_EMA), 1e-4, model,
+           "average of the weights after four steps");
+    trainer_free(trainer);
+    free(weights);
+    dit_file_close(&file);
+    safetensors_close(&doc);
+}
+
+static void check_sampling(const char *model, const char *method, const char *respacing,
+                           double eta)
+{
+    char name[40];
+    snprintf(name, sizeof name, "%s-sample-%s", model, method);
+    if (!reference_has(name))
+        return;
+    struct dit_file file = open_weights(model);
+    struct safetensors doc = reference_open(name);
+    struct sampler_settings settings = {.respacing = respacing,
+                                        .ddim = strcmp(method, "ddpm") != 0,
+                                        .eta = eta,
+                                        .cfg_scale = 1.5,
+                                        .cfg_channels = 3};
+    // The file's z holds each latent twice, for the classes and for the null class.
+    struct sampler *sampler = sampler_new(device, &file.config, 2, &settings);
+    if (!sampler || dit_file_load(&file, DIT_WEIGHTS_EMA, sampler_model(sampler)) < 0)
+        bail_out();
+    size_t n = file.config.channels * file.config.input_size * file.config.input_size;
+    float *z = reference_floats(&doc, "z", NULL), *noise = reference_floats(&doc, "noise", NULL);
+    float *trajectory = reference_floats(&doc, "trajectory", NULL), x[2 * 4096];
+    int64_t *y = reference_ints(&doc, "y", NULL);
+    int32_t *labels = to_labels(y, 2);
+    size_t steps = sampler_steps(sampler);
+    double worst = 0;
+    sampler_start(sampler, labels, 2);
+    device_upload(device, sampler_state(sampler), z, 2 * n * sizeof *z);
+    for (size_t i = steps; i-- > 0;) {
+        size_t at = (steps - 1 - i) * 4 * n;
+        device_upload(device, sampler_noise(sampler), noise + at, 2 * n * sizeof *noise);
+        sampler_advance(sampler, i);
+        device_download(device, x, sampler_state(sampler), 2 * n * sizeof *x);
+        worst = fmax(worst, relative_error(x, trajectory + at, 2 * n));
+    }
+    char what[64];
+    snprintf(what, sizeof what, "trajectory of %s", method);
+    expect(worst, 1e-4, model, what);
+    free(z), free(noise), free(trajectory), free(y), free(labels);
+    sampler_free(sampler);
+    dit_file_close(&file);
+    safetensors_close(&doc);
+}
+
+int main(int argc, char **argv)
+{
+    static const char *const backends[] = {"ref", "generic", "cpu"};
+    static const char *const models[] = {"dit-a", "dit-b"};
+    char why[256];
+    for (size_t i = 0; i < 3; i++) {
+        backend = argc > 1 ? argv[1] : backends[i];
+        if (!(device = device_open(backend, 2, why))) {
+            error_set(STATUS_INTERNAL, "%s: %s", backend, why);
+            bail_out();
+        }
+        for (size_t m = 0; m < 2; m++) {
+            check_forward(models[m]);
+            check_training(models[m]);
+            check_sampling(models[m], "ddpm", "10", 0);
+            check_sampling(models[m], "ddim", "ddim20", 0);
+            check_sampling(models[m], "ddim_eta", "10", 0.5);
+        }
+        ok(!device_error(device), "%s: no error is set on the device", backend);
+        device_close(device);
+        if (argc > 1)
+            break;
+    }
+    return tap_done();
+}

@@ -1,0 +1,323 @@
+// SPDX-License-Identifier: MIT
+#include "lib/io.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "lib/error.h"
+#include "lib/tool.h"
+#include "tests/tap.h"
+
+static size_t entries(const char *folder)
+{
+    size_t n = 0;
+    DIR *dir = opendir(folder);
+    for (struct dirent *entry; dir && (entry = readdir(dir));)
+        n += strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0;
+    if (dir)
+        closedir(dir);
+    return n;
+}
+
+static bool holds(const char *path, const char *text)
+{
+    uint8_t *data;
+    size_t size;
+    if (file_read_all(path, &data, &size, 1 << 20) < 0)
+        return false;
+    bool same = size == strlen(text) && memcmp(data, text, size) == 0 && data[size] == 0;
+    free(data);
+    return same;
+}
+
+static bool failed(int rc, enum status status, const char *text)
+{
+    bool good = rc == -1 && error_status() == status && strstr(error_message(), text);
+    diag("status %d: %s", (int)error_status(), error_message());
+    return good;
+}
+
+static void put(const char *path, const char *text)
+{
+    struct output *out = output_open(path);
+    if (!out || output_write(out, text, strlen(text)) < 0 || output_commit(out) < 0)
+        diag("%s", error_message());
+}
+
+static void test_commit(void)
+{
+    umask(027);
+    struct output *out = output_open("new");
+    ok(out && output_is_named(out) && output_is_file(out) && strcmp(output_name(out), "new") == 0,
+       "an output knows what it is");
+    ok(output_write(out, "hello ", 6) == 0 && output_write(out, "world", 5) == 0 &&
+           output_write_at(out, "J", 1, 0) == 0 && output_offset(out) == 11,
+       "it is written, and overwritten");
+    ok(access("new", F_OK) < 0 && entries(".") == 1, "the name does not exist before the commit");
+    struct stat st;
+    ok(output_commit(out) == 0 && holds("new", "Jello world") && entries(".") == 1,
+       "it does after, whole, and nothing else");
+    ok(stat("new", &st) == 0 && (st.st_mode & 07777) == 0640, "its permissions follow the umask");
+    put("new", "again");
+    ok(holds("new", "again"), "an old file is replaced");
+    ok(symlink("new", "link") == 0, "a link");
+    put("link", "through");
+    ok(holds("new", "through") && lstat("link", &st) == 0 && S_ISLNK(st.st_mode),
+       "a link stays one and its file is replaced");
+    unlink("link");
+    char name[256] = {0};
+    memset(name, 'x', 255);
+    put(name, "long");
+    ok(holds(name, "long"), "a name as long as names can be");
+    unlink(name);
+}
+
+static void test_discard(void)
+{
+    struct output *out = output_open("new");
+    output_write(out, "rubbish", 7);
+    output_discard(out);
+    output_discard(NULL);
+    ok(holds("new", "through") && entries(".") == 1, "a discarded output leaves all as it was");
+}
+
+static void test_failures(void)
+{
+    ok(failed(output_open("none/file") ? 0 : -1, STATUS_CANT_CREATE, "none/file"),
+       "a missing folder");
+    mkdir("folder", 0777);
+    ok(failed(output_open("folder") ? 0 : -1, STATUS_CANT_CREATE, "folder"), "a folder as a file");
+    rmdir("folder");
+    struct output *out = output_open("/dev/full");
+    ok(out && !output_is_named(out) && !output_is_file(out), "a device is written to directly");
+    ok(failed(output_write(out, "x", 1), STATUS_IO, "byte 0: No space left"), "a full one says so");
+    output_discard(out);
+    put("/dev/null", "gone");
+    struct stat st;
+    ok(stat("/dev/null", &st) == 0 && S_ISCHR(st.st_mode), "/dev/null is not replaced");
+
+    struct rlimit old, limit;
+    getrlimit(RLIMIT_FSIZE, &old);
+    limit = old;
+    limit.rlim_cur = 4096;
+    char page[4096] = {0};
+    signal(SIGXFSZ, SIG_IGN);
+    setrlimit(RLIMIT_FSIZE, &limit);
+    out = output_open("limited");
+    int first = output_write(out, page, 4000), second = output_write(out, page, 4000);
+    setrlimit(RLIMIT_FSIZE, &old);
+    ok(first == 0 && failed(second, STATUS_IO, "limited: cannot write at byte 4096"),
+       "a file that can't grow");
+    output_discard(out);
+
+    out = output_open("doomed");
+    mkdir("doomed", 0777);
+    ok(failed(output_commit(out), STATUS_CANT_CREATE, "doomed: cannot rename"),
+       "a destination that has become a folder");
+    rmdir("doomed");
+    ok(entries(".") == 1, "no failure leaves anything behind");
+}
+
+static void put_plainly(const char *path, const char *text)
+{
+    FILE *file = fopen(path, "w");
+    if (file) {
+        fputs(text, file);
+        fclose(file);
+    }
+}
+
+// Runs `run` in a child; its wait status.
+static int in_child(void (*run)(void))
+{
+    fflush(stdout);
+    pid_t pid = fork();
+    if (pid == 0) {
+        run();
+        _exit(99);
+    }
+    int status = -1;
+    waitpid(pid, &status, 0);
+    return status;
+}
+
+static void write_two(void)
+{
+    static struct output *a, *b; // reachable at exit()
+    a = output_open("new"), b = output_open("other");
+    output_write(a, "half", 4);
+    output_write(b, "half", 4);
+    if (entries(".") != 3)
+        _exit(98);
+}
+
+static void leave_by_exit(void)
+{
+    write_two();
+    exit(0);
+}
+
+static int signal_sent;
+
+static void leave_by_signal(void)
+{
+    write_two();
+    raise(signal_sent);
+}
+
+static void leave_by_second_signal(void)
+{
+    tool_catch_signals();
+    write_two();
+    raise(SIGTERM);
+    if (!tool_signal_stop())
+        _exit(97);
+    raise(SIGTERM);
+}
+
+static void ignore_signal(void)
+{
+    signal(SIGINT, SIG_IGN);
+    write_two();
+    raise(SIGINT);
+    exit(0);
+}
+
+static void save_on_request(void)
+{
+    tool_catch_signals();
+    raise(SIGUSR1);
+    _exit(tool_signal_save() && !tool_signal_save() && !tool_signal_stop() ? 0 : 1);
+}
+
+static void write_to_closed_pipe(void)
+{
+    int ends[2];
+    if (pipe(ends) < 0)
+        _exit(1);
+    dup2(ends[1], STDOUT_FILENO);
+    close(ends[0]);
+    signal(SIGPIPE, SIG_IGN);
+    output_write(output_open("-"), "x", 1);
+}
+
+static void test_ends_of_the_process(void)
+{
+    put_plainly("new", "old");
+    ok(in_child(leave_by_exit) == 0 && entries(".") == 1, "exit() removes unfinished outputs");
+    static const int signals[] = {SIGHUP, SIGINT, SIGQUIT, SIGPIPE, SIGTERM};
+    struct rlimit no_core = {0, 0};
+    setrlimit(RLIMIT_CORE, &no_core);
+    for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) {
+        signal(signals[i], SIG_DFL);
+        signal_sent = signals[i];
+        int status = in_child(leave_by_signal);
+        ok(WIFSIGNALED(status) && WTERMSIG(status) == signals[i] && entries(".") == 1,
+           "so does %s, and it still kills", strsignal(signals[i]));
+    }
+    int status = in_child(leave_by_second_signal);
+    ok(WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM && entries(".") == 1,
+       "a caught signal asks to stop, the second one kills and removes");
+    ok(in_child(ignore_signal) == 0 && entries(".") == 1, "an ignored signal stays ignored");
+    ok(in_child(save_on_request) == 0, "SIGUSR1 asks once to save");
+    status = in_child(write_to_closed_pipe);
+    ok(WIFSIGNALED(status) && WTERMSIG(status) == SIGPIPE,
+       "a reader that went away ends the process as SIGPIPE does, also where that is ignored");
+    ok(holds("new", "old"), "the old file is as it was");
+    unlink("new");
+}
+
+static void test_reading(void)
+{
+    uint8_t *data = NULL;
+    size_t size = 0;
+    put("ten", "0123456789");
+    put("empty", "");
+    ok(holds("empty", "") && holds("/dev/null", ""), "an empty file");
+    ok(file_read_all("ten", &data, &size, 10) == 0 && size == 10, "a file of the largest size");
+    free(data);
+    ok(failed(file_read_all("ten", &data, &size, 9), STATUS_DATA, "at most 9 bytes"), "over it");
+    ok(failed(file_read_all("none", &data, &size, 9), STATUS_NO_INPUT, "none: cannot open"),
+       "a missing file");
+    ok(failed(file_read_all(".", &data, &size, 9), STATUS_NO_INPUT, "directory"), "a folder");
+
+    static char large[300000];
+    memset(large, 'y', sizeof large);
+    struct output *out = output_open("large");
+    output_write(out, large, sizeof large);
+    output_commit(out);
+    fflush(stdout);
+    int ends[2], old = dup(STDIN_FILENO);
+    if (pipe(ends) == 0 && fork() == 0) {
+        _exit(write(ends[1], large, sizeof large) < 0);
+    }
+    close(ends[1]);
+    dup2(ends[0], STDIN_FILENO);
+    ok(file_read_all("-", &data, &size, 1 << 20) == 0 && size == sizeof large &&
+           memcmp(data, large, size) == 0,
+       "standard input from a pipe, of unknown size");
+    free(data);
+    dup2(old, STDIN_FILENO);
+    wait(NULL);
+
+    struct mapping mapping;
+    ok(file_map("large", &mapping) == 0 && mapping.size == sizeof large &&
+           memcmp(mapping.data, large, mapping.size) == 0,
+       "a mapped file");
+    file_unmap(&mapping);
+    ok(file_map("empty", &mapping) == 0 && !mapping.data && mapping.size == 0, "an empty one");
+    file_unmap(&mapping);
+    ok(failed(file_map("none", &mapping), STATUS_NO_INPUT, "none: cannot open"), "a missing one");
+    ok(failed(file_map("/dev/null", &mapping), STATUS_NO_INPUT, "regular"), "a device");
+
+    int fd = open("ten", O_RDONLY);
+    char bytes[16];
+    size_t got = 0;
+    ok(fd_pread_full(fd, bytes, 16, 8, &got) == 0 && got == 2 && memcmp(bytes, "89", 2) == 0,
+       "pread to the end");
+    ok(fd_read_full(fd, bytes, 4, &got) == 0 && got == 4 && memcmp(bytes, "0123", 4) == 0,
+       "read in full");
+    close(fd);
+    ok(fd_read_full(-1, bytes, 4, &got) == -1, "a bad descriptor");
+}
+
+static void test_folders(void)
+{
+    struct stat st;
+    ok(folder_make("a/b//c/") == 0 && stat("a/b/c", &st) == 0 && S_ISDIR(st.st_mode),
+       "folders are made with their parents");
+    ok(folder_make("a/b/c") == 0 && folder_make("/") == 0, "or are there already");
+    ok(failed(folder_make("ten/x"), STATUS_CANT_CREATE, "ten: expected a folder"),
+       "a file in the way");
+    ok(failed(folder_make("/proc/none"), STATUS_CANT_CREATE, "/proc/none"), "a place that refuses");
+    char *paths[] = {path_join("a", "b"), path_join("a/", "b"), path_join("", "b")};
+    ok(strcmp(paths[0], "a/b") == 0 && strcmp(paths[1], "a/b") == 0 && strcmp(paths[2], "b") == 0,
+       "paths are joined by one slash");
+    for (size_t i = 0; i < 3; i++)
+        free(paths[i]);
+}
+
+int main(void)
+{
+    char folder[] = "/tmp/dit-io-XXXXXX";
+    if (!mkdtemp(folder) || chdir(folder) < 0)
+        return 1;
+    test_ends_of_the_process(); // first: no handlers are set yet
+    test_commit();
+    test_discard();
+    test_failures();
+    test_reading();
+    test_folders();
+    for (const char *const *path =
+             (const char *const[]){"new", "ten", "empty", "large", "a/b/c", "a/b", "a", NULL};
+         *path; path++)
+        remove(*path);
+    ok(chdir("/") == 0 && rmdir(folder) == 0, "nothing is left in the end");
+    return tap_done();
+}
