@@ -6,9 +6,9 @@
 #include "formats/class-choice.h"
 #include "formats/dit-file.h"
 #include "formats/tstream.h"
-#include "kernels/device.h"
 #include "lib/mem.h"
 #include "lib/sampler.h"
+#include "lib/tool-device.h"
 #include "lib/tool.h"
 
 static const char *weights = "run/latest.safetensors", *classes = "balanced", *steps = "250", *vae;
@@ -128,7 +128,7 @@ static void write_samples(struct sampler *sampler, struct autoencoder *ae,
 
 int main(int argc, char **argv)
 {
-    char **operands = tool_start(argc, argv, &info), why[256];
+    char **operands = tool_start(argc, argv, &info);
     if (operands[0])
         tool_usage_error("%s: no operand is expected; --weights names the model", operands[0]);
     struct output *output = output_open(tool.output);
@@ -142,9 +142,9 @@ int main(int argc, char **argv)
     uint64_t first = (uint64_t)count * part.index / part.count;
     uint64_t end = (uint64_t)count * (part.index + 1) / part.count;
 
-    struct device *device = device_open(tool.device, (int)tool.threads, why);
+    struct device *device = tool_open_device();
     if (!device)
-        tool_usage_error("--device %s: %s", tool.device, why);
+        tool_fail();
     struct autoencoder *ae = NULL;
     if (!want_latents &&
         !(ae = autoencoder_open_for(device, vae, safetensors_get(&file.doc, "autoencoder"),

@@ -3,8 +3,8 @@
 
 #include "formats/settings.h"
 #include "formats/training.h"
-#include "kernels/device.h"
 #include "lib/mem.h"
+#include "lib/tool-device.h"
 #include "lib/tool.h"
 
 // What a checkpoint remembers of the command line, so that --resume needs none of it again.
@@ -184,7 +184,7 @@ static void train(struct training *t, uint64_t step, uint64_t last)
 
 int main(int argc, char **argv)
 {
-    char **shards = tool_start(argc, argv, &info), why[256], *latest;
+    char **shards = tool_start(argc, argv, &info), *latest;
     struct training t = {.settings = settings};
     struct dit_file from = {0};
     check(run_folder_open(&t.run, folder));
@@ -208,10 +208,8 @@ int main(int argc, char **argv)
                                       .memory = memory,
                                       .one_pass = !steps && !epochs && !minutes && !latest,
                                       .threads = (size_t)tool.threads};
-    struct device *device = device_open(tool.device, (int)tool.threads, why);
-    if (!device)
-        tool_usage_error("--device %s: %s", tool.device, why);
-    if (!(t.latents = latents_open(shards, &reading)))
+    struct device *device = tool_open_device();
+    if (!device || !(t.latents = latents_open(shards, &reading)))
         tool_fail();
 
     struct dit_config config = {.depth = (size_t)depth,
@@ -225,8 +223,6 @@ int main(int argc, char **argv)
         tool_fail();
     uint64_t step = 0;
     check(latest ? training_resume(&t, source, &step) : training_start(&t, source, tool.seed));
-    if (source)
-        dit_file_close(&from);
     check(run_folder_open_log(&t.run, step));
 
     char text[96];
@@ -246,6 +242,8 @@ int main(int argc, char **argv)
     latents_close(t.latents);
     run_folder_close(&t.run);
     device_close(device);
+    if (source) // not before: settings may point into its metadata
+        dit_file_close(&from);
     free(latest);
     int status = tool_finish();
     return stopped ? STATUS_STOPPED : status;

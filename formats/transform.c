@@ -7,6 +7,7 @@
 #include "lib/tool.h"
 
 struct transform {
+    const char *name; // of the input
     struct tstream_writer *writer;
     const struct schema *in_schema, *out_schema;
     size_t n;
@@ -52,7 +53,7 @@ static int work_on(struct transform *t, struct batch *in)
         return -1;
     batch_copy_rows(t->out_schema, t->out, t->out_rows, t->in_schema, in, 0, in->rows);
     if (t->work(t->user, in, t->out, t->out_rows))
-        return -1;
+        return error_prefix("%s", t->name);
     t->out_rows += in->rows;
     progress_add(in->rows);
     return t->out_rows + t->n > t->out_rows_max ? write_out(t) : 0;
@@ -85,6 +86,7 @@ int transform_stream(struct tstream_reader *in, struct tstream_writer *out,
 {
     size_t aim = schema_rows_aim(out_schema);
     struct transform t = {
+        .name = tstream_name(in),
         .writer = out,
         .in_schema = tstream_schema(in),
         .out_schema = out_schema,

@@ -13,7 +13,7 @@ void batch_copy_rows(const struct schema *to_schema, struct batch *to, size_t to
 // and writes what comes of it; tensors that both schemas have are copied. Counts progress.
 // work fills the new tensors of in->rows records, in rows row, row + 1, ... of `out`; in->first
 // counts from the stream's start, and in's data may be overwritten.
-// -1 with an error, also when `work` returns it; both streams stay open.
+// -1 with an error; work's is prefixed with the name of `in`. Both streams stay open.
 int transform_stream(struct tstream_reader *in, struct tstream_writer *out,
                      const struct schema *out_schema, size_t n,
                      int (*work)(void *user, struct batch *in, struct batch *out, size_t row),

@@ -14,7 +14,8 @@
 #include "lib/error.h"
 #include "lib/mem.h"
 
-#define BUFFER_SIZE ((size_t)256 << 10)
+#define BUFFER_SIZE ((size_t)16 << 10)
+#define PIECE_MAX   ((size_t)256 << 10) // of what is read ahead of all checks
 #define BLOCK_MAX   ((size_t)128 << 10)
 #define ALIGNMENT   ((size_t)64) // also the room that a document gets in front
 
@@ -141,8 +142,8 @@ static int fail_at(const struct input *input, uint64_t offset, const char *what)
     return error_set(STATUS_DATA, "%s: byte %" PRIu64 ": %s", input->name, offset, what);
 }
 
-// Fills the empty buffer. 1, 0 at the end of the input, -1.
-static int input_fill(struct input *input)
+// Reads up to `size` bytes from the descriptor; *got is 0 at the end of the input.
+static int input_read(struct input *input, uint8_t *bytes, size_t size, size_t *got)
 {
     for (;;) {
         if (input->wake >= 0) {
@@ -153,15 +154,13 @@ static int input_fill(struct input *input)
             if (ready[1].revents)
                 return error_set(STATUS_INTERNAL, "%s: the reading was stopped", input->name);
         }
-        size_t size = BUFFER_SIZE;
         if (input->random && input->end - input->offset < size)
             size = (size_t)(input->end - input->offset);
-        ssize_t n = input->random ? pread(input->fd, input->buffer, size, (off_t)input->offset)
-                                  : read(input->fd, input->buffer, size);
+        ssize_t n = input->random ? pread(input->fd, bytes, size, (off_t)input->offset)
+                                  : read(input->fd, bytes, size);
         if (n >= 0) {
-            input->begin = 0;
-            input->fill = (size_t)n;
-            return n > 0;
+            *got = (size_t)n;
+            return 0;
         }
         if (errno != EINTR && errno != EAGAIN)
             return error_set_errno(STATUS_NO_INPUT, "%s: byte %" PRIu64 ": cannot read",
@@ -172,11 +171,10 @@ static int input_fill(struct input *input)
 // Gives up to `size` bytes where they are; *got is 0 at the end of the input.
 static int input_next(struct input *input, size_t size, const uint8_t **bytes, size_t *got)
 {
-    *got = 0;
     if (input->begin == input->fill) {
-        int rc = input_fill(input);
-        if (rc <= 0)
-            return rc;
+        input->begin = 0;
+        if (input_read(input, input->buffer, BUFFER_SIZE, &input->fill))
+            return -1;
     }
     size_t left = input->fill - input->begin;
     *got = size < left ? size : left;
@@ -219,11 +217,16 @@ static int frame_append(struct input *input, struct frame *frame, size_t size)
     while (size) {
         const uint8_t *bytes;
         size_t got;
-        if (input_next(input, size, &bytes, &got))
+        if (input->begin == input->fill && size >= BUFFER_SIZE) {
+            if (input_read(input, frame->bytes + frame->size, size, &got))
+                return -1;
+            input->offset += got;
+        } else if (input_next(input, size, &bytes, &got))
             return -1;
+        else if (got)
+            memcpy(frame->bytes + frame->size, bytes, got);
         if (!got)
             return fail_cut(input, frame);
-        memcpy(frame->bytes + frame->size, bytes, got);
         frame->size += got;
         size -= got;
     }
@@ -286,12 +289,16 @@ static int take_table_header(struct input *input, struct frame *frame)
 int frame_take_header(struct input *input, struct frame *frame)
 {
     *frame = (struct frame){.offset = input->offset};
-    if (input->begin == input->fill) {
-        int rc = input_fill(input);
-        if (rc <= 0)
-            return rc;
-    }
-    if (frame_append(input, frame, 4))
+    const uint8_t *bytes;
+    size_t got;
+    if (input_next(input, 1, &bytes, &got))
+        return -1;
+    if (!got)
+        return 0;
+    if (frame_reserve(input, frame, 4))
+        return -1;
+    frame->bytes[frame->size++] = *bytes;
+    if (frame_append(input, frame, 3))
         return -1;
     uint32_t magic = get_u32(frame->bytes);
     if (magic == TSTREAM_MAGIC)
@@ -436,7 +443,7 @@ int frame_take_body(struct input *input, struct frame *frame, struct contexts *c
 {
     if (frame->table) {
         for (size_t left = frame->content; left;) {
-            size_t part = left < BUFFER_SIZE ? left : BUFFER_SIZE;
+            size_t part = left < PIECE_MAX ? left : PIECE_MAX;
             if (frame_append(input, frame, part))
                 return -1;
             left -= part;

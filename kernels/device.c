@@ -64,6 +64,11 @@ void device_close(struct device *device)
     free(device);
 }
 
+double device_peak_flops(struct device *device)
+{
+    return device->backend->peak_flops ? device->backend->peak_flops(device) : 0;
+}
+
 void device_set_error(struct device *device, const char *format, ...)
 {
     if (device->error[0])

@@ -35,6 +35,7 @@ struct backend {
                  size_t bytes); // within the device
     void (*zero)(struct device *device, void *memory, size_t bytes);
     void (*close)(struct device *device);
+    double (*peak_flops)(struct device *device); // measured in a few ms; NULL: not known
 };
 
 struct device {
@@ -50,6 +51,10 @@ struct device {
 // without AVX2). threads >= 1. NULL with a message in why[256] if it can't be had.
 struct device *device_open(const char *name, int threads, char why[256]);
 void device_close(struct device *device); // NULL is fine
+
+// The most float32 operations a second that the device was seen to do just now, a multiply-add
+// being two; 0 if that is not known.
+double device_peak_flops(struct device *device);
 
 // Sets the first error; later ones are dropped.
 void device_set_error(struct device *device, const char *format, ...)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "lib/mem.h"
 
+#include <malloc.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,6 +25,12 @@ void *mem_new(size_t n, size_t size)
 void *mem_resize(void *old, size_t n, size_t size)
 {
     return checked(n && size ? reallocarray(old, n, size) : realloc(old, 1), n, size);
+}
+
+void mem_keep_freed(void)
+{
+    mallopt(M_MMAP_THRESHOLD, 32 << 20); // the largest that glibc takes
+    mallopt(M_TRIM_THRESHOLD, 512 << 20);
 }
 
 char *mem_strdup(const char *s)

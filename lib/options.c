@@ -23,28 +23,32 @@ static const struct option *at(const struct option *options, size_t i)
     return i < n ? &options[i] : i == n ? &help_option : i == n + 1 ? &version_option : NULL;
 }
 
-// Changes of one letter that make one word of the other. Words longer than the row are far apart.
+// Letters to change, add, leave out or swap with the next to make one word of the other. Words
+// longer than a row are far apart.
 static size_t edit_distance(const char *a, const char *b)
 {
-    size_t row[64], length = strlen(b);
-    if (length >= sizeof row / sizeof *row)
+    enum { ROW = 64 };
+    size_t rows[3][ROW], length = strlen(b), i;
+    if (length >= ROW)
         return SIZE_MAX;
-    for (size_t j = 0; j <= length; j++)
-        row[j] = j;
-    for (size_t i = 1; a[i - 1]; i++) {
-        size_t diagonal = row[0];
+    for (i = 0; i == 0 || a[i - 1]; i++) {
+        size_t *row = rows[i % 3], *above = rows[(i + 2) % 3], *swapped = rows[(i + 1) % 3];
         row[0] = i;
         for (size_t j = 1; j <= length; j++) {
-            size_t best = diagonal + (a[i - 1] != b[j - 1]);
-            if (row[j] + 1 < best)
-                best = row[j] + 1;
-            if (row[j - 1] + 1 < best)
-                best = row[j - 1] + 1;
-            diagonal = row[j];
-            row[j] = best;
+            row[j] = row[j - 1] + 1;
+            if (i == 0)
+                continue;
+            bool same = a[i - 1] == b[j - 1];
+            if (above[j] + 1 < row[j])
+                row[j] = above[j] + 1;
+            if (above[j - 1] + !same < row[j])
+                row[j] = above[j - 1] + !same;
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] &&
+                swapped[j - 2] + 1 < row[j])
+                row[j] = swapped[j - 2] + 1;
         }
     }
-    return row[length];
+    return rows[(i + 2) % 3][length];
 }
 
 // The nearest word so far to one that was typed wrong; a word that it begins counts as near.

@@ -51,21 +51,23 @@ static void put(const char *before, char *line, const char *after)
     }
 }
 
+// The programs of a pipe share one terminal: the first that draws keeps its line until it ends.
+static bool own_terminal(void)
+{
+    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    return fcntl(STDERR_FILENO, F_SETLK, &whole) == 0 || (errno != EAGAIN && errno != EACCES);
+}
+
 void progress_message(const char *format, va_list ap)
 {
     char line[2048];
     int n = snprintf(line, sizeof line, "%s: ", tool.info ? tool.info->name : "dit-tools");
     vsnprintf(line + n, sizeof line - (size_t)n, format, ap);
     pthread_mutex_lock(&lock);
-    put(progress.active && progress.terminal ? CLEAR_LINE : "", line, "\n");
+    // The line to clear is ours or that of another program of the pipe.
+    bool clear = progress.active && progress.terminal && (progress.drawn || !own_terminal());
+    put(clear ? CLEAR_LINE : "", line, "\n");
     pthread_mutex_unlock(&lock);
-}
-
-// The programs of a pipe share one terminal: the first that draws keeps its line until it ends.
-static bool own_terminal(void)
-{
-    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-    return fcntl(STDERR_FILENO, F_SETLK, &whole) == 0 || (errno != EAGAIN && errno != EACCES);
 }
 
 static size_t terminal_width(void)

@@ -58,6 +58,7 @@ char **tool_start(int argc, char **argv, const struct tool_info *info)
     tool.argc = argc;
     tool.argv = argv;
     hold_standard_descriptors();
+    mem_keep_freed();
     signal(SIGPIPE, SIG_DFL); // a parent may have left it ignored
     signal(SIGXFSZ, SIG_IGN); // over a limit of file size write() shall fail, and be reported
     operands = mem_new((size_t)argc + 1, sizeof *operands);

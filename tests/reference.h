@@ -18,7 +18,8 @@ __attribute__((noreturn)) static inline void bail_out(void)
     exit(1);
 }
 
-// Whether a file is there; if not, a test is skipped: tests/data holds less than the full reference.
+// Whether a file is there; if not, a test is skipped: tests/data holds less than the full
+// reference.
 static inline bool reference_has(const char *name)
 {
     char path[4096];
@@ -40,7 +41,8 @@ static inline struct safetensors reference_open(const char *name)
 }
 
 // A tensor as float32, malloc'd; *count elements if not NULL.
-static inline float *reference_floats(const struct safetensors *doc, const char *name, size_t *count)
+static inline float *reference_floats(const struct safetensors *doc, const char *name,
+                                      size_t *count)
 {
     const struct safetensor *t = safetensors_find(doc, name);
     size_t n = 0;
@@ -57,7 +59,8 @@ static inline float *reference_floats(const struct safetensors *doc, const char 
 }
 
 // An I64 tensor, in place of the mapping (copied for its alignment).
-static inline int64_t *reference_ints(const struct safetensors *doc, const char *name, size_t *count)
+static inline int64_t *reference_ints(const struct safetensors *doc, const char *name,
+                                      size_t *count)
 {
     const struct safetensor *t = safetensors_find(doc, name);
     int64_t *values = t && t->dtype == DTYPE_I64 ? mem_new(t->size / 8 + 1, 8) : NULL;

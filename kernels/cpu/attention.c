@@ -12,68 +12,48 @@ static size_t min(size_t a, size_t b)
     return a < b ? a : b;
 }
 
-// c (M,N) = A (M,K) B: element (i,k) of A at a[i * a_row + k * a_column]; B (K,N) packed in strips
-// of TILE_N columns. M and N are multiples of TILE_M and TILE_N.
-INLINE void multiply(float *c, size_t M, size_t N, size_t K, const float *a, size_t a_row,
+// c (M,N) = or += A (M,K) B: element (i,k) of A at a[i * a_row + k * a_column]; B (K,N) packed in
+// strips of TILE_N columns. M and N are multiples of TILE_M and TILE_N.
+INLINE void multiply(float *c, bool add, size_t M, size_t N, size_t K, const float *a, size_t a_row,
                      size_t a_column, const float *b)
 {
     for (size_t j = 0; j < N; j += TILE_N)
         for (size_t i = 0; i < M; i += TILE_M)
-            tile_product(c + i * N + j, N, K, a + i * a_row, a_row, a_column, b + j * K, TILE_N);
+            tile_product(c + i * N + j, N, add, K, a + i * a_row, a_row, a_column, b + j * K);
 }
 
-// As multiply, added to c.
-INLINE void multiply_add_to(float *c, size_t M, size_t N, size_t K, const float *a, size_t a_row,
-                            size_t a_column, const float *b)
-{
-    for (size_t j = 0; j < N; j += TILE_N)
-        for (size_t i = 0; i < M; i += TILE_M) {
-            float tile[TILE_M * TILE_N] __attribute__((aligned(64)));
-            tile_product(tile, TILE_N, K, a + i * a_row, a_row, a_column, b + j * K, TILE_N);
-            for (size_t r = 0; r < TILE_M; r++)
-                for (size_t n = 0; n < TILE_N; n++)
-                    c[(i + r) * N + j + n] += tile[r * TILE_N + n];
-        }
-}
-
-// Copies rows (n,D), `stride` apart, to (n_padded,D_padded), times scale, the rest zeros.
+// Copies rows (n,D), `stride` apart, times scale, to rows D_padded apart, and zeros to n_padded.
 static void copy_rows(float *to, const float *from, size_t stride, float scale, size_t n, size_t D,
                       size_t n_padded, size_t D_padded)
 {
-    for (size_t t = 0; t < n; t++) {
+    for (size_t t = 0; t < n; t++)
+#pragma omp simd
         for (size_t d = 0; d < D; d++)
             to[t * D_padded + d] = scale * from[t * stride + d];
-        for (size_t d = D; d < D_padded; d++)
-            to[t * D_padded + d] = 0;
-    }
     memset(to + n * D_padded, 0, (n_padded - n) * D_padded * sizeof *to);
 }
 
 // Packs rows (n,D) as B (n,D): strips of TILE_N columns, n deep, the last padded with zeros.
 static void pack_rows(float *to, const float *from, size_t stride, size_t n, size_t D)
 {
-    for (size_t d = 0; d < D; d += TILE_N)
-        for (size_t t = 0; t < n; t++, to += TILE_N) {
-            size_t width = min(TILE_N, D - d);
-            memcpy(to, from + t * stride + d, width * sizeof *to);
-            memset(to + width, 0, (TILE_N - width) * sizeof *to);
-        }
+    for (size_t d = 0; d < D; d += TILE_N, to += n * TILE_N) {
+        const size_t width = min(TILE_N, D - d);
+        if (width < TILE_N)
+            memset(to, 0, n * TILE_N * sizeof *to);
+        copy_tile(to, TILE_N, from + d, stride, n, width);
+    }
 }
 
 // Packs rows (n,D) transposed, as B (D,n): strips of TILE_N rows, D deep, padded with zeros.
 static void pack_transposed(float *to, const float *from, size_t stride, size_t n, size_t D)
 {
     for (size_t t = 0; t < n; t += TILE_N, to += TILE_N * D) {
-        size_t width = min(TILE_N, n - t);
-        if (width == TILE_N) {
+        const size_t width = min(TILE_N, n - t);
+        if (width < TILE_N)
+            memset(to, 0, TILE_N * D * sizeof *to);
+        for (size_t j = 0; j < width; j++)
             for (size_t d = 0; d < D; d++)
-                for (size_t j = 0; j < TILE_N; j++)
-                    to[d * TILE_N + j] = from[(t + j) * stride + d];
-        } else {
-            for (size_t d = 0; d < D; d++)
-                for (size_t j = 0; j < TILE_N; j++)
-                    to[d * TILE_N + j] = j < width ? from[(t + j) * stride + d] : 0;
-        }
+                to[d * TILE_N + j] = from[(t + j) * stride + d];
     }
 }
 
@@ -126,7 +106,7 @@ static void attend(const struct sizes *s, float *out, float *lse, const float *q
     float *queries = work, *p = queries + round_up(s->rows * s->D_columns, 16);
     float *sums = p + s->rows * s->T_columns; // of values; the queries are used up by then
     copy_rows(queries, q, s->qkv_row, s->scale, n, s->D, rows, s->D);
-    multiply(p, rows, s->T_columns, s->D, queries, s->D, 1, keys);
+    multiply(p, false, rows, s->T_columns, s->D, queries, s->D, 1, keys);
     float norm[BLOCK_T];
     for (size_t i = 0; i < n; i++) {
         float max, sum = softmax_row(p + i * s->T_columns, s->T, s->T_columns, &max);
@@ -134,8 +114,9 @@ static void attend(const struct sizes *s, float *out, float *lse, const float *q
         if (lse)
             lse[i] = max + logf(sum);
     }
-    multiply(sums, rows, s->D_columns, s->T, p, s->T_columns, 1, values);
+    multiply(sums, false, rows, s->D_columns, s->T, p, s->T_columns, 1, values);
     for (size_t i = 0; i < n; i++)
+#pragma omp simd
         for (size_t d = 0; d < s->D; d++)
             out[i * s->out_row + d] = norm[i] * sums[i * s->D_columns + d];
 }
@@ -230,8 +211,8 @@ static void attend_backward(const struct sizes *s, const struct backward *w, flo
     copy_rows(w->dout, dout, s->out_row, 1, n, s->D, rows, D);
     pack_rows(w->q_packed, w->q, D, n, D);
     pack_rows(w->dout_packed, w->dout, D, n, D);
-    multiply(w->p, rows, T, s->D, w->q, D, 1, w->k_transposed);
-    multiply(w->ds, rows, T, s->D, w->dout, D, 1, w->v_transposed);
+    multiply(w->p, false, rows, T, s->D, w->q, D, 1, w->k_transposed);
+    multiply(w->ds, false, rows, T, s->D, w->dout, D, 1, w->v_transposed);
     for (size_t i = 0; i < n; i++) {
         float sum = 0, *p = w->p + i * T, *ds = w->ds + i * T;
 #pragma omp simd reduction(+ : sum)
@@ -244,13 +225,14 @@ static void attend_backward(const struct sizes *s, const struct backward *w, flo
             ds[j] = p[j] * (ds[j] - sum);
         }
     }
-    multiply(w->dq, rows, D, s->T, w->ds, T, 1, w->k);
+    multiply(w->dq, false, rows, D, s->T, w->ds, T, 1, w->k);
     for (size_t i = 0; i < n; i++)
+#pragma omp simd
         for (size_t d = 0; d < s->D; d++)
             dq[i * s->qkv_row + d] = s->scale * w->dq[i * D + d];
-    // The rows past T add to rows of dk and dv that nobody reads.
-    multiply_add_to(w->dk, T_rows, D, n, w->ds, 1, T, w->q_packed);
-    multiply_add_to(w->dv, T_rows, D, n, w->p, 1, T, w->dout_packed);
+    // Rows past T of dk and dv are nobody's.
+    multiply(w->dk, true, T_rows, D, n, w->ds, 1, T, w->q_packed);
+    multiply(w->dv, true, T_rows, D, n, w->p, 1, T, w->dout_packed);
 }
 
 void CPU_FN(attention_backward)(struct device *device, act *dqkv, float *delta, const act *dout,

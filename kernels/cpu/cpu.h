@@ -27,6 +27,8 @@ static inline const float *const_floats(const act *x)
 // of the operation that runs, contents undefined. NULL with the device's error set.
 float *CPU_FN(scratch)(struct device *device, size_t n);
 
+double CPU_FN(peak_flops)(struct device *device); // peak.c
+
 // Sizes of pieces of scratch memory, so that each starts on a cache line of its own.
 static inline size_t round_up(size_t n, size_t multiple)
 {

@@ -1,37 +1,39 @@
 // Linear layers and the GELU between them. SPDX-License-Identifier: MIT
 #include "kernels/cpu/product.h"
 
-static void add_bias(const struct product *p, const float *x, size_t i, size_t j, size_t n)
+static void add_bias(const struct product *p, float *tile, size_t i, size_t j, size_t rows,
+                     size_t columns)
 {
-    float *c = p->c + i * p->N + j;
-    const float *bias = p->bias + j;
-#pragma omp simd
-    for (size_t k = 0; k < n; k++)
-        c[k] = x[k] + bias[k];
+    (void)i;
+    float bias[TILE_N] __attribute__((aligned(64))) = {0};
+    copy_tile(bias, TILE_N, p->bias + j, 0, 1, columns);
+    for (size_t row = 0; row < rows; row++)
+        for (size_t n = 0; n < TILE_N; n++)
+            tile[row * TILE_N + n] += bias[n];
 }
 
-// c = gelu(x + bias); pre_out keeps x + bias.
-static void add_bias_gelu(const struct product *p, const float *x, size_t i, size_t j, size_t n)
+// gelu(x + bias); pre_out keeps x + bias.
+static void add_bias_gelu(const struct product *p, float *tile, size_t i, size_t j, size_t rows,
+                          size_t columns)
 {
-    float pre[TILE_N], *c = p->c + i * p->N + j;
-    for (size_t k = 0; k < n; k++)
-        pre[k] = x[k] + (p->bias ? p->bias[j + k] : 0);
+    if (p->bias)
+        add_bias(p, tile, i, j, rows, columns);
     if (p->pre_out)
-        memcpy(p->pre_out + i * p->N + j, pre, n * sizeof *pre);
+        copy_tile(p->pre_out + i * p->N + j, p->N, tile, TILE_N, rows, columns);
 #pragma omp simd
-    for (size_t k = 0; k < n; k++)
-        c[k] = simd_gelu(pre[k]);
+    for (size_t n = 0; n < TILE_M * TILE_N; n++)
+        tile[n] = simd_gelu(tile[n]);
 }
 
-// c = x gelu'(pre).
-static void multiply_gelu_slope(const struct product *p, const float *x, size_t i, size_t j,
-                                size_t n)
+// x gelu'(pre).
+static void multiply_gelu_slope(const struct product *p, float *tile, size_t i, size_t j,
+                                size_t rows, size_t columns)
 {
-    float *c = p->c + i * p->N + j;
-    const float *pre = p->pre + i * p->N + j;
+    float pre[TILE_M * TILE_N] __attribute__((aligned(64))) = {0};
+    copy_tile(pre, TILE_N, p->pre + i * p->N + j, p->N, rows, columns);
 #pragma omp simd
-    for (size_t k = 0; k < n; k++)
-        c[k] = x[k] * simd_gelu_slope(pre[k]);
+    for (size_t n = 0; n < TILE_M * TILE_N; n++)
+        tile[n] *= simd_gelu_slope(pre[n]);
 }
 
 void CPU_FN(linear)(struct device *device, act *y, const act *x, const act *w, const act *b,

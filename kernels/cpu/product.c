@@ -70,19 +70,15 @@ static void work_block(const struct product *p, const struct block *block, float
     for (size_t j = s.j; j < s.j + s.N; j += TILE_N) {
         size_t columns = min(TILE_N, p->N - j);
         for (size_t i = 0; i < s.M; i += TILE_M) {
+            const size_t rows = min(TILE_M, s.M - i);
             float tile[TILE_M * TILE_N] __attribute__((aligned(64)));
-            tile_product(tile, TILE_N, s.K, packed_a + i * s.K, 1, TILE_M, packed_b + j * s.K,
-                         TILE_N);
-            for (size_t row = 0; row < min(TILE_M, s.M - i); row++) {
-                float *x = tile + row * TILE_N, *c = p->c + (s.i + i + row) * p->N + j;
-                if (add)
-                    for (size_t n = 0; n < columns; n++)
-                        x[n] += c[n];
-                if (last && p->finish)
-                    p->finish(p, x, s.i + i + row, j, columns);
-                else
-                    memcpy(c, x, columns * sizeof *c);
-            }
+            float *c = p->c + (s.i + i) * p->N + j;
+            if (add)
+                copy_tile(tile, TILE_N, c, p->N, rows, columns);
+            tile_product(tile, TILE_N, add, s.K, packed_a + i * s.K, 1, TILE_M, packed_b + j * s.K);
+            if (last && p->finish)
+                p->finish(p, tile, s.i + i, j, rows, columns);
+            copy_tile(c, p->N, tile, TILE_N, rows, columns);
         }
     }
 }

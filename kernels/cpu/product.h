@@ -25,8 +25,10 @@ struct product {
     bool accumulate;
     // sums (M) += sum over K of A, or NULL.
     float *a_sums;
-    // Writes row i, columns j .. j + n - 1 of C from the sums x: bias, activation.
-    void (*finish)(const struct product *p, const float *x, size_t i, size_t j, size_t n);
+    // Works on a tile of sums (TILE_M,TILE_N) before it goes to row i, column j of C and right and
+    // down of there, rows x columns of it: bias, activation. NULL: nothing to do.
+    void (*finish)(const struct product *p, float *tile, size_t i, size_t j, size_t rows,
+                   size_t columns);
     // For finish: see linear.c.
     const float *bias, *pre;
     float *pre_out;
@@ -34,15 +36,40 @@ struct product {
 
 void CPU_FN(product)(struct device *device, const struct product *p);
 
-// c (TILE_M,TILE_N), its rows c_row apart, = sum over k < K of a[i * a_row + k * a_column]
-// b[k * b_row + j]; b is aligned as vectors are.
-INLINE void tile_product(float *c, size_t c_row, size_t K, const float *a, size_t a_row,
-                         size_t a_column, const float *b, size_t b_row)
+// Copies rows (rows,columns) between a tile, or a part of one, and memory.
+INLINE void copy_tile(float *to, size_t to_row, const float *from, size_t from_row, size_t rows,
+                      size_t columns)
+{
+    if (columns == TILE_N) {
+        for (size_t i = 0; i < rows; i++) {
+            const vec_u *x = (const vec_u *)(from + i * from_row);
+            vec_u *y = (vec_u *)(to + i * to_row);
+            y[0] = x[0], y[1] = x[1];
+        }
+        return;
+    }
+    for (size_t i = 0; i < rows; i++)
+        for (size_t j = 0; j < columns; j++)
+            to[i * to_row + j] = from[i * from_row + j];
+}
+
+INLINE void store_row(float *c, vec c0, vec c1, bool add)
+{
+    vec *to = (vec *)c;
+    if (add)
+        c0 += to[0], c1 += to[1];
+    to[0] = c0, to[1] = c1;
+}
+
+// c (TILE_M,TILE_N), its rows c_row apart, = or += the sum over k < K of a[i * a_row + k *
+// a_column] b[k * TILE_N + j]; b and c are aligned as vectors are.
+INLINE void tile_product(float *c, size_t c_row, bool add, size_t K, const float *a, size_t a_row,
+                         size_t a_column, const float *b)
 {
     vec c00 = {0}, c01 = {0}, c10 = {0}, c11 = {0}, c20 = {0}, c21 = {0};
     vec c30 = {0}, c31 = {0}, c40 = {0}, c41 = {0}, c50 = {0}, c51 = {0};
 #pragma GCC unroll 4
-    for (size_t k = 0; k < K; k++, a += a_column, b += b_row) {
+    for (size_t k = 0; k < K; k++, a += a_column, b += TILE_N) {
         vec b0 = *(const vec *)b, b1 = *(const vec *)(b + LANES);
         c00 = vec_multiply_add(a[0 * a_row], b0, c00);
         c01 = vec_multiply_add(a[0 * a_row], b1, c01);
@@ -57,12 +84,12 @@ INLINE void tile_product(float *c, size_t c_row, size_t K, const float *a, size_
         c50 = vec_multiply_add(a[5 * a_row], b0, c50);
         c51 = vec_multiply_add(a[5 * a_row], b1, c51);
     }
-    *(vec *)(c + 0 * c_row) = c00, *(vec *)(c + 0 * c_row + LANES) = c01;
-    *(vec *)(c + 1 * c_row) = c10, *(vec *)(c + 1 * c_row + LANES) = c11;
-    *(vec *)(c + 2 * c_row) = c20, *(vec *)(c + 2 * c_row + LANES) = c21;
-    *(vec *)(c + 3 * c_row) = c30, *(vec *)(c + 3 * c_row + LANES) = c31;
-    *(vec *)(c + 4 * c_row) = c40, *(vec *)(c + 4 * c_row + LANES) = c41;
-    *(vec *)(c + 5 * c_row) = c50, *(vec *)(c + 5 * c_row + LANES) = c51;
+    store_row(c + 0 * c_row, c00, c01, add);
+    store_row(c + 1 * c_row, c10, c11, add);
+    store_row(c + 2 * c_row, c20, c21, add);
+    store_row(c + 3 * c_row, c30, c31, add);
+    store_row(c + 4 * c_row, c40, c41, add);
+    store_row(c + 5 * c_row, c50, c51, add);
 }
 
 #endif

@@ -132,8 +132,10 @@ INLINE float simd_gelu(float p)
 }
 INLINE float simd_gelu_slope(float p)
 {
-    float s = simd_sigmoid(GELU_A * p * multiply_add(GELU_B * p, p, 1.0f));
-    return multiply_add(s * (1.0f - s), GELU_A * p * multiply_add(3.0f * GELU_B * p, p, 1.0f), s);
+    const float u = GELU_A * p * multiply_add(GELU_B * p, p, 1.0f);
+    // The slope of the sigmoid is the same on both sides of 0; so no figures are lost.
+    const float e = simd_exp(-fabsf(u)), r = 1.0f / (1.0f + e), s = u < 0 ? e * r : r;
+    return multiply_add(e * r * r, GELU_A * p * multiply_add(3.0f * GELU_B * p, p, 1.0f), s);
 }
 
 #endif

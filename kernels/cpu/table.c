@@ -60,4 +60,5 @@ const struct backend CPU_FN(backend) = {
     .copy = host_copy,
     .zero = host_zero,
     .close = close_state,
+    .peak_flops = CPU_FN(peak_flops),
 };

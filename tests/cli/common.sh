@@ -33,8 +33,10 @@ for source in bin/*.c; do
     is "$name: the help begins with the usage" \
         "$(sed -n '1s/^\(Usage: [a-z-]*\).*/\1/p' "$tmp/help")" "Usage: $name"
     is "$name: and ends with the manual" "$(tail -n 1 "$tmp/help")" "Full manual: man $name"
-    is "$name: help and page have the same options" "$(help_options <"$tmp/help")" \
-        "$(page_options "man/$name.1")"
+    help_options <"$tmp/help" >"$tmp/in_help"
+    page_options "man/$name.1" >"$tmp/in_page"
+    is "$name: help (<) and page (>) have the same options" \
+        "$(diff "$tmp/in_help" "$tmp/in_page" | grep '^[<>]')" ''
     exits "$name -h" 0 "$name" -h
     ok "$name: -h is --help" cmp -s "$tmp/help" "$tmp/out"
 
@@ -66,6 +68,37 @@ for source in bin/*.c; do
 done
 
 is 'decode is decode-images' "$(decode --version)" "$(decode-images --version)"
+
+# refuses COMMAND WHAT: with a terminal wherever the command does not redirect.
+refuses() {
+    if ! command -v script >/dev/null; then
+        skip "$1: a terminal is refused" 'no script(1) here'
+        return
+    fi
+    exits "$1" 64 script -qec "cd $tmp && $1" /dev/null
+    ok "$1: $2 is a terminal" grep -q "^${1%% *}: $2 is a terminal; " "$tmp/out"
+    is "$1: one line, no data" "$(grep -c '' <"$tmp/out")" 1
+}
+echo iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg== |
+    base64 -d >"$tmp/dot.png"
+ok 'a picture becomes images' decode-images -q --size 8 -o "$tmp/images" "$tmp/dot.png"
+ok 'and latents' vae-encode -q -o "$tmp/latents" <"$tmp/images"
+refuses 'decode-images dot.png' 'standard output'
+refuses 'vae-encode <images' 'standard output'
+refuses 'vae-decode <latents' 'standard output'
+refuses 'tstream-cat images' 'standard output'
+refuses 'npz-pack <images' 'standard output'
+refuses 'tile-images <images' 'standard output'
+refuses 'dit-sample' 'standard output'
+refuses 'decode-images >sink' 'standard input'
+refuses 'vae-encode >sink' 'standard input'
+refuses 'vae-decode >sink' 'standard input'
+refuses 'shard-latents >sink' 'standard input'
+refuses 'npz-pack >sink' 'standard input'
+refuses 'tile-images >sink' 'standard input'
+refuses 'tstream-info' 'standard input'
+refuses 'tstream-cat >sink' 'standard input'
+refuses 'dit-train' 'standard input'
 
 # The overview names every option of lib/tool.h that programs share.
 for option in help version quiet verbose progress output threads level device seed pg; do

@@ -55,10 +55,11 @@ void test_unpatchify_backward(struct check *check)
 // n: the number of features.
 static void timestep_features(struct check *check, const size_t *n)
 {
-    static const float t[] = {0, 1, 999, 500, 17, 0.5f, 123.25f, 998};
-    const size_t B = sizeof t / sizeof t[0];
+    static const float steps[] = {0, 1, 999, 500, 17, 0.5f, 123.25f, 998};
+    const size_t B = sizeof steps / sizeof steps[0];
+    const float *t = check_buffer(check, IN, F32, steps, B, 0);
     act *f = out_act(check, B * n[0]);
-    RUN(check, timestep_features, f, check_buffer(check, IN, F32, t, B, 0), B, n[0]);
+    RUN(check, timestep_features, f, t, B, n[0]);
 }
 
 void test_timestep_features(struct check *check)

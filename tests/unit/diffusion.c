@@ -35,8 +35,7 @@ static void compare_all(const char *file, const char *respacing)
     compare(&doc, respacing, "alphas_cumprod", d.alphas_cumprod, d.steps);
     compare(&doc, respacing, "alphas_cumprod_prev", d.alphas_cumprod_prev, d.steps);
     compare(&doc, respacing, "sqrt_recip_alphas_cumprod", d.sqrt_recip_alphas_cumprod, d.steps);
-    compare(&doc, respacing, "sqrt_recipm1_alphas_cumprod", d.sqrt_recipm1_alphas_cumprod,
-            d.steps);
+    compare(&doc, respacing, "sqrt_recipm1_alphas_cumprod", d.sqrt_recipm1_alphas_cumprod, d.steps);
     compare(&doc, respacing, "posterior_variance", d.posterior_variance, d.steps);
     compare(&doc, respacing, "posterior_log_variance_clipped", d.posterior_log_variance_clipped,
             d.steps);
@@ -50,8 +49,8 @@ static void compare_all(const char *file, const char *respacing)
 static void refuse(const char *respacing)
 {
     struct diffusion d;
-    ok(diffusion_init(&d, respacing) < 0 && error_status() == STATUS_USAGE,
-       "\"%s\" is refused: %s", respacing, error_message());
+    ok(diffusion_init(&d, respacing) < 0 && error_status() == STATUS_USAGE, "\"%s\" is refused: %s",
+       respacing, error_message());
 }
 
 int main(void)
@@ -73,7 +72,8 @@ int main(void)
     refuse("500,500,500");
     refuse(" 5");
     struct diffusion d;
-    ok(diffusion_init(&d, "1") == 0 && d.steps == 1 && isfinite(diffusion_ddim_step(&d, 0, 0).mean_x0),
+    ok(diffusion_init(&d, "1") == 0 && d.steps == 1 &&
+           isfinite(diffusion_ddim_step(&d, 0, 0).mean_x0),
        "one step alone is possible");
     diffusion_free(&d);
     return tap_done();

@@ -202,8 +202,7 @@ static void check_training(const char *model)
     safetensors_close(&doc);
 }
 
-static void check_sampling(const char *model, const char *method, const char *respacing,
-                           double eta)
+static void check_sampling(const char *model, const char *method, const char *respacing, double eta)
 {
     char name[40];
     snprintf(name, sizeof name, "%s-sample-%s", model, method);

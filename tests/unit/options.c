@@ -111,6 +111,7 @@ static void test_refusals(void)
     refuses("--no-colour", "unknown option '--no-colour'; did you mean '--no-color'?");
     refuses("--mem 3", "unknown option '--mem'; did you mean '--memory'?");
     refuses("--hepl", "unknown option '--hepl'; did you mean '--help'?");
+    refuses("--falg", "unknown option '--falg'; did you mean '--flag'?");
     refuses("--no-level", "unknown option '--no-level'; did you mean '--level'?");
     refuses("--xyzzy", "unknown option '--xyzzy'");
     refuses("--no-help", "unknown option '--no-help'; did you mean '--help'?");

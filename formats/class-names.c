@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: MIT
+#include "formats/class-names.h"
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/error.h"
+#include "lib/io.h"
+#include "lib/mem.h"
+
+#define FILE_SIZE_MAX ((size_t)64 << 20)
+
+void class_names_free(struct class_names *list)
+{
+    for (size_t i = 0; i < list->n; i++)
+        free(list->names[i]);
+    free(list->names);
+    free(list->slots);
+    *list = (struct class_names){0};
+}
+
+static bool same(const char *name, const char *text, size_t length)
+{
+    return strncmp(name, text, length) == 0 && name[length] == 0;
+}
+
+// The slot that holds the name, or the free one where it belongs.
+static uint32_t *find_slot(const struct class_names *list, const char *name, size_t length)
+{
+    uint32_t hash = 2166136261; // FNV-1a
+    for (size_t i = 0; i < length; i++)
+        hash = (hash ^ (uint8_t)name[i]) * 16777619;
+    for (;; hash++) {
+        uint32_t *slot = &list->slots[hash & list->slots_mask];
+        if (*slot == 0 || same(list->names[*slot - 1], name, length))
+            return slot;
+    }
+}
+
+static int grow(struct class_names *list)
+{
+    size_t room = list->room ? 2 * list->room : 64;
+    char **names = mem_resize(list->names, room, sizeof *names);
+    if (!names)
+        return -1;
+    list->names = names;
+    list->room = room;
+    uint32_t *slots = mem_new(2 * room, sizeof *slots);
+    if (!slots)
+        return -1;
+    free(list->slots);
+    list->slots = slots;
+    list->slots_mask = (uint32_t)(2 * room - 1);
+    for (size_t i = 0; i < list->n; i++)
+        *find_slot(list, names[i], strlen(names[i])) = (uint32_t)i + 1;
+    return 0;
+}
+
+int64_t class_names_find(const struct class_names *list, const char *name, size_t length)
+{
+    return list->n ? (int64_t)*find_slot(list, name, length) - 1 : -1;
+}
+
+int64_t class_names_add(struct class_names *list, const char *name, size_t length)
+{
+    int64_t number = class_names_find(list, name, length);
+    if (number >= 0)
+        return number;
+    if (list->n == list->room && grow(list))
+        return -1;
+    char *copy = strndup(name, length);
+    if (!copy)
+        return error_set(STATUS_INTERNAL, "out of memory");
+    uint32_t *slot = find_slot(list, name, length);
+    list->names[list->n] = copy;
+    *slot = (uint32_t)++list->n;
+    return *slot - 1;
+}
+
+static int compare_names(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+int class_names_sort(struct class_names *list, uint32_t *rank)
+{
+    char **old = mem_new(list->n, sizeof *old);
+    if (!old)
+        return -1;
+    memcpy(old, list->names, list->n * sizeof *old);
+    qsort(list->names, list->n, sizeof *list->names, compare_names);
+    memset(list->slots, 0, (list->slots_mask + 1) * sizeof *list->slots);
+    for (size_t i = 0; i < list->n; i++)
+        *find_slot(list, list->names[i], strlen(list->names[i])) = (uint32_t)i + 1;
+    for (size_t i = 0; i < list->n; i++)
+        rank[i] = (uint32_t)class_names_find(list, old[i], strlen(old[i]));
+    free(old);
+    return 0;
+}
+
+int class_names_read(struct class_names *list, const char *path)
+{
+    uint8_t *text;
+    size_t size;
+    if (file_read_all(path, &text, &size, FILE_SIZE_MAX))
+        return -1;
+    const char *line = (const char *)text, *end = line + size;
+    int rc = 0;
+    for (size_t number = 1; line < end && !rc; number++) {
+        size_t length = strcspn(line, "\n");
+        if (line[length] == 0 && line + length != end)
+            rc = error_set(STATUS_DATA, "%s: line %zu: expected a name, found a NUL byte", path,
+                           number);
+        else if (length == 0)
+            rc = error_set(STATUS_DATA, "%s: line %zu: expected a name, found nothing", path,
+                           number);
+        else if (class_names_find(list, line, length) >= 0)
+            rc = error_set(STATUS_DATA, "%s: line %zu: \"%.*s\" is there already, as line %lld",
+                           path, number, (int)length, line,
+                           (long long)class_names_find(list, line, length) + 1);
+        else
+            rc = class_names_add(list, line, length) < 0 ? -1 : 0;
+        line += length + 1;
+    }
+    if (!rc && list->n == 0)
+        rc = error_set(STATUS_DATA, "%s: expected one name of a class a line, found nothing", path);
+    free(text);
+    return rc;
+}
+
+// JSON is UTF-8; a folder's name is any bytes.
+static json_t *json_name(const char *name)
+{
+    json_t *string = json_string(name);
+    char *plain = string ? NULL : strdup(name);
+    if (!plain)
+        return string;
+    for (char *p = plain; *p; p++)
+        if (*p & 0x80)
+            *p = '?';
+    string = json_string(plain);
+    free(plain);
+    return string;
+}
+
+char *class_names_json(const struct class_names *list)
+{
+    json_t *array = json_array();
+    bool good = array;
+    for (size_t i = 0; i < list->n && good; i++)
+        good = json_array_append_new(array, json_name(list->names[i])) == 0;
+    char *text = good ? json_dumps(array, JSON_COMPACT) : NULL;
+    json_decref(array);
+    if (!text)
+        error_set(STATUS_INTERNAL, "out of memory");
+    return text;
+}

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: MIT
+#include "formats/npz.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "formats/zip-write.h"
+#include "lib/error.h"
+#include "lib/mem.h"
+#include "lib/scratch.h"
+
+#define HEADER_SIZE 128 // of a .npy, whatever the number of images
+#define COPY_SIZE   ((size_t)1 << 20)
+
+struct npz_writer {
+    struct output *output;
+    struct zip_writer *zip;
+    size_t height, width;
+    uint64_t stated, count; // NPZ_COUNT_UNKNOWN, or what the caller said; images so far
+    int spool;              // where the images wait, or -1
+};
+
+// The header of a .npy file, version 1.0. tail: the dimensions after the first.
+static void make_header(uint8_t header[HEADER_SIZE], const char *dtype, uint64_t count,
+                        const char *tail)
+{
+    const size_t prefix = 10; // magic, version, u16 length of what follows
+    const uint16_t length = HEADER_SIZE - prefix;
+    memcpy(header, "\x93NUMPY\1\0", 8);
+    header[8] = length & 0xFF;
+    header[9] = length >> 8;
+    char text[HEADER_SIZE];
+    int used = snprintf(text, sizeof text,
+                        "{'descr': '%s', 'fortran_order': False, 'shape': (%" PRIu64 ",%s), }",
+                        dtype, count, tail);
+    memset(header + prefix, ' ', length);
+    memcpy(header + prefix, text, (size_t)used);
+    header[HEADER_SIZE - 1] = '\n';
+}
+
+static void make_image_header(const struct npz_writer *npz, uint8_t header[HEADER_SIZE],
+                              uint64_t count)
+{
+    char tail[64];
+    snprintf(tail, sizeof tail, " %zu, %zu, 3", npz->height, npz->width);
+    make_header(header, "|u1", count, tail);
+}
+
+static int start_images(struct npz_writer *npz, uint64_t count)
+{
+    uint8_t header[HEADER_SIZE];
+    make_image_header(npz, header, count);
+    return zip_start(npz->zip, "arr_0.npy") || zip_write(npz->zip, header, sizeof header) ? -1 : 0;
+}
+
+struct npz_writer *npz_create(struct output *output, size_t height, size_t width, uint64_t count)
+{
+    struct npz_writer *npz = mem_new(1, sizeof *npz);
+    if (!npz) {
+        output_discard(output);
+        return NULL;
+    }
+    *npz = (struct npz_writer){output, NULL, height, width, count, 0, -1};
+    bool spooled = count == NPZ_COUNT_UNKNOWN && !output_is_named(output);
+    if (!(npz->zip = zip_new(output)) ||
+        (spooled ? (npz->spool = scratch_open(NULL)) < 0
+                 : start_images(npz, count == NPZ_COUNT_UNKNOWN ? 0 : count) < 0)) {
+        npz_abandon(npz);
+        return NULL;
+    }
+    return npz;
+}
+
+static void npz_free(struct npz_writer *npz)
+{
+    if (npz->spool >= 0)
+        close(npz->spool);
+    zip_free(npz->zip);
+    free(npz);
+}
+
+void npz_abandon(struct npz_writer *npz)
+{
+    if (!npz)
+        return;
+    output_discard(npz->output);
+    npz_free(npz);
+}
+
+int npz_write(struct npz_writer *npz, const uint8_t *images, size_t n)
+{
+    size_t size = n * npz->height * npz->width * 3;
+    npz->count += n;
+    return npz->spool >= 0 ? scratch_write(npz->spool, images, size)
+                           : zip_write(npz->zip, images, size);
+}
+
+static int write_spooled(struct npz_writer *npz)
+{
+    uint8_t *buffer = malloc(COPY_SIZE);
+    if (!buffer)
+        return error_set(STATUS_INTERNAL, "out of memory");
+    int rc = start_images(npz, npz->count);
+    size_t got = COPY_SIZE;
+    for (uint64_t offset = 0; rc == 0 && got == COPY_SIZE; offset += got) {
+        if (fd_pread_full(npz->spool, buffer, COPY_SIZE, offset, &got))
+            rc = error_set_errno(STATUS_IO, "cannot read a temporary file");
+        else
+            rc = zip_write(npz->zip, buffer, got);
+    }
+    free(buffer);
+    return rc;
+}
+
+static int end_images(struct npz_writer *npz)
+{
+    if (npz->stated != NPZ_COUNT_UNKNOWN && npz->stated != npz->count)
+        return error_set(STATUS_DATA, "expected %" PRIu64 " images, found %" PRIu64, npz->stated,
+                         npz->count);
+    if (npz->spool >= 0) {
+        if (write_spooled(npz))
+            return -1;
+    } else if (npz->stated == NPZ_COUNT_UNKNOWN) {
+        uint8_t old[HEADER_SIZE], header[HEADER_SIZE];
+        make_image_header(npz, old, 0);
+        make_image_header(npz, header, npz->count);
+        if (zip_replace_start(npz->zip, old, header, sizeof header))
+            return -1;
+    }
+    return zip_end(npz->zip);
+}
+
+static int write_labels(struct npz_writer *npz, const int64_t *labels)
+{
+    uint8_t header[HEADER_SIZE];
+    const uint16_t one = 1;
+    make_header(header, *(const uint8_t *)&one ? "<i8" : ">i8", npz->count, "");
+    return zip_start(npz->zip, "arr_1.npy") || zip_write(npz->zip, header, sizeof header) ||
+                   zip_write(npz->zip, labels, npz->count * sizeof *labels) || zip_end(npz->zip)
+               ? -1
+               : 0;
+}
+
+int npz_finish(struct npz_writer *npz, const int64_t *labels, bool with_labels)
+{
+    if (end_images(npz) || (with_labels && write_labels(npz, labels)) || zip_finish(npz->zip)) {
+        npz_abandon(npz);
+        return -1;
+    }
+    int rc = output_commit(npz->output);
+    npz_free(npz);
+    return rc;
+}

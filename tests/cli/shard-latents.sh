@@ -1,0 +1,132 @@
+#!/bin/sh
+# shard-latents: every record once, in a random order that depends on the seed alone.
+# SPDX-License-Identifier: MIT
+# shellcheck disable=SC2317 # functions that are arguments of others
+. tests/tap.sh
+export PYTHONPATH=tests/tools PYTHONDONTWRITEBYTECODE=1 TMPDIR="$tmp/temporary"
+mkdir "$TMPDIR"
+make_stream="$BUILD/tests/tools/make-stream"
+
+# python CODE: with read(), numpy, and ids(folder): the records' ids in the order of the shards.
+python() {
+    /usr/bin/python3 -c "
+import glob, numpy as np
+from stream import read
+tmp = '$tmp'
+def ids(folder):
+    shards = [read(f)[0] for f in sorted(glob.glob(tmp + '/' + folder + '/shard-*.tstream'))]
+    for t in shards:
+        assert (t['label'] == t['id'] % 10).all()
+        bits = t['id'][:, None] * np.uint32(2654435761) + np.arange(16, dtype='u4') * np.uint32(2246822519)
+        assert (t['latent_mean'].reshape(-1, 16) == (bits >> 12) / 2.0 ** 24).all()
+    return np.concatenate([t['id'] for t in shards]).astype(int)
+$1"
+}
+count_files() {
+    find "$1" -type f | wc -l
+}
+
+n=6000
+"$make_stream" latents $n 2 50 >"$tmp/latents"
+exits 'from standard input' 0 sh -c "shard-latents -o '$tmp/a/b' --shards 4 --seed 3 <'$tmp/latents'"
+is 'the paths are printed' "$(cat "$tmp/out")" "$tmp/a/b/shard-00000.tstream
+$tmp/a/b/shard-00001.tstream
+$tmp/a/b/shard-00002.tstream
+$tmp/a/b/shard-00003.tstream"
+ok 'every record once, whole, in shards of one size' python "
+i = ids('a/b')
+assert len(i) == $n and (np.sort(i) == np.arange($n)).all()
+for k in range(4):
+    t, m = read(tmp + '/a/b/shard-0000%d.tstream' % k)
+    assert len(t['id']) == $n // 4 and m['count'] == str($n // 4) and m['kind'] == 'latents'
+    assert m['classes'] == '[\"a\",\"b\"]' and m['pg.0'].startswith('shard-latents '), m
+"
+ok 'the order is uniform' python "
+i = ids('a/b')
+counts = np.histogram2d(i, np.arange($n), 12)[0]
+chi = ((counts - $n / 144) ** 2 / ($n / 144)).sum() # 121 degrees of freedom, deviation 15.6
+assert 121 - 5 * 15.6 < chi < 121 + 5 * 15.6, chi
+runs = (np.diff(i) == 1).sum()
+assert runs < 10, runs
+"
+exits 'in little memory, from a file' 0 shard-latents -o "$tmp/small" --records-per-shard 1700 \
+    --memory 100K --seed 3 "$tmp/latents"
+is 'shards of a given number' "$(wc -l <"$tmp/out")" 4
+exits 'shards of a given size' 0 shard-latents -o "$tmp/size" --shard-size 64K --seed 3 "$tmp/latents"
+ok 'the same order from the same seed, whatever the memory and the shards' python "
+a = ids('a/b')
+assert (a == ids('small')).all() and (a == ids('size')).all()
+assert [len(read(tmp + '/small/shard-0000%d.tstream' % k)[0]['id']) for k in range(4)] == [1700] * 3 + [900]
+assert len(read(tmp + '/size/shard-00000.tstream')[0]['id']) == 65536 // (4 * 4 * 8 + 8 + 4)
+"
+exits 'another seed' 0 shard-latents -o "$tmp/other" --seed 4 "$tmp/latents"
+is 'one shard by default for little data' "$(cat "$tmp/out")" "$tmp/other/shard-00000.tstream"
+ok 'gives another order' python "assert (ids('other') != ids('a/b')).any()"
+"$make_stream" latents 0 2 50 >"$tmp/none"
+exits 'several inputs, one of them empty' 0 shard-latents -o "$tmp/two" --shards 7 \
+    "$tmp/latents" "$tmp/none" "$tmp/latents"
+ok 'are shuffled together' python "
+i = ids('two')
+assert (np.sort(i) == np.repeat(np.arange($n), 2)).all()
+assert 0.4 < (np.histogram(i[:$n], 2)[0] / $n).min()"
+exits 'shards are read as streams' 0 sh -c "cat '$tmp'/two/*.tstream | zstd -tq"
+is 'no temporary file is left' "$(count_files "$TMPDIR")" 0
+
+exits 'shards that are there' 73 shard-latents -o "$tmp/two" "$tmp/latents"
+says 'are not overwritten' "--force replaces"
+exits 'but with --force' 0 shard-latents -f -o "$tmp/two" --shards 2 "$tmp/latents"
+is 'they are replaced, all of them' "$(count_files "$tmp/two")" 2
+exits 'no records' 65 shard-latents -o "$tmp/x" "$tmp/none"
+says 'is an error' 'expected records to shuffle, found none'
+exits 'too little memory' 64 shard-latents -o "$tmp/x" --memory 200 "$tmp/latents"
+says 'is said' "can't be shuffled in 200 bytes"
+exits 'too many runs' 64 shard-latents -o "$tmp/x" --memory 2K "$tmp/latents"
+says 'is said, too' 'give more memory'
+exits 'two ways to split' 64 shard-latents -o "$tmp/x" --shards 2 --shard-size 1M "$tmp/latents"
+exits 'a missing input' 66 shard-latents -o "$tmp/x" /nonexistent
+"$make_stream" images 3 8 3 >"$tmp/images"
+exits 'inputs that differ' 65 shard-latents -o "$tmp/x" "$tmp/latents" "$tmp/images"
+says 'are named' "$tmp/images: "
+head -c 100000 "$tmp/latents" >"$tmp/cut"
+exits 'an input that is cut short' 65 shard-latents -o "$tmp/x" --memory 100K "$tmp/cut"
+: >"$tmp/file"
+exits 'a folder that cannot be made' 73 shard-latents -o "$tmp/file/x" "$tmp/latents"
+exits 'a temporary folder that is not there' 73 env TMPDIR=/nonexistent \
+    shard-latents -o "$tmp/x" --memory 100K "$tmp/latents"
+is 'no shard and no temporary file of all this' "$(find "$tmp/x" "$TMPDIR" -type f)" ''
+is 'paths that cannot be printed: status 74' \
+    "$(shard-latents -o "$tmp/full" "$tmp/latents" 2>/dev/null >/dev/full; echo $?)" 74
+
+mkfifo "$tmp/fifo"
+for signal in HUP:129 INT:130 TERM:143; do
+    # A shell ignores INT for what it puts in the background; env undoes that.
+    env --default-signal=INT shard-latents -o "$tmp/signal" --memory 100K <"$tmp/fifo" 2>/dev/null &
+    exec 3>"$tmp/fifo"
+    cat "$tmp/latents" >&3
+    kill "-${signal%:*}" $!
+    wait $! 2>/dev/null
+    is "SIG${signal%:*} while it reads: status" $? "${signal#*:}"
+    exec 3>&-
+    is "and nothing is left" "$(find "$tmp/signal" "$TMPDIR" -type f)" ''
+done
+shard-latents -o "$tmp/signal" --records-per-shard 1 "$tmp/latents" >"$tmp/printed" &
+while [ ! -s "$tmp/printed" ]; do sleep 0.05; done
+kill $!
+wait $! 2>/dev/null
+is 'SIGTERM while it writes: status' $? 143
+ok 'there are shards and nothing else' [ -z "$(find "$tmp/signal" -type f ! -name 'shard-*.tstream')" ]
+ok 'all printed ones are whole' sh -c "xargs -n 1 zstd -tq <'$tmp/printed'"
+
+if [ "$(id -u)" = 0 ] && mkdir "$tmp/disk" && mount -t tmpfs -o size=100k none "$tmp/disk" 2>/dev/null; then
+    exits 'a full disk under the shards' 74 shard-latents -z -7 -o "$tmp/disk/s" "$tmp/latents"
+    says 'is said' 'No space left on device'
+    is 'nothing is left there' "$(count_files "$tmp/disk")" 0
+    exits 'a full disk under the temporary file' 74 env TMPDIR="$tmp/disk" \
+        shard-latents -o "$tmp/x" --memory 100K "$tmp/latents"
+    says 'is said as well' 'No space left on device'
+    is 'nothing is left of that' "$(find "$tmp/disk" "$tmp/x" -type f)" ''
+    umount "$tmp/disk"
+else
+    skip 'a full disk' 'needs root and mount'
+fi
+done_testing
