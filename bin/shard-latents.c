@@ -1,6 +1,5 @@
 // Latents to shuffled files. SPDX-License-Identifier: MIT
 #include <dirent.h>
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -139,11 +138,12 @@ int main(int argc, char **argv)
     if (folder_make(folder))
         tool_fail();
     char *old = find_shard(folder, 0);
-    if (old && !force) {
+    bool refused = old && !force;
+    if (refused)
         error_set(STATUS_CANT_CREATE, "%s is there already; --force replaces it", old);
-        tool_fail();
-    }
     free(old);
+    if (refused)
+        tool_fail();
 
     struct schema *schema = NULL;
     struct shuffle *shuffle = NULL;

@@ -40,14 +40,13 @@ static size_t count_blocks(const struct safetensors *doc)
     }
 }
 
-// A number in the metadata; 0 if the key is missing, -1 with an error if it is no number.
-static int metadata_number(const struct dit_file *file, const char *key, size_t *number)
+int dit_file_number(const struct dit_file *file, const char *key, uint64_t *number)
 {
     const char *text = safetensors_get(&file->doc, key);
     char *end;
     *number = 0;
     if (!text)
-        return 0;
+        return error_set(STATUS_DATA, "%s: no %s in its metadata", file->path, key);
     errno = 0;
     unsigned long long value = strtoull(text, &end, 10);
     if (errno || end == text || *end || *text == '-' || value > (1ull << 53))
@@ -75,6 +74,7 @@ static int read_config(struct dit_file *file)
         return -1;
     struct dit_config *c = &file->config;
     size_t tokens = positions->shape[1];
+    char text[128];
     c->hidden = patch->shape[0];
     c->channels = patch->shape[1];
     c->patch = patch->shape[2];
@@ -84,12 +84,16 @@ static int read_config(struct dit_file *file)
         return error_set(STATUS_DATA, "%s: pos_embed has %zu positions, expected a square number",
                          file->path, tokens);
     c->input_size = square_root(tokens) * c->patch;
-    if (metadata_number(file, "num_heads", &c->heads) < 0)
+    if (positions->shape[0] != 1 || positions->shape[2] != c->hidden)
+        return error_set(STATUS_DATA, "%s: pos_embed has shape %s, expected [1, %zu, %zu]",
+                         file->path, shape_text(positions->shape, 3, text, sizeof text), tokens,
+                         c->hidden);
+    uint64_t heads = c->hidden == 1152 ? 16 : c->hidden / 64;
+    if (safetensors_get(&file->doc, "num_heads") && dit_file_number(file, "num_heads", &heads) < 0)
         return -1;
-    if (c->heads == 0)
-        c->heads = c->hidden == 1152 ? 16 : c->hidden / 64;
-    if (dit_config_check(c) < 0)
-        return error_prefix("%s", file->path);
+    c->heads = heads;
+    if (dit_config_check(c) < 0) // here no option is wrong, but the file
+        return error_set(STATUS_DATA, "%s: %s", file->path, error_message());
     return 0;
 }
 
@@ -167,11 +171,11 @@ int dit_file_initial_weights(const struct dit_file *file, const struct dit_layou
 int dit_file_restore(const struct dit_file *file, struct trainer *trainer)
 {
     const struct dit_layout *layout = dit_get_layout(trainer_model(trainer));
-    size_t updates;
+    uint64_t updates;
     if (!file->has_training)
         return error_set(STATUS_DATA, "%s holds weights but no optimizer state to resume from",
                          file->path);
-    if (metadata_number(file, "updates", &updates) < 0)
+    if (dit_file_number(file, "updates", &updates) < 0)
         return -1;
     float *values = mem_new(largest_param(layout), sizeof *values);
     if (!values)

@@ -21,6 +21,8 @@ struct dit_file {
 // without which it is that of the published model of this width, or width / 64. -1 with an error.
 int dit_file_open(struct dit_file *file, const char *path);
 void dit_file_close(struct dit_file *file);
+// A whole number in the metadata. -1 with an error.
+int dit_file_number(const struct dit_file *file, const char *key, uint64_t *number);
 
 enum dit_weights { DIT_WEIGHTS_EMA, DIT_WEIGHTS_MODEL };
 // Gives a model the file's weights, one tensor at a time. DIT_WEIGHTS_MODEL takes the published

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "formats/dit-file.h"
@@ -44,7 +45,8 @@ void run_folder_close(struct run_folder *run)
 char *run_folder_latest(const struct run_folder *run)
 {
     char *path = path_join(run->path, LATEST);
-    if (path && access(path, F_OK) == 0)
+    struct stat st;
+    if (path && lstat(path, &st) == 0) // a link that leads nowhere is an error later, not a new run
         return path;
     free(path);
     return NULL;
@@ -66,8 +68,9 @@ static int compare_steps(const void *a, const void *b)
     return x < y ? 1 : x > y ? -1 : 0;
 }
 
-// Removes all checkpoints but the newest `keep`. One that can't be removed is left.
-static int prune(const struct run_folder *run, size_t keep)
+// Removes all checkpoints but `keep`: that of step `saved` and the newest others. One that can't be
+// removed is left.
+static int prune(const struct run_folder *run, size_t keep, uint64_t saved)
 {
     DIR *dir = opendir(run->path);
     if (!dir)
@@ -77,7 +80,7 @@ static int prune(const struct run_folder *run, size_t keep)
     int rc = 0;
     for (struct dirent *entry; rc == 0 && (entry = readdir(dir));) {
         uint64_t step;
-        if (!parse_name(entry->d_name, &step))
+        if (!parse_name(entry->d_name, &step) || step == saved)
             continue;
         if (n == room) {
             uint64_t *grown = mem_resize(steps, room = 2 * room + 16, sizeof *steps);
@@ -91,7 +94,7 @@ static int prune(const struct run_folder *run, size_t keep)
     }
     if (n > 1)
         qsort(steps, n, sizeof *steps, compare_steps);
-    for (size_t i = keep; rc == 0 && i < n; i++) {
+    for (size_t i = keep - 1; rc == 0 && i < n; i++) {
         char name[40];
         snprintf(name, sizeof name, "%07llu" SUFFIX, (unsigned long long)steps[i]);
         unlinkat(dirfd(dir), name, 0);
@@ -123,7 +126,7 @@ int run_folder_save(struct run_folder *run, uint64_t step, size_t keep, struct t
     if (rc == 0)
         rc = move_link(run, name);
     if (rc == 0)
-        rc = prune(run, keep);
+        rc = prune(run, keep, step);
     free(path);
     return rc;
 }

@@ -1,5 +1,5 @@
-// The folder of a training: checkpoints, the link to the newest, the log. SPDX-License-Identifier:
-// MIT
+// The folder of a training: checkpoints, the link to the newest, the log.
+// SPDX-License-Identifier: MIT
 #ifndef DIT_RUN_FOLDER_H
 #define DIT_RUN_FOLDER_H
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "formats/settings.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -11,11 +12,19 @@ static void make_key(const struct option *option, char key[80])
     snprintf(key, 80, "setting.%s", option->name);
 }
 
+// A number that may not be 0 and is 0 has not been given.
+static bool is_unset(const struct option *option)
+{
+    return option->type == OPTION_INT && option->min > 0 && *(const int64_t *)option->value == 0;
+}
+
 int settings_write(const struct option *options, json_t *metadata)
 {
     for (const struct option *o = options; o->type != OPTION_NONE; o++) {
         char key[80], *text;
         make_key(o, key);
+        if (is_unset(o))
+            continue;
         if (options_value_text(o, &text) < 0)
             return -1;
         if (text && json_object_set_new(metadata, key, json_string(text)) < 0) {

@@ -6,7 +6,7 @@
 
 #include "lib/tool.h"
 
-// Adds the values that the options have now. -1 with an error.
+// Adds the values that the options have now, but for those not set. -1 with an error.
 int settings_write(const struct option *options, json_t *metadata);
 // Gives the options the values that are there; the others are left. -1 with an error (65).
 int settings_read(const struct option *options, const json_t *metadata);

@@ -21,7 +21,7 @@ static size_t count_classes(const struct schema *schema)
     json_t *names = text ? json_loads(text, 0, NULL) : NULL;
     size_t n = json_array_size(names);
     json_decref(names);
-    return n ? n : 1000; // ImageNet's
+    return n;
 }
 
 int training_choose_config(struct dit_config *config, const struct latents *latents,
@@ -40,7 +40,10 @@ int training_choose_config(struct dit_config *config, const struct latents *late
     config->hidden = config->hidden ? config->hidden : base.hidden;
     config->heads = config->heads ? config->heads : base.heads;
     config->patch = config->patch ? config->patch : base.patch;
-    config->classes = config->classes ? config->classes : count_classes(latents_schema(latents));
+    if (config->classes == 0)
+        config->classes = count_classes(latents_schema(latents));
+    if (config->classes == 0)
+        config->classes = from ? base.classes : 1000; // ImageNet's
     config->channels = shape->channels;
     config->input_size = shape->height;
     return dit_config_check(config);
@@ -76,19 +79,45 @@ int training_start(struct training *t, const struct dit_file *from, uint64_t see
     return 0;
 }
 
+static uint64_t fingerprint_of(const struct dit_file *file)
+{
+    const char *text = safetensors_get(&file->doc, "fingerprint");
+    return text ? strtoull(text, NULL, 16) : 0;
+}
+
+bool training_was_one_pass(const struct dit_file *from)
+{
+    return fingerprint_of(from) == 0;
+}
+
+// Goes to a position; along the one pass of a pipe, by reading up to there.
+static int go_to(struct latents *latents, uint64_t position)
+{
+    const struct latents_shape *shape = latents_shape(latents);
+    if (shape->records)
+        return latents_seek(latents, position);
+    size_t n = shape->channels * shape->height * shape->width;
+    float *values = mem_new(n, 2 * sizeof *values);
+    long got = values ? 1 : -1;
+    int64_t label;
+    while (got > 0 && latents_position(latents) < position)
+        got = latents_read(latents, 1, values, shape->spread ? values + n : NULL, &label);
+    if (got == 0)
+        error_set(STATUS_DATA, "the data ends after %llu latents, training stopped after %llu",
+                  (unsigned long long)latents_position(latents), (unsigned long long)position);
+    free(values);
+    return got > 0 ? 0 : -1;
+}
+
 int training_resume(struct training *t, const struct dit_file *from, uint64_t *step)
 {
-    const char *at = safetensors_get(&from->doc, "step");
-    const char *position = safetensors_get(&from->doc, "position");
-    const char *fingerprint = safetensors_get(&from->doc, "fingerprint");
-    if (!at || !position)
-        return error_set(STATUS_DATA, "%s: no step and position in its metadata", from->path);
-    if (fingerprint && strtoull(fingerprint, NULL, 16) != latents_fingerprint(t->latents))
-        tool_warn("the data is not what %s was trained on so far", from->path);
-    *step = strtoull(at, NULL, 10);
-    if (latents_seek(t->latents, strtoull(position, NULL, 10)) < 0)
+    uint64_t fingerprint = fingerprint_of(from);
+    if (dit_file_number(from, "step", step) < 0 ||
+        dit_file_number(from, "position", &t->position) < 0)
         return -1;
-    return dit_file_restore(from, t->trainer);
+    if (fingerprint && fingerprint != latents_fingerprint(t->latents))
+        tool_warn("the data is not what %s was trained on so far", from->path);
+    return go_to(t->latents, t->position) < 0 ? -1 : dit_file_restore(from, t->trainer);
 }
 
 static json_t *number_text(uint64_t number)
@@ -101,13 +130,14 @@ int training_save(struct training *t, uint64_t step)
     // The stream's own metadata comes along: classes, autoencoder, image size, history.
     json_t *metadata = json_copy(latents_schema(t->latents)->metadata);
     json_object_del(metadata, "count");
+    json_object_del(metadata, "version");
     json_object_set_new(metadata, "kind", json_string("dit-checkpoint"));
     json_object_set_new(metadata, "format", json_string("pt")); // what PyTorch's readers ask for
     json_object_set_new(metadata, "step", number_text(step));
-    json_object_set_new(metadata, "position", number_text(latents_position(t->latents)));
-    json_object_set_new(
-        metadata, "fingerprint",
-        json_sprintf("%016llx", (unsigned long long)latents_fingerprint(t->latents)));
+    json_object_set_new(metadata, "position", number_text(t->position));
+    uint64_t fingerprint = t->one_pass ? 0 : latents_fingerprint(t->latents);
+    json_object_set_new(metadata, "fingerprint",
+                        json_sprintf("%016llx", (unsigned long long)fingerprint));
     int rc = settings_write(t->settings, metadata);
     if (rc == 0)
         rc = run_folder_save(&t->run, step, t->keep, t->trainer, metadata);
@@ -119,6 +149,7 @@ int training_save(struct training *t, uint64_t step)
 
 void training_count(struct training *t, uint64_t step, const struct trainer_stats *stats)
 {
+    t->position = latents_position(t->latents);
     t->steps++;
     t->lr = stats->lr;
     if (stats->skipped) {

@@ -15,8 +15,10 @@ struct training {
     struct trainer *trainer;
     const struct option *settings; // kept in each checkpoint's metadata
     size_t batch, keep;
-    double flops; // of a step, per sample
-    double peak;  // FLOP/s of the device, measured
+    bool one_pass;     // over a pipe, now or when it was begun
+    uint64_t position; // in the data, after the last step
+    double flops;      // of a step, per sample
+    double peak;       // FLOP/s of the device, measured
     // Since the last line of the log.
     double loss, mse, vb, grad_norm, lr, start;
     uint64_t steps, skipped;
@@ -33,6 +35,8 @@ size_t training_choose_micro_batch(struct device *device, const struct dit_confi
                                    size_t batch, enum dit_mode mode);
 // New weights, or those of `from` (NULL: none), as the model's and their average.
 int training_start(struct training *training, const struct dit_file *from, uint64_t seed);
+// Whether the checkpoint is of a training by one pass over a pipe.
+bool training_was_one_pass(const struct dit_file *from);
 // The state of a checkpoint, and the place in the data; *step is the next one.
 int training_resume(struct training *training, const struct dit_file *from, uint64_t *step);
 // Writes a checkpoint after `step` steps.

@@ -1,4 +1,5 @@
 // Sizes and parameters of a DiT. SPDX-License-Identifier: MIT
+#include <assert.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -97,7 +98,8 @@ static void add(struct dit_layout *layout, bool aligned, const char *name, size_
 {
     struct dit_param *p = &layout->params[layout->n_params++];
     *p = (struct dit_param){.rank = rank, .shape = {s0, s1, s2, s3}, .count = 1};
-    snprintf(p->name, sizeof p->name, "%s", name);
+    assert(strlen(name) < sizeof p->name);
+    strcpy(p->name, name);
     for (size_t i = 0; i < rank; i++)
         p->count *= p->shape[i];
     if (aligned)
@@ -108,7 +110,7 @@ static void add(struct dit_layout *layout, bool aligned, const char *name, size_
 
 static void add_linear(struct dit_layout *layout, const char *name, size_t O, size_t I)
 {
-    char text[sizeof layout->params->name];
+    char text[2 * sizeof layout->params->name];
     snprintf(text, sizeof text, "%s.weight", name);
     add(layout, true, text, 2, O, I, 0, 0);
     snprintf(text, sizeof text, "%s.bias", name);

@@ -202,7 +202,7 @@ static int draw_inputs(struct trainer *tr, uint64_t step, size_t first, size_t B
     for (size_t b = 0; b < B; b++) {
         struct rng time = {seed, RNG_TIME, (uint32_t)step, first + b};
         struct rng drop = {seed, RNG_DROP, (uint32_t)step, first + b};
-        if (labels[b] > (int64_t)classes)
+        if (labels[b] >= (int64_t)classes)
             return error_set(STATUS_DATA, "label %lld in the data, but the model has %zu classes",
                              (long long)labels[b], classes);
         bool null = labels[b] < 0 || rng_uniform(&drop, 0) < tr->settings.class_dropout;

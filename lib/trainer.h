@@ -60,8 +60,8 @@ uint64_t trainer_updates(const struct trainer *trainer);
 void trainer_set_updates(struct trainer *trainer, uint64_t updates);
 
 // One step on `batch` records, all in host memory: mean (batch,C,S,S), std the same or NULL, labels
-// (batch; -1 or K: the null class). Time steps, noise and dropout are drawn by (seed, step, place
-// in the batch). -1 with an error: a label over K, or the device's.
+// (batch; -1: the null class). Time steps, noise and dropout are drawn by (seed, step, place
+// in the batch). -1 with an error: a label K or over, or the device's.
 int trainer_step(struct trainer *trainer, uint64_t step, const float *mean, const float *std,
                  const int64_t *labels, struct trainer_stats *stats);
 

@@ -226,6 +226,18 @@ static void refuses(const char *what, char **paths, enum status status, const ch
     latents_close(l);
 }
 
+static void write_zeros(const char *path, const char *name, const size_t shape[3])
+{
+    struct schema *schema = schema_new("images");
+    schema_add(schema, name, DTYPE_U8, shape, 3);
+    struct tstream_writer *out = tstream_create(output_open(path), schema, 1, 1);
+    struct batch *batch = batch_new(schema, 2);
+    memset(batch->data[0], 0, 2 * schema->fields[0].size);
+    tstream_write(out, batch);
+    tstream_finish(out);
+    schema_free(schema);
+}
+
 static void test_errors(void)
 {
     char other[80];
@@ -233,19 +245,12 @@ static void test_errors(void)
     refuses("no records", (char *[]){empty, NULL}, STATUS_DATA, "no records");
     refuses("files that differ", (char *[]){all, spread, NULL}, STATUS_DATA, spread);
     snprintf(other, sizeof(other), "%s/other", folder);
-    struct schema *schema = schema_new("images");
-    schema_add(schema, "image", DTYPE_U8, (const size_t[3]){8, 8, 3}, 3);
-    struct tstream_writer *out = tstream_create(output_open(other), schema, 1, 1);
-    tstream_write(out, batch_new(schema, 2));
-    tstream_finish(out);
+    write_zeros(other, "image", (const size_t[3]){8, 8, 3});
     refuses("images", (char *[]){other, NULL}, STATUS_DATA, "latent_mean");
-    schema_remove(schema, "image");
-    schema_add(schema, "latent", DTYPE_U8, (const size_t[3]){1, 8, 8}, 3);
-    out = tstream_create(output_open(other), schema, 1, 1);
-    tstream_write(out, batch_new(schema, 2));
-    tstream_finish(out);
+    write_zeros(other, "latent", (const size_t[3]){1, 8, 8});
     refuses("latents of U8", (char *[]){other, NULL}, STATUS_DATA, "found U8");
-    schema_free(schema);
+    write_zeros(other, "latent_mean", (const size_t[3]){1, 8, 8});
+    refuses("a mean of U8", (char *[]){other, NULL}, STATUS_DATA, "found U8");
 
     // A file that is damaged after it was opened.
     struct latents *l = open_latents((char *[]){part_b, NULL}, 1 << 20, 5);

@@ -141,7 +141,7 @@ static int64_t read_file(const char *path, uint64_t period, struct tstream_total
 
 static int command(const char *format, const char *a, const char *b)
 {
-    char text[1024];
+    char text[2048];
     snprintf(text, sizeof text, format, a, b);
     return system(text);
 }

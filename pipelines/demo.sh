@@ -1,0 +1,110 @@
+#!/bin/sh
+# The whole pipeline on a small set of pictures, from files to samples. SPDX-License-Identifier: MIT
+set -eu
+
+usage() {
+    cat <<'EOF'
+Usage: demo.sh [--minutes M] [--size N] [--out FOLDER] [PICTURES]
+Trains a small Diffusion Transformer on a folder of labelled pictures (one folder a class; without
+PICTURES it draws its own set of ten classes) and samples from it.
+
+      --minutes=M   train for M minutes (default 7)
+      --size=N      side of the pictures in pixels (default 64)
+      --out=FOLDER  where everything goes (default demo)
+  -h, --help        show this help
+
+Makes FOLDER/samples.png, FOLDER/samples.npz, FOLDER/loss.png and FOLDER/run with the weights.
+Called again with the same FOLDER it trains for M minutes more.
+EOF
+}
+
+fail() {
+    echo "demo.sh: $*" >&2
+    exit 64
+}
+
+minutes=7
+size=64
+out=demo
+pictures=
+while [ $# -gt 0 ]; do
+    value=${1#*=}
+    case $1 in
+    --minutes | --size | --out)
+        [ $# -gt 1 ] || fail "option $1 needs a value"
+        value=$2
+        ;;
+    esac
+    case $1 in
+    --minutes | --minutes=*) minutes=$value ;;
+    --size | --size=*) size=$value ;;
+    --out | --out=*) out=$value ;;
+    -h | --help) usage && exit 0 ;;
+    -*) fail "unknown option '$1'; see --help" ;;
+    *)
+        [ -z "$pictures" ] || fail "one folder of pictures, please"
+        pictures=$1
+        ;;
+    esac
+    case $1 in --minutes | --size | --out) shift ;; esac
+    shift
+done
+
+here=$(cd "$(dirname "$0")/.." && pwd)
+if [ -d "$here/build/bin" ]; then
+    PATH=$here/build/bin:$here/build/tests/tools:$PATH
+fi
+say() { printf '\n== %s\n' "$*" >&2; }
+mkdir -p "$out"
+
+if [ -z "$pictures" ]; then
+    pictures=$out/pictures
+    if [ ! -d "$pictures" ]; then
+        say "Drawing 10,000 pictures of ten classes"
+        draw-shapes -o "$pictures.new" --count 10000 --size 96
+        mv "$pictures.new" "$pictures"
+    fi
+fi
+[ -d "$pictures" ] || fail "$pictures: no such folder"
+
+# Only what looks like pictures by its name; decode names and skips what turns out to be broken.
+find -L "$pictures" -type f \( -iname '*.jpg' -o -iname '*.jpeg' -o -iname '*.png' \) >"$out/files"
+[ -s "$out/files" ] || fail "$pictures: no .jpg, .jpeg or .png files in it"
+
+say "Encoding $(wc -l <"$out/files") pictures at ${size}x$size"
+{ decode --size "$size" <"$out/files" || [ $? -eq 1 ]; } | vae-encode -o "$out/latents.tstream"
+
+say "Training for $minutes minutes"
+dit-train --run "$out/run" --resume --minutes "$minutes" \
+    --hidden 256 --depth 6 --heads 4 --patch 2 --batch 64 \
+    --lr 1e-3 --lr-warmup 200 --clip 1 --ema-decay 0.998 --log-every 100 <"$out/latents.tstream"
+
+# A row for each of the ten largest classes.
+classes=$(sed 's|/[^/]*$||; s|.*/||' "$out/files" | sort | uniq -c | sort -k1,1nr -k2 | head -n 10 |
+    sed 's/^ *[0-9]* //' | sort | paste -sd, -)
+rows=$(echo "$classes" | tr ',' '\n' | wc -l)
+say "Sampling 8 pictures of each of $rows classes"
+dit-sample --weights "$out/run/latest.safetensors" --classes "$classes" --count $((8 * rows)) \
+    --batch 40 --steps 100 --cfg-scale 2 --cfg-channels all -o "$out/samples.tstream"
+tile-images --by-class --columns 8 -o "$out/samples.png" "$out/samples.tstream"
+npz-pack -o "$out/samples.npz" "$out/samples.tstream"
+
+curve='
+set terminal png size 800,480
+set output out
+set xlabel "step"; set ylabel "loss"; set grid; set logscale y
+plot "<sed -n \"s/.*\\\"step\\\":\\([0-9]*\\).*\\\"loss\\\":\\([0-9.e-]*\\).*/\\1 \\2/p\" " . log_file \
+    using 1:2 with lines linewidth 2 title "training loss"'
+if command -v gnuplot >/dev/null; then
+    gnuplot -e "out='$out/loss.png'; log_file='$out/run/log.jsonl'" -e "$curve"
+else
+    echo "demo.sh: gnuplot is not installed: no $out/loss.png" >&2
+fi
+
+say "Done"
+cat >&2 <<EOF
+$out/samples.png   8 samples of each class, a row a class: $(echo "$classes" | sed 's/,/, /g')
+$out/samples.npz   the same as a numpy array, as the ADM evaluation suite reads it
+$out/loss.png      the training loss
+$out/run           weights and log; "dit-sample --weights $out/run/latest.safetensors" draws more
+EOF

@@ -1,0 +1,323 @@
+// Image files: decoded and cropped exactly as Pillow does it, and broken ones refused.
+// SPDX-License-Identifier: MIT
+#include <png.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <zlib.h>
+
+#include "formats/image-file.h"
+#include "formats/safetensors.h"
+#include "lib/error.h"
+#include "lib/mem.h"
+#include "lib/resample.h"
+#include "tests/tap.h"
+
+#define FILE_SIZE_MAX ((size_t)16 << 20)
+
+struct file {
+    uint8_t *data;
+    size_t size;
+};
+
+static struct file read_image(const char *name)
+{
+    struct file file;
+    char *path = mem_printf("%s/images/%s", reference_dir(), name);
+    if (file_read_all(path, &file.data, &file.size, FILE_SIZE_MAX)) {
+        printf("Bail out! %s\n", error_message());
+        exit(1);
+    }
+    free(path);
+    return file;
+}
+
+static void test_reference(void)
+{
+    struct safetensors expected;
+    char *path = mem_printf("%s/images-expected.safetensors", reference_dir());
+    if (!ok(safetensors_open(&expected, path) == 0, "%s opens", path)) {
+        diag("%s", error_message());
+        return;
+    }
+    for (size_t i = 0; i < expected.n_tensors; i++) {
+        const struct safetensor *tensor = &expected.tensors[i];
+        const char *colon = strrchr(tensor->name, ':');
+        char *name = strndup(tensor->name, (size_t)(colon - tensor->name));
+        size_t side = strtoul(colon + 1, NULL, 10), bytes = 3 * side * side;
+        struct file file = read_image(name);
+        struct image image;
+        uint8_t *out = malloc(bytes);
+        for (int plain = 0; plain < 2; plain++) {
+            bool same = tensor->size == bytes && !image_decode(&image, file.data, file.size, false);
+            same = same && (plain ? resample_crop_plain : resample_crop)(
+                               image.rgb, image.width, image.height, side, out) == 0;
+            same = same && memcmp(out, safetensors_data(&expected, tensor), bytes) == 0;
+            ok(same, "%s, %s", tensor->name, plain ? "plain" : "fast");
+            image_free(&image);
+        }
+        free(out);
+        free(file.data);
+        free(name);
+    }
+    safetensors_close(&expected);
+    free(path);
+}
+
+static void refused(const struct file *file, const char *text, const char *name)
+{
+    struct image image;
+    bool bad = image_decode(&image, file->data, file->size, false) < 0;
+    ok(bad && error_status() == STATUS_DATA && strstr(error_message(), text) && !image.rgb,
+       "%s is refused: \"%s\"", name, bad ? error_message() : "no");
+    image_free(&image);
+}
+
+static void test_broken(void)
+{
+    static const char *const names[][2] = {{"truncated.jpg", "Premature end"},
+                                           {"empty.jpg", "empty"},
+                                           {"text.jpg", "expected a JPEG or PNG file"}};
+    for (size_t i = 0; i < 3; i++) {
+        struct file file = read_image(names[i][0]);
+        refused(&file, names[i][1], names[i][0]);
+        free(file.data);
+    }
+
+    static const char *const cut[] = {"small.jpg", "palette.png"};
+    for (size_t i = 0; i < 2; i++) {
+        struct file file = read_image(cut[i]);
+        size_t taken = 0, end = file.size;
+        struct image image;
+        if (i == 1) // without IEND and the checksum before it all pixels are there
+            end -= 16;
+        for (size_t size = 0; size < end; size += i == 0 ? 1 : 61) {
+            uint8_t *exact = malloc(size + !size); // for the sanitizer
+            memcpy(exact, file.data, size);
+            taken += image_decode(&image, exact, size, true) == 0;
+            image_free(&image);
+            free(exact);
+        }
+        ok(taken == 0, "%s, cut anywhere, is refused", cut[i]);
+        // A changed byte may go unnoticed, but does no harm.
+        for (size_t at = 0; at < file.size; at += i == 0 ? 1 : 29) {
+            file.data[at] ^= (uint8_t)(1 << at % 8);
+            image_decode(&image, file.data, file.size, true);
+            image_free(&image);
+            file.data[at] ^= (uint8_t)(1 << at % 8);
+        }
+        ok(true, "%s with changed bytes does no harm", cut[i]);
+        free(file.data);
+    }
+
+    struct file png = read_image("palette.png");
+    memcpy(png.data + 16, "\0\1\0\0\0\1\0\0", 8);
+    uint32_t crc = (uint32_t)crc32(0, png.data + 12, 17);
+    for (size_t i = 0; i < 4; i++)
+        png.data[29 + i] = (uint8_t)(crc >> (24 - 8 * i));
+    refused(&png, "65536 x 65536 pixels; the limit is", "a PNG that claims 2^32 pixels");
+    free(png.data);
+    struct file jpeg = read_image("small.jpg");
+    for (size_t at = 0; at + 9 < jpeg.size; at++)
+        if (jpeg.data[at] == 0xFF && jpeg.data[at + 1] == 0xC0) {
+            memset(jpeg.data + at + 5, 0xF0, 4);
+            break;
+        }
+    refused(&jpeg, "61680 x 61680 pixels; the limit is", "a JPEG that claims as much");
+    free(jpeg.data);
+}
+
+static void test_exif(void)
+{
+    uint8_t tiff[] = {'I',  'I', '*', 0, 8, 0, 0, 0, 2, 0,        // header, number of entries
+                      0,    1,   3,   0, 1, 0, 0, 0, 5, 0, 0, 0,  // width
+                      0x12, 1,   3,   0, 1, 0, 0, 0, 6, 0, 0, 0}; // orientation
+    ok(exif_orientation(tiff, sizeof tiff) == 6, "an orientation, little-endian");
+    bool harmless = true;
+    for (size_t size = 0; size < sizeof tiff; size++) {
+        uint8_t *exact = malloc(size + !size);
+        memcpy(exact, tiff, size);
+        harmless &= exif_orientation(exact, size) == 1;
+        free(exact);
+    }
+    ok(harmless, "cut anywhere, it is none");
+    tiff[30] = 9;
+    ok(exif_orientation(tiff, sizeof tiff) == 1, "there is no orientation 9");
+    memset(tiff + 4, 0xFF, 4);
+    ok(exif_orientation(tiff, sizeof tiff) == 1, "a directory past the end");
+    const uint8_t big[] = {'M',  'M', 0, '*', 0, 0, 0, 8, 0, 1, 1,
+                           0x12, 0,   3, 0,   0, 0, 1, 0, 8, 0, 0};
+    ok(exif_orientation(big, sizeof big) == 8, "an orientation, big-endian");
+
+    struct file file = read_image("exif-rotated.jpg");
+    struct image stored, turned;
+    if (!ok(image_decode(&stored, file.data, file.size, false) == 0 &&
+                image_decode(&turned, file.data, file.size, true) == 0,
+            "exif-rotated.jpg decodes both ways"))
+        return;
+    bool same = stored.width == turned.height && stored.height == turned.width;
+    for (size_t y = 0; same && y < turned.height; y++)
+        for (size_t x = 0; x < turned.width; x++) {
+            size_t from = (stored.height - 1 - x) * stored.width + y;
+            same &= memcmp(turned.rgb + 3 * (y * turned.width + x), stored.rgb + 3 * from, 3) == 0;
+        }
+    ok(same, "orientation 6 is turned by 90 degrees clockwise");
+    image_free(&stored);
+    image_free(&turned);
+    free(file.data);
+}
+
+// A PNG file in memory of one kind of pixels, 3 x 2.
+struct kind {
+    const char *name;
+    int color, depth, interlace;
+    const char *rows[2];
+    size_t row_bytes;
+    const char *expected; // (2, 3, 3)
+};
+
+static void append(png_structp png, png_bytep bytes, size_t size)
+{
+    struct file *file = png_get_io_ptr(png);
+    file->data = realloc(file->data, file->size + size);
+    memcpy(file->data + file->size, bytes, size);
+    file->size += size;
+}
+
+static struct file make_png(const struct kind *kind)
+{
+    struct file file = {0};
+    png_structp png = png_create_write_struct(PNG_LIBPNG_VER_STRING, NULL, NULL, NULL);
+    png_infop info = png_create_info_struct(png);
+    if (setjmp(png_jmpbuf(png)))
+        abort();
+    png_set_write_fn(png, &file, append, NULL);
+    png_set_IHDR(png, info, 3, 2, kind->depth, kind->color, kind->interlace, 0, 0);
+    if (kind->color == PNG_COLOR_TYPE_PALETTE) {
+        const png_color colors[] = {{1, 2, 3}, {40, 50, 60}, {250, 251, 252}};
+        png_set_PLTE(png, info, colors, 3);
+        png_set_tRNS(png, info, (const png_byte[]){0, 128}, 2, NULL);
+    }
+    png_write_info(png, info);
+    png_bytep rows[2];
+    for (size_t y = 0; y < 2; y++) {
+        rows[y] = malloc(kind->row_bytes);
+        memcpy(rows[y], kind->rows[y], kind->row_bytes);
+    }
+    png_write_image(png, rows);
+    png_write_end(png, info);
+    png_destroy_write_struct(&png, &info);
+    free(rows[0]);
+    free(rows[1]);
+    return file;
+}
+
+static void test_png_kinds(void)
+{
+    static const struct kind kinds[] = {
+        {"gray, 1 bit",
+         PNG_COLOR_TYPE_GRAY,
+         1,
+         0,
+         {"\xA0", "\x40"},
+         1,
+         "\xFF\xFF\xFF\0\0\0\xFF\xFF\xFF\0\0\0\xFF\xFF\xFF\0\0\0"},
+        {"gray, 4 bits",
+         PNG_COLOR_TYPE_GRAY,
+         4,
+         0,
+         {"\x0F\x10", "\x23\xA0"},
+         2,
+         "\0\0\0\xFF\xFF\xFF\x11\x11\x11\x22\x22\x22\x33\x33\x33\xAA\xAA\xAA"},
+        {"gray, 16 bits",
+         PNG_COLOR_TYPE_GRAY,
+         16,
+         0,
+         {"\x01\x02\x03\x04\x80\xFF", "\0\1\2\3\4\5"},
+         6,
+         "\1\1\1\3\3\3\x80\x80\x80\0\0\0\2\2\2\4\4\4"},
+        {"gray with alpha",
+         PNG_COLOR_TYPE_GRAY_ALPHA,
+         8,
+         0,
+         {"\1\0\2\x80\3\xFF", "\4\0\5\0\6\0"},
+         6,
+         "\1\1\1\2\2\2\3\3\3\4\4\4\5\5\5\6\6\6"},
+        {"a palette with transparency",
+         PNG_COLOR_TYPE_PALETTE,
+         2,
+         0,
+         {"\x18", "\x90"},
+         1,
+         "\1\2\3\x28\x32\x3C\xFA\xFB\xFC\xFA\xFB\xFC\x28\x32\x3C\1\2\3"},
+        {"RGB, 16 bits",
+         PNG_COLOR_TYPE_RGB,
+         16,
+         0,
+         {"\1\xFF\2\xFF\3\xFF\4\0\5\0\6\0\7\0\x08\0\x09\0",
+          "\x0A\0\x0B\0\x0C\0\x0D\0\x0E\0\x0F\0\x10\0\x11\0\x12\0"},
+         18,
+         "\1\2\3\4\5\6\7\x08\x09\x0A\x0B\x0C\x0D\x0E\x0F\x10\x11\x12"},
+        {"RGBA, interlaced",
+         PNG_COLOR_TYPE_RGB_ALPHA,
+         8,
+         PNG_INTERLACE_ADAM7,
+         {"\1\2\3\0\4\5\6\x80\7\x08\x09\xFF", "\x0A\x0B\x0C\0\x0D\x0E\x0F\1\x10\x11\x12\2"},
+         12,
+         "\1\2\3\4\5\6\7\x08\x09\x0A\x0B\x0C\x0D\x0E\x0F\x10\x11\x12"},
+    };
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        struct file file = make_png(&kinds[i]);
+        struct image image;
+        bool same = image_decode(&image, file.data, file.size, false) == 0 && image.width == 3 &&
+                    image.height == 2 && memcmp(image.rgb, kinds[i].expected, 18) == 0;
+        ok(same, "PNG: %s", kinds[i].name);
+        image_free(&image);
+        free(file.data);
+    }
+    struct file file = read_image("gray16.png");
+    struct image image;
+    ok(image_decode(&image, file.data, file.size, false) == 0, "gray16.png decodes");
+    size_t high = 0, gray = 0, n = image.width * image.height;
+    for (size_t i = 0; i < n; i++) {
+        high += image.rgb[3 * i] == 255;
+        gray +=
+            image.rgb[3 * i] == image.rgb[3 * i + 1] && image.rgb[3 * i] == image.rgb[3 * i + 2];
+    }
+    ok(gray == n && high < n / 10, "its 16 bits are scaled, not clipped");
+    image_free(&image);
+    free(file.data);
+}
+
+static void test_png_write(void)
+{
+    struct file file = read_image("landscape.jpg"), written;
+    struct image image, back = {0};
+    char path[] = "/tmp/images-test-XXXXXX";
+    close(mkstemp(path));
+    image_decode(&image, file.data, file.size, false);
+    struct output *output = output_open(path);
+    bool good = output && image_write_png(output, image.rgb, image.width, image.height) == 0 &&
+                output_commit(output) == 0;
+    good = good && file_read_all(path, &written.data, &written.size, FILE_SIZE_MAX) == 0;
+    good = good && image_decode(&back, written.data, written.size, false) == 0;
+    ok(good && back.width == image.width && back.height == image.height &&
+           memcmp(back.rgb, image.rgb, 3 * image.width * image.height) == 0,
+       "a PNG that was written reads back the same");
+    if (good)
+        free(written.data);
+    unlink(path);
+    image_free(&image);
+    image_free(&back);
+    free(file.data);
+}
+
+int main(void)
+{
+    test_reference();
+    test_broken();
+    test_exif();
+    test_png_kinds();
+    test_png_write();
+    return tap_done();
+}
