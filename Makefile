@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: MIT
 
 CC      ?= cc
-CFLAGS  ?= -O3 -g
 PREFIX  ?= /usr/local
 DESTDIR ?=
 # SAN=address,undefined builds everything with those sanitizers, in a folder of its own.
 SAN     ?=
+CFLAGS  ?= $(if $(SAN),-O1,-O3) -g
 B       := build$(if $(SAN),/san)
 
 ifeq ($(origin CC),default)
@@ -110,10 +110,10 @@ check: ## install what the tests need, build, run all tests
 	@$(MAKE) --no-print-directory run-tests
 
 run-tests: tests ## run all tests (T="name ..." picks some)
-	@B=$B PATH="$(CURDIR)/$B/bin:$$PATH" SAN=$(SAN) tests/run $(T)
+	@B=$B PATH="$(abspath $B/bin):$$PATH" SAN=$(SAN) tests/run $(T)
 
 bench: tests ## measure the operations, the streams and the programs on this machine
-	@B=$B PATH="$(CURDIR)/$B/bin:$$PATH" tests/bench/run
+	@B=$B PATH="$(abspath $B/bin):$$PATH" tests/bench/run
 
 install: programs ## install into PREFIX (/usr/local); DESTDIR for packagers
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1 \

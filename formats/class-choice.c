@@ -3,12 +3,27 @@
 
 #include <errno.h>
 #include <jansson.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "lib/error.h"
 #include "lib/mem.h"
 #include "lib/rng.h"
+
+static int unknown_class(const char *word, size_t length, const json_t *names, size_t classes)
+{
+    char list[256] = "";
+    size_t used = 0;
+    for (size_t i = 0; i < json_array_size(names) && i < classes && used < sizeof list; i++) {
+        const char *name = json_string_value(json_array_get(names, i));
+        used += (size_t)snprintf(list + used, sizeof list - used, "%s%s", i ? ", " : ": ",
+                                 name ? name : "?");
+    }
+    return error_set(STATUS_USAGE, "no class is called \"%.*s\"; the model has %zu classes%s%s",
+                     (int)length, word, classes, *list ? list : ", known by number only",
+                     used < sizeof list ? "" : "...");
+}
 
 // A number, "none", or a name. Names come first: a class may be called "7".
 static int parse_class(const char *word, size_t length, const json_t *names, size_t classes,
@@ -29,11 +44,7 @@ static int parse_class(const char *word, size_t length, const json_t *names, siz
     errno = 0;
     unsigned long long number = strtoull(word, &end, 10);
     if (word[0] < '0' || word[0] > '9' || end != word + length || errno)
-        return error_set(STATUS_USAGE, "no class is called \"%.*s\"; the model %s", (int)length,
-                         word,
-                         json_array_size(names) ? "lists its classes in its file's metadata "
-                                                  "(tstream-info of its data shows them)"
-                                                : "knows its classes by number only");
+        return unknown_class(word, length, names, classes);
     if (number >= classes)
         return error_set(STATUS_USAGE, "class %llu: the model has classes 0 to %zu", number,
                          classes - 1);

@@ -19,7 +19,8 @@ struct npz_writer {
     struct output *output;
     struct zip_writer *zip;
     size_t height, width;
-    uint64_t stated, count; // NPZ_COUNT_UNKNOWN, or what the caller said; images so far
+    uint64_t stated, count; // what the header says; images so far
+    bool rewrite;           // the header is made again at the end
     int spool;              // where the images wait, or -1
 };
 
@@ -63,11 +64,15 @@ struct npz_writer *npz_create(struct output *output, size_t height, size_t width
         output_discard(output);
         return NULL;
     }
-    *npz = (struct npz_writer){output, NULL, height, width, count, 0, -1};
-    bool spooled = count == NPZ_COUNT_UNKNOWN && !output_is_named(output);
+    npz->output = output;
+    npz->height = height;
+    npz->width = width;
+    npz->stated = count == NPZ_COUNT_UNKNOWN ? 0 : count;
+    npz->rewrite = output_can_rewrite(output);
+    npz->spool = -1;
+    bool spooled = count == NPZ_COUNT_UNKNOWN && !npz->rewrite;
     if (!(npz->zip = zip_new(output)) ||
-        (spooled ? (npz->spool = scratch_open(NULL)) < 0
-                 : start_images(npz, count == NPZ_COUNT_UNKNOWN ? 0 : count) < 0)) {
+        (spooled ? (npz->spool = scratch_open(NULL)) < 0 : start_images(npz, npz->stated) < 0)) {
         npz_abandon(npz);
         return NULL;
     }
@@ -115,19 +120,26 @@ static int write_spooled(struct npz_writer *npz)
     return rc;
 }
 
+static int rewrite_header(struct npz_writer *npz)
+{
+    uint8_t old[HEADER_SIZE], header[HEADER_SIZE];
+    make_image_header(npz, old, npz->stated);
+    make_image_header(npz, header, npz->count);
+    return zip_replace_start(npz->zip, old, header, sizeof header);
+}
+
 static int end_images(struct npz_writer *npz)
 {
-    if (npz->stated != NPZ_COUNT_UNKNOWN && npz->stated != npz->count)
-        return error_set(STATUS_DATA, "expected %" PRIu64 " images, found %" PRIu64, npz->stated,
-                         npz->count);
     if (npz->spool >= 0) {
         if (write_spooled(npz))
             return -1;
-    } else if (npz->stated == NPZ_COUNT_UNKNOWN) {
-        uint8_t old[HEADER_SIZE], header[HEADER_SIZE];
-        make_image_header(npz, old, 0);
-        make_image_header(npz, header, npz->count);
-        if (zip_replace_start(npz->zip, old, header, sizeof header))
+    } else if (npz->stated != npz->count) {
+        if (!npz->rewrite)
+            return error_set(STATUS_DATA,
+                             "expected %" PRIu64 " images, as the first stream states, found "
+                             "%" PRIu64 "; tstream-cat joins streams and counts anew",
+                             npz->stated, npz->count);
+        if (rewrite_header(npz))
             return -1;
     }
     return zip_end(npz->zip);

@@ -229,12 +229,14 @@ struct seek_entry seek_table_entry(const uint8_t *bytes, size_t i)
 
 int seek_table_check(const struct frame *frame, const struct seek_entry *entries, size_t n)
 {
+    if (!frame->table)
+        return error_set(STATUS_DATA, "expected a seek table");
     const uint8_t *end = frame->bytes + frame->size - TSTREAM_TABLE_FIXED;
     if (frame->size != 8 + 8 * n + TSTREAM_TABLE_FIXED || get_u32(end) != n)
         return error_set(STATUS_DATA, "the seek table is not that of %zu frames", n);
     if (end[4] || get_u32(end + 5) != TSTREAM_TABLE_END)
         return error_set(STATUS_DATA, "the seek table does not end as it should");
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; entries && i < n; i++) {
         struct seek_entry entry = seek_table_entry(frame->bytes, i);
         if (entry.size != entries[i].size || entry.content != entries[i].content)
             return error_set(STATUS_DATA,

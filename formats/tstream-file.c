@@ -47,8 +47,8 @@ static int add_place(struct tstream_file *file, const struct frame_place *place)
     return 0;
 }
 
-// One frame of known place. Its content is decoded and checked by itself.
-static int read_frame(const struct tstream_file *file, uint64_t offset, uint64_t end,
+// A frame by the place and size that a seek table gives it; decoded and checked by itself.
+static int read_frame(const struct tstream_file *file, uint64_t offset, struct seek_entry entry,
                       struct frame *frame)
 {
     struct input input;
@@ -57,8 +57,8 @@ static int read_frame(const struct tstream_file *file, uint64_t offset, uint64_t
         return -1;
     input.random = true;
     input.offset = offset;
-    input.end = end;
-    input.frame_size = end - offset < TSTREAM_LARGE ? (size_t)(end - offset) : TSTREAM_LARGE;
+    input.end = offset + entry.size;
+    input.frame_size = entry.size < TSTREAM_LARGE ? entry.size : TSTREAM_LARGE;
     int rc = frame_take_header(&input, frame);
     if (rc == 0)
         rc = error_set(STATUS_DATA, "%s: byte %" PRIu64 ": the file has become shorter", file->name,
@@ -68,14 +68,23 @@ static int read_frame(const struct tstream_file *file, uint64_t offset, uint64_t
     input_free(&input);
     if (rc)
         return -1;
-    if (frame->size != end - offset)
+    if (frame->size != entry.size || frame->content != entry.content)
         return error_set(STATUS_DATA,
                          "%s: byte %" PRIu64
-                         ": the frame has %zu bytes, the seek table says %" PRIu64,
-                         file->name, offset, frame->size, end - offset);
+                         ": a frame of %zu bytes with a content of %zu, the seek table says %u and "
+                         "%u",
+                         file->name, offset, frame->size, frame->content, entry.size,
+                         entry.content);
     if (frame_decode(frame, file->contexts))
         return error_prefix("%s: byte %" PRIu64, file->name, offset);
     return 0;
+}
+
+// The seek table of n frames itself.
+static struct seek_entry table_entry(size_t n)
+{
+    uint32_t content = (uint32_t)(8 * n + TSTREAM_TABLE_FIXED);
+    return (struct seek_entry){8 + content, content};
 }
 
 // Takes the seek table that ends at `end`. The frames it lists add up to a place in the file.
@@ -88,27 +97,28 @@ static int find_extent(const struct tstream_file *file, uint64_t end, struct ext
         got < sizeof footer || get_u32(footer + 5) != TSTREAM_TABLE_END)
         return -1;
     extent->n = get_u32(footer);
-    uint64_t size = 8 + 8 * (uint64_t)extent->n + sizeof footer, sum = 0;
-    if (extent->n < 2 || extent->n > TSTREAM_FRAMES_MAX + 2 || size > end - file->begin)
+    if (extent->n < 2 || extent->n > TSTREAM_FRAMES_MAX + 2 ||
+        table_entry(extent->n).size > end - file->begin)
         return -1;
-    extent->table = end - size;
+    extent->table = end - table_entry(extent->n).size;
+    uint64_t sum = 0;
     struct frame table;
-    int rc = read_frame(file, extent->table, end, &table);
-    if (!rc && table.table) {
+    int rc = read_frame(file, extent->table, table_entry(extent->n), &table);
+    if (!rc && !(rc = seek_table_check(&table, NULL, extent->n))) {
         for (size_t i = 0; i < extent->n; i++)
             sum += seek_table_entry(table.bytes, i).size;
         extent->begin = extent->table - sum;
     }
-    rc = rc || !table.table || sum > extent->table - file->begin ? -1 : 0;
+    rc = rc || sum > extent->table - file->begin ? -1 : 0;
     frame_free(&table);
     return rc;
 }
 
-static int take_begin(struct tstream_file *file, uint64_t offset, uint64_t size)
+static int take_begin(struct tstream_file *file, uint64_t offset, struct seek_entry entry)
 {
     struct frame frame;
     struct schema *schema = NULL;
-    int rc = read_frame(file, offset, offset + size, &frame);
+    int rc = read_frame(file, offset, entry, &frame);
     if (!rc && frame_kind(&frame) == FRAME_BEGIN)
         schema = frame_schema(&frame);
     frame_free(&frame);
@@ -155,13 +165,12 @@ static int take_places(struct tstream_file *file, const struct extent *extent,
 static int take_segment(struct tstream_file *file, const struct extent *extent)
 {
     struct frame table, end = {0};
-    uint64_t table_end = extent->table + 8 + 8 * extent->n + TSTREAM_TABLE_FIXED;
-    int rc = read_frame(file, extent->table, table_end, &table);
+    int rc = read_frame(file, extent->table, table_entry(extent->n), &table);
     if (!rc) {
         struct seek_entry first = seek_table_entry(table.bytes, 0);
         struct seek_entry last = seek_table_entry(table.bytes, extent->n - 1);
-        rc = take_begin(file, extent->begin, first.size) ||
-             read_frame(file, extent->table - last.size, extent->table, &end) ||
+        rc = take_begin(file, extent->begin, first) ||
+             read_frame(file, extent->table - last.size, last, &end) ||
              frame_kind(&end) != FRAME_END || take_places(file, extent, &table, &end);
         file->totals.content += first.content + last.content;
     }
@@ -305,9 +314,10 @@ int tstream_file_read(const struct tstream_file *file, size_t i, struct batch **
     const struct frame_place *place = &file->places[i];
     struct frame frame;
     *batch = NULL;
-    if (!read_frame(file, place->offset, place->offset + place->size, &frame)) {
+    if (!read_frame(file, place->offset, (struct seek_entry){place->size, place->content},
+                    &frame)) {
         size_t rows = (size_t)(place[1].first - place->first);
-        if (frame_kind(&frame) != FRAME_DATA || frame.content != place->content)
+        if (frame_kind(&frame) != FRAME_DATA)
             error_set(STATUS_DATA, "not the data frame that the seek table lists");
         else if ((*batch =
                       frame_batch(&frame, file->schema, place->first - place->segment_first)) &&

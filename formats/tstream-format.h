@@ -110,6 +110,7 @@ struct seek_entry {
 // The bytes of a skippable frame that holds them; malloc'd.
 int seek_table_build(const struct seek_entry *entries, size_t n, uint8_t **bytes, size_t *size);
 struct seek_entry seek_table_entry(const uint8_t *bytes, size_t i); // bytes: from the magic on
+// entries NULL: its form alone.
 int seek_table_check(const struct frame *frame, const struct seek_entry *entries, size_t n);
 
 // Header of a frame's document: all tensors with `rows` rows; with n_rows >= 0 also the end frame's

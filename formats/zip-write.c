@@ -78,7 +78,7 @@ void zip_free(struct zip_writer *zip)
 
 static bool sizes_follow(const struct zip_writer *zip)
 {
-    return !output_is_named(zip->output);
+    return !output_can_rewrite(zip->output);
 }
 
 // What the local header and the directory have in common.

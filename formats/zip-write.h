@@ -7,8 +7,8 @@
 
 #include "lib/io.h"
 
-// A named file gets its sizes and checksums in front of the members, when they are known; any
-// other output, after them (data descriptors).
+// Sizes and checksums stand in front of the members where the output can be rewritten, elsewhere
+// after them (data descriptors).
 struct zip_writer;
 
 // The output stays the caller's. NULL with an error.
@@ -18,7 +18,7 @@ void zip_free(struct zip_writer *zip); // NULL is fine
 // A member: started, written in pieces, ended. -1 with an error.
 int zip_start(struct zip_writer *zip, const char *name);
 int zip_write(struct zip_writer *zip, const void *data, size_t size);
-// Changes the first bytes of the open member from `old` to `data`. Only for a named file.
+// Changes the first bytes of the open member from `old` to `data`. Only where output_can_rewrite.
 int zip_replace_start(struct zip_writer *zip, const void *old, const void *data, size_t size);
 int zip_end(struct zip_writer *zip);
 

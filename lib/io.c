@@ -20,11 +20,11 @@
 
 struct output {
     int fd;
-    bool regular;
-    uint64_t offset;
-    char *path;            // as given; NULL for standard output
-    char *target;          // the file that is replaced: path with links followed
-    struct tempfile *temp; // NULL where bytes go straight to fd
+    bool regular, rewritable;
+    uint64_t start, offset; // where the file stood at first; bytes written since
+    char *path;             // as given; NULL for standard output
+    char *target;           // the file that is replaced: path with links followed
+    struct tempfile *temp;  // NULL where bytes go straight to fd
 };
 
 static void output_free(struct output *output)
@@ -52,7 +52,7 @@ static int open_path(struct output *output, const char *path)
     output->fd = tempfile_open(output->target, &output->temp);
     if (output->fd < 0)
         return error_set_errno(STATUS_CANT_CREATE, "%s: cannot create", path);
-    output->regular = true;
+    output->regular = output->rewritable = true;
     return 0;
 }
 
@@ -66,6 +66,10 @@ struct output *output_open(const char *path)
         struct stat st;
         output->fd = STDOUT_FILENO;
         output->regular = fstat(STDOUT_FILENO, &st) == 0 && S_ISREG(st.st_mode);
+        off_t start = lseek(STDOUT_FILENO, 0, SEEK_CUR);
+        int flags = fcntl(STDOUT_FILENO, F_GETFL);
+        output->rewritable = output->regular && start >= 0 && flags >= 0 && !(flags & O_APPEND);
+        output->start = output->rewritable ? (uint64_t)start : 0;
         return output;
     }
     output->path = mem_strdup(path);
@@ -100,10 +104,10 @@ int output_write(struct output *output, const void *data, size_t size)
 
 int output_write_at(struct output *output, const void *data, size_t size, uint64_t offset)
 {
-    assert(output_is_named(output) && offset + size <= output->offset);
+    assert(output_can_rewrite(output) && offset + size <= output->offset);
     const uint8_t *bytes = data;
     while (size) {
-        ssize_t n = pwrite(output->fd, bytes, size, (off_t)offset);
+        ssize_t n = pwrite(output->fd, bytes, size, (off_t)(output->start + offset));
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
@@ -118,9 +122,9 @@ bool output_is_file(const struct output *output)
     return output->regular;
 }
 
-bool output_is_named(const struct output *output)
+bool output_can_rewrite(const struct output *output)
 {
-    return output->temp != NULL;
+    return output->rewritable;
 }
 
 const char *output_name(const struct output *output)

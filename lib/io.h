@@ -19,10 +19,11 @@ struct output;
 struct output *output_open(const char *path);
 // All bytes or -1 (STATUS_IO). EPIPE on standard output ends the process as SIGPIPE does.
 int output_write(struct output *output, const void *data, size_t size);
-// Overwrites earlier bytes; only for files (output_is_file).
+// Overwrites earlier bytes; only where output_can_rewrite.
 int output_write_at(struct output *output, const void *data, size_t size, uint64_t offset);
-bool output_is_file(const struct output *output);     // a regular file, also as standard output
-bool output_is_named(const struct output *output);    // opened by a path: output_write_at works
+bool output_is_file(const struct output *output); // a regular file, also as standard output
+// A regular file that is not being appended to (>>).
+bool output_can_rewrite(const struct output *output);
 const char *output_name(const struct output *output); // the final path, or "standard output"
 uint64_t output_offset(const struct output *output);  // bytes written so far
 // Flush, fsync, close with checks, rename. Frees output also when it fails.

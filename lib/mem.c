@@ -29,7 +29,7 @@ void *mem_resize(void *old, size_t n, size_t size)
 
 void mem_keep_freed(void)
 {
-    mallopt(M_MMAP_THRESHOLD, 32 << 20); // the largest that glibc takes
+    mallopt(M_MMAP_THRESHOLD, 16 << 20);
     mallopt(M_TRIM_THRESHOLD, 512 << 20);
 }
 

@@ -19,8 +19,8 @@ static inline bool size_add(size_t a, size_t b, size_t *out)
 void *mem_new(size_t n, size_t size);
 // Grows an array; the new part is not zeroed. On failure the old array stays valid.
 void *mem_resize(void *old, size_t n, size_t size);
-// Freed memory stays with the process, up to 512 MiB: fresh pages cost as much time as filling
-// them.
+// Freed blocks of up to 16 MiB stay with the process, 512 MiB in all: fresh pages cost as much time
+// as filling them.
 void mem_keep_freed(void);
 char *mem_strdup(const char *s);
 // printf into a new string.

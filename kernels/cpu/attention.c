@@ -12,14 +12,16 @@ static size_t min(size_t a, size_t b)
     return a < b ? a : b;
 }
 
-// c (M,N) = or += A (M,K) B: element (i,k) of A at a[i * a_row + k * a_column]; B (K,N) packed in
-// strips of TILE_N columns. M and N are multiples of TILE_M and TILE_N.
-INLINE void multiply(float *c, bool add, size_t M, size_t N, size_t K, const float *a, size_t a_row,
-                     size_t a_column, const float *b)
+// c (M,N), its rows c_row apart, = or += A (M,K) B: element (i,k) of A at a[i * a_row + k *
+// a_column]; B (K,N) packed in strips of TILE_N columns. M and N are multiples of TILE_M and
+// TILE_N.
+INLINE void multiply(float *c, size_t c_row, bool add, size_t M, size_t N, size_t K, const float *a,
+                     size_t a_row, size_t a_column, const float *b)
 {
     for (size_t j = 0; j < N; j += TILE_N)
         for (size_t i = 0; i < M; i += TILE_M)
-            tile_product(c + i * N + j, N, add, K, a + i * a_row, a_row, a_column, b + j * K);
+            tile_product(c + i * c_row + j, c_row, add, K, a + i * a_row, a_row, a_column,
+                         b + j * K);
 }
 
 // Copies rows (n,D), `stride` apart, times scale, to rows D_padded apart, and zeros to n_padded.
@@ -57,8 +59,8 @@ static void pack_transposed(float *to, const float *from, size_t stride, size_t 
     }
 }
 
-// row (T) = exp(row - its maximum); zeros up to T_padded. Returns the sum.
-static float softmax_row(float *row, size_t T, size_t T_padded, float *max)
+// row (T) = exp(row - its maximum). Returns the sum.
+static float softmax_row(float *row, size_t T, float *max)
 {
     float highest = row[0], sum = 0;
 #pragma omp simd reduction(max : highest)
@@ -69,7 +71,6 @@ static float softmax_row(float *row, size_t T, size_t T_padded, float *max)
         row[j] = simd_exp(row[j] - highest);
         sum += row[j];
     }
-    memset(row + T, 0, (T_padded - T) * sizeof *row);
     *max = highest;
     return sum;
 }
@@ -79,6 +80,7 @@ struct sizes {
     size_t T, H, D;
     size_t qkv_row, out_row; // of one token
     size_t T_columns, D_columns;
+    size_t T_row;       // of the weights: not a power of two, so that columns spread over the cache
     size_t block, rows; // query rows of a block, and padded to whole tiles
     float scale;
 };
@@ -93,6 +95,7 @@ static struct sizes find_sizes(size_t T, size_t H, size_t D)
                           H * D,
                           round_up(T, TILE_N),
                           round_up(D, TILE_N),
+                          round_up(T, TILE_N) + 16,
                           block,
                           round_up(block, TILE_M),
                           1 / sqrtf((float)D)};
@@ -104,17 +107,17 @@ static void attend(const struct sizes *s, float *out, float *lse, const float *q
 {
     const size_t rows = round_up(n, TILE_M);
     float *queries = work, *p = queries + round_up(s->rows * s->D_columns, 16);
-    float *sums = p + s->rows * s->T_columns; // of values; the queries are used up by then
+    float *sums = p + s->rows * s->T_row; // of values; the queries are used up by then
     copy_rows(queries, q, s->qkv_row, s->scale, n, s->D, rows, s->D);
-    multiply(p, false, rows, s->T_columns, s->D, queries, s->D, 1, keys);
+    multiply(p, s->T_row, false, rows, s->T_columns, s->D, queries, s->D, 1, keys);
     float norm[BLOCK_T];
     for (size_t i = 0; i < n; i++) {
-        float max, sum = softmax_row(p + i * s->T_columns, s->T, s->T_columns, &max);
+        float max, sum = softmax_row(p + i * s->T_row, s->T, &max);
         norm[i] = 1 / sum;
         if (lse)
             lse[i] = max + logf(sum);
     }
-    multiply(sums, false, rows, s->D_columns, s->T, p, s->T_columns, 1, values);
+    multiply(sums, s->D_columns, false, rows, s->D_columns, s->T, p, s->T_row, 1, values);
     for (size_t i = 0; i < n; i++)
 #pragma omp simd
         for (size_t d = 0; d < s->D; d++)
@@ -127,8 +130,7 @@ void CPU_FN(attention)(struct device *device, act *out, float *lse, const act *q
     const struct sizes s = find_sizes(T, H, D);
     const size_t keys = s.T_columns * D, values = T * s.D_columns;
     const size_t queries = round_up(s.rows * s.D_columns, 16);
-    const size_t each =
-        round_up(keys, 16) + round_up(values, 16) + s.rows * s.T_columns + 2 * queries;
+    const size_t each = round_up(keys, 16) + round_up(values, 16) + s.rows * s.T_row + 2 * queries;
     float *scratch = CPU_FN(scratch)(device, (size_t)device->threads * round_up(each, 16));
     if (!scratch)
         return;
@@ -175,7 +177,7 @@ static size_t queries_size(const struct sizes *s)
 }
 static size_t weights_size(const struct sizes *s)
 {
-    return s->rows * s->T_columns;
+    return s->rows * s->T_row;
 }
 static size_t backward_size(const struct sizes *s)
 {
@@ -211,10 +213,10 @@ static void attend_backward(const struct sizes *s, const struct backward *w, flo
     copy_rows(w->dout, dout, s->out_row, 1, n, s->D, rows, D);
     pack_rows(w->q_packed, w->q, D, n, D);
     pack_rows(w->dout_packed, w->dout, D, n, D);
-    multiply(w->p, false, rows, T, s->D, w->q, D, 1, w->k_transposed);
-    multiply(w->ds, false, rows, T, s->D, w->dout, D, 1, w->v_transposed);
+    multiply(w->p, s->T_row, false, rows, T, s->D, w->q, D, 1, w->k_transposed);
+    multiply(w->ds, s->T_row, false, rows, T, s->D, w->dout, D, 1, w->v_transposed);
     for (size_t i = 0; i < n; i++) {
-        float sum = 0, *p = w->p + i * T, *ds = w->ds + i * T;
+        float sum = 0, *p = w->p + i * s->T_row, *ds = w->ds + i * s->T_row;
 #pragma omp simd reduction(+ : sum)
         for (size_t d = 0; d < s->D; d++)
             sum += out[i * s->out_row + d] * dout[i * s->out_row + d];
@@ -225,14 +227,14 @@ static void attend_backward(const struct sizes *s, const struct backward *w, flo
             ds[j] = p[j] * (ds[j] - sum);
         }
     }
-    multiply(w->dq, false, rows, D, s->T, w->ds, T, 1, w->k);
+    multiply(w->dq, D, false, rows, D, s->T, w->ds, s->T_row, 1, w->k);
     for (size_t i = 0; i < n; i++)
 #pragma omp simd
         for (size_t d = 0; d < s->D; d++)
             dq[i * s->qkv_row + d] = s->scale * w->dq[i * D + d];
     // Rows past T of dk and dv are nobody's.
-    multiply(w->dk, true, T_rows, D, n, w->ds, 1, T, w->q_packed);
-    multiply(w->dv, true, T_rows, D, n, w->p, 1, T, w->dout_packed);
+    multiply(w->dk, D, true, T_rows, D, n, w->ds, 1, s->T_row, w->q_packed);
+    multiply(w->dv, D, true, T_rows, D, n, w->p, 1, s->T_row, w->dout_packed);
 }
 
 void CPU_FN(attention_backward)(struct device *device, act *dqkv, float *delta, const act *dout,

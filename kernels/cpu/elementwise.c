@@ -88,22 +88,36 @@ void CPU_FN(guide)(struct device *device, float *out, float scale, size_t guided
     }
 }
 
+// One sample's step; learned and last are constants in each call.
+INLINE void step_sample(float *x, const float *out, const float *noise,
+                        const struct sampler_step *p, size_t n, bool learned, bool last)
+{
+    const float x0_x = p->x0_x, x0_eps = p->x0_eps, sigma = p->sigma;
+    const float mean_x0 = p->mean_x0, mean_x = p->mean_x, mean_eps = p->mean_eps;
+    const float log_max = p->log_max, log_min = p->log_min;
+    const float *eps = out, *v = out + n;
+#pragma omp simd
+    for (size_t i = 0; i < n; i++) {
+        float x0 = x0_x * x[i] - x0_eps * eps[i];
+        float mean = mean_x0 * x0 + mean_x * x[i] + mean_eps * eps[i];
+        float f = 0.5f * (v[i] + 1), logvar = f * log_max + (1 - f) * log_min;
+        float std = learned ? simd_exp(0.5f * logvar) : sigma;
+        x[i] = last ? mean : mean + std * noise[i];
+    }
+}
+
 void CPU_FN(sample_step)(struct device *device, float *x, const float *out, const float *noise,
                          const struct sampler_step *p, size_t B, size_t n)
 {
-    const struct sampler_step s = *p;
 #pragma omp parallel for num_threads(threads_for(device, B *n))
     for (size_t b = 0; b < B; b++) {
         float *to = x + b * n;
-        const float *eps = out + 2 * b * n, *v = eps + n;
-        const float *z = noise + b * n;
-#pragma omp simd
-        for (size_t i = 0; i < n; i++) {
-            float x0 = s.x0_x * to[i] - s.x0_eps * eps[i];
-            float mean = s.mean_x0 * x0 + s.mean_x * to[i] + s.mean_eps * eps[i];
-            float f = 0.5f * (v[i] + 1), logvar = f * s.log_max + (1 - f) * s.log_min;
-            float std = s.learned ? simd_exp(0.5f * logvar) : s.sigma;
-            to[i] = mean + (s.last ? 0 : std * z[i]);
-        }
+        const float *from = out + 2 * b * n;
+        if (p->last)
+            step_sample(to, from, NULL, p, n, false, true);
+        else if (p->learned)
+            step_sample(to, from, noise + b * n, p, n, true, false);
+        else
+            step_sample(to, from, noise + b * n, p, n, false, false);
     }
 }

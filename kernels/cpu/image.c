@@ -44,16 +44,28 @@ static void fill_basis(float basis[8][8], float transposed[8][8])
         }
 }
 
-// out = a b.
-INLINE void multiply(float out[8][8], const float a[8][8], const float b[8][8])
+// out = a b, of which the first `rows` rows are wanted and the first `depth` rows of b are not 0.
+INLINE void multiply(float out[8][8], const float a[8][8], const float b[8][8], size_t rows,
+                     size_t depth)
 {
-    for (int i = 0; i < 8; i++) {
+    for (size_t i = 0; i < rows; i++) {
         float sum[8] = {0};
-        for (int k = 0; k < 8; k++)
-            for (int j = 0; j < 8; j++)
+        for (size_t k = 0; k < depth; k++)
+            for (size_t j = 0; j < 8; j++)
                 sum[j] = multiply_add(a[i][k], b[k][j], sum[j]);
         memcpy(out[i], sum, sizeof sum);
     }
+}
+
+// Rows, and columns, of an 8x8 block in which its first n coefficients lie.
+static size_t find_extent(size_t n)
+{
+    size_t extent = 0;
+    for (size_t k = 0; k < n; k++) {
+        size_t row = zigzag[k] / 8, column = zigzag[k] % 8, side = row > column ? row : column;
+        extent = side + 1 > extent ? side + 1 : extent;
+    }
+    return extent;
 }
 
 void CPU_FN(dct_encode)(struct device *device, float *z, const float *x, float divisor, size_t n_y,
@@ -61,6 +73,7 @@ void CPU_FN(dct_encode)(struct device *device, float *z, const float *x, float d
 {
     const size_t C = n_y + 2 * n_c, n = H * W, rows = H / 8, columns = W / 8;
     const size_t kept[3] = {n_y, n_c, n_c};
+    const size_t extent[3] = {find_extent(n_y), find_extent(n_c), find_extent(n_c)};
     const float factor = 1 / divisor;
     float basis[8][8], transposed[8][8];
     fill_basis(basis, transposed);
@@ -79,8 +92,8 @@ void CPU_FN(dct_encode)(struct device *device, float *z, const float *x, float d
                 ycc[2][i][j] = (r - y) * (1 / 1.402f);
             }
         for (size_t c = 0; c < 3; c++) {
-            multiply(half, basis, ycc[c]);
-            multiply(ycc[c], half, transposed);
+            multiply(half, basis, ycc[c], extent[c], 8);
+            multiply(ycc[c], half, transposed, extent[c], 8);
             for (size_t k = 0; k < kept[c]; k++, to += rows * columns)
                 *to = factor * ycc[c][zigzag[k] / 8][zigzag[k] % 8];
         }
@@ -92,6 +105,7 @@ void CPU_FN(dct_decode)(struct device *device, float *x, const float *z, float d
 {
     const size_t C = n_y + 2 * n_c, n = H * W, rows = H / 8, columns = W / 8;
     const size_t kept[3] = {n_y, n_c, n_c};
+    const size_t extent[3] = {find_extent(n_y), find_extent(n_c), find_extent(n_c)};
     float basis[8][8], transposed[8][8];
     fill_basis(basis, transposed);
 #pragma omp parallel for num_threads(threads_for(device, B * 3 * n))
@@ -103,8 +117,8 @@ void CPU_FN(dct_decode)(struct device *device, float *x, const float *z, float d
         for (size_t c = 0; c < 3; c++) {
             for (size_t k = 0; k < kept[c]; k++, from += rows * columns)
                 ycc[c][zigzag[k] / 8][zigzag[k] % 8] = divisor * *from;
-            multiply(half, transposed, ycc[c]);
-            multiply(ycc[c], half, basis);
+            multiply(half, transposed, ycc[c], 8, extent[c]);
+            multiply(ycc[c], half, basis, 8, extent[c]);
         }
         for (size_t i = 0; i < 8; i++)
             for (size_t j = 0; j < 8; j++) {

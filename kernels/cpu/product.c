@@ -59,10 +59,15 @@ static void work_block(const struct product *p, const struct block *block, float
                        const float *packed_b)
 {
     const struct block s = *block;
+    // Whole panels of a matrix whose rows lie along k are read from where they are.
+    const bool in_place = p->a.column == 1 && !p->a_sums;
+    const float *a = p->a.at + s.i * p->a.row + s.k * p->a.column;
     for (size_t i = 0; i < s.M; i += TILE_M) {
-        size_t rows = min(TILE_M, s.M - i);
-        const float *at = p->a.at + (s.i + i) * p->a.row + s.k * p->a.column;
-        pack(packed_a + i * s.K, (struct matrix){at, p->a.column, p->a.row}, s.K, rows, TILE_M);
+        const size_t rows = min(TILE_M, s.M - i);
+        if (in_place && rows == TILE_M)
+            continue;
+        const struct matrix panel = {a + i * p->a.row, p->a.column, p->a.row};
+        pack(packed_a + i * s.K, panel, s.K, rows, TILE_M);
         if (p->a_sums && s.j == 0)
             add_sums(p->a_sums + s.i + i, packed_a + i * s.K, s.K, rows);
     }
@@ -73,9 +78,19 @@ static void work_block(const struct product *p, const struct block *block, float
             const size_t rows = min(TILE_M, s.M - i);
             float tile[TILE_M * TILE_N] __attribute__((aligned(64)));
             float *c = p->c + (s.i + i) * p->N + j;
+            for (size_t row = 0; row < rows; row++) {
+                __builtin_prefetch(c + row * p->N, 1);
+                if (p->pre)
+                    __builtin_prefetch(p->pre + (s.i + i + row) * p->N + j);
+            }
             if (add)
                 copy_tile(tile, TILE_N, c, p->N, rows, columns);
-            tile_product(tile, TILE_N, add, s.K, packed_a + i * s.K, 1, TILE_M, packed_b + j * s.K);
+            if (in_place && rows == TILE_M)
+                tile_product(tile, TILE_N, add, s.K, a + i * p->a.row, p->a.row, 1,
+                             packed_b + j * s.K);
+            else
+                tile_product(tile, TILE_N, add, s.K, packed_a + i * s.K, 1, TILE_M,
+                             packed_b + j * s.K);
             if (last && p->finish)
                 p->finish(p, tile, s.i + i, j, rows, columns);
             copy_tile(c, p->N, tile, TILE_N, rows, columns);
@@ -93,8 +108,8 @@ void CPU_FN(product)(struct device *device, const struct product *p)
     const size_t wanted = round_up(divide_up(p->M, BLOCK_M), threads);
     const size_t block_m = divide_up(panels, min(panels, wanted)) * TILE_M;
     const size_t m_blocks = divide_up(p->M, block_m);
-    const size_t n_wanted = min(strips, divide_up(2 * threads, m_blocks) / 2 + 1);
-    const size_t block_n = (m_blocks >= threads ? strips : divide_up(strips, n_wanted)) * TILE_N;
+    const size_t parts = m_blocks >= threads ? 1 : min(strips, divide_up(2 * threads, m_blocks));
+    const size_t block_n = divide_up(strips, parts) * TILE_N;
     const size_t n_blocks = divide_up(p->N, block_n);
     // The depth for which B is packed at once.
     const size_t N = strips * TILE_N;

@@ -45,16 +45,14 @@ void CPU_FN(fill_normal)(struct device *device, float *x, uint64_t seed, uint32_
     for (size_t job = 0; job < B * groups; job++) {
         const size_t at = job % groups * 4 * BLOCKS;
         const uint64_t sample = first + job / groups;
-        float normal[4][BLOCKS];
-#pragma omp simd
-        for (uint32_t i = 0; i < BLOCKS; i++) {
+        float normal[4 * BLOCKS];
+        for (size_t i = 0; i < BLOCKS; i++) {
             uint32_t word[4];
-            philox_block(seed, purpose, step, sample, (uint32_t)(at / 4) + i, word);
-            box_muller(word[0], word[1], &normal[0][i], &normal[1][i]);
-            box_muller(word[2], word[3], &normal[2][i], &normal[3][i]);
+            philox_block(seed, purpose, step, sample, (uint32_t)(at / 4 + i), word);
+            box_muller(word[0], word[1], &normal[4 * i], &normal[4 * i + 1]);
+            box_muller(word[2], word[3], &normal[4 * i + 2], &normal[4 * i + 3]);
         }
-        float *to = x + job / groups * n + at;
-        for (size_t i = 0; i < 4 * BLOCKS && at + i < n; i++)
-            to[i] = normal[i % 4][i / 4];
+        const size_t count = n - at < 4 * BLOCKS ? n - at : 4 * BLOCKS;
+        memcpy(x + job / groups * n + at, normal, count * sizeof *x);
     }
 }

@@ -110,7 +110,7 @@ for signal in HUP:129 INT:130 TERM:143; do
     is "and nothing is left" "$(find "$tmp/signal" "$TMPDIR" -type f)" ''
 done
 shard-latents -o "$tmp/signal" --records-per-shard 1 "$tmp/latents" >"$tmp/printed" &
-while [ ! -s "$tmp/printed" ]; do sleep 0.05; done
+while [ ! -s "$tmp/printed" ] && kill -0 $! 2>/dev/null; do sleep 0.05; done
 kill $!
 wait $! 2>/dev/null
 is 'SIGTERM while it writes: status' $? 143

@@ -19,10 +19,16 @@ ok 'the C reader compiles' "${CC:-cc}" -Wall -Wextra -Werror "$tmp/reader.c" -o 
 "$BUILD/tests/tools/make-stream" images 50 16 7 >"$tmp/images"
 "$BUILD/tests/tools/make-stream" latents 20 8 3 >"$tmp/latents"
 cat "$tmp/images" "$tmp/images" >"$tmp/twice"
+between() { # between INPUT OUTPUT COMMAND...
+    between_in=$1
+    between_out=$2
+    shift 2
+    "$@" <"$between_in" >"$between_out"
+}
 for stream in images latents twice; do
-    ok "the C reader reads $stream" "$tmp/reader" <"$tmp/$stream" >"$tmp/c"
-    ok "the Python reader reads $stream" /usr/bin/python3 "$tmp/reader.py" <"$tmp/$stream" \
-        >"$tmp/python"
+    ok "the C reader reads $stream" between "$tmp/$stream" "$tmp/c" "$tmp/reader"
+    ok "the Python reader reads $stream" between "$tmp/$stream" "$tmp/python" \
+        /usr/bin/python3 "$tmp/reader.py"
     is "they find the same in $stream" "$(cat "$tmp/c")" "$(cat "$tmp/python")"
 done
 # make-stream numbers its records: 2 x (0 + 1 + ... + 49).

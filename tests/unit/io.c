@@ -54,7 +54,8 @@ static void test_commit(void)
 {
     umask(027);
     struct output *out = output_open("new");
-    ok(out && output_is_named(out) && output_is_file(out) && strcmp(output_name(out), "new") == 0,
+    ok(out && output_can_rewrite(out) && output_is_file(out) &&
+           strcmp(output_name(out), "new") == 0,
        "an output knows what it is");
     ok(output_write(out, "hello ", 6) == 0 && output_write(out, "world", 5) == 0 &&
            output_write_at(out, "J", 1, 0) == 0 && output_offset(out) == 11,
@@ -95,7 +96,7 @@ static void test_failures(void)
     ok(failed(output_open("folder") ? 0 : -1, STATUS_CANT_CREATE, "folder"), "a folder as a file");
     rmdir("folder");
     struct output *out = output_open("/dev/full");
-    ok(out && !output_is_named(out) && !output_is_file(out), "a device is written to directly");
+    ok(out && !output_can_rewrite(out) && !output_is_file(out), "a device is written to directly");
     ok(failed(output_write(out, "x", 1), STATUS_IO, "byte 0: No space left"), "a full one says so");
     output_discard(out);
     put("/dev/null", "gone");
