@@ -115,6 +115,11 @@ run-tests: tests ## run all tests (T="name ..." picks some)
 bench: tests ## measure the operations, the streams and the programs on this machine
 	@B=$B PATH="$(abspath $B/bin):$$PATH" tests/bench/run
 
+bench-peers: programs $(TOOLS) ## measure against Pillow and PyTorch (PYTHON=one that has them)
+	@for bench in decode train; do \
+	    B=$B PATH="$(abspath $B/bin):$$PATH" tests/bench/$$bench.sh $(or $(PYTHON),python3) || exit; \
+	done
+
 install: programs ## install into PREFIX (/usr/local); DESTDIR for packagers
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1 \
 	    $(DESTDIR)$(PREFIX)/share/man/man5 $(DESTDIR)$(PREFIX)/share/man/man7
@@ -140,4 +145,4 @@ help: ## this list
 -include $(shell find $B/obj -name '*.d' 2>/dev/null)
 .SECONDARY:
 .DELETE_ON_ERROR:
-.PHONY: all programs tests deps install-deps demo check run-tests bench install uninstall format clean help
+.PHONY: all programs tests deps install-deps demo check run-tests bench bench-peers install uninstall format clean help

@@ -219,6 +219,7 @@ int main(int argc, char **argv)
     struct device *device = tool_open_device();
     if (!device || !(t.latents = latents_open(shards, &reading)))
         tool_fail();
+    tool_catch_signals();
     if (!latest) // a file is read again and again
         t.one_pass = latents_shape(t.latents)->records == 0;
 
@@ -250,7 +251,6 @@ int main(int argc, char **argv)
     if (last && step >= last)
         tool_note("nothing is left to do: %s stands at step %llu of %llu", folder,
                   (unsigned long long)step, (unsigned long long)last);
-    tool_catch_signals();
     train(&t, step, last);
 
     bool stopped = tool_signal_stop();

@@ -1,0 +1,115 @@
+#!/bin/sh
+# imagenet256.sh and sample-50k.sh on a few pictures: stopped anywhere, called again, they go on and
+# end with what an unbroken run gives.
+# SPDX-License-Identifier: MIT
+# shellcheck disable=SC2317,SC2030,SC2031 # functions are arguments of others, also in subshells
+. tests/tap.sh
+export PYTHONPATH=tests/tools PYTHONDONTWRITEBYTECODE=1
+unset DIT_VAE
+
+python() {
+    /usr/bin/python3 -c "
+import numpy as np
+from checkpoint import tensors, log
+tmp = '$tmp/'
+$1"
+}
+until_there() { # until_there FILE: or until the process $pid has ended
+    until [ -s "$1" ]; do
+        kill -0 "$pid" 2>/dev/null || break
+        sleep 0.02
+    done
+}
+# The script that a function calls, in the background; its standard error is in $tmp/err.
+start() {
+    (
+        replace='exec'
+        "$@" >"$tmp/out" 2>"$tmp/err" </dev/null
+    ) &
+    pid=$!
+}
+stopped() { # stopped NAME
+    kill -TERM $pid
+    wait $pid
+    is "$1 (exit 75)" $? 75
+}
+
+ok 'pictures are drawn' "$BUILD/tests/tools/draw-shapes" -q -o "$tmp/pictures" -n 60 -s 40
+echo 'no picture' >"$tmp/pictures/ring/text.jpg"
+
+train() { # train WORK
+    ${replace-} env WORK="$tmp/$1" SIZE=32 PARTS=12 SHARD_SIZE=32K STEPS=400 BATCH=8 MODEL=DiT-S/2 \
+        TRAIN_OPTIONS='-@ 1 --depth 2 --hidden 64 --heads 2 --log-every 10' \
+        pipelines/imagenet256.sh "$tmp/pictures"
+}
+start train broken
+until_there "$tmp/broken/latents/000002.tstream"
+stopped 'stopped while it encodes'
+says 'says what to do' 'imagenet256.sh: stopped; the same command goes on'
+ok 'in the middle' [ ! -e "$tmp/broken/latents/000012.tstream" ]
+is 'no half-written part is left' "$(find "$tmp/broken/latents" ! -name '*.tstream' -type f)" ''
+exits 'what is there is whole' 0 tstream-info --check "$tmp"/broken/latents/*.tstream
+ls -i "$tmp/broken/latents/000001.tstream" >"$tmp/before"
+start train broken
+until_there "$tmp/broken/shards.list"
+until_there "$tmp/broken/run/log.jsonl"
+stopped 'stopped while it trains'
+ok 'parts that were there are kept' [ "$(ls -i "$tmp/broken/latents/000001.tstream")" = \
+    "$(cat "$tmp/before")" ]
+exits 'trains to the end' 0 train broken
+ok 'from where it was' [ "$(grep -c 'step     10 ' "$tmp/err")" = 0 ]
+ok 'stages that are complete are skipped' [ "$(grep -c '^== ' "$tmp/err")" = 1 ]
+exits 'an unbroken run' 0 train whole
+says 'names a file that is no picture' 'text.jpg'
+ok 'gives the same weights' python '
+a, b = (tensors(tmp + n + "/run/latest.safetensors") for n in ("broken", "whole"))
+assert a.keys() == b.keys() and all(np.array_equal(a[k], b[k]) for k in a)
+assert [line["step"] for line in log(tmp + "broken/run")][-1] == 400
+'
+is 'from several shards with all pictures' \
+    "$(tstream-cat "$tmp"/whole/shards/*.tstream | tstream-info --json |
+        grep -o '"records": *[0-9]*' | grep -o '[0-9]*$')" 60
+other_size() {
+    SIZE=64
+    export SIZE
+    WORK=$tmp/broken pipelines/imagenet256.sh "$tmp/pictures"
+}
+exits 'other settings in the same folder' 64 other_size
+says 'are refused' 'take another WORK'
+
+weights=$tmp/whole/run/latest.safetensors
+draw() { # draw WORK
+    ${replace-} env WORK="$tmp/$1" COUNT=30 PARTS=8 CFG_SCALE=2 SAMPLE_STEPS=5 \
+        SAMPLE_OPTIONS='-@ 1' pipelines/sample-50k.sh "$weights"
+}
+start draw samples
+until_there "$tmp/samples/000002.tstream"
+stopped 'stopped while it samples'
+ok 'with parts of the samples' [ ! -e "$tmp/samples/000008.tstream" ]
+head -c 100 "$tmp/samples/000001.tstream" >"$tmp/cut"
+cp "$tmp/cut" "$tmp/samples/000001.tstream"
+exits 'goes on' 0 draw samples
+dit-sample -q -@ 1 -w "$weights" -n 30 -c random -s 2 --steps 5 | npz-pack -q >"$tmp/direct.npz"
+ok 'and packs what one dit-sample draws' python '
+a, b = (np.load(tmp + n)["arr_0"] for n in ("samples/samples.npz", "direct.npz"))
+assert a.shape == (30, 32, 32, 3) and a.dtype == np.uint8 and np.array_equal(a, b)
+'
+exits 'called once more it is done' 0 draw samples
+says 'and says so' 'is there already'
+other_weights() {
+    WORK=$tmp/samples pipelines/sample-50k.sh "$tmp/broken/run/latest.safetensors"
+}
+exits 'other settings' 64 other_weights
+says 'are refused, too' 'take another WORK'
+
+top=$PWD
+elsewhere() { # with no programs on the PATH
+    cd "$tmp" && env PATH="$(getconf PATH)" "$top/pipelines/$1" "$2"
+}
+for script in imagenet256.sh sample-50k.sh; do
+    exits "$script --help" 0 elsewhere $script --help
+    exits "$script with an unknown option" 64 elsewhere $script --unknown
+    exits "$script of what is not there" 64 elsewhere $script "$tmp/no"
+    says 'names it' "$script: $tmp/no: no such"
+done
+done_testing
