@@ -137,7 +137,7 @@ static void train(struct training *t, uint64_t step, uint64_t last)
     int rc = 0;
     if (!mean || (shape->spread && !std) || !labels)
         tool_fail();
-    progress_start("steps", last > step ? last - step : 0);
+    progress_start("steps", minutes == 0 && last > step ? last - step : 0);
     t->start = training_seconds();
     while (rc == 0 && (last == 0 || step < last) && !tool_signal_stop()) {
         struct trainer_stats stats;

@@ -51,6 +51,7 @@ static struct schema *make_schema(struct decoder *d, const struct schema *in)
     struct schema *out = schema_copy(in);
     if (!out)
         return NULL;
+    schema_set(out, "count", NULL); // the first segment's; more may follow
     latent_fields_remove(out);
     if (schema_add(out, "image", DTYPE_U8, shape, 3) || schema_set(out, "kind", "images") ||
         (shape[0] == shape[1] && schema_set(out, "image_size", "%zu", shape[0])) ||

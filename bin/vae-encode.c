@@ -112,6 +112,7 @@ static struct schema *make_schema(struct encoder *e, const struct schema *in, co
     struct schema *out = schema_copy(in);
     if (!out)
         return NULL;
+    schema_set(out, "count", NULL); // the first segment's; more may follow
     schema_remove(out, "image");
     if (latent_fields_add(out, e->ae->spread && !e->sample, flip, e->dtype, latent, &e->to) ||
         schema_set(out, "kind", "latents") ||

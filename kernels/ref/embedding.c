@@ -1,5 +1,5 @@
-// What enters and leaves the transformer: patches, time steps, classes. SPDX-License-Identifier:
-// MIT
+// What enters and leaves the transformer: patches, time steps, classes.
+// SPDX-License-Identifier: MIT
 #include <math.h>
 
 #include "kernels/host-act.h"
