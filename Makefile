@@ -13,7 +13,7 @@ ifeq ($(origin CC),default)
 CC := gcc
 endif
 
-PACKAGES := libjpeg libpng zlib libzstd jansson openblas
+PACKAGES := libjpeg libpng zlib libzstd jansson
 WARNINGS := -Wall -Wextra -Werror -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes
 COMMON   := -std=c11 -D_GNU_SOURCE -I. -pthread -fopenmp -MMD -MP $(WARNINGS) \
             $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all -fno-omit-frame-pointer)

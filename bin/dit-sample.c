@@ -64,11 +64,12 @@ static struct schema *make_schema(const struct dit_file *file, const struct auto
                                   uint64_t n)
 {
     static const char *const kept[] = {"classes", "image_size", "autoencoder", "latent_scale"};
+    size_t n_kept = ae ? 2 : sizeof kept / sizeof *kept; // the others are about latents
     const struct dit_config *c = &file->config;
     struct schema *schema = schema_new(ae ? "images" : "latents");
     if (!schema)
         tool_fail();
-    for (size_t i = 0; i < sizeof kept / sizeof *kept; i++) {
+    for (size_t i = 0; i < n_kept; i++) {
         const char *value = safetensors_get(&file->doc, kept[i]);
         if (value)
             check(schema_set(schema, kept[i], "%s", value));
@@ -141,6 +142,8 @@ int main(int argc, char **argv)
                              file.config.classes));
     uint64_t first = (uint64_t)count * part.index / part.count;
     uint64_t end = (uint64_t)count * (part.index + 1) / part.count;
+    if (end > first && (uint64_t)batch > end - first)
+        batch = (int64_t)(end - first);
 
     struct device *device = tool_open_device();
     if (!device)

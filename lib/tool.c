@@ -61,6 +61,7 @@ char **tool_start(int argc, char **argv, const struct tool_info *info)
     mem_keep_freed();
     signal(SIGPIPE, SIG_DFL); // a parent may have left it ignored
     signal(SIGXFSZ, SIG_IGN); // over a limit of file size write() shall fail, and be reported
+    free(operands);           // of an earlier call
     operands = mem_new((size_t)argc + 1, sizeof *operands);
     if (!operands)
         tool_fail();

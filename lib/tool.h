@@ -125,7 +125,8 @@ extern struct tool tool;
 
 // Parses the options (GNU style: long and short, `--name=value`, grouped letters, `--`, operands
 // anywhere). --help and --version print and exit 0; an unknown option or bad value names itself,
-// suggests the nearest name and exits 64. Returns the operands, NULL-terminated, owned by the tool.
+// suggests the nearest name and exits 64. Returns the operands, NULL-terminated, owned by the tool
+// until it is called again.
 char **tool_start(int argc, char **argv, const struct tool_info *info);
 
 // The number of entries of a NULL-terminated list.

@@ -4,7 +4,7 @@
 # SPDX-License-Identifier: MIT
 set -eu
 
-build='gcc make pkg-config libjpeg-dev libpng-dev zlib1g-dev libzstd-dev libjansson-dev libopenblas-dev'
+build='gcc make pkg-config libjpeg-dev libpng-dev zlib1g-dev libzstd-dev libjansson-dev'
 check='mandoc shellcheck clang-format valgrind zstd perl python3 python3-numpy'
 demo='gnuplot-nox'
 case ${1:-build} in

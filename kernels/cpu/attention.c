@@ -138,7 +138,7 @@ void CPU_FN(attention)(struct device *device, act *out, float *lse, const act *q
     const size_t blocks = (T + s.block - 1) / s.block;
     const size_t parts = B * H >= 4 * (size_t)device->threads ? 1 : blocks;
 
-#pragma omp parallel for schedule(dynamic) num_threads(device->threads)
+#pragma omp parallel for schedule(dynamic) num_threads(threads_for(device, B *H *T *T *D / 16))
     for (size_t job = 0; job < B * H * parts; job++) {
         const size_t b = job / parts / H, h = job / parts % H;
         float *k = scratch + (size_t)omp_get_thread_num() * round_up(each, 16);
@@ -247,7 +247,7 @@ void CPU_FN(attention_backward)(struct device *device, act *dqkv, float *delta, 
     if (!scratch)
         return;
 
-#pragma omp parallel for schedule(dynamic) num_threads(device->threads)
+#pragma omp parallel for schedule(dynamic) num_threads(threads_for(device, B *H *T *T *D / 16))
     for (size_t job = 0; job < B * H; job++) {
         const size_t b = job / H, h = job % H;
         const float *q = const_floats(qkv) + b * T * s.qkv_row + h * D;

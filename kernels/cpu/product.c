@@ -120,7 +120,7 @@ void CPU_FN(product)(struct device *device, const struct product *p)
         return;
     float *packed_a = packed_b + N * depth;
 
-#pragma omp parallel num_threads(device->threads)
+#pragma omp parallel num_threads(threads_for(device, p->M * p->N * p->K / 32))
     for (size_t k0 = 0; k0 < p->K; k0 += depth) {
         const size_t k_end = min(p->K, k0 + depth);
 #pragma omp for schedule(static)

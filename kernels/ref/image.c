@@ -2,6 +2,7 @@
 #include <math.h>
 
 #include "kernels/host-act.h"
+#include "kernels/zigzag.h"
 
 void ref_image_to_float(DEVICE, float *x, const uint8_t *images, size_t B, size_t H, size_t W)
 {
@@ -21,12 +22,6 @@ void ref_float_to_image(DEVICE, uint8_t *images, const float *x, size_t B, size_
         }
     }
 }
-
-// Row and column of the k-th coefficient as 8 row + column: ITU-T T.81, figure A.6.
-static const uint8_t zigzag[64] = {0,  1,  8,  16, 9,  2,  3,  10, 17, 24, 32, 25, 18, 11, 4,  5,
-                                   12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13, 6,  7,  14, 21, 28,
-                                   35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51,
-                                   58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55, 62, 63};
 
 // The k-th basis function of the orthonormal 8x8 DCT (ITU-T T.81, A.3.3) at a pixel of the block.
 static double basis(size_t k, size_t row, size_t column)

@@ -153,8 +153,8 @@ def sampling(model, batch):
         nonlocal x
         out = model(x.repeat(2, 1, 1, 1), t.repeat(2).float(), labels)
         guess, v = out.chunk(2, dim=1)
-        with_class, without = guess.chunk(2)
-        guess = torch.cat([without[:, :3] + 4 * (with_class - without)[:, :3], with_class[:, 3:]], 1)
+        given, without = guess.chunk(2)
+        guess = torch.cat([without[:, :3] + 4 * (given - without)[:, :3], given[:, 3:]], 1)
         sigma = torch.exp(0.5 * log_variance_of(v[:batch], t))
         x = mean_of(start_of(x, t, guess), x, t) + sigma * torch.randn_like(x)
     return step

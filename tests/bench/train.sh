@@ -1,11 +1,11 @@
 #!/bin/sh
-# train.sh [PYTHON]: steps of training and of guided sampling of DiT-S/2, against PyTorch, eager and in
-# float32, taking turns; all processors. Needs a Python with PyTorch. Takes a minute or two.
+# train.sh [PYTHON]: steps of training and of guided sampling of DiT-S/2 on all processors, against
+# PyTorch, eager and in float32, taking turns. Needs a Python with PyTorch; takes a minute or two.
 # SPDX-License-Identifier: MIT
 # Run from the top of the tree: PATH=build/bin:$PATH tests/bench/train.sh
 set -eu
 python=${1:-python3}
-steps=3
+steps=2
 rounds=2
 if ! "$python" -c 'import torch' 2>/dev/null; then
     echo "train.sh: skipped: $python has no PyTorch" >&2
@@ -38,7 +38,8 @@ ours_sample() {
     awk "BEGIN { print ($many - $few) / $steps / 1e6 }" >>"$tmp/sample.ours"
 }
 median() {
-    sort -n "$1" | awk '{ v[NR] = $1 } END { print (v[int((NR + 1) / 2)] + v[int(NR / 2) + 1]) / 2 }'
+    sort -n "$1" |
+        awk '{ v[NR] = $1 } END { print (v[int((NR + 1) / 2)] + v[int(NR / 2) + 1]) / 2 }'
 }
 
 for _ in $(seq $rounds); do

@@ -37,6 +37,7 @@ assert sorted(t) == ["image", "label"] and t["image"].dtype == np.uint8
 assert t["image"].shape == (9, 32, 32, 3) and list(t["label"]) == list(range(9))
 assert len(np.unique(t["image"])) > 20
 assert m["kind"] == "images" and m["count"] == "9" and m["image_size"] == "32", m
+assert "autoencoder" not in m and "latent_scale" not in m, m
 assert m["classes"] == "[\"a\",\"b\"]" and m["pg.0"].startswith("dit-sample "), m
 '
 sample -n 9 --no-pg >"$tmp/nopg"
