@@ -3,6 +3,7 @@
 
 CC      ?= cc
 PREFIX  ?= /usr/local
+JOBS    ?= $(shell nproc)
 DESTDIR ?=
 # SAN=address,undefined builds everything with those sanitizers, in a folder of its own.
 SAN     ?=
@@ -102,12 +103,12 @@ deps install-deps: ## install what is missing (Debian, Ubuntu; needs root or sud
 
 demo: ## make samples from pictures, from nothing, in about 10 minutes (ARGS="--minutes 60 FOLDER")
 	@pipelines/install-deps.sh build
-	@$(MAKE) --no-print-directory programs $B/tests/tools/draw-shapes
+	@$(MAKE) -j$(JOBS) --no-print-directory programs $B/tests/tools/draw-shapes
 	@pipelines/demo.sh $(ARGS)
 
 check: ## install what the tests need, build, run all tests
 	@pipelines/install-deps.sh check
-	@$(MAKE) --no-print-directory run-tests
+	@$(MAKE) -j$(JOBS) --no-print-directory run-tests
 
 run-tests: tests ## run all tests (T="name ..." picks some)
 	@B=$B PATH="$(abspath $B/bin):$$PATH" SAN=$(SAN) tests/run $(T)

@@ -35,8 +35,8 @@ static bool recompute;
     {"lr", 0, OPTION_FLOAT, &lr, "X", "learning rate (default 1e-4)", 0, 1000, NULL},              \
     {"lr-warmup", 0, OPTION_INT, &warmup, "N", "steps over which it rises (default 0)", 0, 1e15,   \
      NULL},                                                                                        \
-    {"beta1", 0, OPTION_FLOAT, &beta1, "X", "of AdamW (default 0.9)", 0, 1, NULL},                 \
-    {"beta2", 0, OPTION_FLOAT, &beta2, "X", "of AdamW (default 0.999)", 0, 1, NULL},               \
+    {"beta1", 0, OPTION_FLOAT, &beta1, "X", "of AdamW (default 0.9)", 0, 0.999999, NULL},                 \
+    {"beta2", 0, OPTION_FLOAT, &beta2, "X", "of AdamW (default 0.999)", 0, 0.999999, NULL},               \
     {"eps", 0, OPTION_FLOAT, &eps, "X", "of AdamW (default 1e-8)", 0, 1, NULL},                    \
     {"weight-decay", 0, OPTION_FLOAT, &weight_decay, "X", "of AdamW (default 0)", 0, 1000, NULL},  \
     {"clip", 0, OPTION_FLOAT, &clip, "X", "largest norm of the gradient (default: any)", 0, 1e9,   \

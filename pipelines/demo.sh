@@ -9,7 +9,7 @@ Trains a small Diffusion Transformer on a folder of labelled pictures (one folde
 PICTURES it draws its own set of ten classes) and samples from it.
 
       --minutes=M   train for M minutes (default 7)
-      --size=N      side of the pictures in pixels (default 64)
+      --size=N      side of the pictures in pixels (default 32)
       --out=FOLDER  where everything goes (default demo)
   -h, --help        show this help
 
@@ -24,7 +24,7 @@ fail() {
 }
 
 minutes=7
-size=64
+size=32
 out=demo
 pictures=
 while [ $# -gt 0 ]; do
@@ -76,7 +76,7 @@ say "Encoding $(wc -l <"$out/files") pictures at ${size}x$size"
 
 say "Training for $minutes minutes"
 dit-train --run "$out/run" --resume --minutes "$minutes" \
-    --hidden 256 --depth 6 --heads 4 --patch 2 --batch 64 \
+    --hidden 192 --depth 6 --heads 3 --patch 1 --batch 32 \
     --lr 1e-3 --lr-warmup 200 --clip 1 --ema-decay 0.998 --log-every 100 <"$out/latents.tstream"
 
 # A row for each of the ten largest classes.
@@ -86,7 +86,7 @@ rows=$(echo "$classes" | tr ',' '\n' | wc -l)
 say "Sampling 8 pictures of each of $rows classes"
 dit-sample --weights "$out/run/latest.safetensors" --classes "$classes" --count $((8 * rows)) \
     --batch 40 --steps 100 --cfg-scale 2 --cfg-channels all -o "$out/samples.tstream"
-tile-images --by-class --columns 8 -o "$out/samples.png" "$out/samples.tstream"
+tile-images --by-class --columns 8 --scale "$((size < 64 ? 2 : 1))" -o "$out/samples.png" "$out/samples.tstream"
 npz-pack -o "$out/samples.npz" "$out/samples.tstream"
 
 curve='
