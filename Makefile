@@ -113,6 +113,11 @@ check: ## install what the tests need, build, run all tests
 run-tests: tests ## run all tests (T="name ..." picks some)
 	@B=$B PATH="$(abspath $B/bin):$$PATH" SAN=$(SAN) tests/run $(T)
 
+check-valgrind: tests ## run the tests of formats, files and tools under valgrind
+	@B=$B WRAP="valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite" \
+	    PATH="$(abspath $B/bin):$$PATH" \
+	    tests/run tensor rng io options progress pool safetensors tstream images resample shuffle
+
 bench: tests ## measure the operations, the streams and the programs on this machine
 	@B=$B PATH="$(abspath $B/bin):$$PATH" tests/bench/run
 
@@ -146,4 +151,4 @@ help: ## this list
 -include $(shell find $B/obj -name '*.d' 2>/dev/null)
 .SECONDARY:
 .DELETE_ON_ERROR:
-.PHONY: all programs tests deps install-deps demo check run-tests bench bench-peers install uninstall format clean help
+.PHONY: all programs tests deps install-deps demo check run-tests check-valgrind bench bench-peers install uninstall format clean help

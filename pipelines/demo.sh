@@ -85,18 +85,23 @@ classes=$(sed 's|/[^/]*$||; s|.*/||' "$out/files" | sort | uniq -c | sort -k1,1n
 rows=$(echo "$classes" | tr ',' '\n' | wc -l)
 say "Sampling 8 pictures of each of $rows classes"
 dit-sample --weights "$out/run/latest.safetensors" --classes "$classes" --count $((8 * rows)) \
-    --batch 40 --steps 100 --cfg-scale 2 --cfg-channels all -o "$out/samples.tstream"
+    --batch 40 --steps 250 --cfg-scale 2.5 --cfg-channels all -o "$out/samples.tstream"
 tile-images --by-class --columns 8 --scale "$((size < 64 ? 2 : 1))" -o "$out/samples.png" "$out/samples.tstream"
 npz-pack -o "$out/samples.npz" "$out/samples.tstream"
 
-curve='
-set terminal png size 800,480
-set output out
-set xlabel "step"; set ylabel "loss"; set grid; set logscale y
-plot "<sed -n \"s/.*\\\"step\\\":\\([0-9]*\\).*\\\"loss\\\":\\([0-9.e-]*\\).*/\\1 \\2/p\" " . log_file \
-    using 1:2 with lines linewidth 2 title "training loss"'
 if command -v gnuplot >/dev/null; then
-    gnuplot -e "out='$out/loss.png'; log_file='$out/run/log.jsonl'" -e "$curve"
+    sed -n 's/.*"step":\([0-9]*\).*"loss":\([-+.0-9e]*\).*/\1 \2/p' "$out/run/log.jsonl" \
+        >"$out/loss.txt"
+    gnuplot <<EOF
+set terminal png size 800,480
+set output "$out/loss.png"
+set xlabel "step"
+set ylabel "training loss"
+set logscale y
+set grid
+unset key
+plot "$out/loss.txt" using 1:2 with lines linewidth 2
+EOF
 else
     echo "demo.sh: gnuplot is not installed: no $out/loss.png" >&2
 fi

@@ -124,8 +124,8 @@ static void set_color(double rgb[3], double hue, double saturation, double value
 // A strong, dark colour on a light one.
 static void draw(const struct shape *shape, struct dice *dice, size_t side, uint8_t *rgb)
 {
-    double radius = roll(dice, 0.75, 1.25) * 0.3, angle = roll(dice, -0.2, 0.2);
-    double x0 = 0.5 + roll(dice, -0.1, 0.1), y0 = 0.5 + roll(dice, -0.1, 0.1);
+    double radius = roll(dice, 0.8, 1.2) * 0.34, angle = roll(dice, -0.1, 0.1);
+    double x0 = 0.5 + roll(dice, -0.05, 0.05), y0 = 0.5 + roll(dice, -0.05, 0.05);
     double front[3], back[3];
     double hue = roll(dice, 0, 6), saturation = roll(dice, 0.7, 1), value = roll(dice, 0.4, 0.8);
     set_color(front, hue, saturation, value);
