@@ -18,7 +18,7 @@ struct record {
 static bool run(uint64_t memory, uint64_t seed, uint32_t *order)
 {
     struct shuffle *shuffle = shuffle_new(sizeof(struct record), memory, seed, "/tmp");
-    struct record record;
+    struct record record = {0};
     bool good = shuffle != NULL;
     for (uint32_t i = 0; i < N && good; i++) {
         void *to = shuffle_add(shuffle);
