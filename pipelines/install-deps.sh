@@ -18,7 +18,7 @@ missing=
 for package in $want; do
     # A package may be there under a provider's name (libjpeg-dev), so ask for the status of all.
     status=$(dpkg-query -W -f '${db:Status-Status} ' "$package" 2>/dev/null || true)
-    case $status in *installed*) ;; *) missing="$missing $package" ;; esac
+    case " $status" in *' installed '*) ;; *) missing="$missing $package" ;; esac
 done
 [ -n "$missing" ] || exit 0
 
