@@ -71,8 +71,8 @@ is 'decode is decode-images' "$(decode --version)" "$(decode-images --version)"
 
 # refuses COMMAND WHAT: with a terminal wherever the command does not redirect.
 refuses() {
-    if ! command -v script >/dev/null; then
-        skip "$1: a terminal is refused" 'no script(1) here'
+    if ! script -qec true /dev/null >/dev/null 2>&1; then
+        skip "$1: a terminal is refused" 'no script(1) or no pseudo-terminal here'
         return
     fi
     exits "$1" 64 script -qec "cd $tmp && $1" /dev/null
