@@ -169,21 +169,7 @@ int main(int argc, char **argv)
     if (!schema || !(e.mean = mem_new(n, e.to.count * sizeof(float))) ||
         !(e.std = mem_new(n, e.to.count * sizeof(float))))
         tool_fail();
-    struct output *output = output_open(tool.output);
-    struct tstream_writer *out =
-        output ? tstream_create(output, schema, tool.threads, tool.level) : NULL;
-    if (!out)
-        tool_fail();
-
-    uint64_t count = 0;
-    schema_count(schema, &count);
-    progress_start("images", count);
-    if (transform_stream(in, out, schema, n, encode, &e)) {
-        tstream_abandon(out);
-        tool_fail();
-    }
-    progress_finish();
-    if (tstream_finish(out))
+    if (transform_stream(in, schema, n, encode, &e))
         tool_fail();
     tstream_close(in);
     schema_free(schema);

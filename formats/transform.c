@@ -79,39 +79,54 @@ static int add_batch(struct transform *t, const struct batch *batch)
     return 0;
 }
 
-int transform_stream(struct tstream_reader *in, struct tstream_writer *out,
-                     const struct schema *out_schema, size_t n,
+static int run(struct transform *t, struct tstream_reader *in)
+{
+    if (!(t->staged = batch_new(t->in_schema, t->n)))
+        return -1;
+    t->staged->rows = 0;
+    struct batch *batch;
+    int rc;
+    while ((rc = tstream_read(in, &batch)) > 0) {
+        rc = add_batch(t, batch);
+        batch_free(batch);
+        if (rc < 0)
+            break;
+    }
+    if (rc == 0 && t->staged->rows)
+        rc = work_on(t, t->staged);
+    if (rc == 0)
+        rc = write_out(t);
+    batch_free(t->out);
+    batch_free(t->staged);
+    return rc;
+}
+
+int transform_stream(struct tstream_reader *in, const struct schema *out_schema, size_t n,
                      int (*work)(void *user, struct batch *in, struct batch *out, size_t row),
                      void *user)
 {
+    struct output *output = output_open(tool.output);
     size_t aim = schema_rows_aim(out_schema);
     struct transform t = {
         .name = tstream_name(in),
-        .writer = out,
+        .writer =
+            output ? tstream_create(output, out_schema, (size_t)tool.threads, tool.level) : NULL,
         .in_schema = tstream_schema(in),
         .out_schema = out_schema,
         .n = n,
         .work = work,
         .user = user,
-        .staged = batch_new(tstream_schema(in), n),
         .out_rows_max = aim < n ? n : aim / n * n,
     };
-    if (!t.staged)
+    if (!t.writer)
         return -1;
-    t.staged->rows = 0;
-    struct batch *batch;
-    int rc;
-    while ((rc = tstream_read(in, &batch)) > 0) {
-        rc = add_batch(&t, batch);
-        batch_free(batch);
-        if (rc < 0)
-            break;
+    uint64_t count = 0;
+    schema_count(t.in_schema, &count);
+    progress_start("images", count);
+    if (run(&t, in)) {
+        tstream_abandon(t.writer);
+        return -1;
     }
-    if (rc == 0 && t.staged->rows)
-        rc = work_on(&t, t.staged);
-    if (rc == 0)
-        rc = write_out(&t);
-    batch_free(t.out);
-    batch_free(t.staged);
-    return rc;
+    progress_finish();
+    return tstream_finish(t.writer);
 }
