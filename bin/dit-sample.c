@@ -161,7 +161,7 @@ int main(int argc, char **argv)
         .cfg_channels = guided || file.config.channels < 3 ? file.config.channels : 3,
         .seed = tool.seed,
     };
-    struct sampler *sampler = sampler_new(device, &file.config, (size_t)batch, &settings);
+    struct sampler *sampler = sampler_new(device, &file.config, (size_t)batch, NULL, &settings);
     if (!sampler)
         tool_fail();
     check(dit_file_load(&file, which, sampler_model(sampler)));

@@ -117,7 +117,7 @@ void dit_file_close(struct dit_file *file)
 }
 
 static int read_param(const struct dit_file *file, const char *prefix,
-                      const struct dit_param *param, float *values)
+                      const struct param *param, float *values)
 {
     char name[sizeof param->name + 16];
     snprintf(name, sizeof name, "%s%s", prefix, param->name);
@@ -126,7 +126,7 @@ static int read_param(const struct dit_file *file, const char *prefix,
     return 0;
 }
 
-static size_t largest_param(const struct dit_layout *layout)
+static size_t largest_param(const struct layout *layout)
 {
     size_t most = 0;
     for (size_t i = 0; i < layout->n_params; i++)
@@ -137,7 +137,7 @@ static size_t largest_param(const struct dit_layout *layout)
 
 int dit_file_load(const struct dit_file *file, enum dit_weights which, struct dit *dit)
 {
-    const struct dit_layout *layout = dit_get_layout(dit);
+    const struct layout *layout = dit_get_layout(dit);
     enum trainer_array array =
         which == DIT_WEIGHTS_MODEL && file->has_training ? TRAINER_MODEL : TRAINER_EMA;
     float *values = mem_new(largest_param(layout), sizeof *values);
@@ -151,12 +151,12 @@ int dit_file_load(const struct dit_file *file, enum dit_weights which, struct di
     return rc;
 }
 
-int dit_file_initial_weights(const struct dit_file *file, const struct dit_layout *layout,
+int dit_file_initial_weights(const struct dit_file *file, const struct layout *layout,
                              float *weights, bool *new_classes)
 {
     *new_classes = false;
     for (size_t i = 0; i < layout->n_params; i++) {
-        const struct dit_param *param = &layout->params[i];
+        const struct param *param = &layout->params[i];
         if (strcmp(param->name, "y_embedder.embedding_table.weight") == 0 &&
             param->shape[0] != file->config.classes + 1) {
             *new_classes = true;
@@ -170,7 +170,7 @@ int dit_file_initial_weights(const struct dit_file *file, const struct dit_layou
 
 int dit_file_restore(const struct dit_file *file, struct trainer *trainer)
 {
-    const struct dit_layout *layout = dit_get_layout(trainer_model(trainer));
+    const struct layout *layout = dit_get_layout(trainer_model(trainer));
     uint64_t updates;
     if (!file->has_training)
         return error_set(STATUS_DATA, "%s holds weights but no optimizer state to resume from",
@@ -195,7 +195,7 @@ int dit_file_restore(const struct dit_file *file, struct trainer *trainer)
 }
 
 // The tensors of a checkpoint in the order of their data: the positions, then array by array.
-static struct safetensor *list_tensors(const struct dit_config *c, const struct dit_layout *layout,
+static struct safetensor *list_tensors(const struct dit_config *c, const struct layout *layout,
                                        char **names, size_t *count)
 {
     size_t n = 1 + TRAINER_ARRAYS * layout->n_params, at = 1;
@@ -210,7 +210,7 @@ static struct safetensor *list_tensors(const struct dit_config *c, const struct 
         .name = "pos_embed", .dtype = DTYPE_F32, .rank = 3, .shape = {1, dit_tokens(c), c->hidden}};
     for (int array = 0; array < TRAINER_ARRAYS; array++)
         for (size_t i = 0; i < layout->n_params; i++, at++) {
-            const struct dit_param *param = &layout->params[i];
+            const struct param *param = &layout->params[i];
             char *name = *names + at * name_size;
             snprintf(name, name_size, "%s%s", prefixes[array], param->name);
             tensors[at] =
@@ -224,7 +224,7 @@ static struct safetensor *list_tensors(const struct dit_config *c, const struct 
 static int write_tensors(struct output *output, struct trainer *trainer, float *values)
 {
     const struct dit_config *c = dit_get_config(trainer_model(trainer));
-    const struct dit_layout *layout = dit_get_layout(trainer_model(trainer));
+    const struct layout *layout = dit_get_layout(trainer_model(trainer));
     dit_position_table(c, values);
     if (output_write(output, values, dit_tokens(c) * c->hidden * sizeof *values) < 0)
         return -1;
@@ -257,7 +257,7 @@ static int add_sizes(json_t *metadata, const struct dit_config *c, uint64_t upda
 int dit_file_save(const char *path, struct trainer *trainer, json_t *metadata)
 {
     const struct dit_config *c = dit_get_config(trainer_model(trainer));
-    const struct dit_layout *layout = dit_get_layout(trainer_model(trainer));
+    const struct layout *layout = dit_get_layout(trainer_model(trainer));
     size_t n, header_size, most = largest_param(layout), positions = dit_tokens(c) * c->hidden;
     char *names = NULL;
     uint8_t *header = NULL;

@@ -30,7 +30,7 @@ enum dit_weights { DIT_WEIGHTS_EMA, DIT_WEIGHTS_MODEL };
 int dit_file_load(const struct dit_file *file, enum dit_weights which, struct dit *dit);
 // For fine-tuning: the averaged weights into weights[layout->size], of a model perhaps with another
 // number of classes, whose table is then left as it is there; *new_classes says so.
-int dit_file_initial_weights(const struct dit_file *file, const struct dit_layout *layout,
+int dit_file_initial_weights(const struct dit_file *file, const struct layout *layout,
                              float *weights, bool *new_classes);
 
 // All arrays of a trainer and its number of updates.

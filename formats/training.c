@@ -61,7 +61,7 @@ size_t training_choose_micro_batch(struct device *device, const struct dit_confi
 
 int training_start(struct training *t, const struct dit_file *from, uint64_t seed)
 {
-    const struct dit_layout *layout = dit_get_layout(trainer_model(t->trainer));
+    const struct layout *layout = dit_get_layout(trainer_model(t->trainer));
     float *weights = mem_new(layout->size, sizeof *weights);
     bool new_classes = false;
     if (!weights)

@@ -13,7 +13,8 @@ void host_close(struct device *device);
 // What such a backend has beside its name and operations:
 //     const struct backend ref_backend = {.name = "ref", .ops = &ref_ops, HOST_MEMORY};
 #define HOST_MEMORY                                                                               \
-    .act_size = sizeof(float), .alloc = host_alloc, .release = host_release, .upload = host_copy, \
-    .download = host_copy, .copy = host_copy, .zero = host_zero, .close = host_close
+    .act_size = sizeof(float), .host_floats = true, .alloc = host_alloc, .release = host_release, \
+    .upload = host_copy, .download = host_copy, .copy = host_copy, .zero = host_zero,             \
+    .close = host_close
 
 #endif

@@ -7,6 +7,7 @@
 #ifndef DIT_DEVICE_H
 #define DIT_DEVICE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -23,7 +24,8 @@ struct op_table;
 struct backend {
     const char *name;
     const struct op_table *ops;
-    size_t act_size; // bytes of one activation
+    size_t act_size;  // bytes of one activation
+    bool host_floats; // activations are floats in host memory: any array of them will do
     void *(*alloc)(struct device *device,
                    size_t bytes); // 64-byte aligned, zeroed; NULL if there is no memory
     void (*release)(struct device *device, void *memory);

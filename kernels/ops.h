@@ -37,6 +37,13 @@ struct adamw {
     uint64_t step; // from 1, of this update
 };
 
+// 3x3 convolutions of the autoencoder, by what they do to the size.
+enum conv_kind {
+    CONV_SAME, // stride 1, zeros on all sides: H' = H
+    CONV_DOWN, // stride 2, zeros only below and to the right: H' = H / 2, H and W even
+    CONV_UP,   // CONV_SAME of x with each pixel doubled both ways: H' = 2 H
+};
+
 // Each backend's functions: ref_NAME, avx2_NAME and generic_NAME (the cpu backend built twice),
 // cuda_NAME.
 #define OP(name, cpu, params, args) void ref_##name(struct device *device OP_PARAMS params);

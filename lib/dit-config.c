@@ -90,71 +90,42 @@ double dit_forward_flops(const struct dit_config *c)
     return 2 * (T * per_token + attention + per_sample);
 }
 
-// Offsets are multiples of this many floats, so that every tensor is aligned for any backend.
-#define PARAM_ALIGN 64
-
-static void add(struct dit_layout *layout, bool aligned, const char *name, size_t rank, size_t s0,
-                size_t s1, size_t s2, size_t s3)
-{
-    struct dit_param *p = &layout->params[layout->n_params++];
-    *p = (struct dit_param){.rank = rank, .shape = {s0, s1, s2, s3}, .count = 1};
-    assert(strlen(name) < sizeof p->name);
-    strcpy(p->name, name);
-    for (size_t i = 0; i < rank; i++)
-        p->count *= p->shape[i];
-    if (aligned)
-        layout->size = (layout->size + PARAM_ALIGN - 1) / PARAM_ALIGN * PARAM_ALIGN;
-    p->offset = layout->size;
-    layout->size += p->count;
-}
-
-static void add_linear(struct dit_layout *layout, const char *name, size_t O, size_t I)
-{
-    char text[2 * sizeof layout->params->name];
-    snprintf(text, sizeof text, "%s.weight", name);
-    add(layout, true, text, 2, O, I, 0, 0);
-    snprintf(text, sizeof text, "%s.bias", name);
-    add(layout, true, text, 1, O, 0, 0, 0);
-}
-
-static void add_block_linear(struct dit_layout *layout, size_t block, const char *name, size_t O,
+static void add_block_linear(struct layout *layout, size_t block, const char *name, size_t O,
                              size_t I)
 {
     char text[sizeof layout->params->name];
     snprintf(text, sizeof text, "blocks.%zu.%s", block, name);
-    add_linear(layout, text, O, I);
+    layout_add_linear(layout, text, O, I);
 }
 
 // All adaLN weights in one matrix, then all biases in one row: the parts follow without padding.
-static void add_modulations(struct dit_layout *layout, const struct dit_config *c, bool bias)
+static void add_modulations(struct layout *layout, const struct dit_config *c, bool bias)
 {
     char text[sizeof layout->params->name];
-    size_t D = c->hidden;
     for (size_t l = 0; l <= c->depth; l++) {
         const char *kind = bias ? "bias" : "weight";
         if (l < c->depth)
             snprintf(text, sizeof text, "blocks.%zu.adaLN_modulation.1.%s", l, kind);
         else
             snprintf(text, sizeof text, "final_layer.adaLN_modulation.1.%s", kind);
-        size_t rows = (l < c->depth ? 6 : 2) * D;
-        add(layout, l == 0, text, bias ? 1 : 2, rows, bias ? 0 : D, 0, 0);
+        size_t shape[] = {(l < c->depth ? 6 : 2) * c->hidden, c->hidden};
+        layout_add(layout, l == 0, text, bias ? 1 : 2, shape);
     }
 }
 
-int dit_layout_init(struct dit_layout *layout, const struct dit_config *c)
+int dit_layout_init(struct layout *layout, const struct dit_config *c)
 {
-    *layout = (struct dit_layout){0};
+    *layout = (struct layout){0};
     if (dit_config_check(c) < 0)
         return -1;
-    layout->params = mem_new(c->depth * 10 + 12, sizeof *layout->params);
-    if (!layout->params)
-        return -1;
     size_t D = c->hidden;
-    add(layout, true, "x_embedder.proj.weight", 4, D, c->channels, c->patch, c->patch);
-    add(layout, true, "x_embedder.proj.bias", 1, D, 0, 0, 0);
-    add_linear(layout, "t_embedder.mlp.0", D, DIT_TIME_FEATURES);
-    add_linear(layout, "t_embedder.mlp.2", D, D);
-    add(layout, true, "y_embedder.embedding_table.weight", 2, c->classes + 1, D, 0, 0);
+    layout_add(layout, true, "x_embedder.proj.weight", 4,
+               (const size_t[]){D, c->channels, c->patch, c->patch});
+    layout_add(layout, true, "x_embedder.proj.bias", 1, &D);
+    layout_add_linear(layout, "t_embedder.mlp.0", D, DIT_TIME_FEATURES);
+    layout_add_linear(layout, "t_embedder.mlp.2", D, D);
+    layout_add(layout, true, "y_embedder.embedding_table.weight", 2,
+               (const size_t[]){c->classes + 1, D});
     for (size_t l = 0; l < c->depth; l++) {
         add_block_linear(layout, l, "attn.qkv", 3 * D, D);
         add_block_linear(layout, l, "attn.proj", D, D);
@@ -163,23 +134,8 @@ int dit_layout_init(struct dit_layout *layout, const struct dit_config *c)
     }
     add_modulations(layout, c, false);
     add_modulations(layout, c, true);
-    add_linear(layout, "final_layer.linear", 2 * c->channels * c->patch * c->patch, D);
-    layout->size = (layout->size + PARAM_ALIGN - 1) / PARAM_ALIGN * PARAM_ALIGN;
-    return 0;
-}
-
-void dit_layout_free(struct dit_layout *layout)
-{
-    free(layout->params);
-    *layout = (struct dit_layout){0};
-}
-
-const struct dit_param *dit_layout_find(const struct dit_layout *layout, const char *name)
-{
-    for (size_t i = 0; i < layout->n_params; i++)
-        if (strcmp(layout->params[i].name, name) == 0)
-            return &layout->params[i];
-    return NULL;
+    layout_add_linear(layout, "final_layer.linear", 2 * c->channels * c->patch * c->patch, D);
+    return layout_finish(layout);
 }
 
 static bool starts_with(const char *text, const char *start)
@@ -187,11 +143,11 @@ static bool starts_with(const char *text, const char *start)
     return strncmp(text, start, strlen(start)) == 0;
 }
 
-void dit_init_weights(const struct dit_layout *layout, uint64_t seed, float *weights)
+void dit_init_weights(const struct layout *layout, uint64_t seed, float *weights)
 {
     memset(weights, 0, layout->size * sizeof *weights);
     for (size_t i = 0; i < layout->n_params; i++) {
-        const struct dit_param *p = &layout->params[i];
+        const struct param *p = &layout->params[i];
         struct rng rng = {.seed = seed, .purpose = RNG_INIT, .sample = i};
         float *w = weights + p->offset;
         if (p->rank == 1 || strstr(p->name, "adaLN_modulation") ||

@@ -1,4 +1,5 @@
 // The Diffusion Transformer, as a list of operations. SPDX-License-Identifier: MIT
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -9,12 +10,12 @@
 
 // A linear layer's weights and their gradients.
 struct linear {
-    act *w, *b;
+    const act *w, *b;
     float *dw, *db;
 };
 
 struct block {
-    struct linear qkv, proj, fc1, fc2;
+    struct linear modulation, qkv, proj, fc1, fc2;
     // Kept from forward for backward, or shared between blocks where backward doesn't need them.
     act *x, *norm1;            // (B,T,D): the residual stream that enters, and its modulated norm
     float *mean1, *rstd1;      // (B,T)
@@ -30,18 +31,20 @@ struct block {
 struct dit {
     struct device *device;
     struct dit_config config;
-    struct dit_layout layout;
+    struct layout layout;
     size_t batch;
     enum dit_mode mode;
-    void *memory; // all below is in here
+    const float *const *held; // parameters that lie elsewhere, or NULL
+    void *memory;             // all below is in here
     size_t memory_size;
 
-    act *weights, *positions; // (layout.size), (T,D)
+    act *weights, *positions; // (layout.size, less where some are held), (T,D)
+    size_t *offsets;          // of each parameter in weights
     float *gradients;         // (layout.size)
-    struct linear x_embedder, t_mlp0, t_mlp2, modulation, final_linear;
-    act *class_table; // (K+1,D)
+    struct linear x_embedder, t_mlp0, t_mlp2, final_linear;
+    const act *class_table; // (K+1,D)
     float *dclass_table;
-    struct block *blocks; // L, and one more that only holds what enters the final layer
+    struct block *blocks; // L, and one more for what enters the final layer, and its modulation
 
     act *patches;                                 // (B,T,C*P*P)
     act *time_features, *time_hidden, *time_silu; // (B,256), (B,D), (B,D)
@@ -81,22 +84,45 @@ static float *take_float(struct arena *arena, size_t n)
     return take(arena, n * sizeof(float));
 }
 
-static struct linear linear_at(const struct dit *m, const char *weight, const char *bias)
+// Gives each parameter that is not held its place. Returns their size.
+static size_t place_weights(struct dit *m)
 {
-    const struct dit_param *w = dit_layout_find(&m->layout, weight);
-    const struct dit_param *b = dit_layout_find(&m->layout, bias);
-    return (struct linear){act_at(m->device, m->weights, w->offset),
-                           act_at(m->device, m->weights, b->offset),
+    size_t size = 0;
+    for (size_t i = 0; i < m->layout.n_params; i++) {
+        const struct param *p = &m->layout.params[i];
+        if (dit_holds(m, p))
+            continue;
+        if (p->offset % LAYOUT_ALIGN == 0) // others follow the one before
+            size = (size + LAYOUT_ALIGN - 1) / LAYOUT_ALIGN * LAYOUT_ALIGN;
+        m->offsets[i] = size;
+        size += p->count;
+    }
+    return size;
+}
+
+static const act *param_at(const struct dit *m, const struct param *p)
+{
+    size_t i = (size_t)(p - m->layout.params);
+    return dit_holds(m, p) ? (const act *)m->held[i] : act_at(m->device, m->weights, m->offsets[i]);
+}
+
+static struct linear linear_at(const struct dit *m, const char *name)
+{
+    char text[sizeof m->layout.params->name];
+    snprintf(text, sizeof text, "%s.weight", name);
+    const struct param *w = layout_find(&m->layout, text);
+    snprintf(text, sizeof text, "%s.bias", name);
+    const struct param *b = layout_find(&m->layout, text);
+    return (struct linear){param_at(m, w), param_at(m, b),
                            m->gradients ? m->gradients + w->offset : NULL,
                            m->gradients ? m->gradients + b->offset : NULL};
 }
 
 static struct linear block_linear_at(const struct dit *m, size_t block, const char *name)
 {
-    char weight[sizeof m->layout.params->name], bias[sizeof weight];
-    snprintf(weight, sizeof weight, "blocks.%zu.%s.weight", block, name);
-    snprintf(bias, sizeof bias, "blocks.%zu.%s.bias", block, name);
-    return linear_at(m, weight, bias);
+    char text[sizeof m->layout.params->name];
+    snprintf(text, sizeof text, "blocks.%zu.%s", block, name);
+    return linear_at(m, text);
 }
 
 static void place_block(struct dit *m, size_t l, struct arena *arena)
@@ -113,6 +139,8 @@ static void place_block(struct dit *m, size_t l, struct arena *arena)
     } else {
         b->x = first->x, b->norm1 = first->norm1;
     }
+    b->modulation = l < c->depth ? block_linear_at(m, l, "adaLN_modulation.1")
+                                 : linear_at(m, "final_layer.adaLN_modulation.1");
     if (l == c->depth)
         return;
     if (l == 0 || m->mode == DIT_TRAIN) {
@@ -146,20 +174,18 @@ static void place(struct dit *m, uintptr_t base)
     size_t B = m->batch, T = dit_tokens(c), D = c->hidden, L = c->depth;
     size_t modulation = (MODULATIONS * L + 2) * D, patch = c->patch * c->patch * c->channels;
     struct arena arena = {base, m->device->backend->act_size};
-    m->weights = take_act(&arena, m->layout.size);
+    m->weights = take_act(&arena, place_weights(m));
     m->positions = take_act(&arena, T * D);
     if (m->mode != DIT_INFER)
         m->gradients = take_float(&arena, m->layout.size);
 
-    m->x_embedder = linear_at(m, "x_embedder.proj.weight", "x_embedder.proj.bias");
-    m->t_mlp0 = linear_at(m, "t_embedder.mlp.0.weight", "t_embedder.mlp.0.bias");
-    m->t_mlp2 = linear_at(m, "t_embedder.mlp.2.weight", "t_embedder.mlp.2.bias");
-    m->modulation = linear_at(m, "blocks.0.adaLN_modulation.1.weight",
-                              "blocks.0.adaLN_modulation.1.bias"); // the first of all
-    m->final_linear = linear_at(m, "final_layer.linear.weight", "final_layer.linear.bias");
-    size_t table = dit_layout_find(&m->layout, "y_embedder.embedding_table.weight")->offset;
-    m->class_table = act_at(m->device, m->weights, table);
-    m->dclass_table = m->gradients ? m->gradients + table : NULL;
+    m->x_embedder = linear_at(m, "x_embedder.proj");
+    m->t_mlp0 = linear_at(m, "t_embedder.mlp.0");
+    m->t_mlp2 = linear_at(m, "t_embedder.mlp.2");
+    m->final_linear = linear_at(m, "final_layer.linear");
+    const struct param *table = layout_find(&m->layout, "y_embedder.embedding_table.weight");
+    m->class_table = param_at(m, table);
+    m->dclass_table = m->gradients ? m->gradients + table->offset : NULL;
 
     m->patches = take_act(&arena, B * T * patch);
     m->time_features = take_act(&arena, B * DIT_TIME_FEATURES);
@@ -188,10 +214,12 @@ static void place(struct dit *m, uintptr_t base)
 
 // Everything of a model but its memory.
 static int plan(struct dit *m, struct device *device, const struct dit_config *config, size_t batch,
-                enum dit_mode mode)
+                enum dit_mode mode, const float *const *held)
 {
-    *m = (struct dit){.device = device, .config = *config, .batch = batch, .mode = mode};
+    *m = (struct dit){
+        .device = device, .config = *config, .batch = batch, .mode = mode, .held = held};
     if (dit_layout_init(&m->layout, config) < 0 ||
+        !(m->offsets = mem_new(m->layout.n_params, sizeof *m->offsets)) ||
         !(m->blocks = mem_new(config->depth + 1, sizeof *m->blocks)))
         return -1;
     place(m, 0);
@@ -200,7 +228,8 @@ static int plan(struct dit *m, struct device *device, const struct dit_config *c
 
 static void unplan(struct dit *m)
 {
-    dit_layout_free(&m->layout);
+    layout_free(&m->layout);
+    free(m->offsets);
     free(m->blocks);
 }
 
@@ -208,7 +237,7 @@ size_t dit_memory_needed(struct device *device, const struct dit_config *config,
                          enum dit_mode mode)
 {
     struct dit m;
-    size_t size = plan(&m, device, config, batch, mode) < 0 ? 0 : m.memory_size;
+    size_t size = plan(&m, device, config, batch, mode, NULL) < 0 ? 0 : m.memory_size;
     unplan(&m);
     return size;
 }
@@ -229,12 +258,13 @@ static int upload_positions(struct dit *m)
 }
 
 struct dit *dit_new(struct device *device, const struct dit_config *config, size_t batch,
-                    enum dit_mode mode)
+                    enum dit_mode mode, const float *const *held)
 {
+    assert(!held || (mode == DIT_INFER && device->backend->host_floats));
     struct dit *m = mem_new(1, sizeof *m);
     if (!m)
         return NULL;
-    if (plan(m, device, config, batch, mode) < 0)
+    if (plan(m, device, config, batch, mode, held) < 0)
         goto failed;
     if (!(m->memory = device_alloc(device, m->memory_size))) {
         error_set(STATUS_INTERNAL,
@@ -267,7 +297,7 @@ const struct dit_config *dit_get_config(const struct dit *m)
     return &m->config;
 }
 
-const struct dit_layout *dit_get_layout(const struct dit *m)
+const struct layout *dit_get_layout(const struct dit *m)
 {
     return &m->layout;
 }
@@ -277,14 +307,21 @@ size_t dit_memory(const struct dit *m)
     return m->memory_size;
 }
 
-int dit_set_param(struct dit *m, const struct dit_param *param, const float *values)
+bool dit_holds(const struct dit *m, const struct param *param)
 {
+    return m->held && m->held[param - m->layout.params];
+}
+
+int dit_set_param(struct dit *m, const struct param *param, const float *values)
+{
+    assert(!dit_holds(m, param));
+    act *to = act_at(m->device, m->weights, m->offsets[param - m->layout.params]);
     // By way of float32 on the device, which may hold activations in fewer bits.
     float *uploaded = device_alloc(m->device, param->count * sizeof *uploaded);
     if (!uploaded)
         return error_set(STATUS_INTERNAL, "no memory for uploading %s", param->name);
     device_upload(m->device, uploaded, values, param->count * sizeof *values);
-    op_to_act(m->device, act_at(m->device, m->weights, param->offset), uploaded, param->count);
+    op_to_act(m->device, to, uploaded, param->count);
     device_release(m->device, uploaded);
     return 0;
 }
@@ -299,25 +336,44 @@ float *dit_gradients(struct dit *m)
     return m->gradients;
 }
 
-// The condition of time and class, and from it the modulations of all blocks.
-static void forward_condition(struct dit *m, const float *t, const int32_t *y, size_t B)
-{
-    struct device *d = m->device;
-    size_t D = m->config.hidden, modulation = (MODULATIONS * m->config.depth + 2) * D;
-    op_timestep_features(d, m->time_features, t, B, DIT_TIME_FEATURES);
-    op_linear(d, m->time_hidden, m->time_features, m->t_mlp0.w, m->t_mlp0.b, B, DIT_TIME_FEATURES,
-              D);
-    op_silu(d, m->time_silu, m->time_hidden, B * D);
-    op_linear(d, m->c, m->time_silu, m->t_mlp2.w, m->t_mlp2.b, B, D, D);
-    op_embedding_add(d, m->c, m->c, m->class_table, y, B, D);
-    op_silu(d, m->c_silu, m->c, B * D);
-    op_linear(d, m->modulations, m->c_silu, m->modulation.w, m->modulation.b, B, D, modulation);
-}
-
 // Row `which` of block l's modulations (of the final layer where l is the depth) within `all`.
 static act *modulation_of(const struct dit *m, act *all, size_t l, size_t which)
 {
     return act_at(m->device, all, (l * MODULATIONS + which) * m->config.hidden);
+}
+
+// The modulations of all blocks: as one product, where their weights lie together.
+static void forward_modulations(struct dit *m, size_t B)
+{
+    struct device *d = m->device;
+    size_t D = m->config.hidden, L = m->config.depth, stride = (MODULATIONS * L + 2) * D;
+    for (size_t l = 0, end; l <= L; l = end) {
+        const struct linear *first = &m->blocks[l].modulation;
+        size_t rows = 0;
+        for (end = l; end <= L; end++) {
+            const struct linear *next = &m->blocks[end].modulation;
+            if (next->w != act_at(d, first->w, rows * D) || next->b != act_at(d, first->b, rows))
+                break;
+            rows += (end < L ? MODULATIONS : 2) * D;
+        }
+        op_linear(d, modulation_of(m, m->modulations, l, 0), stride, m->c_silu, first->w, first->b,
+                  B, D, rows);
+    }
+}
+
+// The condition of time and class, and from it the modulations.
+static void forward_condition(struct dit *m, const float *t, const int32_t *y, size_t B)
+{
+    struct device *d = m->device;
+    size_t D = m->config.hidden;
+    op_timestep_features(d, m->time_features, t, B, DIT_TIME_FEATURES);
+    op_linear(d, m->time_hidden, D, m->time_features, m->t_mlp0.w, m->t_mlp0.b, B,
+              DIT_TIME_FEATURES, D);
+    op_silu(d, m->time_silu, m->time_hidden, B * D);
+    op_linear(d, m->c, D, m->time_silu, m->t_mlp2.w, m->t_mlp2.b, B, D, D);
+    op_embedding_add(d, m->c, m->c, m->class_table, y, B, D);
+    op_silu(d, m->c_silu, m->c, B * D);
+    forward_modulations(m, B);
 }
 
 // From b->norm1 to b->fc2_out: all of a block but the residual that ends it.
@@ -327,15 +383,15 @@ static void forward_block(struct dit *m, size_t l, size_t B)
     struct block *b = &m->blocks[l];
     size_t T = dit_tokens(&m->config), D = m->config.hidden, H = m->config.heads, R = B * T;
     size_t stride = (MODULATIONS * m->config.depth + 2) * D;
-    op_linear(d, b->qkv_out, b->norm1, b->qkv.w, b->qkv.b, R, D, 3 * D);
+    op_linear(d, b->qkv_out, 3 * D, b->norm1, b->qkv.w, b->qkv.b, R, D, 3 * D);
     op_attention(d, b->attention, b->lse, b->qkv_out, B, T, H, D / H);
-    op_linear(d, b->proj_out, b->attention, b->proj.w, b->proj.b, R, D, D);
+    op_linear(d, b->proj_out, D, b->attention, b->proj.w, b->proj.b, R, D, D);
     op_gate_residual_norm_modulate(d, b->x_mid, b->norm2, b->mean2, b->rstd2, b->x, b->proj_out,
                                    modulation_of(m, m->modulations, l, GATE1),
                                    modulation_of(m, m->modulations, l, SHIFT2),
                                    modulation_of(m, m->modulations, l, SCALE2), stride, B, T, D);
     op_linear_gelu(d, b->gelu, b->fc1_out, b->norm2, b->fc1.w, b->fc1.b, R, D, DIT_MLP_RATIO * D);
-    op_linear(d, b->fc2_out, b->gelu, b->fc2.w, b->fc2.b, R, DIT_MLP_RATIO * D, D);
+    op_linear(d, b->fc2_out, D, b->gelu, b->fc2.w, b->fc2.b, R, DIT_MLP_RATIO * D, D);
 }
 
 void dit_forward(struct dit *m, float *out, const float *x, const float *t, const int32_t *y,
@@ -349,7 +405,7 @@ void dit_forward(struct dit *m, float *out, const float *x, const float *t, cons
 
     forward_condition(m, t, y, B);
     op_patchify(d, m->patches, x, B, C, S, S, P);
-    op_linear(d, first->x, m->patches, m->x_embedder.w, m->x_embedder.b, B * T, C * P * P, D);
+    op_linear(d, first->x, D, m->patches, m->x_embedder.w, m->x_embedder.b, B * T, C * P * P, D);
     op_add_row(d, first->x, m->positions, B, T * D);
     op_norm_modulate(d, first->norm1, first->mean1, first->rstd1, first->x,
                      modulation_of(m, m->modulations, 0, SHIFT1),
@@ -363,8 +419,8 @@ void dit_forward(struct dit *m, float *out, const float *x, const float *t, cons
                                        modulation_of(m, m->modulations, l + 1, SCALE1), stride, B,
                                        T, D);
     }
-    op_linear(d, m->tokens, last->norm1, m->final_linear.w, m->final_linear.b, B * T, D,
-              2 * C * P * P);
+    op_linear(d, m->tokens, 2 * C * P * P, last->norm1, m->final_linear.w, m->final_linear.b, B * T,
+              D, 2 * C * P * P);
     op_unpatchify(d, out, m->tokens, B, 2 * C, S, S, P);
 }
 
@@ -399,9 +455,9 @@ static void backward_condition(struct dit *m, const int32_t *y, size_t B)
 {
     struct device *d = m->device;
     size_t D = m->config.hidden, modulation = (MODULATIONS * m->config.depth + 2) * D;
-    op_linear_backward_weight(d, m->modulation.dw, m->modulation.db, m->dmodulations, m->c_silu, B,
-                              D, modulation);
-    op_linear_backward_input(d, m->dc_silu, m->dmodulations, m->modulation.w, B, D, modulation);
+    const struct linear *all = &m->blocks[0].modulation; // the first of them
+    op_linear_backward_weight(d, all->dw, all->db, m->dmodulations, m->c_silu, B, D, modulation);
+    op_linear_backward_input(d, m->dc_silu, m->dmodulations, all->w, B, D, modulation);
     op_silu_backward(d, m->dc, m->dc_silu, m->c, B * D);
     op_embedding_backward(d, m->dclass_table, m->dc, y, B, D);
     op_linear_backward_weight(d, m->t_mlp2.dw, m->t_mlp2.db, m->dc, m->time_silu, B, D, D);

@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "kernels/device.h"
+#include "lib/layout.h"
 
 #define DIT_TIME_FEATURES 256
 #define DIT_MLP_RATIO     4
@@ -37,26 +38,12 @@ size_t dit_tokens(const struct dit_config *config);
 // step has three times as many.
 double dit_forward_flops(const struct dit_config *config);
 
-// A trained tensor: its place among the parameters, which are one float array.
-struct dit_param {
-    char name[64];
-    size_t rank, shape[4];
-    size_t offset, count;
-};
-
 // Where each parameter is. All adaLN weights stand together, as do their biases, so that one
-// product makes the modulations of all blocks.
-struct dit_layout {
-    size_t n_params;
-    struct dit_param *params;
-    size_t size; // floats, with padding (which stays 0)
-};
-int dit_layout_init(struct dit_layout *layout, const struct dit_config *config);
-void dit_layout_free(struct dit_layout *layout);
-const struct dit_param *dit_layout_find(const struct dit_layout *layout, const char *name);
+// product makes the modulations of all blocks. -1 with an error.
+int dit_layout_init(struct layout *layout, const struct dit_config *config);
 
 // DiT's initial weights (DESIGN section 4) into weights[layout->size].
-void dit_init_weights(const struct dit_layout *layout, uint64_t seed, float *weights);
+void dit_init_weights(const struct layout *layout, uint64_t seed, float *weights);
 // The fixed table of positions (T,D).
 void dit_position_table(const struct dit_config *config, float *table);
 
@@ -67,22 +54,24 @@ enum dit_mode {
 };
 
 struct dit;
-// A model for up to `batch` samples. Its weights are zero until dit_set_param. NULL with an
-// error.
+// A model for up to `batch` samples. Its weights are zero until dit_set_param. `held`, NULL for
+// none, is for DIT_INFER on a backend of host_floats: for each parameter of the layout NULL, or
+// where its values lie and stay, such as in a mapped file. NULL with an error.
 struct dit *dit_new(struct device *device, const struct dit_config *config, size_t batch,
-                    enum dit_mode mode);
+                    enum dit_mode mode, const float *const *held);
 void dit_free(struct dit *dit); // NULL is fine
 const struct dit_config *dit_get_config(const struct dit *dit);
-const struct dit_layout *dit_get_layout(const struct dit *dit);
+const struct layout *dit_get_layout(const struct dit *dit);
 // Bytes of device memory for weights, activations and gradients: of a model, and of one to be made
 // (0 if the sizes don't fit each other).
 size_t dit_memory(const struct dit *dit);
 size_t dit_memory_needed(struct device *device, const struct dit_config *config, size_t batch,
                          enum dit_mode mode);
 
-// One parameter's values (param->count) from host memory. -1 with an error if there is no memory on
-// the way.
-int dit_set_param(struct dit *dit, const struct dit_param *param, const float *values);
+bool dit_holds(const struct dit *dit, const struct param *param); // it is one of `held`
+// One parameter's values (param->count) from host memory; not of one that is held. -1 with an error
+// if there is no memory on the way.
+int dit_set_param(struct dit *dit, const struct param *param, const float *values);
 // The weights as the products take them, and their gradients (NULL with DIT_INFER), in device
 // memory, laid out as dit_get_layout says.
 act *dit_weights(struct dit *dit);

@@ -24,7 +24,7 @@ struct trainer {
     struct trainer_settings settings;
     struct diffusion diffusion;
     struct dit *dit;
-    const struct dit_layout *layout;
+    const struct layout *layout;
     size_t n; // elements of a latent
     uint64_t updates;
     // Device memory.
@@ -70,7 +70,7 @@ struct trainer *trainer_new(struct device *device, const struct dit_config *conf
     tr->n = n;
     if (diffusion_init(&tr->diffusion, "") < 0 ||
         !(tr->dit = dit_new(device, config, micro,
-                            settings->recompute ? DIT_TRAIN_RECOMPUTE : DIT_TRAIN)) ||
+                            settings->recompute ? DIT_TRAIN_RECOMPUTE : DIT_TRAIN, NULL)) ||
         !(tr->host_t = mem_new(micro, sizeof *tr->host_t)) ||
         !(tr->host_labels = mem_new(micro, sizeof *tr->host_labels)) ||
         !(tr->host_floats = mem_new(micro, sizeof *tr->host_floats)) ||
@@ -142,14 +142,14 @@ size_t trainer_memory(const struct trainer *tr)
     return tr->memory;
 }
 
-void trainer_set(struct trainer *tr, enum trainer_array array, const struct dit_param *param,
+void trainer_set(struct trainer *tr, enum trainer_array array, const struct param *param,
                  const float *values)
 {
     device_upload(tr->device, tr->arrays[array] + param->offset, values,
                   param->count * sizeof *values);
 }
 
-void trainer_get(struct trainer *tr, enum trainer_array array, const struct dit_param *param,
+void trainer_get(struct trainer *tr, enum trainer_array array, const struct param *param,
                  float *values)
 {
     device_download(tr->device, values, tr->arrays[array] + param->offset,

@@ -46,9 +46,9 @@ void trainer_free(struct trainer *trainer); // NULL is fine
 struct dit *trainer_model(struct trainer *trainer);
 size_t trainer_memory(const struct trainer *trainer); // bytes of device memory
 // Sets or gets one parameter of an array; values (param->count) in host memory.
-void trainer_set(struct trainer *trainer, enum trainer_array array, const struct dit_param *param,
+void trainer_set(struct trainer *trainer, enum trainer_array array, const struct param *param,
                  const float *values);
-void trainer_get(struct trainer *trainer, enum trainer_array array, const struct dit_param *param,
+void trainer_get(struct trainer *trainer, enum trainer_array array, const struct param *param,
                  float *values);
 // Sets the model's weights from host memory, weights[layout->size], and the EMA to the same.
 void trainer_set_weights(struct trainer *trainer, const float *weights);

@@ -36,8 +36,8 @@ static void multiply_gelu_slope(const struct product *p, float *tile, size_t i, 
         tile[n] *= simd_gelu_slope(pre[n]);
 }
 
-void CPU_FN(linear)(struct device *device, act *y, const act *x, const act *w, const act *b,
-                    size_t R, size_t I, size_t O)
+void CPU_FN(linear)(struct device *device, act *y, size_t stride, const act *x, const act *w,
+                    const act *b, size_t R, size_t I, size_t O)
 {
     CPU_FN(product)
     (device, &(struct product){.M = R,
@@ -46,6 +46,7 @@ void CPU_FN(linear)(struct device *device, act *y, const act *x, const act *w, c
                                .a = {const_floats(x), I, 1},
                                .b = {const_floats(w), 1, I},
                                .c = floats(y),
+                               .c_row = stride,
                                .finish = b ? add_bias : NULL,
                                .bias = const_floats(b)});
 }
@@ -60,6 +61,7 @@ void CPU_FN(linear_gelu)(struct device *device, act *y, act *pre, const act *x, 
                                .a = {const_floats(x), I, 1},
                                .b = {const_floats(w), 1, I},
                                .c = floats(y),
+                               .c_row = O,
                                .finish = add_bias_gelu,
                                .bias = const_floats(b),
                                .pre_out = floats(pre)});
@@ -74,7 +76,8 @@ void CPU_FN(linear_backward_input)(struct device *device, act *dx, const act *dy
                                .K = O,
                                .a = {const_floats(dy), O, 1},
                                .b = {const_floats(w), I, 1},
-                               .c = floats(dx)});
+                               .c = floats(dx),
+                               .c_row = I});
 }
 
 void CPU_FN(linear_backward_input_gelu)(struct device *device, act *dpre, const act *dy,
@@ -87,6 +90,7 @@ void CPU_FN(linear_backward_input_gelu)(struct device *device, act *dpre, const 
                                .a = {const_floats(dy), O, 1},
                                .b = {const_floats(w), I, 1},
                                .c = floats(dpre),
+                               .c_row = I,
                                .finish = multiply_gelu_slope,
                                .pre = const_floats(pre)});
 }
@@ -101,6 +105,7 @@ void CPU_FN(linear_backward_weight)(struct device *device, float *dw, float *db,
                                .a = {const_floats(dy), 1, O},
                                .b = {const_floats(x), I, 1},
                                .c = dw,
+                               .c_row = I,
                                .accumulate = true,
                                .a_sums = db});
 }

@@ -77,14 +77,14 @@ static void work_block(const struct product *p, const struct block *block, float
         for (size_t i = 0; i < s.M; i += TILE_M) {
             const size_t rows = min(TILE_M, s.M - i);
             float tile[TILE_M * TILE_N] __attribute__((aligned(64)));
-            float *c = p->c + (s.i + i) * p->N + j;
+            float *c = p->c + (s.i + i) * p->c_row + j;
             for (size_t row = 0; row < rows; row++) {
-                __builtin_prefetch(c + row * p->N, 1);
+                __builtin_prefetch(c + row * p->c_row, 1);
                 if (p->pre)
                     __builtin_prefetch(p->pre + (s.i + i + row) * p->N + j);
             }
             if (add)
-                copy_tile(tile, TILE_N, c, p->N, rows, columns);
+                copy_tile(tile, TILE_N, c, p->c_row, rows, columns);
             if (in_place && rows == TILE_M)
                 tile_product(tile, TILE_N, add, s.K, a + i * p->a.row, p->a.row, 1,
                              packed_b + j * s.K);
@@ -93,7 +93,7 @@ static void work_block(const struct product *p, const struct block *block, float
                              packed_b + j * s.K);
             if (last && p->finish)
                 p->finish(p, tile, s.i + i, j, rows, columns);
-            copy_tile(c, p->N, tile, TILE_N, rows, columns);
+            copy_tile(c, p->c_row, tile, TILE_N, rows, columns);
         }
     }
 }

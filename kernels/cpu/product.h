@@ -20,7 +20,8 @@ struct matrix {
 struct product {
     size_t M, N, K;
     struct matrix a, b;
-    float *c; // dense
+    float *c;
+    size_t c_row; // floats between its rows
     // Adds to what is in C.
     bool accumulate;
     // sums (M) += sum over K of A, or NULL.

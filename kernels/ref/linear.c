@@ -18,15 +18,15 @@ static double gelu_slope(double p)
     return 0.5 * (1 + t) + 0.5 * p * (1 - t * t) * GELU_A * (1 + 3 * GELU_B * p * p);
 }
 
-void ref_linear(DEVICE, act *y, const act *x, const act *w, const act *b, size_t R, size_t I,
-                size_t O)
+void ref_linear(DEVICE, act *y, size_t stride, const act *x, const act *w, const act *b, size_t R,
+                size_t I, size_t O)
 {
     for (size_t r = 0; r < R; r++) {
         for (size_t o = 0; o < O; o++) {
             double sum = b ? b[o].v : 0;
             for (size_t i = 0; i < I; i++)
                 sum += (double)x[r * I + i].v * w[o * I + i].v;
-            y[r * O + o].v = (float)sum;
+            y[r * stride + o].v = (float)sum;
         }
     }
 }
@@ -34,7 +34,7 @@ void ref_linear(DEVICE, act *y, const act *x, const act *w, const act *b, size_t
 void ref_linear_gelu(struct device *device, act *y, act *pre, const act *x, const act *w,
                      const act *b, size_t R, size_t I, size_t O)
 {
-    ref_linear(device, y, x, w, b, R, I, O);
+    ref_linear(device, y, O, x, w, b, R, I, O);
     for (size_t n = 0; n < R * O; n++) {
         if (pre)
             pre[n] = y[n];

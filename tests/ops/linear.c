@@ -10,7 +10,7 @@ static void linear_cases(struct check *check, check_body *body, unsigned flags)
           {33, 144, 50}, {64, 64, 72}, {1, 384, 257}, {5, 1152, 33}, {3, 33, 1153}, {130, 13, 31});
 }
 
-enum { BIAS = 1, PRE = 2 };
+enum { BIAS = 1, PRE = 2, STRIDE = 2 };
 
 static double weight_spread(size_t inputs)
 {
@@ -22,14 +22,15 @@ static void linear(struct check *check, const size_t *n)
     const size_t R = n[0], I = n[1], O = n[2];
     const act *x = in_act(check, R * I, 1), *w = in_act(check, O * I, weight_spread(I));
     const act *b = n[FLAGS] & BIAS ? in_act(check, O, 1) : NULL;
-    act *y = out_act(check, R * O);
+    const size_t stride = n[FLAGS] & STRIDE ? O + 5 : O;
+    act *y = check_buffer(check, n[FLAGS] & STRIDE ? PARTS : OUT, ACT, NULL, R * stride, 0);
     check->flops = 2.0 * (double)(R * I * O);
-    RUN(check, linear, y, x, w, b, R, I, O);
+    RUN(check, linear, y, stride, x, w, b, R, I, O);
 }
 
 void test_linear(struct check *check)
 {
-    linear_cases(check, linear, 1);
+    linear_cases(check, linear, 2);
     BENCH(check, linear, BIAS, {2048, 384, 1152});
     BENCH(check, linear, BIAS, {2048, 384, 384});
     BENCH(check, linear, BIAS, {2048, 1536, 384});

@@ -40,7 +40,7 @@ static float *on_device(struct device *device, const void *values, size_t bytes)
 
 static void set_weights(struct model *m)
 {
-    const struct dit_layout *layout = dit_get_layout(m->dit);
+    const struct layout *layout = dit_get_layout(m->dit);
     for (size_t i = 0; i < layout->n_params; i++)
         dit_set_param(m->dit, &layout->params[i], m->weights + layout->params[i].offset);
 }
@@ -50,7 +50,7 @@ static struct model make(const char *backend, enum dit_mode mode)
     struct model m = {0};
     char why[256];
     m.device = device_open(backend, 2, why);
-    m.dit = m.device ? dit_new(m.device, &config, BATCH, mode) : NULL;
+    m.dit = m.device ? dit_new(m.device, &config, BATCH, mode, NULL) : NULL;
     if (!m.dit) {
         printf("Bail out! %s%s\n", why, error_message());
         exit(1);
@@ -106,7 +106,7 @@ static float *gradients(struct model *m)
 }
 
 // Along a random direction of one parameter: (f(w + h d) - f(w - h d)) / 2h against gradient . d.
-static void check_param(struct model *m, const char *backend, const struct dit_param *p,
+static void check_param(struct model *m, const char *backend, const struct param *p,
                         const float *gradient)
 {
     float *direction = mem_new(p->count, sizeof *direction), *w = m->weights + p->offset;
@@ -139,7 +139,7 @@ static void check_param(struct model *m, const char *backend, const struct dit_p
 static void check_backend(const char *backend)
 {
     struct model m = make(backend, DIT_TRAIN), again = make(backend, DIT_TRAIN_RECOMPUTE);
-    const struct dit_layout *layout = dit_get_layout(m.dit);
+    const struct layout *layout = dit_get_layout(m.dit);
     float *all = gradients(&m), *recomputed = gradients(&again);
     ok(memcmp(all, recomputed, layout->size * sizeof *all) == 0,
        "%s: recomputing changes no bit of the gradients", backend);

@@ -88,7 +88,7 @@ static void check_forward(const char *model)
         return;
     struct dit_file file = open_weights(model);
     struct safetensors doc = reference_open(name);
-    struct dit *dit = dit_new(device, &file.config, 4, DIT_INFER);
+    struct dit *dit = dit_new(device, &file.config, 4, DIT_INFER, NULL);
     if (!dit || dit_file_load(&file, DIT_WEIGHTS_EMA, dit) < 0)
         bail_out();
     size_t n = file.config.channels * file.config.input_size * file.config.input_size, count;
@@ -112,10 +112,10 @@ static void check_forward(const char *model)
 static double array_error(struct trainer *trainer, const struct safetensors *doc,
                           const char *prefix, const float *gradients, enum trainer_array array)
 {
-    const struct dit_layout *layout = dit_get_layout(trainer_model(trainer));
+    const struct layout *layout = dit_get_layout(trainer_model(trainer));
     double worst = 0;
     for (size_t i = 0; i < layout->n_params; i++) {
-        const struct dit_param *p = &layout->params[i];
+        const struct param *p = &layout->params[i];
         char name[128];
         size_t count;
         snprintf(name, sizeof name, "%s.%s", prefix, p->name);
@@ -148,7 +148,7 @@ static void check_training(const char *model)
     struct trainer *trainer = trainer_new(device, &file.config, &settings);
     if (!trainer)
         bail_out();
-    const struct dit_layout *layout = dit_get_layout(trainer_model(trainer));
+    const struct layout *layout = dit_get_layout(trainer_model(trainer));
     float *weights = mem_new(layout->size, sizeof *weights);
     bool new_classes;
     if (!weights || dit_file_initial_weights(&file, layout, weights, &new_classes) < 0)
@@ -216,7 +216,7 @@ static void check_sampling(const char *model, const char *method, const char *re
                                         .cfg_scale = 1.5,
                                         .cfg_channels = 3};
     // The file's z holds each latent twice, for the classes and for the null class.
-    struct sampler *sampler = sampler_new(device, &file.config, 2, &settings);
+    struct sampler *sampler = sampler_new(device, &file.config, 2, NULL, &settings);
     if (!sampler || dit_file_load(&file, DIT_WEIGHTS_EMA, sampler_model(sampler)) < 0)
         bail_out();
     size_t n = file.config.channels * file.config.input_size * file.config.input_size;

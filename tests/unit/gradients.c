@@ -78,7 +78,7 @@ static double linear_loss(void *problem)
 {
     struct linear *p = problem;
     float y[R * O];
-    op_linear(p->device, as_act(y), as_act(p->x), as_act(p->w), as_act(p->b), R, I, O);
+    op_linear(p->device, as_act(y), O, as_act(p->x), as_act(p->w), as_act(p->b), R, I, O);
     return dot(y, p->dy, R * O);
 }
 
@@ -91,7 +91,7 @@ static double gelu_linear_loss(void *problem)
         identity[i * I + i] = 1;
     op_linear_gelu(p->device, as_act(gelu), as_act(pre), as_act(p->x), as_act(identity), NULL, R, I,
                    I);
-    op_linear(p->device, as_act(y), as_act(gelu), as_act(p->w), NULL, R, I, O);
+    op_linear(p->device, as_act(y), O, as_act(gelu), as_act(p->w), NULL, R, I, O);
     return dot(y, p->dy, R * O);
 }
 

@@ -1,0 +1,42 @@
+// The autoencoder of Stable Diffusion: AutoencoderKL of Rombach et al., "High-Resolution Image
+// Synthesis with Latent Diffusion Models", 2022. SPDX-License-Identifier: MIT
+#ifndef DIT_AUTOENCODER_KL_H
+#define DIT_AUTOENCODER_KL_H
+
+#include "lib/autoencoder.h"
+#include "lib/layout.h"
+
+#define KL_LEVELS_MAX 8
+#define KL_SCALE      0.18215 // of the published weights (sd-vae-ft-ema, sd-vae-ft-mse)
+
+struct kl_config {
+    size_t levels;                  // each but the last halves the sides: 4
+    size_t channels[KL_LEVELS_MAX]; // of a level: 128, 256, 512, 512
+    size_t resnets;                 // of a level of the encoder, 2; the decoder has one more
+    size_t latent_channels;         // 4
+    double scale;                   // KL_SCALE
+};
+
+// What a program does with an autoencoder: weights and memory for the other are not taken.
+enum kl_half { KL_ENCODER, KL_DECODER };
+
+// -1 with an error if the sizes are out of bounds or the channels no multiples of the norms' 32
+// groups.
+int kl_config_check(const struct kl_config *config);
+// The parameters of one half, named and shaped as diffusers' AutoencoderKL has them:
+// "encoder.down_blocks.0.resnets.0.conv1.weight" (O,I,3,3), ... "quant_conv.weight" (2C,2C,1,1).
+// -1 with an error.
+int kl_layout_init(struct layout *layout, const struct kl_config *config, enum kl_half half);
+
+// Its weights are zero until kl_set_param. name is copied. NULL with an error.
+struct autoencoder *autoencoder_new_kl(struct device *device, const struct kl_config *config,
+                                       enum kl_half half, const char *name);
+const struct layout *kl_get_layout(const struct autoencoder *ae);
+// One parameter's values (param->count, in the layout's shape), from host memory. -1 with an error.
+int kl_set_param(struct autoencoder *ae, const struct param *param, const float *values);
+
+// Bytes of device memory for the activations of one image of H x W.
+size_t kl_memory_needed(struct device *device, const struct kl_config *config, enum kl_half half,
+                        size_t H, size_t W);
+
+#endif
