@@ -61,6 +61,15 @@ void layout_free(struct layout *layout)
     *layout = (struct layout){0};
 }
 
+size_t layout_largest(const struct layout *layout)
+{
+    size_t most = 0;
+    for (size_t i = 0; i < layout->n_params; i++)
+        if (layout->params[i].count > most)
+            most = layout->params[i].count;
+    return most;
+}
+
 const struct param *layout_find(const struct layout *layout, const char *name)
 {
     for (size_t i = 0; i < layout->n_params; i++)

@@ -33,6 +33,7 @@ void layout_add_linear(struct layout *layout, const char *name, size_t O, size_t
 // Ends the list. -1 with an error where something could not be added.
 int layout_finish(struct layout *layout);
 void layout_free(struct layout *layout);
+size_t layout_largest(const struct layout *layout); // elements of the largest tensor
 const struct param *layout_find(const struct layout *layout, const char *name); // or NULL
 
 #endif
