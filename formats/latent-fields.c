@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "formats/latent-fields.h"
 
+#include <float.h>
+#include <math.h>
 #include <string.h>
 
 #include "lib/error.h"
@@ -71,6 +73,16 @@ int latent_fields_add(struct schema *schema, bool spread, bool flip, enum dtype 
             return -1;
     }
     return latent_fields_find(schema, fields);
+}
+
+int latent_check(const float *values, size_t count, enum dtype dtype)
+{
+    const float limit = dtype == DTYPE_F16 ? 65504 : dtype == DTYPE_BF16 ? 0x1.FEp127f : FLT_MAX;
+    for (size_t i = 0; i < count; i++)
+        if (!(fabsf(values[i]) <= limit)) // so is a NaN
+            return error_set(STATUS_DATA, "value %zu is %g, expected a finite %s", i, values[i],
+                             dtype_name(dtype));
+    return 0;
 }
 
 void latent_fields_remove(struct schema *schema)

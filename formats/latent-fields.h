@@ -18,6 +18,8 @@ int latent_fields_find(const struct schema *schema, struct latent_fields *fields
 // Adds the tensors and finds them.
 int latent_fields_add(struct schema *schema, bool spread, bool flip, enum dtype dtype,
                       const size_t shape[3], struct latent_fields *fields);
+// -1 with an error if one of the values is not finite, or more than the type can hold.
+int latent_check(const float *values, size_t count, enum dtype dtype);
 // Takes the tensors out, and the metadata that says what they mean.
 void latent_fields_remove(struct schema *schema);
 

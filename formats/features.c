@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: MIT
+#include "formats/features.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "formats/npy.h"
+#include "formats/tstream-format.h"
+#include "lib/error.h"
+#include "lib/mem.h"
+
+#define LATENT_SIZE_MAX ((size_t)64 << 20) // bytes; one of an image of 1024x1024 has 256 KiB
+#define LABEL_MAX       ((1 << 24) - 1)    // a model has no more classes
+
+static int each_name(const char *folder, int (*visit)(void *user, const char *name), void *user)
+{
+    DIR *dir = opendir(folder);
+    if (!dir)
+        return error_set_errno(STATUS_NO_INPUT, "%s: cannot open", folder);
+    struct dirent *entry;
+    int rc = 0;
+    while (rc == 0 && (errno = 0, entry = readdir(dir)))
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+            rc = visit(user, entry->d_name);
+    if (rc == 0 && errno)
+        rc = error_set_errno(STATUS_NO_INPUT, "%s: cannot read", folder);
+    closedir(dir);
+    return rc;
+}
+
+// One folder, while its names are read.
+struct scan {
+    struct features *features;
+    const char *folder;
+    size_t room; // of the numbers
+    void (*stray)(const char *path);
+};
+
+// The number of "NUMBER.npy"; only as it would be written, so that no two names have the same.
+static bool parse_name(const char *name, uint64_t *number)
+{
+    char again[32];
+    if (sscanf(name, "%20" SCNu64, number) != 1)
+        return false;
+    snprintf(again, sizeof again, "%" PRIu64 ".npy", *number);
+    return strcmp(name, again) == 0;
+}
+
+static int take_number(void *user, const char *name)
+{
+    struct scan *scan = user;
+    struct features *f = scan->features;
+    uint64_t number;
+    if (!parse_name(name, &number)) {
+        char *path = mem_printf("%s/%s", scan->folder, name);
+        if (!path)
+            return -1;
+        error_set(STATUS_DATA, "expected a file NUMBER.npy");
+        scan->stray(path);
+        free(path);
+        return 0;
+    }
+    if (f->n == scan->room) {
+        size_t room = scan->room ? 2 * scan->room : 1024;
+        uint64_t *numbers = mem_resize(f->numbers, room, sizeof *numbers);
+        if (!numbers)
+            return -1;
+        f->numbers = numbers;
+        scan->room = room;
+    }
+    f->numbers[f->n++] = number;
+    return 0;
+}
+
+static int compare_numbers(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+static int find_numbers(struct features *f, void (*stray)(const char *path))
+{
+    struct scan scan = {.features = f, .folder = f->latents, .stray = stray};
+    if (each_name(f->latents, take_number, &scan))
+        return -1;
+    if (f->n == 0)
+        return error_set(STATUS_DATA, "%s: expected files NUMBER.npy, found none", f->latents);
+    scan.folder = f->labels;
+    if (each_name(f->labels, take_number, &scan))
+        return -1;
+    qsort(f->numbers, f->n, sizeof *f->numbers, compare_numbers);
+    size_t n = 0;
+    for (size_t i = 0; i < f->n; i++)
+        if (i == 0 || f->numbers[i] != f->numbers[i - 1])
+            f->numbers[n++] = f->numbers[i];
+    f->n = n;
+    return 0;
+}
+
+// A folder's one "NAME_features".
+struct choice {
+    const char *folder;
+    char *name;
+};
+
+static int take_features(void *user, const char *name)
+{
+    static const char ending[] = "_features";
+    struct choice *choice = user;
+    size_t length = strlen(name), tail = sizeof ending - 1;
+    if (length < tail || strcmp(name + length - tail, ending) != 0)
+        return 0;
+    if (choice->name)
+        return error_set(STATUS_USAGE,
+                         "%s: expected one folder NAME_features, found %s and %s; name one of them "
+                         "and its labels",
+                         choice->folder, choice->name, name);
+    choice->name = mem_strdup(name);
+    return choice->name ? 0 : -1;
+}
+
+static int find_folders(struct features *f, const char *folder)
+{
+    struct choice choice = {.folder = folder};
+    int rc = each_name(folder, take_features, &choice);
+    if (rc == 0 && !choice.name)
+        rc = error_set(STATUS_NO_INPUT, "%s: expected a folder NAME_features in it, found none",
+                       folder);
+    if (rc == 0) {
+        int stem = (int)(strlen(choice.name) - strlen("features"));
+        f->latents = mem_printf("%s/%s", folder, choice.name);
+        f->labels = mem_printf("%s/%.*slabels", folder, stem, choice.name);
+        rc = f->latents && f->labels ? 0 : -1;
+    }
+    free(choice.name);
+    return rc;
+}
+
+// A latent's (C, h, w), from (1, C, h, w) or as it is. Of other arrays -1 with an error.
+static int latent_shape(const struct npy *npy, const char *path, size_t shape[3])
+{
+    char text[128];
+    bool batch = npy->rank == 4 && npy->shape[0] == 1;
+    bool floats = npy->dtype == DTYPE_F32 || npy->dtype == DTYPE_F16 || npy->dtype == DTYPE_F64;
+    if ((npy->rank != 3 && !batch) || !floats || npy->count == 0)
+        return error_set(STATUS_DATA, "%s: expected floats of [1, C, h, w], found %s %s", path,
+                         dtype_name(npy->dtype),
+                         shape_text(npy->shape, npy->rank, text, sizeof text));
+    memcpy(shape, npy->shape + batch, 3 * sizeof *shape);
+    return 0;
+}
+
+static char *file_path(const char *folder, uint64_t number)
+{
+    return mem_printf("%s/%" PRIu64 ".npy", folder, number);
+}
+
+// The shape of the first latent that can be read.
+static int find_shape(struct features *f)
+{
+    struct error first;
+    for (size_t i = 0; i < f->n; i++) {
+        char *path = file_path(f->latents, f->numbers[i]);
+        struct npy npy;
+        if (!path)
+            return -1;
+        int rc = npy_read(&npy, path, LATENT_SIZE_MAX);
+        if (rc == 0) {
+            rc = latent_shape(&npy, path, f->shape);
+            f->count = npy.count;
+            npy_free(&npy);
+        }
+        free(path);
+        if (rc == 0)
+            return 0;
+        if (i == 0)
+            error_save(&first);
+    }
+    error_restore(&first);
+    return error_prefix("no feature of %zu can be used; the first", f->n);
+}
+
+int features_open(struct features *f, char **folders, void (*stray)(const char *path))
+{
+    *f = (struct features){0};
+    int rc = 0;
+    if (folders[1]) {
+        f->latents = mem_strdup(folders[0]);
+        f->labels = mem_strdup(folders[1]);
+        rc = f->latents && f->labels ? 0 : -1;
+    } else {
+        rc = find_folders(f, folders[0]);
+    }
+    if (rc == 0 && (find_numbers(f, stray) || find_shape(f)))
+        rc = -1;
+    if (rc)
+        features_close(f);
+    return rc;
+}
+
+void features_close(struct features *f)
+{
+    free(f->latents);
+    free(f->labels);
+    free(f->numbers);
+    *f = (struct features){0};
+}
+
+char *features_path(const struct features *f, uint64_t number)
+{
+    return file_path(f->latents, number);
+}
+
+static int read_latent(const struct features *f, const char *path, float *latent)
+{
+    struct npy npy;
+    size_t shape[3];
+    if (npy_read(&npy, path, f->count * sizeof(double)))
+        return -1;
+    int rc = latent_shape(&npy, path, shape);
+    if (rc == 0 && memcmp(shape, f->shape, sizeof shape) != 0) {
+        char text[64], wanted[64];
+        rc = error_set(STATUS_DATA, "%s: expected a latent of %s, as the first, found %s", path,
+                       shape_text(f->shape, 3, wanted, sizeof wanted),
+                       shape_text(shape, 3, text, sizeof text));
+    }
+    if (rc == 0)
+        rc = floats_read(latent, npy.data, npy.dtype, npy.count);
+    npy_free(&npy);
+    return rc;
+}
+
+// One whole number, as (1) or without a shape.
+static int read_label(const char *path, int64_t *label)
+{
+    struct npy npy;
+    if (npy_read(&npy, path, sizeof(int64_t)))
+        return -1;
+    char text[128];
+    enum dtype dtype = npy.dtype;
+    bool with_sign =
+        dtype == DTYPE_I8 || dtype == DTYPE_I16 || dtype == DTYPE_I32 || dtype == DTYPE_I64;
+    bool whole = dtype != DTYPE_F16 && dtype != DTYPE_F32 && dtype != DTYPE_F64;
+    int rc = 0;
+    if (!whole || npy.rank > 1 || npy.count != 1) {
+        rc = error_set(STATUS_DATA, "%s: expected a whole number, of [1], found %s %s", path,
+                       dtype_name(dtype), shape_text(npy.shape, npy.rank, text, sizeof text));
+    } else {
+        size_t size = dtype_size(dtype), unused = 64 - 8 * size;
+        uint64_t bits = get_uint(npy.data, size);
+        double value = with_sign ? (double)((int64_t)(bits << unused) >> unused) : (double)bits;
+        if (value < 0 || value > LABEL_MAX)
+            rc = error_set(STATUS_DATA, "%s: expected a label from 0 to %d, found %.10g", path,
+                           LABEL_MAX, value);
+        *label = (int64_t)bits;
+    }
+    npy_free(&npy);
+    return rc;
+}
+
+int features_read(const struct features *f, uint64_t number, float *latent, int64_t *label)
+{
+    char *latent_path = file_path(f->latents, number), *label_path = file_path(f->labels, number);
+    int rc = latent_path && label_path && read_label(label_path, label) == 0 &&
+                     read_latent(f, latent_path, latent) == 0
+                 ? 0
+                 : -1;
+    free(latent_path);
+    free(label_path);
+    return rc;
+}

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: MIT
+#include "formats/npy.h"
+
+#include <ctype.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "formats/tstream-format.h"
+#include "lib/error.h"
+#include "lib/io.h"
+#include "lib/mem.h"
+
+#define MAGIC      "\x93NUMPY"
+#define MAGIC_SIZE (sizeof MAGIC - 1)
+#define HEADER_MAX ((size_t)64 << 10) // with what stands before it; NumPy itself takes 10,000
+
+// The header, a Python dict, while it is read.
+struct header {
+    const uint8_t *file, *at, *end;
+};
+
+static const struct {
+    const char *descr;
+    enum dtype dtype;
+} types[] = {
+    {"'<f4'", DTYPE_F32}, {"'<f2'", DTYPE_F16}, {"'<f8'", DTYPE_F64}, {"'|i1'", DTYPE_I8},
+    {"'<i2'", DTYPE_I16}, {"'<i4'", DTYPE_I32}, {"'<i8'", DTYPE_I64}, {"'|u1'", DTYPE_U8},
+    {"'<u2'", DTYPE_U16}, {"'<u4'", DTYPE_U32}, {"'<u8'", DTYPE_U64},
+};
+
+static int fail(const struct header *h, const char *wanted)
+{
+    char found[20];
+    size_t n = 0;
+    for (const uint8_t *p = h->at; p < h->end && n < sizeof found - 1; p++)
+        found[n++] = isprint(*p) ? (char)*p : '?';
+    found[n] = 0;
+    return error_set(STATUS_DATA, "byte %td: expected %s, found %s%s", h->at - h->file, wanted,
+                     n ? "" : "the end of the header", found);
+}
+
+static void skip_blanks(struct header *h)
+{
+    while (h->at < h->end && (*h->at == ' ' || *h->at == '\n'))
+        h->at++;
+}
+
+static bool take(struct header *h, const char *text)
+{
+    skip_blanks(h);
+    size_t n = strlen(text);
+    bool here = (size_t)(h->end - h->at) >= n && memcmp(h->at, text, n) == 0;
+    h->at += here ? n : 0;
+    return here;
+}
+
+static bool take_number(struct header *h, size_t *number)
+{
+    skip_blanks(h);
+    const uint8_t *start = h->at;
+    for (*number = 0; h->at < h->end && isdigit(*h->at); h->at++)
+        if (!size_mul(*number, 10, number) || !size_add(*number, *h->at - '0', number))
+            return false;
+    return h->at > start;
+}
+
+static int read_dtype(struct header *h, struct npy *npy)
+{
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+        if (take(h, types[i].descr)) {
+            npy->dtype = types[i].dtype;
+            return 0;
+        }
+    }
+    return fail(h, "the descr of little-endian floats or integers, such as '<f4'");
+}
+
+static int read_order(struct header *h)
+{
+    return take(h, "False") ? 0 : fail(h, "False, which is C order");
+}
+
+static int read_shape(struct header *h, struct npy *npy)
+{
+    static const char wanted[] = "a shape of at most 8 sizes, such as (1, 4, 32, 32)";
+    bool comma = true;
+    if (!take(h, "("))
+        return fail(h, wanted);
+    for (npy->rank = 0; !take(h, ")"); npy->rank++) {
+        if (!comma || npy->rank == TENSOR_RANK_MAX || !take_number(h, &npy->shape[npy->rank]))
+            return fail(h, wanted);
+        comma = take(h, ",");
+    }
+    return npy->rank != 1 || comma ? 0 : fail(h, "(N,), as Python writes one size");
+}
+
+static int read_dict(struct header *h, struct npy *npy)
+{
+    enum { DTYPE = 1, ORDER = 2, SHAPE = 4, ALL = 7 };
+    unsigned seen = 0;
+    bool comma = true;
+    if (!take(h, "{"))
+        return fail(h, "{");
+    while (!take(h, "}")) {
+        unsigned key = take(h, "'descr'")           ? DTYPE
+                       : take(h, "'fortran_order'") ? ORDER
+                       : take(h, "'shape'")         ? SHAPE
+                                                    : 0;
+        if (!comma || !key || seen & key)
+            return fail(h, "'descr', 'fortran_order' and 'shape', each once");
+        seen |= key;
+        if (!take(h, ":"))
+            return fail(h, ":");
+        if (key == DTYPE ? read_dtype(h, npy) : key == ORDER ? read_order(h) : read_shape(h, npy))
+            return -1;
+        comma = take(h, ",");
+    }
+    if (seen != ALL)
+        return fail(h, "a header with 'descr', 'fortran_order' and 'shape'");
+    skip_blanks(h);
+    return h->at == h->end ? 0 : fail(h, "blanks after the header");
+}
+
+int npy_parse(struct npy *npy, const uint8_t *file, size_t size)
+{
+    struct header h = {file, file, file + size};
+    if (size < MAGIC_SIZE + 4 || memcmp(file, MAGIC, MAGIC_SIZE) != 0)
+        return size ? fail(&h, "a .npy file, which starts with \\x93NUMPY")
+                    : error_set(STATUS_DATA, "expected a .npy file, found an empty one");
+    const uint8_t *version = file + MAGIC_SIZE;
+    if (version[0] < 1 || version[0] > 3 || version[1] != 0)
+        return error_set(STATUS_DATA,
+                         "expected a .npy file of version 1.0, 2.0 or 3.0, found %u.%u", version[0],
+                         version[1]);
+    const size_t start = MAGIC_SIZE + (version[0] == 1 ? 4 : 6);
+    size_t length = start <= size ? get_uint(version + 2, start - MAGIC_SIZE - 2) : 0;
+    if (start > size || length > size - start || length > HEADER_MAX - start)
+        return error_set(STATUS_DATA,
+                         "expected a header that ends before byte %zu, found one of %zu bytes from "
+                         "byte %zu on",
+                         size < HEADER_MAX ? size : HEADER_MAX, length, start);
+    h.at = file + start;
+    h.end = h.at + length;
+    if (read_dict(&h, npy))
+        return -1;
+    char text[128];
+    size_t wanted, found = size - start - length;
+    shape_text(npy->shape, npy->rank, text, sizeof text);
+    if (!shape_count(npy->shape, npy->rank, &npy->count) ||
+        !size_mul(npy->count, dtype_size(npy->dtype), &wanted))
+        return error_set(STATUS_DATA, "%s of %s is too large", dtype_name(npy->dtype), text);
+    if (found != wanted)
+        return error_set(STATUS_DATA, "byte %zu: expected %zu bytes of data (%s %s), found %zu",
+                         start + length, wanted, dtype_name(npy->dtype), text, found);
+    npy->data = h.end;
+    return 0;
+}
+
+int npy_read(struct npy *npy, const char *path, size_t size_max)
+{
+    struct stat st;
+    size_t size;
+    *npy = (struct npy){0};
+    if (stat(path, &st) < 0) // before it is opened, as opening a FIFO waits
+        return error_set_errno(STATUS_NO_INPUT, "%s: cannot open", path);
+    if (!S_ISREG(st.st_mode))
+        return error_set(STATUS_NO_INPUT, "%s: expected a regular file", path);
+    if (file_read_all(path, &npy->file, &size, HEADER_MAX + size_max))
+        return -1;
+    if (npy_parse(npy, npy->file, size) == 0)
+        return 0;
+    npy_free(npy);
+    return error_prefix("%s", path);
+}
+
+void npy_free(struct npy *npy)
+{
+    free(npy->file);
+    *npy = (struct npy){0};
+}
