@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/cuda-plugin.h"
 #include "kernels/ops.h"
 
 static const struct backend *cpu_backend(void)
@@ -18,41 +19,70 @@ static const struct backend *cpu_backend(void)
     return &generic_backend;
 }
 
-static bool is_cuda(const char *name)
+// "cuda" or "cuda:N": its number; -1 for another name.
+static int parse_cuda(const char *name)
 {
-    return strncmp(name, "cuda", 4) == 0 && (name[4] == '\0' || name[4] == ':');
+    if (strcmp(name, "cuda") == 0)
+        return 0;
+    if (strncmp(name, "cuda:", 5) != 0 || name[5] < '0' || name[5] > '9')
+        return -1;
+    char *end;
+    unsigned long number = strtoul(name + 5, &end, 10);
+    return *end || number > 1023 ? -1 : (int)number;
 }
 
-static const struct backend *find_backend(const char *name, char why[256])
+static int open_host(struct device *device, const struct backend *backend, const char *precision,
+                     char why[256])
 {
-    if (strcmp(name, "auto") == 0 || strcmp(name, "cpu") == 0)
-        return cpu_backend();
+    if (precision && strcmp(precision, "f32") != 0) {
+        snprintf(why, 256, "a CPU computes in f32, not in %.20s", precision);
+        return -1;
+    }
+    device->backend = backend;
+    device->ops = backend->ops;
+    device->threads = backend == &ref_backend ? 1 : device->threads;
+    snprintf(device->description, sizeof device->description, "cpu (%s, %d thread%s)",
+             backend->name, device->threads, device->threads == 1 ? "" : "s");
+    return 0;
+}
+
+static int open_named(struct device *device, const char *name, const char *precision, char why[256])
+{
+    int cuda = parse_cuda(name);
+    bool automatic = strcmp(name, "auto") == 0;
+    if (cuda >= 0)
+        return cuda_plugin_open(device, cuda, precision, why);
+    if (automatic && cuda_plugin_found()) {
+        if (cuda_plugin_open(device, 0, precision, why) == 0)
+            return 0;
+        snprintf(device->note, sizeof device->note, "no GPU is used: %s", why);
+    }
+    if (automatic || strcmp(name, "cpu") == 0)
+        return open_host(device, cpu_backend(), precision, why);
     if (strcmp(name, "generic") == 0)
-        return &generic_backend;
+        return open_host(device, &generic_backend, precision, why);
     if (strcmp(name, "ref") == 0)
-        return &ref_backend;
-    if (is_cuda(name))
-        snprintf(why, 256, "device %s: this build holds no CUDA plug-in", name);
-    else
-        snprintf(why, 256, "device %s: unknown; expected auto, cpu, cuda or cuda:N", name);
-    return NULL;
+        return open_host(device, &ref_backend, precision, why);
+    snprintf(why, 256, "unknown; expected auto, cpu, cuda or cuda:N");
+    return -1;
 }
 
 struct device *device_open(const char *name, int threads, char why[256])
 {
-    const struct backend *backend = find_backend(name, why);
-    if (!backend)
-        return NULL;
+    char base[32];
+    const char *comma = strchr(name, ',');
+    size_t length = comma ? (size_t)(comma - name) : strlen(name);
+    snprintf(base, sizeof base, "%.*s", length < sizeof base ? (int)length : 0, name);
     struct device *device = calloc(1, sizeof *device);
     if (!device) {
-        snprintf(why, 256, "device %s: out of memory", name);
+        snprintf(why, 256, "out of memory");
         return NULL;
     }
-    device->backend = backend;
-    device->ops = backend->ops;
-    device->threads = backend == &ref_backend ? 1 : threads;
-    snprintf(device->description, sizeof device->description, "cpu (%s, %d thread%s)",
-             backend->name, device->threads, device->threads == 1 ? "" : "s");
+    device->threads = threads;
+    if (open_named(device, base, comma ? comma + 1 : NULL, why) < 0) {
+        free(device);
+        return NULL;
+    }
     return device;
 }
 
@@ -81,5 +111,7 @@ void device_set_error(struct device *device, const char *format, ...)
 
 const char *device_error(struct device *device)
 {
+    if (device->backend->wait)
+        device->backend->wait(device);
     return device->error[0] ? device->error : NULL;
 }

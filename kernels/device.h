@@ -37,6 +37,10 @@ struct backend {
                  size_t bytes); // within the device
     void (*zero)(struct device *device, void *memory, size_t bytes);
     void (*close)(struct device *device);
+    // Waits, and sets on the device what has failed. NULL: operations are done when they return.
+    void (*wait)(struct device *device);
+    // device_repeat; without work, device_forget. NULL: nothing would be gained.
+    void (*repeat)(struct device *device, void **record, void (*work)(void *user), void *user);
     double (*peak_flops)(struct device *device); // measured in a few ms; NULL: not known
 };
 
@@ -45,18 +49,40 @@ struct device {
     const struct op_table *ops; // = backend->ops
     int threads;                // of the CPU
     char description[128];      // "cpu (AVX2, 2 threads)"
+    char note[320];             // what the user should know: why "auto" is no GPU; else ""
     char error[256];            // the first error, "" while there is none
     void *state;                // the backend's
 };
 
-// name: "auto", "cpu", "cuda", "cuda:N"; for tests also "ref" and "generic" (the cpu backend
-// without AVX2). threads >= 1. NULL with a message in why[256] if it can't be had.
+// name: "auto" (the first GPU if one answers, else the CPU), "cpu", "cuda", "cuda:N"; for tests
+// also "ref" and "generic" (the cpu backend without AVX2). After a comma the precision may follow:
+// "bf16" (activations in 16 bits; what a GPU takes by default), "tf32" (float32, products of
+// factors rounded to 11 bits) or "f32" (the only one of a CPU): "cuda:1,tf32". threads >= 1. NULL
+// with a message in why[256] if it can't be had.
 struct device *device_open(const char *name, int threads, char why[256]);
 void device_close(struct device *device); // NULL is fine
 
 // The most float32 operations a second that the device was seen to do just now, a multiply-add
 // being two; 0 if that is not known.
 double device_peak_flops(struct device *device);
+
+// Runs work(user): operations and copies within the device, each time the same to the last pointer
+// and number. A GPU records them in *record (NULL before the first time) and then launches them as
+// one.
+static inline void device_repeat(struct device *device, void **record, void (*work)(void *user),
+                                 void *user)
+{
+    if (device->backend->repeat)
+        device->backend->repeat(device, record, work, user);
+    else
+        work(user);
+}
+// Frees a record, at the end or before the work changes.
+static inline void device_forget(struct device *device, void **record)
+{
+    if (*record)
+        device->backend->repeat(device, record, NULL, NULL);
+}
 
 // Sets the first error; later ones are dropped.
 void device_set_error(struct device *device, const char *format, ...)

@@ -76,6 +76,7 @@ struct tool {
     uint64_t seed;
     const char *output; // -o FILE, or NULL for standard output
     const char *device; // "auto", "cpu", "cuda", "cuda:N"
+    int precision;      // the device's own, bf16, tf32, f32
     bool provenance;    // --no-pg clears it
     uint64_t skipped;   // inputs skipped so far (tool_skip)
 };
@@ -112,10 +113,15 @@ extern struct tool tool;
         "seed", 0, OPTION_SEED, &tool.seed, "N", "seed of all random numbers (default 0)", 0, 0, \
             NULL                                                                                 \
     }
-#define TOOL_OPTION_DEVICE                                         \
-    {                                                              \
-        "device", 0, OPTION_STRING, &tool.device, "NAME",          \
-            "auto, cpu, cuda or cuda:N (default auto)", 0, 0, NULL \
+#define TOOL_OPTION_DEVICE                                                                         \
+    {"device", 0, OPTION_STRING, &tool.device, "NAME", "auto, cpu, cuda or cuda:N (default auto)", \
+     0,        0, NULL},                                                                           \
+    {                                                                                              \
+        "precision", 0, OPTION_CHOICE, &tool.precision, "NAME",                                    \
+            "of a GPU: bf16, tf32 or f32 (default auto: bf16)", 0, 0, (const char *const[])        \
+        {                                                                                          \
+            "auto", "bf16", "tf32", "f32", NULL                                                    \
+        }                                                                                          \
     }
 #define TOOL_OPTION_PG                                                                  \
     {                                                                                   \
