@@ -12,7 +12,7 @@
 #include "lib/tool.h"
 
 static const char *weights = "run/latest.safetensors", *classes = "balanced", *steps = "250", *vae;
-static int64_t count = 16, batch = 8;
+static int64_t count = 16, batch = 8, heads, image_size;
 static int which = DIT_WEIGHTS_EMA, method, guided;
 static double eta, cfg_scale = 4;
 static bool want_latents;
@@ -23,6 +23,10 @@ static const struct option options[] = {
     {"which", 0, OPTION_CHOICE, &which, "ema|model",
      "the averaged weights (default) or the last ones", 0, 0,
      (const char *const[]){"ema", "model", NULL}},
+    {"heads", 0, OPTION_INT, &heads, "N", "heads of its attention, where it does not say", 1, 1024,
+     NULL},
+    {"image-size", 0, OPTION_INT, &image_size, "N", "side of the images, where it does not say", 8,
+     32768, NULL},
     {"count", 'n', OPTION_INT, &count, "N", "samples (default 16)", 1, 1e12, NULL},
     {"classes", 'c', OPTION_STRING, &classes, "LIST",
      "names or numbers with commas, random, or balanced (default)", 0, 0, NULL},
@@ -70,7 +74,7 @@ static struct schema *make_schema(const struct dit_file *file, const struct auto
     if (!schema)
         tool_fail();
     for (size_t i = 0; i < n_kept; i++) {
-        const char *value = safetensors_get(&file->doc, kept[i]);
+        const char *value = weights_get(&file->weights, kept[i]);
         if (value)
             check(schema_set(schema, kept[i], "%s", value));
     }
@@ -136,9 +140,11 @@ int main(int argc, char **argv)
     if (!output)
         tool_fail();
     struct dit_file file;
-    check(dit_file_open(&file, weights));
+    check(dit_file_open(
+        &file, weights,
+        &(struct dit_hints){.heads = (size_t)heads, .image_size = (size_t)image_size}));
     struct class_choice choice;
-    check(class_choice_parse(&choice, classes, safetensors_get(&file.doc, "classes"),
+    check(class_choice_parse(&choice, classes, weights_get(&file.weights, "classes"),
                              file.config.classes));
     uint64_t first = (uint64_t)count * part.index / part.count;
     uint64_t end = (uint64_t)count * (part.index + 1) / part.count;
@@ -150,7 +156,7 @@ int main(int argc, char **argv)
         tool_fail();
     struct autoencoder *ae = NULL;
     if (!want_latents &&
-        !(ae = autoencoder_open_for(device, vae, safetensors_get(&file.doc, "autoencoder"),
+        !(ae = autoencoder_open_for(device, vae, weights_get(&file.weights, "autoencoder"),
                                     file.config.channels, weights)))
         tool_fail();
     struct sampler_settings settings = {
@@ -161,13 +167,14 @@ int main(int argc, char **argv)
         .cfg_channels = guided || file.config.channels < 3 ? file.config.channels : 3,
         .seed = tool.seed,
     };
-    struct sampler *sampler = sampler_new(device, &file.config, (size_t)batch, NULL, &settings);
+    // On a CPU the weights stay in the mapped file, which other processes share.
+    const float **held =
+        device->backend->host_floats ? dit_file_in_place(&file, (enum dit_weights)which) : NULL;
+    struct sampler *sampler = sampler_new(device, &file.config, (size_t)batch, held, &settings);
     if (!sampler)
         tool_fail();
     check(dit_file_load(&file, which, sampler_model(sampler)));
-
     struct schema *schema = make_schema(&file, ae, end - first);
-    dit_file_close(&file);
     struct tstream_writer *out = tstream_create(output, schema, (size_t)tool.threads, tool.level);
     if (!out)
         tool_fail();
@@ -189,6 +196,8 @@ int main(int argc, char **argv)
     free(labels);
     schema_free(schema);
     sampler_free(sampler);
+    free(held);
+    dit_file_close(&file);
     autoencoder_close(ae);
     device_close(device);
     class_choice_free(&choice);

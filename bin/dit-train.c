@@ -199,13 +199,14 @@ int main(int argc, char **argv)
                          folder);
     if (latest) {
         bool limited = steps || epochs;
-        check(dit_file_open(&from, latest));
-        check(settings_read(settings, from.doc.metadata) < 0 ? error_prefix("%s", latest) : 0);
+        check(dit_file_open(&from, latest, NULL));
+        check(settings_read(settings, from.weights.metadata) < 0 ? error_prefix("%s", latest) : 0);
         if (limited)
             steps = epochs = 0;
         shards = tool_start(argc, argv, &info); // again: what it says comes before the settings
     } else if (init) {
-        check(dit_file_open(&from, init));
+        check(dit_file_open(&from, init,
+                            &(struct dit_hints){.heads = (size_t)heads, .other_data = true}));
     }
     const struct dit_file *source = from.path ? &from : NULL;
 

@@ -4,30 +4,57 @@
 
 #include <jansson.h>
 
-#include "formats/safetensors.h"
+#include "formats/naming.h"
+#include "formats/weights.h"
 #include "lib/dit.h"
 #include "lib/trainer.h"
 
-// An open file of weights: safetensors with the published names, from which one samples (a
-// checkpoint's EMA), perhaps with `model.*` and `opt.*` beside them.
+// An open file of weights, safetensors or PyTorch's, under the published or diffusers' names: bare,
+// or with a training's state beside them. A checkpoint of dit-train has the averaged weights (EMA)
+// bare, and `model.*` and `opt.*`; one of PyTorch `ema.*`, `model.*` and `opt.state.*`.
 struct dit_file {
-    const char *path;
-    struct safetensors doc; // doc.metadata holds what a checkpoint says of itself
+    char *path;
+    struct weights weights; // weights.metadata holds what a checkpoint says of itself
     struct dit_config config;
-    bool has_training; // model.* and opt.* are there: training can resume
+    bool has_training; // model and optimizer state are there: training can resume
+    enum naming_style style;
+    struct layout layout;
+    struct naming naming;
+    struct binding arrays[TRAINER_ARRAYS]; // of no tensors where the file has none of that kind
+    const struct weight *positions[TRAINER_ARRAYS]; // pos_embed (1,T,D) beside them, or NULL
 };
 
-// Reads the sizes from the tensors' shapes and the number of heads from the metadata (`num_heads`),
-// without which it is that of the published model of this width, or width / 64. -1 with an error.
-int dit_file_open(struct dit_file *file, const char *path);
+// What a file may not say; 0: not known.
+struct dit_hints {
+    size_t heads;      // --heads
+    size_t image_size; // --image-size, in pixels of an autoencoder that divides by 8
+    bool other_data;   // the size will be that of other data: here it need not be known
+};
+
+// path: a file, or a folder of diffusers. The sizes are read from the tensors' shapes. The number
+// of heads is that of the hints, of the metadata (`num_heads`), of the config.json beside the file,
+// of the published model of this width, or width / 64 or / 72; the image's size that of
+// `pos_embed`, the config.json or the hints. -1 with an error that names what is missing, misshapen
+// or extra.
+int dit_file_open(struct dit_file *file, const char *path, const struct dit_hints *hints);
 void dit_file_close(struct dit_file *file);
 // A whole number in the metadata. -1 with an error.
 int dit_file_number(const struct dit_file *file, const char *key, uint64_t *number);
+// Number of updates that the optimizer has done. -1 with an error if the file doesn't say it.
+int dit_file_updates(const struct dit_file *file, uint64_t *updates);
 
 enum dit_weights { DIT_WEIGHTS_EMA, DIT_WEIGHTS_MODEL };
-// Gives a model the file's weights, one tensor at a time. DIT_WEIGHTS_MODEL takes the published
-// names too where the file has no other. -1 with an error that names a missing or misshapen tensor.
+// The array that is meant; bare weights are both, and the model's those that are averaged where
+// there are no others. NULL with an error.
+const struct binding *dit_file_choose(const struct dit_file *file, enum dit_weights which);
+// For each parameter where it lies in the mapped file, if it can be used there, else NULL: as
+// dit_new takes it. malloc'd; good while the file is open. NULL with an error.
+const float **dit_file_in_place(const struct dit_file *file, enum dit_weights which);
+// Gives a model the file's weights, one tensor at a time, but for those that it holds in place, and
+// its table of positions.
 int dit_file_load(const struct dit_file *file, enum dit_weights which, struct dit *dit);
+// Whether its averaged weights go with another table of positions than a DiT's.
+bool dit_file_has_own_positions(const struct dit_file *file);
 // For fine-tuning: the averaged weights into weights[layout->size], of a model perhaps with another
 // number of classes, whose table is then left as it is there; *new_classes says so.
 int dit_file_initial_weights(const struct dit_file *file, const struct layout *layout,
@@ -37,5 +64,10 @@ int dit_file_initial_weights(const struct dit_file *file, const struct layout *l
 int dit_file_restore(const struct dit_file *file, struct trainer *trainer);
 // Writes all arrays of the trainer; metadata (object of strings) gets the model's sizes added.
 int dit_file_save(const char *path, struct trainer *trainer, json_t *metadata);
+
+// What stands before the published names in each of a checkpoint's arrays.
+extern const char *const dit_file_prefixes[TRAINER_ARRAYS];
+// Adds a model's sizes to a checkpoint's metadata. -1 with an error.
+int dit_file_add_sizes(json_t *metadata, const struct dit_config *config);
 
 #endif

@@ -10,15 +10,9 @@
 #include "lib/error.h"
 #include "lib/mem.h"
 
-// Text from a file, fit to be shown in a message.
-#define SHOWN_SIZE 80
-static const char *shown(const char *text, char out[SHOWN_SIZE])
+static const char *shown(const char *text, char out[ERROR_SHOWN_SIZE])
 {
-    size_t n = 0;
-    for (; text[n] && n < SHOWN_SIZE - 1; n++)
-        out[n] = text[n] >= ' ' && text[n] <= '~' ? text[n] : '?';
-    out[n] = 0;
-    return out;
+    return error_shown(text, strlen(text), out);
 }
 
 static int parse_size(const json_t *number, size_t *out)
@@ -33,7 +27,7 @@ static int parse_metadata(struct safetensors *doc, json_t *value)
 {
     const char *key;
     json_t *item;
-    char text[SHOWN_SIZE];
+    char text[ERROR_SHOWN_SIZE];
     if (!json_is_object(value))
         return error_set(STATUS_DATA, "__metadata__ is not an object");
     json_object_foreach(value, key, item)
@@ -49,7 +43,7 @@ static int parse_metadata(struct safetensors *doc, json_t *value)
 
 static int parse_tensor(struct safetensor *tensor, const char *name, const json_t *value)
 {
-    char text[SHOWN_SIZE];
+    char text[ERROR_SHOWN_SIZE];
     shown(name, text);
     tensor->name = name;
     const char *dtype = json_string_value(json_object_get(value, "dtype"));
@@ -59,7 +53,7 @@ static int parse_tensor(struct safetensor *tensor, const char *name, const json_
         return error_set(STATUS_DATA, "tensor \"%s\": expected dtype, shape and data_offsets",
                          text);
     if (dtype_from_name(dtype, &tensor->dtype)) {
-        char found[SHOWN_SIZE];
+        char found[ERROR_SHOWN_SIZE];
         return error_set(STATUS_DATA, "tensor \"%s\": unknown dtype \"%s\"", text,
                          shown(dtype, found));
     }
@@ -99,7 +93,7 @@ static int check_places(const struct safetensors *doc)
     size_t expected = 0;
     for (size_t i = 0; i < doc->n_tensors; i++) {
         const struct safetensor *tensor = &doc->tensors[i];
-        char text[SHOWN_SIZE];
+        char text[ERROR_SHOWN_SIZE];
         if (tensor->offset != expected)
             return error_set(STATUS_DATA, "tensor \"%s\": data at offset %zu, expected %zu (%s)",
                              shown(tensor->name, text), tensor->offset, expected,
@@ -167,7 +161,7 @@ int safetensors_parse(struct safetensors *doc, const uint8_t *bytes, size_t avai
     doc->data_size = total - doc->header_size;
     doc->data = available == total ? bytes + doc->header_size : NULL;
     json_error_t wrong;
-    char text[SHOWN_SIZE];
+    char text[ERROR_SHOWN_SIZE];
     doc->root = json_loadb((const char *)bytes + 8, (size_t)length, JSON_REJECT_DUPLICATES, &wrong);
     if (!doc->root)
         return error_set(STATUS_DATA, "header, byte %d: %s", wrong.position,

@@ -71,9 +71,16 @@ int training_start(struct training *t, const struct dit_file *from, uint64_t see
         free(weights);
         return -1;
     }
+    size_t side = dit_get_config(trainer_model(t->trainer))->input_size;
     if (new_classes)
         tool_note("%s has %zu classes: the class table is made anew", from->path,
                   from->config.classes);
+    if (from && dit_file_has_own_positions(from))
+        tool_warn("%s has a table of positions of its own; training takes that of a DiT",
+                  from->path);
+    if (from && from->config.input_size != side)
+        tool_note("%s was made for latents of %zux%zu: the table of positions is made anew",
+                  from->path, from->config.input_size, from->config.input_size);
     trainer_set_weights(t->trainer, weights);
     free(weights);
     return 0;
@@ -81,7 +88,7 @@ int training_start(struct training *t, const struct dit_file *from, uint64_t see
 
 static uint64_t fingerprint_of(const struct dit_file *file)
 {
-    const char *text = safetensors_get(&file->doc, "fingerprint");
+    const char *text = weights_get(&file->weights, "fingerprint");
     return text ? strtoull(text, NULL, 16) : 0;
 }
 

@@ -82,7 +82,8 @@ static int decode(struct autoencoder *ae, const float *latents, size_t B, size_t
     struct dct *dct = (struct dct *)ae;
     struct device *device = ae->device;
     assert(H % ae->downsample == 0 && W % ae->downsample == 0);
-    if (autoencoder_check_finite(latents, B, ae->channels, H / 8, W / 8) || reserve(dct, B * H * W))
+    if (autoencoder_check_finite("latent", 0, latents, B, ae->channels, H / 8, W / 8) ||
+        reserve(dct, B * H * W))
         return -1;
     device_upload(device, dct->z, latents, B * ae->channels * (H / 8) * (W / 8) * sizeof(float));
     op_dct_decode(device, dct->x, dct->z, DIVISOR, dct->n_y, dct->n_c, B, H, W);

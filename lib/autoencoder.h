@@ -32,7 +32,9 @@ struct autoencoder {
 struct autoencoder *autoencoder_new_dct(struct device *device, size_t n_y, size_t n_c);
 void autoencoder_close(struct autoencoder *ae); // NULL is fine
 
-// -1 with an error that names the place if a value of latents (B,C,h,w) is not finite.
-int autoencoder_check_finite(const float *latents, size_t B, size_t C, size_t h, size_t w);
+// -1 with an error that names the place if one of values (B,C,h,w) is not finite. `what` they are,
+// such as "latent", and the number of the first one in its batch.
+int autoencoder_check_finite(const char *what, size_t first, const float *values, size_t B,
+                             size_t C, size_t h, size_t w);
 
 #endif

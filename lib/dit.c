@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "kernels/ops.h"
+#include "lib/arena.h"
 #include "lib/dit.h"
 #include "lib/error.h"
 #include "lib/mem.h"
@@ -62,27 +63,6 @@ struct dit {
 
 // The six rows of a block's modulation, in the order of the published weights.
 enum { SHIFT1, SCALE1, GATE1, SHIFT2, SCALE2, GATE2, MODULATIONS };
-
-// Memory is laid out twice by the same code: first from address 0 to learn its size, then for good.
-struct arena {
-    uintptr_t next;
-    size_t act_size;
-};
-
-static void *take(struct arena *arena, size_t bytes)
-{
-    void *at = (void *)arena->next;
-    arena->next += (bytes + 255) / 256 * 256;
-    return at;
-}
-static act *take_act(struct arena *arena, size_t n)
-{
-    return take(arena, n * arena->act_size);
-}
-static float *take_float(struct arena *arena, size_t n)
-{
-    return take(arena, n * sizeof(float));
-}
 
 // Gives each parameter that is not held its place. Returns their size.
 static size_t place_weights(struct dit *m)
@@ -242,19 +222,32 @@ size_t dit_memory_needed(struct device *device, const struct dit_config *config,
     return size;
 }
 
-static int upload_positions(struct dit *m)
+// Float32 of the host as activations, which may have fewer bits, by way of the device.
+static int upload(struct dit *m, act *to, const float *values, size_t n, const char *what)
+{
+    float *uploaded = device_alloc(m->device, n * sizeof *uploaded);
+    if (!uploaded)
+        return error_set(STATUS_INTERNAL, "no memory for uploading %s", what);
+    device_upload(m->device, uploaded, values, n * sizeof *values);
+    op_to_act(m->device, to, uploaded, n);
+    device_release(m->device, uploaded);
+    return 0;
+}
+
+int dit_set_positions(struct dit *m, const float *table)
 {
     size_t n = dit_tokens(&m->config) * m->config.hidden;
-    float *table = mem_new(n, sizeof *table);
-    float *uploaded = table ? device_alloc(m->device, n * sizeof *table) : NULL;
-    if (uploaded) {
+    return upload(m, m->positions, table, n, "the table of positions");
+}
+
+static int compute_positions(struct dit *m)
+{
+    float *table = mem_new(dit_tokens(&m->config) * m->config.hidden, sizeof *table);
+    if (table)
         dit_position_table(&m->config, table);
-        device_upload(m->device, uploaded, table, n * sizeof *table);
-        op_to_act(m->device, m->positions, uploaded, n);
-        device_release(m->device, uploaded);
-    }
+    int rc = table ? dit_set_positions(m, table) : -1;
     free(table);
-    return uploaded ? 0 : error_set(STATUS_INTERNAL, "no memory for the position table");
+    return rc;
 }
 
 struct dit *dit_new(struct device *device, const struct dit_config *config, size_t batch,
@@ -274,7 +267,7 @@ struct dit *dit_new(struct device *device, const struct dit_config *config, size
         goto failed;
     }
     place(m, (uintptr_t)m->memory);
-    if (upload_positions(m) < 0)
+    if (compute_positions(m) < 0)
         goto failed;
     return m;
 failed:
@@ -316,14 +309,7 @@ int dit_set_param(struct dit *m, const struct param *param, const float *values)
 {
     assert(!dit_holds(m, param));
     act *to = act_at(m->device, m->weights, m->offsets[param - m->layout.params]);
-    // By way of float32 on the device, which may hold activations in fewer bits.
-    float *uploaded = device_alloc(m->device, param->count * sizeof *uploaded);
-    if (!uploaded)
-        return error_set(STATUS_INTERNAL, "no memory for uploading %s", param->name);
-    device_upload(m->device, uploaded, values, param->count * sizeof *values);
-    op_to_act(m->device, to, uploaded, param->count);
-    device_release(m->device, uploaded);
-    return 0;
+    return upload(m, to, values, param->count, param->name);
 }
 
 act *dit_weights(struct dit *m)

@@ -72,6 +72,8 @@ bool dit_holds(const struct dit *dit, const struct param *param); // it is one o
 // One parameter's values (param->count) from host memory; not of one that is held. -1 with an error
 // if there is no memory on the way.
 int dit_set_param(struct dit *dit, const struct param *param, const float *values);
+// A table of positions (T,D), host memory, in place of dit_position_table's.
+int dit_set_positions(struct dit *dit, const float *table);
 // The weights as the products take them, and their gradients (NULL with DIT_INFER), in device
 // memory, laid out as dit_get_layout says.
 act *dit_weights(struct dit *dit);

@@ -57,6 +57,15 @@ enum status error_status(void)
     return current.status;
 }
 
+char *error_shown(const char *text, size_t size, char out[ERROR_SHOWN_SIZE])
+{
+    size_t n = size < ERROR_SHOWN_SIZE ? size : ERROR_SHOWN_SIZE - 1;
+    for (size_t i = 0; i < n; i++)
+        out[i] = text[i] >= ' ' && text[i] <= '~' ? text[i] : '?';
+    out[n] = 0;
+    return out;
+}
+
 void error_save(struct error *error)
 {
     *error = current;

@@ -6,6 +6,7 @@
 #define DIT_ERROR_H
 
 #include <stdarg.h>
+#include <stddef.h>
 
 // Exit statuses of every program; those from 64 on are sysexits(3)'s.
 enum status {
@@ -33,6 +34,10 @@ int error_prefix(const char *format, ...) __attribute__((format(printf, 1, 2)));
 // The message set last on this thread ("" if none) and its status.
 const char *error_message(void);
 enum status error_status(void);
+
+// Text from a file, cut and made fit to be shown in a message; returns out.
+#define ERROR_SHOWN_SIZE 80
+char *error_shown(const char *text, size_t size, char out[ERROR_SHOWN_SIZE]);
 
 // A message carried from a worker thread to the one that reports it.
 struct error {

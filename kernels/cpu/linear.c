@@ -1,23 +1,10 @@
 // Linear layers and the GELU between them. SPDX-License-Identifier: MIT
 #include "kernels/cpu/product.h"
 
-static void add_bias(const struct product *p, float *tile, size_t i, size_t j, size_t rows,
-                     size_t columns)
+// pre_out keeps what the GELU takes.
+static void take_gelu(const struct product *p, float *tile, size_t i, size_t j, size_t rows,
+                      size_t columns)
 {
-    (void)i;
-    float bias[TILE_N] __attribute__((aligned(64))) = {0};
-    copy_tile(bias, TILE_N, p->bias + j, 0, 1, columns);
-    for (size_t row = 0; row < rows; row++)
-        for (size_t n = 0; n < TILE_N; n++)
-            tile[row * TILE_N + n] += bias[n];
-}
-
-// gelu(x + bias); pre_out keeps x + bias.
-static void add_bias_gelu(const struct product *p, float *tile, size_t i, size_t j, size_t rows,
-                          size_t columns)
-{
-    if (p->bias)
-        add_bias(p, tile, i, j, rows, columns);
     if (p->pre_out)
         copy_tile(p->pre_out + i * p->N + j, p->N, tile, TILE_N, rows, columns);
 #pragma omp simd
@@ -47,7 +34,6 @@ void CPU_FN(linear)(struct device *device, act *y, size_t stride, const act *x, 
                                .b = {const_floats(w), 1, I},
                                .c = floats(y),
                                .c_row = stride,
-                               .finish = b ? add_bias : NULL,
                                .bias = const_floats(b)});
 }
 
@@ -62,8 +48,8 @@ void CPU_FN(linear_gelu)(struct device *device, act *y, act *pre, const act *x, 
                                .b = {const_floats(w), 1, I},
                                .c = floats(y),
                                .c_row = O,
-                               .finish = add_bias_gelu,
                                .bias = const_floats(b),
+                               .finish = take_gelu,
                                .pre_out = floats(pre)});
 }
 
@@ -106,6 +92,6 @@ void CPU_FN(linear_backward_weight)(struct device *device, float *dw, float *db,
                                .b = {const_floats(x), I, 1},
                                .c = dw,
                                .c_row = I,
-                               .accumulate = true,
+                               .start = dw,
                                .a_sums = db});
 }

@@ -48,6 +48,15 @@ static void add_sums(float *sums, const float *panel, size_t K, size_t n)
         sums[i] += (total[0][i] + total[1][i]) + (total[2][i] + total[3][i]);
 }
 
+static void add_bias(float *tile, const float *from, size_t columns)
+{
+    float bias[TILE_N] __attribute__((aligned(64))) = {0};
+    copy_tile(bias, TILE_N, from, 0, 1, columns);
+    for (size_t row = 0; row < TILE_M; row++)
+        for (size_t n = 0; n < TILE_N; n++)
+            tile[row * TILE_N + n] += bias[n];
+}
+
 // What one call of work_block does.
 struct block {
     size_t i, j, k; // its first element
@@ -60,37 +69,49 @@ static void work_block(const struct product *p, const struct block *block, float
 {
     const struct block s = *block;
     // Whole panels of a matrix whose rows lie along k are read from where they are.
-    const bool in_place = p->a.column == 1 && !p->a_sums;
+    const bool in_place = !p->gather && p->a.column == 1 && !p->a_sums;
     const float *a = p->a.at + s.i * p->a.row + s.k * p->a.column;
     for (size_t i = 0; i < s.M; i += TILE_M) {
         const size_t rows = min(TILE_M, s.M - i);
         if (in_place && rows == TILE_M)
             continue;
+        if (p->gather) {
+            p->gather(p, packed_a + i * s.K, s.i + i, rows, s.k, s.K);
+            memset(packed_a + (i + rows) * s.K, 0, (TILE_M - rows) * s.K * sizeof *packed_a);
+            continue;
+        }
         const struct matrix panel = {a + i * p->a.row, p->a.column, p->a.row};
         pack(packed_a + i * s.K, panel, s.K, rows, TILE_M);
         if (p->a_sums && s.j == 0)
             add_sums(p->a_sums + s.i + i, packed_a + i * s.K, s.K, rows);
     }
-    const bool add = p->accumulate || s.k > 0, last = s.k + s.K == p->K;
+    const float *start = s.k > 0 ? p->c : p->start;
+    const bool last = s.k + s.K == p->K;
     for (size_t j = s.j; j < s.j + s.N; j += TILE_N) {
         size_t columns = min(TILE_N, p->N - j);
         for (size_t i = 0; i < s.M; i += TILE_M) {
             const size_t rows = min(TILE_M, s.M - i);
             float tile[TILE_M * TILE_N] __attribute__((aligned(64)));
-            float *c = p->c + (s.i + i) * p->c_row + j;
+            const size_t at = (s.i + i) * p->c_row + j;
+            float *c = p->c + at;
             for (size_t row = 0; row < rows; row++) {
                 __builtin_prefetch(c + row * p->c_row, 1);
                 if (p->pre)
                     __builtin_prefetch(p->pre + (s.i + i + row) * p->N + j);
             }
-            if (add)
-                copy_tile(tile, TILE_N, c, p->c_row, rows, columns);
+            if (start)
+                copy_tile(tile, TILE_N, start + at, p->c_row, rows, columns);
             if (in_place && rows == TILE_M)
-                tile_product(tile, TILE_N, add, s.K, a + i * p->a.row, p->a.row, 1,
+                tile_product(tile, TILE_N, start, s.K, a + i * p->a.row, p->a.row, 1,
+                             packed_b + j * s.K);
+            else if (p->gather)
+                tile_product(tile, TILE_N, start, s.K, packed_a + i * s.K, s.K, 1,
                              packed_b + j * s.K);
             else
-                tile_product(tile, TILE_N, add, s.K, packed_a + i * s.K, 1, TILE_M,
+                tile_product(tile, TILE_N, start, s.K, packed_a + i * s.K, 1, TILE_M,
                              packed_b + j * s.K);
+            if (last && p->bias)
+                add_bias(tile, p->bias + j, columns);
             if (last && p->finish)
                 p->finish(p, tile, s.i + i, j, rows, columns);
             copy_tile(c, p->c_row, tile, TILE_N, rows, columns);

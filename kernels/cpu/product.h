@@ -16,22 +16,26 @@ struct matrix {
     size_t row, column;
 };
 
-// C (M,N) = A (M,K) B (K,N), then finish.
+// C (M,N) = start + A (M,K) B (K,N) + bias, then finish.
 struct product {
     size_t M, N, K;
     struct matrix a, b;
+    // Where A is not in memory as such: writes columns k .. k + K - 1 of its rows i .. i + rows - 1
+    // to `to` (rows,K), as they follow from `convolution`. NULL: A is a.
+    void (*gather)(const struct product *p, float *to, size_t i, size_t rows, size_t k, size_t K);
+    const struct convolution *convolution;
     float *c;
-    size_t c_row; // floats between its rows
-    // Adds to what is in C.
-    bool accumulate;
+    size_t c_row;       // floats between its rows
+    const float *start; // (M,N), rows c_row apart too, and perhaps C itself; NULL: zeros
+    const float *bias;  // (N), or NULL
     // sums (M) += sum over K of A, or NULL.
     float *a_sums;
     // Works on a tile of sums (TILE_M,TILE_N) before it goes to row i, column j of C and right and
-    // down of there, rows x columns of it: bias, activation. NULL: nothing to do.
+    // down of there, rows x columns of it: an activation. NULL: nothing to do.
     void (*finish)(const struct product *p, float *tile, size_t i, size_t j, size_t rows,
                    size_t columns);
     // For finish: see linear.c.
-    const float *bias, *pre;
+    const float *pre;
     float *pre_out;
 };
 

@@ -171,18 +171,18 @@ damage() { # damage NAME CODE TEXT
 }
 damage 'weights cut short' 'd = d[:-1]' 'bytes of data, the tensors take'
 damage 'cut in the header' 'd = d[:h // 2]' 'a header of'
-damage 'an empty file' 'd = d[:0]' 'too short'
+damage 'an empty file' 'd = d[:0]' 'expected weights'
 damage 'another length of header' 'd[6] ^= 1' 'a header of'
 damage 'a header that is no JSON' 'd[20] = 0' 'header, byte'
 damage 'a dtype' 'd = d.replace(b"F32", b"F31", 1)' 'unknown dtype'
 damage 'a missing tensor' 'd = d.replace(b"\"blocks.1.mlp.fc1.bias", b"\"blocks.1.mlp.fc1.bi_s")' \
-    'no tensor "blocks.1.mlp.fc1.bias"'
+    'no tensor blocks.1.mlp.fc1.bias'
 damage 'heads that divide no width' 'd = d.replace(b"num_heads\":\"3", b"num_heads\":\"5")' 'heads'
 damage 'heads that are no number' 'd = d.replace(b"num_heads\":\"3", b"num_heads\":\"x")' \
     'expected a whole number'
 damage 'no DiT' 'd = d.replace(b"\"x_embedder.proj.weight", b"\"x_embedder.proj.w_ight")' \
     'these are not the weights of a DiT'
-damaged 'd[h:] = np.full((len(d) - h) // 4, np.nan, "<f4").tobytes()'
+damaged 'n = (len(d) - h) // 32 * 28; d[-n:] = np.full(n // 4, np.nan, "<f4").tobytes()'
 exits 'weights that are not finite' 65 sample --latents -n 1 -o "$tmp/none"
 says 'give no sample' 'sample 0 came out as'
 ok 'no file is left of all these' [ ! -e "$tmp/none" ]

@@ -28,7 +28,7 @@ static struct dit_file open_weights(const char *model)
     static char path[4096];
     struct dit_file file;
     snprintf(path, sizeof path, "%s/%s.safetensors", reference_dir(), model);
-    if (dit_file_open(&file, path) < 0)
+    if (dit_file_open(&file, path, NULL) < 0)
         bail_out();
     return file;
 }
@@ -106,6 +106,66 @@ static void check_forward(const char *model)
     dit_free(dit);
     dit_file_close(&file);
     safetensors_close(&doc);
+}
+
+// The same weights in another kind of file: read, and used where they lie.
+static void check_form(const char *name, enum dit_weights which, double most)
+{
+    static char path[4096];
+    snprintf(path, sizeof path, "%s/%s", reference_dir(), name);
+    if (access(path, R_OK) < 0) {
+        skip(name, "not in the folder of reference data");
+        return;
+    }
+    struct dit_file file;
+    if (dit_file_open(&file, path, &(struct dit_hints){.heads = 4}) < 0)
+        bail_out();
+    struct safetensors doc = reference_open("dit-a-forward");
+    size_t n = file.config.channels * file.config.input_size * file.config.input_size, count;
+    float *expected = reference_floats(&doc, "forward", &count);
+    const float **in_place = dit_file_in_place(&file, which);
+    for (int held = 0; held < 2; held++) {
+        struct dit *dit = dit_new(device, &file.config, 4, DIT_INFER, held ? in_place : NULL);
+        if (!in_place || !dit || dit_file_load(&file, which, dit) < 0)
+            bail_out();
+        float *out = run_forward(dit, &doc, "", n, 4, 1);
+        expect(relative_error(out, expected, count), most, name,
+               held ? "forward pass with weights in place" : "forward pass");
+        dit_free(dit);
+        free(out);
+    }
+    free(in_place);
+    free(expected);
+    dit_file_close(&file);
+    safetensors_close(&doc);
+}
+
+// What a training checkpoint's EMA gives is its own: half the weights.
+static void check_choice(void)
+{
+    static char path[4096];
+    snprintf(path, sizeof path, "%s/dit-a-train.pt", reference_dir());
+    if (access(path, R_OK) < 0) {
+        skip("dit-a-train.pt", "not in the folder of reference data");
+        return;
+    }
+    struct dit_file file;
+    if (dit_file_open(&file, path, &(struct dit_hints){.heads = 4}) < 0)
+        bail_out();
+    size_t most = layout_largest(&file.layout);
+    float *ema = mem_new(most, sizeof *ema), *model = mem_new(most, sizeof *model);
+    bool half = true;
+    for (size_t i = 0; i < file.layout.n_params; i++) {
+        if (binding_read(dit_file_choose(&file, DIT_WEIGHTS_EMA), i, ema) < 0 ||
+            binding_read(dit_file_choose(&file, DIT_WEIGHTS_MODEL), i, model) < 0)
+            bail_out();
+        for (size_t e = 0; e < file.layout.params[i].count; e++)
+            half = half && ema[e] == 0.5f * model[e];
+    }
+    ok(half, "of a training checkpoint ema is taken, or model where it is asked for");
+    free(ema);
+    free(model);
+    dit_file_close(&file);
 }
 
 // The largest relative error of an array's tensors against PREFIX.NAME in the data.
@@ -248,7 +308,19 @@ int main(int argc, char **argv)
 {
     static const char *const backends[] = {"ref", "generic", "cpu"};
     static const char *const models[] = {"dit-a", "dit-b"};
+    static const struct {
+        const char *name;
+        enum dit_weights which;
+        double most;
+    } forms[] = {
+        {"dit-a-plain.pt", DIT_WEIGHTS_EMA, 1e-5},
+        {"dit-a-legacy.pt", DIT_WEIGHTS_EMA, 1e-5},
+        {"dit-a-train.pt", DIT_WEIGHTS_MODEL, 1e-5},
+        {"dit-a-half.pt", DIT_WEIGHTS_EMA, 1e-3}, // the weights are rounded
+        {"dit-a-bf16.pt", DIT_WEIGHTS_EMA, 1e-2},
+    };
     char why[256];
+    check_choice();
     for (size_t i = 0; i < 3; i++) {
         backend = argc > 1 ? argv[1] : backends[i];
         if (!(device = device_open(backend, 2, why))) {
@@ -262,6 +334,8 @@ int main(int argc, char **argv)
             check_sampling(models[m], "ddim", "ddim20", 0);
             check_sampling(models[m], "ddim_eta", "10", 0.5);
         }
+        for (size_t f = 0; f < sizeof forms / sizeof *forms; f++)
+            check_form(forms[f].name, forms[f].which, forms[f].most);
         ok(!device_error(device), "%s: no error is set on the device", backend);
         device_close(device);
         if (argc > 1)

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: MIT
+#include "formats/kl-file.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "formats/diffusers.h"
+#include "lib/error.h"
+#include "lib/mem.h"
+
+// What tells the styles apart; the names of all else that is read here don't depend on the levels.
+#define TELLING "encoder.mid_block.attentions.0.to_q.weight"
+
+static const enum naming_style styles[] = {NAMING_OWN, NAMING_KL_OLD, NAMING_KL_LDM};
+// Each also behind "state_dict.".
+static const char *const prefixes[] = {"", "first_stage_model.", "vae.", "module."};
+// What the original code's files hold beside the autoencoder.
+static const char *const ignored[] = {"loss.", "model_ema.", "model.", "cond_stage_model.", NULL};
+
+static const struct weight *find(const struct kl_file *file, const char *prefix, const char *param)
+{
+    char name[96], full[160];
+    naming_translate(file->style, param, 0, name);
+    snprintf(full, sizeof full, "%s%s", prefix, name);
+    return weights_find(&file->weights, full);
+}
+
+// Where the autoencoder is in the file, and under whose names.
+static int find_style(struct kl_file *file, char *prefix, size_t size)
+{
+    for (size_t i = 0; i < 2 * sizeof prefixes / sizeof *prefixes; i++) {
+        snprintf(prefix, size, "%s%s", i % 2 ? "state_dict." : "", prefixes[i / 2]);
+        for (size_t s = 0; s < sizeof styles / sizeof *styles; s++) {
+            file->style = styles[s];
+            if (find(file, prefix, TELLING))
+                return 0;
+        }
+    }
+    char names[3][96];
+    for (size_t s = 0; s < 3; s++)
+        naming_translate(styles[s], TELLING, 0, names[s]);
+    return error_set(STATUS_DATA, "%s: not an autoencoder: it has no tensor %s, %s or %s",
+                     file->path, names[0], names[1], names[2]);
+}
+
+// The outputs of a convolution, 0 where there is none.
+static size_t outputs(const struct kl_file *file, const char *prefix, const char *param)
+{
+    const struct weight *tensor = find(file, prefix, param);
+    return tensor && tensor->rank == 4 ? tensor->shape[0] : 0;
+}
+
+static size_t level_outputs(const struct kl_file *file, const char *prefix, size_t level,
+                            size_t resnet)
+{
+    char param[96];
+    snprintf(param, sizeof param, "encoder.down_blocks.%zu.resnets.%zu.conv1.weight", level,
+             resnet);
+    return outputs(file, prefix, param);
+}
+
+// From the encoder: its names count levels as the layout does in every style.
+static void read_sizes(struct kl_file *file, const char *prefix)
+{
+    struct kl_config *c = &file->config;
+    while (c->levels < KL_LEVELS_MAX &&
+           (c->channels[c->levels] = level_outputs(file, prefix, c->levels, 0)) > 0)
+        c->levels++;
+    while (c->resnets < KL_RESNETS_MAX && level_outputs(file, prefix, 0, c->resnets) > 0)
+        c->resnets++;
+    c->latent_channels = outputs(file, prefix, "encoder.conv_out.weight") / 2;
+}
+
+static int parse_scale(const char *path, const char *text, double *scale)
+{
+    char *end;
+    errno = 0;
+    *scale = strtod(text, &end);
+    if (errno || end == text || *end || !(*scale > 0) || !isfinite(*scale)) {
+        char shown[ERROR_SHOWN_SIZE];
+        return error_set(STATUS_DATA, "%s: scaling_factor is %s, expected a number above 0", path,
+                         error_shown(text, strlen(text), shown));
+    }
+    return 0;
+}
+
+static int read_scale(struct kl_file *file)
+{
+    double *scale = &file->config.scale;
+    const char *text = weights_get(&file->weights, "scaling_factor");
+    *scale = KL_SCALE;
+    if (text)
+        return parse_scale(file->path, text, scale);
+    json_t *config = diffusers_config(file->path);
+    json_t *value = json_object_get(config, "scaling_factor");
+    char *dumped = value ? json_dumps(value, JSON_ENCODE_ANY) : NULL;
+    int rc = dumped ? parse_scale(file->path, dumped, scale) : 0;
+    free(dumped);
+    json_decref(config);
+    return rc < 0 ? error_prefix("the config.json beside it") : 0;
+}
+
+static int bind(struct kl_file *file)
+{
+    static const char *const none[] = {NULL};
+    char prefix[64];
+    if (find_style(file, prefix, sizeof prefix) < 0)
+        return -1;
+    read_sizes(file, prefix);
+    if (read_scale(file) < 0)
+        return -1;
+    if (kl_layout_init(&file->layout, &file->config, KL_BOTH) < 0)
+        return error_prefix("%s", file->path);
+    if (naming_make(&file->naming, &file->layout, file->style, file->config.levels) < 0)
+        return -1;
+    return binding_make(&file->binding, &file->naming, &file->weights, prefix,
+                        file->style == NAMING_KL_LDM ? ignored : none);
+}
+
+int kl_file_open(struct kl_file *file, const char *path)
+{
+    *file = (struct kl_file){.path = diffusers_find(path, "vae")};
+    if (!file->path)
+        return -1;
+    if (weights_open(&file->weights, file->path) < 0) {
+        free(file->path);
+        return -1;
+    }
+    if (bind(file) < 0) {
+        kl_file_close(file);
+        return -1;
+    }
+    return 0;
+}
+
+void kl_file_close(struct kl_file *file)
+{
+    binding_free(&file->binding);
+    naming_free(&file->naming);
+    layout_free(&file->layout);
+    weights_close(&file->weights);
+    free(file->path);
+}
+
+static int load_params(const struct kl_file *file, struct autoencoder *ae)
+{
+    const struct layout *layout = kl_get_layout(ae);
+    float *values = mem_new(layout_largest(layout), sizeof *values);
+    int rc = values ? 0 : -1;
+    for (size_t i = 0; rc == 0 && i < layout->n_params; i++) {
+        const struct param *from = layout_find(&file->layout, layout->params[i].name);
+        rc = binding_read(&file->binding, (size_t)(from - file->layout.params), values);
+        if (rc == 0)
+            rc = kl_set_param(ae, &layout->params[i], values);
+    }
+    free(values);
+    return rc;
+}
+
+// The last part of a path, without slashes after it; malloc'd.
+static char *last_part(const char *path)
+{
+    size_t end = strlen(path);
+    while (end > 1 && path[end - 1] == '/')
+        end--;
+    size_t start = end;
+    while (start > 0 && path[start - 1] != '/')
+        start--;
+    return mem_printf("%.*s", (int)(end - start), path + start);
+}
+
+struct autoencoder *kl_file_load(struct device *device, const char *path, enum kl_half half)
+{
+    struct kl_file file;
+    if (kl_file_open(&file, path) < 0)
+        return NULL;
+    char *name = last_part(path);
+    struct autoencoder *ae = name ? autoencoder_new_kl(device, &file.config, half, name) : NULL;
+    if (ae && load_params(&file, ae) < 0) {
+        autoencoder_close(ae);
+        ae = NULL;
+    }
+    free(name);
+    kl_file_close(&file);
+    return ae;
+}

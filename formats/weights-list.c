@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: MIT
+#include "formats/weights-list.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/error.h"
+#include "lib/mem.h"
+
+static int check_name(const char *name, size_t size)
+{
+    char text[ERROR_SHOWN_SIZE];
+    error_shown(name, size, text);
+    if (size == 0)
+        return error_set(STATUS_DATA, "a tensor without a name");
+    if (size > WEIGHTS_NAME_MAX)
+        return error_set(STATUS_DATA, "tensor \"%s...\": a name of %zu bytes, at most %d", text,
+                         size, WEIGHTS_NAME_MAX);
+    for (size_t i = 0; i < size; i++)
+        if ((unsigned char)name[i] < ' ' || name[i] == 0x7F)
+            return error_set(STATUS_DATA, "tensor \"%s\": control characters in its name", text);
+    json_t *string = json_stringn(name, size);
+    if (!string)
+        return error_set(STATUS_DATA, "tensor \"%s\": its name is not UTF-8", text);
+    json_decref(string);
+    return 0;
+}
+
+int weights_list_count_text(struct weights_list *list, size_t size)
+{
+    list->text_size += size;
+    return list->text_size > WEIGHTS_TEXT_SIZE_MAX
+               ? error_set(STATUS_DATA, "names and metadata of more than %zu bytes",
+                           WEIGHTS_TEXT_SIZE_MAX)
+               : 0;
+}
+
+// Room for one tensor more, and for its name.
+static int grow(struct weights_list *list, size_t size)
+{
+    struct weights *weights = list->weights;
+    if (weights->n_weights == list->room) {
+        size_t room = 2 * list->room + 64;
+        struct weight *all = mem_resize(weights->all, room, sizeof *all);
+        if (!all)
+            return -1;
+        weights->all = all;
+        list->room = room;
+    }
+    if (size > list->names_room - list->names_size) {
+        size_t room = 2 * list->names_room + size;
+        char *names = mem_resize(weights->names, room, 1);
+        if (!names)
+            return -1;
+        weights->names = names;
+        list->names_room = room;
+    }
+    return 0;
+}
+
+int weights_list_add(struct weights_list *list, struct weight weight, const char *name, size_t size)
+{
+    struct weights *weights = list->weights;
+    if (weights->n_weights == WEIGHTS_MAX)
+        return error_set(STATUS_DATA, "more than %zu tensors", WEIGHTS_MAX);
+    if (check_name(name, size) || weights_list_count_text(list, size) || grow(list, size + 1))
+        return -1;
+    weights->all[weights->n_weights++] = weight;
+    memcpy(weights->names + list->names_size, name, size);
+    weights->names[list->names_size + size] = 0;
+    list->names_size += size + 1;
+    return 0;
+}
+
+static int compare_names(const void *a, const void *b, void *user)
+{
+    const struct weight *all = user;
+    return strcmp(all[*(const size_t *)a].name, all[*(const size_t *)b].name);
+}
+
+int weights_list_finish(struct weights_list *list)
+{
+    struct weights *weights = list->weights;
+    const char *name = weights->names;
+    char text[ERROR_SHOWN_SIZE];
+    if (!(weights->by_name = mem_new(weights->n_weights, sizeof *weights->by_name)))
+        return -1;
+    for (size_t i = 0; i < weights->n_weights; i++, name += strlen(name) + 1) {
+        weights->all[i].name = name;
+        weights->by_name[i] = i;
+    }
+    qsort_r(weights->by_name, weights->n_weights, sizeof *weights->by_name, compare_names,
+            weights->all);
+    for (size_t i = 1; i < weights->n_weights; i++) {
+        const char *last = weights->all[weights->by_name[i - 1]].name;
+        name = weights->all[weights->by_name[i]].name;
+        if (strcmp(last, name) == 0)
+            return error_set(STATUS_DATA, "two tensors are named \"%s\"",
+                             error_shown(name, strlen(name), text));
+    }
+    return 0;
+}

@@ -1,0 +1,28 @@
+// Zip archives of stored members, where they lie in memory. SPDX-License-Identifier: MIT
+#ifndef DIT_ZIP_READ_H
+#define DIT_ZIP_READ_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct zip_member {
+    const char *name; // in the archive; not terminated
+    size_t name_size;
+    const uint8_t *data;
+    size_t size;
+};
+
+struct zip_directory {
+    struct zip_member *members; // sorted by name
+    size_t n;
+};
+
+// Reads the directory and the members' own headers, nothing else; the bytes must outlive it.
+// -1 with an error (65), with the place, for members that are compressed, encrypted, named twice,
+// not where the directory says, or that overlap.
+int zip_read_directory(struct zip_directory *zip, const uint8_t *bytes, size_t size);
+void zip_free_directory(struct zip_directory *zip);
+// NULL if there is none.
+const struct zip_member *zip_find(const struct zip_directory *zip, const char *name, size_t size);
+
+#endif

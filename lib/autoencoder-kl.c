@@ -1,0 +1,600 @@
+// The convolutional autoencoder, as a list of operations. SPDX-License-Identifier: MIT
+//
+// Sizes: B images, H and W sides, n = H W pixels, I and O channels in and out, C of a latent.
+// Activations are (B,H,W,channels).
+#include <assert.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/ops.h"
+#include "lib/arena.h"
+#include "lib/autoencoder-kl.h"
+#include "lib/autoencoder-tiles.h"
+#include "lib/error.h"
+#include "lib/mem.h"
+
+// As many images go through at once as fit this many bytes.
+#define GROUP_BYTES ((size_t)1 << 30)
+// Pixels of the tiles of larger images than KL_WHOLE_MAX.
+#define TILE_SIDE    1024
+#define TILE_OVERLAP 256
+
+struct affine {
+    const act *w, *b;
+};
+
+struct resnet {
+    size_t I, O;
+    struct affine norm1, conv1, norm2, conv2;
+    struct affine shortcut; // where I and O differ
+};
+
+struct level {
+    struct resnet resnets[KL_RESNETS_MAX + 1];
+    struct affine sampler; // to the next level's size
+};
+
+// The encoder, or the decoder, whose level 0 is the last of the encoder.
+struct coder {
+    size_t levels, resnets;
+    struct affine conv_in, norm_out, conv_out;
+    struct affine quant; // the encoder's last layer, the decoder's first
+    struct level level[KL_LEVELS_MAX];
+    struct resnet mid[2];
+    struct affine mid_norm, mid_qkv, mid_out;
+};
+
+// A buffer for activations of differing sizes, and how many it was seen to need.
+struct slot {
+    act *at;
+    size_t size;
+};
+
+// What one pass of images through a coder holds. x is the stream from layer to layer.
+struct pass {
+    struct device *device;
+    size_t B, H, W, C; // H, W, C of x
+    uint8_t *images;   // (B,H,W,3)
+    float *pixels;     // (B,3,H,W)
+    float *mean, *std; // (B,C,h,w); the decoder's latents are in mean
+    double *squares;   // one number
+    struct slot slots[3];
+    struct slot *x, *y, *h;
+};
+
+struct kl {
+    struct autoencoder base;
+    char *name;
+    struct kl_config config;
+    enum kl_half half;
+    struct layout layout;
+    act *weights; // (layout.size); 3x3 ones as (O,3,3,I)
+    struct coder encoder, decoder;
+    void *memory; // of a pass
+    size_t memory_size;
+};
+
+// The place of n activations that are to be written. A pass without memory, which learns the sizes,
+// gets NULL, and no operation is then done.
+static act *hold(struct slot *slot, size_t n)
+{
+    if (slot->size < n)
+        slot->size = n;
+    return slot->at;
+}
+
+static void swap(struct slot **a, struct slot **b)
+{
+    struct slot *old = *a;
+    *a = *b;
+    *b = old;
+}
+
+// y (B,n,C) = GN(x), then SiLU if `silu`.
+static void norm(struct pass *p, struct slot *y, const struct slot *x, const struct affine *norm,
+                 size_t C, bool silu)
+{
+    act *to = hold(y, p->B * p->H * p->W * C);
+    if (to)
+        op_group_norm(p->device, to, x->at, norm->w, norm->b, silu, p->B, p->H * p->W, C,
+                      KL_GROUPS);
+}
+
+// y (B,H,W,O) = conv(x (B,H,W,I)) + sum, which may be NULL, or y.
+static void conv(struct pass *p, struct slot *y, const struct slot *x, const struct affine *conv,
+                 const struct slot *sum, size_t I, size_t O)
+{
+    act *to = hold(y, p->B * p->H * p->W * O);
+    if (to)
+        op_conv3x3(p->device, to, x->at, conv->w, conv->b, sum ? sum->at : NULL, CONV_SAME, p->B,
+                   p->H, p->W, I, O);
+}
+
+// y (B,n,O) = x (B,n,I) w^T + b.
+static void linear(struct pass *p, struct slot *y, const struct slot *x,
+                   const struct affine *linear, size_t I, size_t O)
+{
+    size_t R = p->B * p->H * p->W;
+    act *to = hold(y, R * O);
+    if (to)
+        op_linear(p->device, to, O, x->at, linear->w, linear->b, R, I, O);
+}
+
+// x (B,H',W',C): half the sides or twice.
+static void sample(struct pass *p, const struct affine *conv, enum conv_kind kind)
+{
+    size_t H = p->H, W = p->W;
+    p->H = kind == CONV_DOWN ? H / 2 : 2 * H;
+    p->W = kind == CONV_DOWN ? W / 2 : 2 * W;
+    act *to = hold(p->y, p->B * p->H * p->W * p->C);
+    if (to)
+        op_conv3x3(p->device, to, p->x->at, conv->w, conv->b, NULL, kind, p->B, H, W, p->C, p->C);
+    swap(&p->x, &p->y);
+}
+
+// x (B,H,W,O) = shortcut(x) + conv2(silu(norm2(conv1(silu(norm1(x (B,H,W,I)))))))
+static void resnet(struct pass *p, const struct resnet *r)
+{
+    struct slot *normed = r->I == r->O ? p->y : p->x, *sum = r->I == r->O ? p->x : p->y;
+    if (r->I != r->O) // at once, so that x can be overwritten
+        linear(p, sum, p->x, &r->shortcut, r->I, r->O);
+    norm(p, normed, p->x, &r->norm1, r->I, true);
+    conv(p, p->h, normed, &r->conv1, NULL, r->I, r->O);
+    norm(p, p->h, p->h, &r->norm2, r->O, true);
+    conv(p, sum, p->h, &r->conv2, sum, r->O, r->O);
+    p->x = sum;
+    p->y = normed;
+    p->C = r->O;
+}
+
+// x (B,n,C) += out(attention(qkv(norm(x)))), one head over the n pixels.
+static void attention(struct pass *p, const struct coder *c)
+{
+    size_t n = p->H * p->W, C = p->C;
+    norm(p, p->y, p->x, &c->mid_norm, C, false);
+    linear(p, p->h, p->y, &c->mid_qkv, C, 3 * C); // (B,n,3,1,C)
+    act *out = hold(p->y, p->B * n * C);
+    if (out)
+        op_attention(p->device, out, NULL, p->h->at, p->B, n, 1, C);
+    linear(p, p->h, p->y, &c->mid_out, C, C);
+    if (out)
+        op_add_row(p->device, p->x->at, p->h->at, 1, p->B * n * C);
+}
+
+static void middle(struct pass *p, const struct coder *c)
+{
+    resnet(p, &c->mid[0]);
+    attention(p, c);
+    resnet(p, &c->mid[1]);
+}
+
+static void level(struct pass *p, const struct coder *c, size_t l, enum conv_kind kind)
+{
+    for (size_t r = 0; r < c->resnets; r++)
+        resnet(p, &c->level[l].resnets[r]);
+    if (l + 1 < c->levels)
+        sample(p, &c->level[l].sampler, kind);
+}
+
+// p->mean, p->std (B,C,h,w) from p->pixels (B,3,H,W).
+static void encode_pass(struct pass *p, const struct kl_config *config, const struct coder *c)
+{
+    struct device *d = p->device;
+    size_t C = config->latent_channels, n = p->H * p->W;
+    act *to = hold(p->y, p->B * n * 3);
+    if (to)
+        op_channels_last(d, to, p->pixels, p->B, 3, n);
+    p->C = config->channels[0];
+    conv(p, p->x, p->y, &c->conv_in, NULL, 3, p->C);
+    for (size_t l = 0; l < c->levels; l++)
+        level(p, c, l, CONV_DOWN);
+    middle(p, c);
+    norm(p, p->x, p->x, &c->norm_out, p->C, true);
+    conv(p, p->y, p->x, &c->conv_out, NULL, p->C, 2 * C);
+    linear(p, p->x, p->y, &c->quant, 2 * C, 2 * C); // moments (B,h,w,2C)
+    if (to)
+        op_posterior(d, p->mean, p->std, p->x->at, (float)config->scale, p->B, C, p->H * p->W);
+}
+
+// p->pixels (B,3,H,W) from p->mean (B,C,h,w).
+static void decode_pass(struct pass *p, const struct kl_config *config, const struct coder *c)
+{
+    struct device *d = p->device;
+    size_t C = config->latent_channels;
+    act *to = hold(p->x, p->B * p->H * p->W * C);
+    if (to)
+        op_channels_last(d, to, p->mean, p->B, C, p->H * p->W);
+    linear(p, p->y, p->x, &c->quant, C, C);
+    p->C = config->channels[config->levels - 1];
+    conv(p, p->x, p->y, &c->conv_in, NULL, C, p->C);
+    middle(p, c);
+    for (size_t l = 0; l < c->levels; l++)
+        level(p, c, l, CONV_UP);
+    norm(p, p->x, p->x, &c->norm_out, p->C, true);
+    conv(p, p->y, p->x, &c->conv_out, NULL, p->C, 3);
+    if (to)
+        op_channels_first(d, p->pixels, p->y->at, p->B, 3, p->H * p->W);
+}
+
+static size_t latent_size(const struct kl *m, size_t H, size_t W)
+{
+    size_t f = m->base.downsample;
+    return m->config.latent_channels * (H / f) * (W / f);
+}
+
+// A pass of B images of H x W through one half, without memory.
+static void start_pass(struct pass *p, const struct kl *m, enum kl_half half, size_t B, size_t H,
+                       size_t W)
+{
+    size_t f = half == KL_ENCODER ? 1 : m->base.downsample;
+    *p = (struct pass){.device = m->base.device, .B = B, .H = H / f, .W = W / f};
+    p->x = &p->slots[0], p->y = &p->slots[1], p->h = &p->slots[2];
+}
+
+static void run_pass(struct pass *p, const struct kl *m, enum kl_half half)
+{
+    if (half == KL_ENCODER)
+        encode_pass(p, &m->config, &m->encoder);
+    else
+        decode_pass(p, &m->config, &m->decoder);
+}
+
+// Lays out a pass from address `base` on: where memory lies, or 0 to learn its size, which is
+// returned. A pass without memory has told what the slots must hold. For n pixels and the published
+// sizes that is 3 x 128 n activations in the encoder: on the first level x, its norm, and what
+// conv1 makes of that. In the decoder it is 512 n: x as it comes to its last level, with 256
+// channels, beside the shortcut and conv1's output with 128. As float32 these are 1.5 KiB and
+// 2 KiB a pixel: 1.5 GiB and 2 GiB for an image of KL_WHOLE_MAX.
+static size_t place_pass(struct pass *p, const struct kl *m, enum kl_half half, size_t B, size_t H,
+                         size_t W, uintptr_t base)
+{
+    struct device *device = m->base.device;
+    size_t latents = B * latent_size(m, H, W);
+    struct arena arena = {base, device->backend->act_size};
+    struct pass sizes;
+    start_pass(&sizes, m, half, B, H, W);
+    run_pass(&sizes, m, half);
+    start_pass(p, m, half, B, H, W);
+    p->images = take(&arena, B * H * W * 3);
+    p->pixels = take_float(&arena, B * H * W * 3);
+    p->mean = take_float(&arena, latents);
+    p->std = take_float(&arena, latents);
+    p->squares = take(&arena, sizeof *p->squares);
+    for (size_t i = 0; i < 3; i++)
+        p->slots[i].at = take_act(&arena, sizes.slots[i].size);
+    return arena.next - base;
+}
+
+// A pass with memory, which the next one takes over.
+static int make_pass(struct pass *p, struct kl *m, enum kl_half half, size_t B, size_t H, size_t W)
+{
+    struct device *device = m->base.device;
+    size_t size = place_pass(p, m, half, B, H, W, 0);
+    if (size > m->memory_size) {
+        if (m->memory)
+            device_release(device, m->memory);
+        m->memory_size = 0;
+        if (!(m->memory = device_alloc(device, size)))
+            return error_set(STATUS_INTERNAL,
+                             "%s: %zu images of %zu x %zu need %.2f GB, and %s does not have them",
+                             m->name, B, H, W, (double)size * 1e-9, device->description);
+        m->memory_size = size;
+    }
+    place_pass(p, m, half, B, H, W, (uintptr_t)m->memory);
+    return 0;
+}
+
+static size_t group_size(const struct kl *m, enum kl_half half, size_t H, size_t W)
+{
+    struct pass p;
+    size_t size = place_pass(&p, m, half, 1, H, W, 0);
+    return size < GROUP_BYTES ? GROUP_BYTES / size : 1;
+}
+
+static int check_device(const struct kl *m)
+{
+    const char *message = device_error(m->base.device);
+    return message ? error_set(STATUS_INTERNAL, "%s: %s", m->name, message) : 0;
+}
+
+// Of images or, where they are NULL, pixels.
+static int encode_group(struct kl *m, const uint8_t *images, const float *pixels, size_t B,
+                        size_t H, size_t W, float *mean, float *std)
+{
+    struct device *d = m->base.device;
+    size_t bytes = B * latent_size(m, H, W) * sizeof *mean;
+    struct pass p;
+    if (make_pass(&p, m, KL_ENCODER, B, H, W) < 0)
+        return -1;
+    if (images) {
+        device_upload(d, p.images, images, B * H * W * 3);
+        op_image_to_float(d, p.pixels, p.images, B, H, W);
+    } else {
+        device_upload(d, p.pixels, pixels, B * H * W * 3 * sizeof *pixels);
+    }
+    run_pass(&p, m, KL_ENCODER);
+    device_download(d, mean, p.mean, bytes);
+    device_download(d, std, p.std, bytes);
+    return check_device(m);
+}
+
+static int encode(struct autoencoder *ae, const uint8_t *images, size_t B, size_t H, size_t W,
+                  float *mean, float *std)
+{
+    struct kl *m = (struct kl *)ae;
+    size_t f = ae->downsample, C = ae->channels, latent = latent_size(m, H, W);
+    assert(m->half & KL_ENCODER && H % f == 0 && W % f == 0);
+    bool whole = H * W <= KL_WHOLE_MAX;
+    size_t group = whole ? group_size(m, KL_ENCODER, H, W) : 1;
+    for (size_t b = 0, n; b < B; b += n) {
+        n = B - b < group ? B - b : group;
+        const uint8_t *from = images + b * H * W * 3;
+        float *to_mean = mean + b * latent, *to_std = std + b * latent;
+        int rc = whole ? encode_group(m, from, NULL, n, H, W, to_mean, to_std)
+                       : autoencoder_encode_tiles(ae, TILE_SIDE, TILE_OVERLAP, from, H, W, to_mean,
+                                                  to_std);
+        if (rc < 0)
+            return -1;
+    }
+    if (autoencoder_check_finite("mean of latent", 0, mean, B, C, H / f, W / f) < 0 ||
+        autoencoder_check_finite("std of latent", 0, std, B, C, H / f, W / f) < 0)
+        return error_prefix("%s", m->name);
+    return 0;
+}
+
+// Names the place of a value that is not finite, where there is one among the pixels. `first`: the
+// number of the pass's first image in its batch.
+static int check_pixels(const struct kl *m, const struct pass *p, size_t first)
+{
+    struct device *d = m->base.device;
+    double squares;
+    op_sum_squares(d, p->squares, p->pixels, p->B * 3 * p->H * p->W);
+    device_download(d, &squares, p->squares, sizeof squares);
+    if (check_device(m) < 0)
+        return -1;
+    if (isfinite(squares))
+        return 0;
+    size_t n = p->B * 3 * p->H * p->W;
+    float *pixels = mem_new(n, sizeof *pixels);
+    if (!pixels)
+        return -1;
+    device_download(d, pixels, p->pixels, n * sizeof *pixels);
+    int rc = autoencoder_check_finite("decoded image", first, pixels, p->B, 3, p->H, p->W);
+    free(pixels);
+    return rc < 0 ? error_prefix("%s", m->name) : 0;
+}
+
+// Into images or, where they are NULL, pixels.
+static int decode_group(struct kl *m, const float *latents, size_t first, size_t B, size_t H,
+                        size_t W, uint8_t *images, float *pixels)
+{
+    struct device *d = m->base.device;
+    struct pass p;
+    if (make_pass(&p, m, KL_DECODER, B, H, W) < 0)
+        return -1;
+    device_upload(d, p.mean, latents, B * latent_size(m, H, W) * sizeof *latents);
+    run_pass(&p, m, KL_DECODER);
+    if (images) {
+        op_float_to_image(d, p.images, p.pixels, B, H, W);
+        device_download(d, images, p.images, B * H * W * 3);
+    } else {
+        device_download(d, pixels, p.pixels, B * H * W * 3 * sizeof *pixels);
+    }
+    return check_pixels(m, &p, first);
+}
+
+static int decode(struct autoencoder *ae, const float *latents, size_t B, size_t H, size_t W,
+                  uint8_t *images)
+{
+    struct kl *m = (struct kl *)ae;
+    size_t f = ae->downsample, latent = latent_size(m, H, W);
+    assert(m->half & KL_DECODER && H % f == 0 && W % f == 0);
+    if (autoencoder_check_finite("latent", 0, latents, B, ae->channels, H / f, W / f) < 0)
+        return -1;
+    bool whole = H * W <= KL_WHOLE_MAX;
+    size_t group = whole ? group_size(m, KL_DECODER, H, W) : 1;
+    for (size_t b = 0, n; b < B; b += n) {
+        n = B - b < group ? B - b : group;
+        const float *from = latents + b * latent;
+        uint8_t *to = images + b * H * W * 3;
+        if (whole) {
+            if (decode_group(m, from, b, n, H, W, to, NULL) < 0)
+                return -1;
+        } else if (autoencoder_decode_tiles(ae, TILE_SIDE, TILE_OVERLAP, from, H, W, to) < 0) {
+            return error_prefix("image %zu of the batch", b);
+        }
+    }
+    return 0;
+}
+
+int kl_encode_pixels(struct autoencoder *ae, const float *pixels, size_t H, size_t W, float *mean,
+                     float *std)
+{
+    struct kl *m = (struct kl *)ae;
+    assert(m->half & KL_ENCODER);
+    return encode_group(m, NULL, pixels, 1, H, W, mean, std);
+}
+
+int kl_decode_pixels(struct autoencoder *ae, const float *latent, size_t H, size_t W, float *pixels)
+{
+    struct kl *m = (struct kl *)ae;
+    assert(m->half & KL_DECODER);
+    return decode_group(m, latent, 0, 1, H, W, NULL, pixels);
+}
+
+static void close_kl(struct autoencoder *ae)
+{
+    struct kl *m = (struct kl *)ae;
+    if (m->memory)
+        device_release(ae->device, m->memory);
+    if (m->weights)
+        device_release(ae->device, m->weights);
+    layout_free(&m->layout);
+    free(m->name);
+    free(m);
+}
+
+// Where PREFIX.NAME.KIND is among the weights; nowhere if the model has no such layer.
+static const act *param_at(const struct kl *m, const char *prefix, const char *name,
+                           const char *kind)
+{
+    char text[2 * sizeof m->layout.params->name];
+    snprintf(text, sizeof text, "%s%s.%s", prefix, name, kind);
+    const struct param *param = layout_find(&m->layout, text);
+    return param ? act_at(m->base.device, m->weights, param->offset) : NULL;
+}
+
+static struct affine affine_at(const struct kl *m, const char *prefix, const char *name)
+{
+    return (struct affine){param_at(m, prefix, name, "weight"), param_at(m, prefix, name, "bias")};
+}
+
+static struct resnet resnet_at(const struct kl *m, const char *prefix)
+{
+    char text[2 * sizeof m->layout.params->name];
+    snprintf(text, sizeof text, "%sconv1.weight", prefix);
+    const struct param *conv1 = layout_find(&m->layout, text);
+    return (struct resnet){.I = conv1->shape[1],
+                           .O = conv1->shape[0],
+                           .norm1 = affine_at(m, prefix, "norm1"),
+                           .conv1 = affine_at(m, prefix, "conv1"),
+                           .norm2 = affine_at(m, prefix, "norm2"),
+                           .conv2 = affine_at(m, prefix, "conv2"),
+                           .shortcut = affine_at(m, prefix, "conv_shortcut")};
+}
+
+// half: "encoder" or "decoder", whose levels go "down" or "up".
+static struct coder coder_at(const struct kl *m, const char *half, const char *kind,
+                             const char *quant, size_t resnets)
+{
+    struct coder c = {.levels = m->config.levels, .resnets = resnets};
+    char prefix[sizeof m->layout.params->name];
+    for (size_t l = 0; l < c.levels; l++) {
+        for (size_t r = 0; r < resnets; r++) {
+            snprintf(prefix, sizeof prefix, "%s.%s_blocks.%zu.resnets.%zu.", half, kind, l, r);
+            c.level[l].resnets[r] = resnet_at(m, prefix);
+        }
+        snprintf(prefix, sizeof prefix, "%s.%s_blocks.%zu.%ssamplers.0.", half, kind, l, kind);
+        c.level[l].sampler = affine_at(m, prefix, "conv");
+    }
+    for (size_t r = 0; r < 2; r++) {
+        snprintf(prefix, sizeof prefix, "%s.mid_block.resnets.%zu.", half, r);
+        c.mid[r] = resnet_at(m, prefix);
+    }
+    snprintf(prefix, sizeof prefix, "%s.mid_block.attentions.0.", half);
+    c.mid_norm = affine_at(m, prefix, "group_norm");
+    c.mid_qkv = affine_at(m, prefix, "to_q"); // to_k and to_v follow
+    c.mid_out = affine_at(m, prefix, "to_out.0");
+    snprintf(prefix, sizeof prefix, "%s.", half);
+    c.conv_in = affine_at(m, prefix, "conv_in");
+    c.norm_out = affine_at(m, prefix, "conv_norm_out");
+    c.conv_out = affine_at(m, prefix, "conv_out");
+    c.quant = affine_at(m, "", quant);
+    return c;
+}
+
+static void find_layers(struct kl *m)
+{
+    size_t resnets = m->config.resnets;
+    if (m->half & KL_ENCODER)
+        m->encoder = coder_at(m, "encoder", "down", "quant_conv", resnets);
+    if (m->half & KL_DECODER)
+        m->decoder = coder_at(m, "decoder", "up", "post_quant_conv", resnets + 1);
+}
+
+// Everything of an autoencoder but its memory on the device.
+static int plan(struct kl *m, struct device *device, const struct kl_config *config,
+                enum kl_half half)
+{
+    *m = (struct kl){.config = *config, .half = half};
+    m->base = (struct autoencoder){
+        .channels = config->latent_channels,
+        .downsample = (size_t)1 << (config->levels - 1),
+        .scale = config->scale,
+        .spread = true,
+        .device = device,
+        .encode = encode,
+        .decode = decode,
+        .close = close_kl,
+    };
+    if (kl_layout_init(&m->layout, config, half) < 0)
+        return -1;
+    find_layers(m);
+    return 0;
+}
+
+struct autoencoder *autoencoder_new_kl(struct device *device, const struct kl_config *config,
+                                       enum kl_half half, const char *name)
+{
+    struct kl *m = mem_new(1, sizeof *m);
+    if (!m)
+        return NULL;
+    if (plan(m, device, config, half) < 0 || !(m->name = mem_strdup(name)))
+        goto failed;
+    m->base.name = m->name;
+    size_t bytes = m->layout.size * device->backend->act_size;
+    if (!(m->weights = device_alloc(device, bytes))) {
+        error_set(STATUS_INTERNAL, "%s: its weights need %.2f GB, and %s does not have them", name,
+                  (double)bytes * 1e-9, device->description);
+        goto failed;
+    }
+    find_layers(m);
+    return &m->base;
+failed:
+    close_kl(&m->base);
+    return NULL;
+}
+
+const struct layout *kl_get_layout(const struct autoencoder *ae)
+{
+    return &((const struct kl *)ae)->layout;
+}
+
+// values in the order in which they are kept: 3x3 weights channels last, and the latents' scale in
+// the weights of the decoder's first layer, which is linear.
+static void arrange(const struct kl *m, const struct param *param, const float *values, float *to)
+{
+    bool conv = param->rank == 4 && param->shape[2] == 3;
+    bool scaled = strcmp(param->name, "post_quant_conv.weight") == 0;
+    size_t taps = conv ? 9 : 1, I = conv ? param->shape[1] : param->count;
+    for (size_t o = 0; o < param->count / (taps * I); o++, values += taps * I)
+        for (size_t tap = 0; tap < taps; tap++)
+            for (size_t i = 0; i < I; i++)
+                *to++ = values[i * taps + tap] / (scaled ? (float)m->config.scale : 1);
+}
+
+int kl_set_param(struct autoencoder *ae, const struct param *param, const float *values)
+{
+    struct kl *m = (struct kl *)ae;
+    struct device *device = ae->device;
+    size_t bytes = param->count * sizeof(float);
+    float *arranged = mem_new(param->count, sizeof *arranged);
+    // By way of float32 on the device, which may hold activations in fewer bits.
+    float *uploaded = arranged ? device_alloc(device, bytes) : NULL;
+    if (uploaded) {
+        arrange(m, param, values, arranged);
+        device_upload(device, uploaded, arranged, bytes);
+        op_to_act(device, act_at(device, m->weights, param->offset), uploaded, param->count);
+        device_release(device, uploaded);
+    }
+    free(arranged);
+    return uploaded ? 0 : error_set(STATUS_INTERNAL, "%s: no memory for %s", m->name, param->name);
+}
+
+size_t kl_memory_needed(struct device *device, const struct kl_config *config, enum kl_half half,
+                        size_t H, size_t W)
+{
+    struct kl m;
+    struct pass p;
+    size_t size = 0;
+    if (H * W > KL_WHOLE_MAX) {
+        H = H < TILE_SIDE ? H : TILE_SIDE;
+        W = W < TILE_SIDE ? W : TILE_SIDE;
+    }
+    if (plan(&m, device, config, half) == 0)
+        size = place_pass(&p, &m, half, 1, H, W, 0);
+    layout_free(&m.layout);
+    return size;
+}
