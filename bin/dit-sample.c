@@ -157,8 +157,10 @@ int main(int argc, char **argv)
     struct autoencoder *ae = NULL;
     if (!want_latents &&
         !(ae = autoencoder_open_for(device, vae, weights_get(&file.weights, "autoencoder"),
-                                    file.config.channels, weights)))
+                                    file.config.channels, KL_DECODER, weights))) {
+        error_set(error_status(), "%s (--latents needs no autoencoder)", error_message());
         tool_fail();
+    }
     struct sampler_settings settings = {
         .respacing = steps,
         .ddim = method == 1,

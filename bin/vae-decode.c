@@ -107,7 +107,7 @@ int main(int argc, char **argv)
         d.std_dtype = in_schema->fields[d.from.std].dtype;
     struct device *device = tool_open_device();
     d.ae = device ? autoencoder_open_for(device, vae, schema_get(in_schema, "autoencoder"),
-                                         d.from.channels, tstream_name(in))
+                                         d.from.channels, KL_DECODER, tstream_name(in))
                   : NULL;
     struct schema *schema = d.ae ? make_schema(&d, in_schema) : NULL;
     if (!schema || !(d.mean = mem_new(n, d.from.count * sizeof(float))) ||

@@ -160,7 +160,7 @@ int main(int argc, char **argv)
         tool_usage_error("one input at most; tstream-cat joins several");
 
     struct device *device = tool_open_device();
-    struct autoencoder *ae = device ? autoencoder_open(device, vae) : NULL;
+    struct autoencoder *ae = device ? autoencoder_open(device, vae, KL_ENCODER) : NULL;
     struct tstream_reader *in = ae ? tstream_open(inputs[0], tool.threads) : NULL;
     if (!in)
         tool_fail();

@@ -1,15 +1,16 @@
 // Opens autoencoders by name or file. SPDX-License-Identifier: MIT
 #include "formats/autoencoder-open.h"
 
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "formats/kl-file.h"
 #include "lib/error.h"
 
-#define BLOCK 64 // coefficients of an 8x8 block
+#define BLOCK       64 // coefficients of an 8x8 block
+#define SD_CHANNELS 4  // of Stable Diffusion's latents
 
 // "N" or "Y,C" of dct:N and dct:Y,C.
 static bool parse_dct(const char *text, size_t *n_y, size_t *n_c)
@@ -32,53 +33,88 @@ static bool parse_dct(const char *text, size_t *n_y, size_t *n_c)
     return true;
 }
 
-static struct autoencoder *open_file(const char *path)
+static bool is_builtin(const char *spec)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) {
-        error_set_errno(STATUS_NO_INPUT, "autoencoder %s", path);
-        return NULL;
-    }
-    close(fd);
-    error_set(STATUS_DATA,
-              "autoencoder %s: not a known autoencoder; expected dct, dct:N or dct:Y,C", path);
-    return NULL;
+    return strcmp(spec, "dct") == 0 || strncmp(spec, "dct:", 4) == 0;
 }
 
 // malformed: the status where the name itself is wrong.
-static struct autoencoder *open_spec(struct device *device, const char *spec, enum status malformed)
+static struct autoencoder *open_spec(struct device *device, const char *spec, enum kl_half half,
+                                     enum status malformed)
 {
     size_t n_y = 10, n_c = 3;
-    if (strncmp(spec, "dct:", 4) == 0 && !parse_dct(spec + 4, &n_y, &n_c)) {
+    if (!is_builtin(spec)) {
+        struct autoencoder *ae = kl_file_load(device, spec, half);
+        if (!ae)
+            error_prefix("autoencoder");
+        return ae;
+    }
+    if (strcmp(spec, "dct") != 0 && !parse_dct(spec + 4, &n_y, &n_c)) {
         error_set(malformed,
                   "autoencoder '%s': expected dct:N with N from 1 to 192, or dct:Y,C with Y from 1 "
                   "and C from 0 to 64",
                   spec);
         return NULL;
     }
-    if (strcmp(spec, "dct") == 0 || strncmp(spec, "dct:", 4) == 0)
-        return autoencoder_new_dct(device, n_y, n_c);
-    return open_file(spec);
+    return autoencoder_new_dct(device, n_y, n_c);
 }
 
-struct autoencoder *autoencoder_open(struct device *device, const char *spec)
+// $DIT_VAE, or NULL.
+static const char *from_environment(void)
+{
+    const char *spec = getenv("DIT_VAE");
+    return spec && *spec ? spec : NULL;
+}
+
+struct autoencoder *autoencoder_open(struct device *device, const char *spec, enum kl_half half)
 {
     if (!spec)
-        spec = getenv("DIT_VAE");
-    return open_spec(device, spec && *spec ? spec : "dct", STATUS_USAGE);
+        spec = from_environment();
+    return open_spec(device, spec ? spec : "dct", half, STATUS_USAGE);
+}
+
+// Whether a path ends with this name of a file or folder.
+static bool ends_with(const char *path, const char *name)
+{
+    size_t end = strlen(path), n = strlen(name);
+    while (end > 1 && path[end - 1] == '/')
+        end--;
+    return end >= n && strncmp(path + end - n, name, n) == 0 &&
+           (end == n || path[end - n - 1] == '/');
+}
+
+// The autoencoder that latents or weights name: a file is known by its last part alone.
+static struct autoencoder *open_named(struct device *device, const char *named, enum kl_half half,
+                                      const char *what)
+{
+    const char *other = from_environment();
+    if (!is_builtin(named) && other && ends_with(other, named))
+        named = other;
+    if (!is_builtin(named) && access(named, F_OK) < 0) {
+        error_set(STATUS_NO_INPUT,
+                  "%s: its latents were made by the autoencoder %s, which is not here; --vae FILE "
+                  "says where it is",
+                  what, named);
+        return NULL;
+    }
+    struct autoencoder *ae = open_spec(device, named, half, STATUS_DATA);
+    if (!ae)
+        error_prefix("%s names its autoencoder (--vae takes another)", what);
+    return ae;
 }
 
 struct autoencoder *autoencoder_open_for(struct device *device, const char *spec, const char *named,
-                                         size_t channels, const char *what)
+                                         size_t channels, enum kl_half half, const char *what)
 {
-    struct autoencoder *ae;
-    if (spec || !named) {
-        ae = autoencoder_open(device, spec);
-    } else {
-        ae = open_spec(device, named, STATUS_DATA);
-        if (!ae)
-            error_prefix("%s names its autoencoder (--vae takes another)", what);
+    if (!spec && !named && !from_environment() && channels == SD_CHANNELS) {
+        error_set(STATUS_DATA,
+                  "%s: it names no autoencoder; latents of %d channels are those of Stable "
+                  "Diffusion's: --vae sd-vae-ft-ema.safetensors",
+                  what, SD_CHANNELS);
+        return NULL;
     }
+    struct autoencoder *ae = spec || !named ? autoencoder_open(device, spec, half)
+                                            : open_named(device, named, half, what);
     if (ae && ae->channels != channels) {
         error_set(STATUS_DATA,
                   "%s: its latents have %zu channels%s%s, but those of the autoencoder %s have %zu",

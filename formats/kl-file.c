@@ -74,33 +74,32 @@ static void read_sizes(struct kl_file *file, const char *prefix)
     c->latent_channels = outputs(file, prefix, "encoder.conv_out.weight") / 2;
 }
 
-static int parse_scale(const char *path, const char *text, double *scale)
+// place: "" or what stands before the path of the file.
+static int parse_scale(struct kl_file *file, const char *place, const char *text)
 {
-    char *end;
+    double *scale = &file->config.scale;
+    char *end, shown[ERROR_SHOWN_SIZE];
     errno = 0;
     *scale = strtod(text, &end);
-    if (errno || end == text || *end || !(*scale > 0) || !isfinite(*scale)) {
-        char shown[ERROR_SHOWN_SIZE];
-        return error_set(STATUS_DATA, "%s: scaling_factor is %s, expected a number above 0", path,
-                         error_shown(text, strlen(text), shown));
-    }
+    if (errno || end == text || *end || !(*scale > 0) || !isfinite(*scale))
+        return error_set(STATUS_DATA, "%s%s: scaling_factor is %s, expected a number above 0",
+                         place, file->path, error_shown(text, strlen(text), shown));
     return 0;
 }
 
 static int read_scale(struct kl_file *file)
 {
-    double *scale = &file->config.scale;
     const char *text = weights_get(&file->weights, "scaling_factor");
-    *scale = KL_SCALE;
+    file->config.scale = KL_SCALE;
     if (text)
-        return parse_scale(file->path, text, scale);
+        return parse_scale(file, "", text);
     json_t *config = diffusers_config(file->path);
     json_t *value = json_object_get(config, "scaling_factor");
-    char *dumped = value ? json_dumps(value, JSON_ENCODE_ANY) : NULL;
-    int rc = dumped ? parse_scale(file->path, dumped, scale) : 0;
-    free(dumped);
+    char *number = value ? json_dumps(value, JSON_ENCODE_ANY) : NULL;
+    int rc = number ? parse_scale(file, "config.json beside ", number) : 0;
+    free(number);
     json_decref(config);
-    return rc < 0 ? error_prefix("the config.json beside it") : 0;
+    return rc;
 }
 
 static int bind(struct kl_file *file)

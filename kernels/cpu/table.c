@@ -53,6 +53,7 @@ const struct backend CPU_FN(backend) = {
     .name = TEXT(CPU_ISA),
     .ops = &table,
     .act_size = sizeof(float),
+    .host_floats = true,
     .alloc = host_alloc,
     .release = host_release,
     .upload = host_copy,

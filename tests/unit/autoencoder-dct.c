@@ -82,7 +82,7 @@ static void test_images(struct device *device)
     char path[4096];
     struct safetensors doc;
     snprintf(path, sizeof(path), "%s/images-expected.safetensors", reference_dir());
-    struct autoencoder *ae = autoencoder_open(device, "dct");
+    struct autoencoder *ae = autoencoder_open(device, "dct", KL_BOTH);
     if (!ok(ae && ae->channels == 16 && strcmp(ae->name, "dct:10,3") == 0, "16 by default") ||
         !ok(safetensors_open(&doc, path) == 0, "the reference images are there"))
         return;
@@ -112,7 +112,7 @@ static void test_images(struct device *device)
 
 static void opens(struct device *device, const char *spec, const char *name, size_t channels)
 {
-    struct autoencoder *ae = autoencoder_open(device, spec);
+    struct autoencoder *ae = autoencoder_open(device, spec, KL_BOTH);
     ok(ae && strcmp(ae->name, name) == 0 && ae->channels == channels, "%s is %s",
        spec ? spec : "nothing", name);
     autoencoder_close(ae);
@@ -120,7 +120,7 @@ static void opens(struct device *device, const char *spec, const char *name, siz
 
 static void refuses(struct device *device, const char *spec, enum status status, const char *text)
 {
-    struct autoencoder *ae = autoencoder_open(device, spec);
+    struct autoencoder *ae = autoencoder_open(device, spec, KL_BOTH);
     ok(!ae && error_status() == status && strstr(error_message(), text) &&
            strstr(error_message(), spec),
        "'%s' is refused with status %d", spec, status);
@@ -150,18 +150,19 @@ static void test_names(struct device *device)
     refuses(device, "/nonexistent/vae.safetensors", STATUS_NO_INPUT, "No such file");
     refuses(device, "/dev/null", STATUS_DATA, "not a known autoencoder");
 
-    struct autoencoder *ae = autoencoder_open_for(device, NULL, "dct:12,0", 12, "x");
+    struct autoencoder *ae = autoencoder_open_for(device, NULL, "dct:12,0", 12, KL_DECODER, "x");
     ok(ae && strcmp(ae->name, "dct:12,0") == 0, "the one that the latents name is taken");
     autoencoder_close(ae);
-    ae = autoencoder_open_for(device, "dct:12", "dct:12,0", 12, "x");
+    ae = autoencoder_open_for(device, "dct:12", "dct:12,0", 12, KL_DECODER, "x");
     ok(ae && strcmp(ae->name, "dct:8,2") == 0, "unless another is asked for");
     autoencoder_close(ae);
-    ok(!autoencoder_open_for(device, "dct:16", "dct:12,0", 12, "x") &&
+    ok(!autoencoder_open_for(device, "dct:16", "dct:12,0", 12, KL_DECODER, "x") &&
            error_status() == STATUS_DATA && strstr(error_message(), "dct:12,0") &&
            strstr(error_message(), "dct:10,3"),
        "a wrong number of channels is an error that names both");
     diag("%s", error_message());
-    ok(!autoencoder_open_for(device, NULL, "dct:0", 12, "x") && error_status() == STATUS_DATA,
+    ok(!autoencoder_open_for(device, NULL, "dct:0", 12, KL_DECODER, "x") &&
+           error_status() == STATUS_DATA,
        "a malformed name in the data is bad data");
     diag("%s", error_message());
 }
