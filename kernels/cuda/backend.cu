@@ -1,0 +1,266 @@
+// The CUDA backend: the device, its memory, graphs and errors. SPDX-License-Identifier: MIT
+#include "kernels/cuda/backend.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/cuda-plugin.h"
+#include "kernels/cuda/gemm.h"
+
+extern const struct op_table cuda_bf16_ops, cuda_f32_ops;
+
+void cuda_check(struct device *device, cudaError_t error, const char *what)
+{
+    if (error != cudaSuccess && !device->error[0])
+        snprintf(device->error, sizeof device->error, "%s: %s: %s", device->description, what,
+                 cudaGetErrorString(error));
+}
+
+static void *cuda_alloc(struct device *device, size_t bytes)
+{
+    void *memory;
+    cudaStream_t stream = cuda_state(device)->stream;
+    if (cudaMalloc(&memory, bytes ? bytes : 1) != cudaSuccess) {
+        cudaGetLastError(); // forgets it: the caller says what did not fit
+        return NULL;
+    }
+    cuda_check(device, cudaMemsetAsync(memory, 0, bytes, stream), "clearing memory");
+    return memory;
+}
+
+static void cuda_release(struct device *device, void *memory)
+{
+    cuda_check(device, cudaFree(memory), "releasing memory");
+}
+
+static void cuda_upload(struct device *device, void *to, const void *from, size_t bytes)
+{
+    cuda_check(device,
+               cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, cuda_state(device)->stream),
+               "copying to the GPU");
+}
+
+static void cuda_wait(struct device *device)
+{
+    cuda_check(device, cudaStreamSynchronize(cuda_state(device)->stream), "the GPU stopped");
+}
+
+static void cuda_download(struct device *device, void *to, const void *from, size_t bytes)
+{
+    cuda_check(device,
+               cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, cuda_state(device)->stream),
+               "copying from the GPU");
+    cuda_wait(device);
+}
+
+static void cuda_copy(struct device *device, void *to, const void *from, size_t bytes)
+{
+    cuda_check(
+        device,
+        cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, cuda_state(device)->stream),
+        "copying");
+}
+
+static void cuda_zero(struct device *device, void *memory, size_t bytes)
+{
+    cuda_check(device, cudaMemsetAsync(memory, 0, bytes, cuda_state(device)->stream), "clearing");
+}
+
+void *cuda_scratch(struct device *device, size_t bytes)
+{
+    struct cuda_state *state = cuda_state(device);
+    if (bytes <= state->scratch_size)
+        return state->scratch;
+    // What was recorded keeps the old memory, so it stays until the device is closed.
+    void *memory;
+    const cudaError_t error =
+        state->recording ? cudaErrorMemoryAllocation : cudaMalloc(&memory, bytes);
+    cuda_check(device, error, "working memory");
+    if (error != cudaSuccess)
+        return NULL;
+    cuda_wait(device);
+    cudaFree(state->scratch);
+    state->scratch = memory;
+    state->scratch_size = bytes;
+    return memory;
+}
+
+struct record {
+    cudaGraphExec_t graph; // from the second time on
+    void *scratch;         // that it was recorded with
+};
+
+static cudaError_t make_graph(struct device *device, struct record *record,
+                              void (*work)(void *user), void *user)
+{
+    struct cuda_state *state = cuda_state(device);
+    cudaGraph_t graph;
+    cudaError_t error =
+        cudaStreamBeginCapture(state->stream, cudaStreamCaptureModeThreadLocal);
+    if (error != cudaSuccess)
+        return error;
+    state->recording = true;
+    work(user);
+    state->recording = false;
+    error = cudaStreamEndCapture(state->stream, &graph);
+    if (error != cudaSuccess)
+        return error;
+    error = cudaGraphInstantiate(&record->graph, graph, 0);
+    cudaGraphDestroy(graph);
+    record->scratch = state->scratch;
+    return error;
+}
+
+static void forget(struct record *record)
+{
+    if (record->graph)
+        cudaGraphExecDestroy(record->graph);
+    record->graph = NULL;
+}
+
+// The first time the work just runs, so that products choose their algorithms and scratch memory
+// grows; the second time it is recorded. Scratch that has grown since makes a record invalid.
+static void cuda_repeat(struct device *device, void **at, void (*work)(void *user), void *user)
+{
+    struct record *record = static_cast<struct record *>(*at);
+    if (!work) {
+        forget(record);
+        free(record);
+        *at = NULL;
+        return;
+    }
+    if (!record) {
+        *at = calloc(1, sizeof(struct record));
+        work(user);
+        return;
+    }
+    if (record->graph && record->scratch != cuda_state(device)->scratch)
+        forget(record);
+    if (!record->graph)
+        cuda_check(device, make_graph(device, record, work, user), "recording a graph");
+    if (record->graph)
+        cuda_check(device, cudaGraphLaunch(record->graph, cuda_state(device)->stream),
+                   "launching a graph");
+}
+
+static void cuda_close(struct device *device)
+{
+    struct cuda_state *state = cuda_state(device);
+    if (!state)
+        return;
+    if (state->gemm)
+        gemm_free(state->gemm);
+    cudaFree(state->scratch);
+    if (state->stream)
+        cudaStreamDestroy(state->stream);
+    free(state);
+    device->state = NULL;
+}
+
+// The data sheets' dense rates of the tensor cores for bfloat16, by generation (NVIDIA H100 and
+// A100); tf32 is half of it. 0 where it is not known.
+static double cuda_peak_flops(struct device *device)
+{
+    const struct cuda_state *state = cuda_state(device);
+    const double whole = state->major == 9   ? 989.4e12 / 132 * state->multiprocessors
+                         : state->major == 8 ? 311.9e12 / 108 * state->multiprocessors
+                                             : 0;
+    const double f32 = state->major == 9 ? 1 / 14.8 : 1 / 16.0;
+    return device->backend->act_size == 2 ? whole : state->tf32 ? whole / 2 : whole * f32;
+}
+
+#define CUDA_BACKEND(NAME, TABLE, SIZE)                                                           \
+    {                                                                                             \
+        .name = NAME, .ops = TABLE, .act_size = SIZE, .host_floats = false, .alloc = cuda_alloc,  \
+        .release = cuda_release, .upload = cuda_upload, .download = cuda_download,                \
+        .copy = cuda_copy, .zero = cuda_zero, .close = cuda_close, .wait = cuda_wait,             \
+        .repeat = cuda_repeat, .peak_flops = cuda_peak_flops                                      \
+    }
+static const struct backend bf16_backend = CUDA_BACKEND("cuda, bf16", &cuda_bf16_ops, 2);
+static const struct backend tf32_backend = CUDA_BACKEND("cuda, tf32", &cuda_f32_ops, 4);
+static const struct backend f32_backend = CUDA_BACKEND("cuda, f32", &cuda_f32_ops, 4);
+
+static const struct backend *find_backend(const char *precision)
+{
+    if (!precision || strcmp(precision, "bf16") == 0)
+        return &bf16_backend;
+    return strcmp(precision, "tf32") == 0  ? &tf32_backend
+           : strcmp(precision, "f32") == 0 ? &f32_backend
+                                           : NULL;
+}
+
+// -1 with a message unless GPU `index` is there and new enough.
+static int check_gpu(int index, cudaDeviceProp *gpu, char why[256])
+{
+    int count = 0;
+    const cudaError_t error = cudaGetDeviceCount(&count);
+    if (error == cudaErrorInsufficientDriver) {
+        snprintf(why, 256,
+                 "the NVIDIA driver is missing or older than this build's CUDA; update it, or use "
+                 "--device cpu");
+        return -1;
+    }
+    if (error != cudaSuccess || count == 0) {
+        snprintf(why, 256, "no GPU can be used (%s); --device cpu needs none",
+                 cudaGetErrorString(error == cudaSuccess ? cudaErrorNoDevice : error));
+        return -1;
+    }
+    if (index >= count) {
+        snprintf(why, 256, "there is no GPU %d; this machine has %d, from 0", index, count);
+        return -1;
+    }
+    if (cudaGetDeviceProperties(gpu, index) != cudaSuccess || gpu->major < 8) {
+        snprintf(why, 256,
+                 "GPU %d, %.100s, has compute capability %d.%d; 8.0 (Ampere) or newer is needed",
+                 index, gpu->name, gpu->major, gpu->minor);
+        return -1;
+    }
+    return 0;
+}
+
+extern "C" void dit_cuda_sizes(size_t sizes[3])
+{
+    sizes[0] = sizeof(struct op_table);
+    sizes[1] = sizeof(struct backend);
+    sizes[2] = sizeof(struct device);
+}
+
+extern "C" int dit_cuda_open(struct device *device, int index, const char *precision,
+                             char why[256])
+{
+    cudaDeviceProp gpu;
+    const struct backend *backend = find_backend(precision);
+    if (!backend) {
+        snprintf(why, 256, "no precision is called %.20s; there are bf16, tf32 and f32", precision);
+        return -1;
+    }
+    if (check_gpu(index, &gpu, why) < 0)
+        return -1;
+    struct cuda_state *state =
+        static_cast<struct cuda_state *>(calloc(1, sizeof(struct cuda_state)));
+    if (!state) {
+        snprintf(why, 256, "out of memory");
+        return -1;
+    }
+    device->backend = backend;
+    device->ops = backend->ops;
+    device->state = state;
+    snprintf(device->description, sizeof device->description, "%.90s (%s)", gpu.name,
+             backend->name);
+    state->index = index;
+    state->tf32 = backend == &tf32_backend;
+    state->multiprocessors = gpu.multiProcessorCount;
+    state->major = gpu.major;
+    cudaError_t error = cudaSetDevice(index);
+    if (error == cudaSuccess)
+        error = cudaStreamCreateWithFlags(&state->stream, cudaStreamNonBlocking);
+    if (error != cudaSuccess)
+        snprintf(why, 256, "GPU %d, %.100s: %s", index, gpu.name, cudaGetErrorString(error));
+    else
+        state->gemm = gemm_new(device, why);
+    if (state->gemm)
+        return 0;
+    cuda_close(device);
+    return -1;
+}

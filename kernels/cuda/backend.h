@@ -1,0 +1,101 @@
+// What the sources of the CUDA plug-in share. SPDX-License-Identifier: MIT
+//
+// An operation's source is compiled twice: with CUDA_BITS 16, for activations in bfloat16, and with
+// 32, for float32. CUDA_FN(linear) is cuda_bf16_linear or cuda_f32_linear, `real` the activations'
+// type. All work goes to the device's one stream; nothing in an operation waits for the GPU or
+// allocates (but cuda_scratch, before the first record), so that any list of operations can be
+// recorded as a graph.
+#ifndef DIT_CUDA_BACKEND_H
+#define DIT_CUDA_BACKEND_H
+
+#include "kernels/cuda/cuda.h"
+#include "kernels/ops.h"
+
+struct gemm_context; // kernels/cuda/gemm.h
+
+struct cuda_state {
+    int index;
+    cudaStream_t stream;
+    bool tf32;           // products of float32 by tf32
+    int multiprocessors;
+    int major;           // of the compute capability
+    struct gemm_context *gemm;
+    void *scratch;
+    size_t scratch_size;
+    bool recording;
+};
+
+static inline struct cuda_state *cuda_state(const struct device *device)
+{
+    return static_cast<struct cuda_state *>(device->state);
+}
+
+// Sets the device's error, if there is one: "WHAT: CUDA's words".
+void cuda_check(struct device *device, cudaError_t error, const char *what);
+
+// At least `bytes` of working memory of the operation that runs, 256-byte aligned, contents
+// undefined. NULL with the device's error set.
+void *cuda_scratch(struct device *device, size_t bytes);
+
+// Launches on the device's stream.
+#define RUN_KERNEL(device, kernel, grid, block, shared, ...)                                    \
+    cuda_check(device,                                                                          \
+               LAUNCH(kernel, grid, block, shared, cuda_state(device)->stream, __VA_ARGS__), \
+               #kernel)
+
+static inline unsigned blocks_for(size_t n, size_t per_block)
+{
+    return static_cast<unsigned>((n + per_block - 1) / per_block);
+}
+
+#ifdef CUDA_BITS
+#if CUDA_BITS == 16
+typedef __nv_bfloat16 real;
+#define CUDA_FN(name) cuda_bf16_##name
+#else
+typedef float real;
+#define CUDA_FN(name) cuda_f32_##name
+#endif
+
+struct act {
+    real v;
+};
+
+#define OP(name, cpu, params, args) void CUDA_FN(name)(struct device * device OP_PARAMS params);
+#include "kernels/ops.def"
+#undef OP
+
+static inline real *reals(act *x)
+{
+    return &x->v;
+}
+static inline const real *reals(const act *x)
+{
+    return &x->v;
+}
+
+static __device__ __forceinline__ float to_float(real x)
+{
+    return static_cast<float>(x);
+}
+static __device__ __forceinline__ real to_real(float x)
+{
+    return static_cast<real>(x);
+}
+
+// 16 bytes of activations, for wide loads and stores.
+#define PACK (16 / sizeof(real))
+struct alignas(16) pack {
+    real v[PACK];
+};
+#endif
+
+// The sum over a warp's lanes, in all of them.
+static __device__ __forceinline__ float warp_sum(float x)
+{
+    for (int lane = 16; lane; lane /= 2)
+        x += __shfl_xor_sync(~0u, x, lane);
+    return x;
+}
+
+#endif
