@@ -13,6 +13,9 @@ B       := build$(if $(SAN),/san)
 ifeq ($(origin CC),default)
 CC := gcc
 endif
+ifeq ($(origin CXX),default)
+CXX := g++
+endif
 
 PACKAGES := libjpeg libpng zlib libzstd jansson
 WARNINGS := -Wall -Wextra -Werror -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes
@@ -40,6 +43,27 @@ UNIT      := $(patsubst tests/unit/%.c,$B/tests/%,$(wildcard tests/unit/*.c))
 TOOLS     := $(patsubst tests/tools/%.c,$B/tests/tools/%,$(wildcard tests/tools/*.c))
 BENCHES   := $(patsubst tests/bench/%.c,$B/tests/bench/%,$(wildcard tests/bench/*.c))
 CHECK_OPS := $(patsubst %.c,$B/obj/%.o,$(wildcard tests/ops/*.c))
+# The simulator of CUDA, for which the plug-in's sources are C++ (tests/cudasim/README.md).
+CUDASIM       := $(patsubst %.cc,$B/obj/cudasim/%.o,$(wildcard tests/cudasim/*.cc))
+CUDASIM_TESTS := $(patsubst tests/cudasim/tests/%.cu,$B/tests/%,$(wildcard tests/cudasim/tests/*.cu))
+CUDASIM_FLAGS := -std=c++17 -D_GNU_SOURCE -DCUDASIM -I. -Itests/cudasim -pthread -fPIC -O2 -g -MMD -MP \
+                 -Wall -Wextra -Werror -Wshadow=local -Wno-unknown-pragmas -fno-strict-aliasing \
+                 $(if $(SAN),-O1 $(filter -fsanitize% -fno-%,$(COMMON)))
+# Without sanitizers misaligned vectors and indices past an array's end trap.
+CUDASIM_TRAPS := $(if $(SAN),,-fsanitize=alignment,bounds -fsanitize-undefined-trap-on-error)
+
+# The plug-in: each operation twice, with activations of 16 and of 32 bits. CUDA=0 leaves it out.
+CUDA       ?= $(if $(SAN),0,$(if $(shell command -v nvcc),1,0))
+NVCC       ?= nvcc
+CUDA_ARCHS ?= -gencode arch=compute_80,code=[sm_80,compute_80] -gencode arch=compute_90a,code=sm_90a
+NVCC_FLAGS := -std=c++17 -O3 -lineinfo -I. -MMD -MP -Xcompiler -fPIC,-Wall -Werror all-warnings \
+              $(CUDA_ARCHS)
+CUDA_ONCE  := kernels/cuda/backend.cu kernels/cuda/gemm-cublaslt.cu
+CUDA_OPS   := $(filter-out $(CUDA_ONCE),$(wildcard kernels/cuda/*.cu))
+CUDA_OBJ   := $(CUDA_ONCE:%.cu=$B/obj/cuda/%.o) \
+              $(foreach b,16 32,$(CUDA_OPS:kernels/cuda/%.cu=$B/obj/cuda/$b/%.o))
+CUDASIM_PLUGIN := $(CUDASIM) $B/obj/cudasim/tests/cudasim/gemm.o $B/obj/cudasim/kernels/cuda/backend.o \
+                  $(foreach b,16 32,$(CUDA_OPS:kernels/cuda/%.cu=$B/obj/cudasim/$b/%.o))
 
 # Recipes say what they make; V=1 shows the commands.
 Q := $(if $(V),,@)
@@ -47,7 +71,7 @@ say = $(if $(V),,@echo '  $1 $@')
 
 all: programs ## build the programs into build/bin (the default)
 programs: $(PROGRAMS:%=$B/bin/%) $B/bin/decode
-tests: programs $(UNIT) $(TOOLS) $(BENCHES) $B/tests/check-ops
+tests: programs $(UNIT) $(TOOLS) $(BENCHES) $B/tests/check-ops $(CUDASIM_TESTS)
 
 $B/lib/libdit-tools.a: $(LIB_OBJ)
 	@mkdir -p $(@D)
@@ -73,6 +97,39 @@ $B/obj/kernels/$1/%.o: kernels/cpu/%.c
 endef
 $(foreach i,$(ISAS),$(eval $(call ISA_RULE,$i)))
 
+$B/obj/cudasim/%.o: %.cc
+	@mkdir -p $(@D)
+	$(call say,CXX )
+	$(Q)$(CXX) $(CUDASIM_FLAGS) -c $< -o $@
+$B/obj/cudasim/%.o: %.cu
+	@mkdir -p $(@D)
+	$(call say,CXX )
+	$(Q)$(CXX) $(CUDASIM_FLAGS) $(CUDASIM_TRAPS) -x c++ -c $< -o $@
+
+$B/obj/cuda/%.o: %.cu
+	@mkdir -p $(@D)
+	$(call say,NVCC)
+	$(Q)$(NVCC) $(NVCC_FLAGS) -c $< -o $@
+define CUDA_BITS_RULE
+$B/obj/cuda/$1/%.o: kernels/cuda/%.cu
+	@mkdir -p $$(@D)
+	$$(call say,NVCC)
+	$$(Q)$$(NVCC) $$(NVCC_FLAGS) -DCUDA_BITS=$1 -c $$< -o $$@
+$B/obj/cudasim/$1/%.o: kernels/cuda/%.cu
+	@mkdir -p $$(@D)
+	$$(call say,CXX )
+	$$(Q)$$(CXX) $$(CUDASIM_FLAGS) $$(CUDASIM_TRAPS) -DCUDA_BITS=$1 -x c++ -c $$< -o $$@
+endef
+$(foreach b,16 32,$(eval $(call CUDA_BITS_RULE,$b)))
+$B/lib/dit-cuda.so: $(CUDA_OBJ)
+	@mkdir -p $(@D)
+	$(call say,LINK)
+	$(Q)$(NVCC) -shared -o $@ $^ -cudart static -lcublasLt
+$B/lib/dit-cuda-sim.so: $(CUDASIM_PLUGIN)
+	@mkdir -p $(@D)
+	$(call say,LINK)
+	$(Q)$(CXX) $(CUDASIM_FLAGS) $(LDFLAGS) -shared -o $@ $^
+
 LINK = $(CC) $(COMMON) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o %.a,$^) $(PKG_LIBS) -lm -ldl
 
 $B/bin/%: $B/obj/bin/%.o $B/lib/libdit-tools.a
@@ -89,6 +146,10 @@ $B/tests/check-ops: $(CHECK_OPS) $B/lib/libdit-tools.a
 	@mkdir -p $(@D)
 	$(call say,LINK)
 	$(Q)$(LINK)
+$(CUDASIM_TESTS): $B/tests/%: $B/obj/cudasim/tests/cudasim/tests/%.o $(CUDASIM)
+	@mkdir -p $(@D)
+	$(call say,LINK)
+	$(Q)$(CXX) $(CUDASIM_FLAGS) $(LDFLAGS) -o $@ $^
 $B/tests/tools/%: $B/obj/tests/tools/%.o $B/lib/libdit-tools.a
 	@mkdir -p $(@D)
 	$(call say,LINK)
@@ -140,7 +201,7 @@ uninstall: ## remove what install put there
 	rm -f $(DESTDIR)$(PREFIX)/share/man/man1/decode.1
 
 format: ## clang-format all sources in place
-	clang-format -i $$(git ls-files '*.c' '*.h')
+	clang-format -i $$(git ls-files '*.c' '*.h' '*.cc' '*.cu')
 
 clean: ## remove build/
 	rm -rf build

@@ -96,8 +96,7 @@ static cudaError_t make_graph(struct device *device, struct record *record,
 {
     struct cuda_state *state = cuda_state(device);
     cudaGraph_t graph;
-    cudaError_t error =
-        cudaStreamBeginCapture(state->stream, cudaStreamCaptureModeThreadLocal);
+    cudaError_t error = cudaStreamBeginCapture(state->stream, cudaStreamCaptureModeThreadLocal);
     if (error != cudaSuccess)
         return error;
     state->recording = true;
@@ -170,12 +169,12 @@ static double cuda_peak_flops(struct device *device)
     return device->backend->act_size == 2 ? whole : state->tf32 ? whole / 2 : whole * f32;
 }
 
-#define CUDA_BACKEND(NAME, TABLE, SIZE)                                                           \
-    {                                                                                             \
-        .name = NAME, .ops = TABLE, .act_size = SIZE, .host_floats = false, .alloc = cuda_alloc,  \
-        .release = cuda_release, .upload = cuda_upload, .download = cuda_download,                \
-        .copy = cuda_copy, .zero = cuda_zero, .close = cuda_close, .wait = cuda_wait,             \
-        .repeat = cuda_repeat, .peak_flops = cuda_peak_flops                                      \
+#define CUDA_BACKEND(NAME, TABLE, SIZE)                                                          \
+    {                                                                                            \
+        .name = NAME, .ops = TABLE, .act_size = SIZE, .host_floats = false, .alloc = cuda_alloc, \
+        .release = cuda_release, .upload = cuda_upload, .download = cuda_download,               \
+        .copy = cuda_copy, .zero = cuda_zero, .close = cuda_close, .wait = cuda_wait,            \
+        .repeat = cuda_repeat, .peak_flops = cuda_peak_flops                                     \
     }
 static const struct backend bf16_backend = CUDA_BACKEND("cuda, bf16", &cuda_bf16_ops, 2);
 static const struct backend tf32_backend = CUDA_BACKEND("cuda, tf32", &cuda_f32_ops, 4);
@@ -226,8 +225,7 @@ extern "C" void dit_cuda_sizes(size_t sizes[3])
     sizes[2] = sizeof(struct device);
 }
 
-extern "C" int dit_cuda_open(struct device *device, int index, const char *precision,
-                             char why[256])
+extern "C" int dit_cuda_open(struct device *device, int index, const char *precision, char why[256])
 {
     cudaDeviceProp gpu;
     const struct backend *backend = find_backend(precision);

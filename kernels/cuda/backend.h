@@ -16,9 +16,9 @@ struct gemm_context; // kernels/cuda/gemm.h
 struct cuda_state {
     int index;
     cudaStream_t stream;
-    bool tf32;           // products of float32 by tf32
+    bool tf32; // products of float32 by tf32
     int multiprocessors;
-    int major;           // of the compute capability
+    int major; // of the compute capability
     struct gemm_context *gemm;
     void *scratch;
     size_t scratch_size;
@@ -38,8 +38,8 @@ void cuda_check(struct device *device, cudaError_t error, const char *what);
 void *cuda_scratch(struct device *device, size_t bytes);
 
 // Launches on the device's stream.
-#define RUN_KERNEL(device, kernel, grid, block, shared, ...)                                    \
-    cuda_check(device,                                                                          \
+#define RUN_KERNEL(device, kernel, grid, block, shared, ...)                                 \
+    cuda_check(device,                                                                       \
                LAUNCH(kernel, grid, block, shared, cuda_state(device)->stream, __VA_ARGS__), \
                #kernel)
 

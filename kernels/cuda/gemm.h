@@ -12,8 +12,8 @@ enum gemm_finish {
     GEMM_GELU_SLOPE, // C *= gelu'(aux)
 };
 
-// C (M,N) = A (M,K) B (K,N), then finish. All are rows of `..._row` elements; a transposed matrix is
-// stored as its transpose. A, B, bias and aux are bfloat16 (bits 16) or float32 (32); sums are
+// C (M,N) = A (M,K) B (K,N), then finish. All are rows of `..._row` elements; a transposed matrix
+// is stored as its transpose. A, B, bias and aux are bfloat16 (bits 16) or float32 (32); sums are
 // float32.
 struct gemm {
     int bits;

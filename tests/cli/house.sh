@@ -52,7 +52,7 @@ long() { # long MOST FILE...
     wc -l "$@" | awk -v most="$long_most" '$2 != "total" && $1 > most'
 }
 # shellcheck disable=SC2046 # names without blanks
-none 'no source is longer than 800 lines' long 800 $(sources .c .h .cu .def .sh .py)
+none 'no source is longer than 800 lines' long 800 $(sources .c .h .cc .cu .def .sh .py)
 none 'no program is much longer than 250 lines' long 275 bin/*.c
 
 impure() {
@@ -63,7 +63,7 @@ none 'model code has no conditions, threads or CUDA' impure
 
 unmarked() { # shellcheck disable=SC2046
     grep -L 'SPDX-License-Identifier: MIT' Makefile tests/run \
-        $(sources .c .h .cu .def .sh .py .1 .5 .7) || true
+        $(sources .c .h .cc .cu .def .sh .py .1 .5 .7) || true
 }
 none 'every source names its licence' unmarked
 
@@ -75,7 +75,7 @@ needs 'scripts pass shellcheck' shellcheck scripts
 
 unformatted() {
     # shellcheck disable=SC2046
-    clang-format --dry-run -Werror $(sources .c .h)
+    clang-format --dry-run -Werror $(sources .c .h .cc .cu)
 }
 needs 'sources are formatted' clang-format unformatted
 

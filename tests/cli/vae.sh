@@ -86,7 +86,9 @@ assert np.array_equal(one, again) and not np.array_equal(one, two)
 assert 10 < one.std() < 60 and abs(one.mean() - mean.mean()) < 10, one.std()
 '
 exits 'latents whose autoencoder is not named: the default' 65 vae-decode "$tmp/spread"
-says 'has another number of channels' "$tmp/spread: its latents have 4 channels, but those of the autoencoder dct:10,3 have 16"
+says 'is not asked for, as latents of 4 channels tell of another' "$tmp/spread: it names no autoencoder; latents of 4 channels are those of Stable Diffusion's: --vae sd-vae-ft-ema.safetensors"
+exits 'another number of channels' 65 vae-decode --vae dct "$tmp/spread"
+says 'is named' "$tmp/spread: its latents have 4 channels, but those of the autoencoder dct:10,3 have 16"
 "$make_stream" nan 40 4 9 >"$tmp/nan"
 exits 'a latent that is not finite' 65 vae-decode --vae dct:4 "$tmp/nan" -o "$tmp/x"
 says 'is named' "$tmp/nan: records from 0: latent 5 of the batch: the value at channel 0, row 0, column 0 is nan, expected a finite number"
@@ -97,8 +99,8 @@ ok 'nothing is left of it' [ ! -e "$tmp/x" ]
 exits 'an unknown size' 64 vae-encode --vae dct:500 "$tmp/images"
 says 'is explained' "autoencoder 'dct:500': expected dct:N with N from 1 to 192"
 exits 'weights that are not there' 66 vae-encode --vae /nonexistent/vae "$tmp/images"
-exits 'weights that are not an autoencoder' 65 vae-encode --vae /dev/null "$tmp/images"
-exits 'by DIT_VAE' 65 env DIT_VAE=/dev/null vae-encode "$tmp/images"
+exits 'an autoencoder that is no file' 66 vae-encode --vae /dev/null "$tmp/images"
+exits 'by DIT_VAE' 66 env DIT_VAE=/dev/null vae-encode "$tmp/images"
 exits 'latents are not images' 65 vae-encode "$tmp/latents"
 says 'it is said what is missing' "$tmp/latents: "
 exits 'images are not latents' 65 vae-decode "$tmp/images"

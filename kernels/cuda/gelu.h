@@ -1,0 +1,23 @@
+// GELU by tanh (Hendrycks and Gimpel, "Gaussian Error Linear Units", 2016), as cuBLASLt has it.
+// SPDX-License-Identifier: MIT
+#ifndef DIT_CUDA_GELU_H
+#define DIT_CUDA_GELU_H
+
+#include "kernels/cuda/cuda.h"
+
+#define GELU_A 1.5957691216f // 2 sqrt(2 / pi)
+#define GELU_B 0.044715f
+
+// 0.5 (1 + tanh u) is the sigmoid of 2u, which keeps its figures where tanh is almost -1.
+static __device__ __forceinline__ float gelu(float p)
+{
+    return p / (1 + __expf(-GELU_A * p * (1 + GELU_B * p * p)));
+}
+
+static __device__ __forceinline__ float gelu_slope(float p)
+{
+    const float u = GELU_A * p * (1 + GELU_B * p * p), e = __expf(-fabsf(u)), r = 1 / (1 + e);
+    return (u < 0 ? e * r : r) + e * r * r * GELU_A * p * (1 + 3 * GELU_B * p * p);
+}
+
+#endif

@@ -1,0 +1,115 @@
+// Linear layers: one matrix product each, with what follows it fused in; and the sums of biases'
+// gradients. SPDX-License-Identifier: MIT
+#include "kernels/cuda/gemm.h"
+
+void CUDA_FN(linear)(struct device *device, act *y, size_t stride, const act *x, const act *w,
+                     const act *b, size_t R, size_t I, size_t O)
+{
+    struct gemm gemm = {};
+    gemm.bits = CUDA_BITS;
+    gemm.M = R, gemm.N = O, gemm.K = I;
+    gemm.a = x, gemm.a_row = I;
+    gemm.b = w, gemm.b_row = I, gemm.b_transposed = true;
+    gemm.c = y, gemm.c_row = stride;
+    gemm.finish = b ? GEMM_BIAS : GEMM_PLAIN;
+    gemm.bias = b;
+    gemm_run(device, &gemm);
+}
+
+void CUDA_FN(linear_gelu)(struct device *device, act *y, act *pre, const act *x, const act *w,
+                          const act *b, size_t R, size_t I, size_t O)
+{
+    struct gemm gemm = {};
+    gemm.bits = CUDA_BITS;
+    gemm.M = R, gemm.N = O, gemm.K = I;
+    gemm.a = x, gemm.a_row = I;
+    gemm.b = w, gemm.b_row = I, gemm.b_transposed = true;
+    gemm.c = y, gemm.c_row = O;
+    gemm.finish = GEMM_BIAS_GELU;
+    gemm.bias = b;
+    gemm.aux = pre;
+    gemm_run(device, &gemm);
+}
+
+void CUDA_FN(linear_backward_input)(struct device *device, act *dx, const act *dy, const act *w,
+                                    size_t R, size_t I, size_t O)
+{
+    struct gemm gemm = {};
+    gemm.bits = CUDA_BITS;
+    gemm.M = R, gemm.N = I, gemm.K = O;
+    gemm.a = dy, gemm.a_row = O;
+    gemm.b = w, gemm.b_row = I;
+    gemm.c = dx, gemm.c_row = I;
+    gemm_run(device, &gemm);
+}
+
+void CUDA_FN(linear_backward_input_gelu)(struct device *device, act *dpre, const act *dy,
+                                         const act *w, const act *pre, size_t R, size_t I, size_t O)
+{
+    struct gemm gemm = {};
+    gemm.bits = CUDA_BITS;
+    gemm.M = R, gemm.N = I, gemm.K = O;
+    gemm.a = dy, gemm.a_row = O;
+    gemm.b = w, gemm.b_row = I;
+    gemm.c = dpre, gemm.c_row = I;
+    gemm.finish = GEMM_GELU_SLOPE;
+    gemm.aux = const_cast<act *>(pre); // only read
+    gemm_run(device, &gemm);
+}
+
+// The sums over the rows of dy (R,O): a block adds up ROWS rows of 32 columns, its threads being
+// 32 columns wide and 8 rows high; then add_partial_sums adds the blocks' sums in their order. dy
+// is read once, 64 bytes of a row at a time; the sums are small beside it.
+#define ROWS 1024
+static __global__ void __launch_bounds__(256)
+    partial_sums(float *partial, const real *dy, size_t R, size_t O)
+{
+    SHARED(float, sums, [8][33]);
+    const size_t column = blockIdx.x * 32ull + threadIdx.x;
+    const size_t first = blockIdx.y * static_cast<size_t>(ROWS), end = min(R, first + ROWS);
+    float sum = 0;
+    if (column < O)
+        for (size_t row = first + threadIdx.y; row < end; row += 8)
+            sum += to_float(dy[row * O + column]);
+    sums[threadIdx.y][threadIdx.x] = sum;
+    __syncthreads();
+    if (threadIdx.y > 0 || column >= O)
+        return;
+    for (int i = 1; i < 8; i++)
+        sum += sums[i][threadIdx.x];
+    partial[blockIdx.y * O + column] = sum;
+}
+
+static __global__ void __launch_bounds__(256)
+    add_partial_sums(float *db, const float *partial, size_t parts, size_t O)
+{
+    const size_t column = blockIdx.x * static_cast<size_t>(blockDim.x) + threadIdx.x;
+    if (column >= O)
+        return;
+    float sum = 0;
+    for (size_t part = 0; part < parts; part++)
+        sum += partial[part * O + column];
+    db[column] += sum;
+}
+
+void CUDA_FN(linear_backward_weight)(struct device *device, float *dw, float *db, const act *dy,
+                                     const act *x, size_t R, size_t I, size_t O)
+{
+    struct gemm gemm = {};
+    gemm.bits = CUDA_BITS;
+    gemm.M = O, gemm.N = I, gemm.K = R;
+    gemm.a = dy, gemm.a_row = O, gemm.a_transposed = true;
+    gemm.b = x, gemm.b_row = I;
+    gemm.c = dw, gemm.c_row = I;
+    gemm.c_float = gemm.accumulate = true;
+    gemm_run(device, &gemm);
+    if (!db || R == 0)
+        return;
+    const unsigned parts = blocks_for(R, ROWS);
+    float *partial = static_cast<float *>(cuda_scratch(device, parts * O * sizeof(float)));
+    if (!partial)
+        return;
+    RUN_KERNEL(device, partial_sums, dim3(blocks_for(O, 32), parts), dim3(32, 8), 0, partial,
+               reals(dy), R, O);
+    RUN_KERNEL(device, add_partial_sums, blocks_for(O, 256), 256, 0, db, partial, parts, O);
+}

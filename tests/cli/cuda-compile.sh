@@ -1,0 +1,12 @@
+#!/bin/sh
+# What the simulator compiles is CUDA: nvcc takes the same sources. SPDX-License-Identifier: MIT
+. tests/tap.sh
+
+nvcc=$(command -v nvcc || command -v /usr/local/cuda/bin/nvcc)
+if [ -n "$nvcc" ]; then
+    exits 'nvcc compiles what the simulator runs' 0 "$nvcc" -std=c++17 -arch=sm_80 -I. \
+        -Werror all-warnings -cubin -o "$tmp/cubin" tests/cudasim/tests/cuda-primitives.cu
+else
+    skip 'nvcc compiles what the simulator runs' 'no nvcc here'
+fi
+done_testing
