@@ -20,6 +20,7 @@ struct sampler {
     float *out;      // (copies B,2C,S,S)
     float *t;        // (copies B)
     int32_t *labels; // (copies B)
+    void *record;    // of evaluate
     float *host_t;   // (copies batch)
     int32_t *host_labels;
 };
@@ -58,6 +59,7 @@ void sampler_free(struct sampler *s)
 {
     if (!s)
         return;
+    device_forget(s->device, &s->record);
     void *memory[] = {s->x, s->noise, s->out, s->t, s->labels};
     for (size_t i = 0; i < sizeof memory / sizeof *memory; i++)
         if (memory[i])
@@ -100,20 +102,32 @@ void sampler_start(struct sampler *s, const int32_t *labels, size_t B)
     device_upload(s->device, s->labels, s->host_labels, s->copies * B * sizeof *s->labels);
 }
 
-void sampler_advance(struct sampler *s, size_t i)
+// The model on the samples at their time steps, and guidance.
+static void evaluate(void *user)
 {
+    struct sampler *s = user;
     struct device *d = s->device;
     const struct dit_config *c = dit_get_config(s->dit);
-    size_t B = s->B, rows = s->copies * B, area = c->input_size * c->input_size;
-    for (size_t b = 0; b < rows; b++)
-        s->host_t[b] = (float)s->diffusion.timestep_map[i];
-    device_upload(d, s->t, s->host_t, rows * sizeof *s->t);
+    size_t B = s->B, area = c->input_size * c->input_size;
     if (s->copies == 2)
         device_copy(d, s->x + B * s->n, s->x, B * s->n * sizeof *s->x);
-    dit_forward(s->dit, s->out, s->x, s->t, s->labels, rows);
+    dit_forward(s->dit, s->out, s->x, s->t, s->labels, s->copies * B);
     if (s->copies == 2)
         op_guide(d, s->out, (float)s->settings.cfg_scale, s->settings.cfg_channels, B, c->channels,
                  area);
+}
+
+void sampler_advance(struct sampler *s, size_t i)
+{
+    struct device *d = s->device;
+    size_t B = s->B, rows = s->copies * B;
+    for (size_t b = 0; b < rows; b++)
+        s->host_t[b] = (float)s->diffusion.timestep_map[i];
+    device_upload(d, s->t, s->host_t, rows * sizeof *s->t);
+    if (B == s->batch)
+        device_repeat(d, &s->record, evaluate, s);
+    else
+        evaluate(s);
     struct sampler_step step = s->settings.ddim
                                    ? diffusion_ddim_step(&s->diffusion, i, s->settings.eta)
                                    : diffusion_ddpm_step(&s->diffusion, i);

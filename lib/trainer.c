@@ -37,6 +37,7 @@ struct trainer {
     struct diffusion_terms *terms; // (micro)
     double *norm2;                 // (1)
     size_t memory;                 // bytes of all these
+    void *record;                  // of run_pass
     // Host memory.
     int64_t *host_t;
     int32_t *host_labels;
@@ -114,6 +115,7 @@ void trainer_free(struct trainer *tr)
 {
     if (!tr)
         return;
+    device_forget(tr->device, &tr->record);
     void *memory[] = {tr->x0, tr->noise, tr->xt, tr->std,    tr->out,   tr->dout,
                       tr->t,  tr->mse,   tr->vb, tr->labels, tr->terms, tr->norm2};
     for (size_t i = 0; i < sizeof memory / sizeof *memory; i++)
@@ -212,6 +214,24 @@ static int draw_inputs(struct trainer *tr, uint64_t step, size_t first, size_t B
     return 0;
 }
 
+struct pass {
+    struct trainer *trainer;
+    size_t B, total;
+};
+
+// From the noise of B samples to their gradients.
+static void run_pass(void *user)
+{
+    struct pass *pass = user;
+    struct trainer *tr = pass->trainer;
+    struct device *d = tr->device;
+    op_diffuse(d, tr->xt, tr->x0, tr->noise, tr->terms, pass->B, tr->n);
+    dit_forward(tr->dit, tr->out, tr->xt, tr->t, tr->labels, pass->B);
+    op_diffusion_loss(d, tr->mse, tr->vb, tr->dout, tr->out, tr->x0, tr->xt, tr->noise, tr->terms,
+                      1.0f / (float)pass->total, pass->B, tr->n);
+    dit_backward(tr->dit, tr->dout, tr->labels, pass->B);
+}
+
 void trainer_accumulate(struct trainer *tr, size_t B, size_t total, float *mse, float *vb)
 {
     struct device *d = tr->device;
@@ -223,11 +243,11 @@ void trainer_accumulate(struct trainer *tr, size_t B, size_t total, float *mse, 
     device_upload(d, tr->t, tr->host_floats, B * sizeof *tr->t);
     device_upload(d, tr->labels, tr->host_labels, B * sizeof *tr->labels);
 
-    op_diffuse(d, tr->xt, tr->x0, tr->noise, tr->terms, B, tr->n);
-    dit_forward(tr->dit, tr->out, tr->xt, tr->t, tr->labels, B);
-    op_diffusion_loss(d, tr->mse, tr->vb, tr->dout, tr->out, tr->x0, tr->xt, tr->noise, tr->terms,
-                      1.0f / (float)total, B, tr->n);
-    dit_backward(tr->dit, tr->dout, tr->labels, B);
+    struct pass pass = {tr, B, total};
+    if (B == tr->settings.micro_batch && total == tr->settings.batch)
+        device_repeat(d, &tr->record, run_pass, &pass);
+    else // the rest of a batch that is no multiple of it
+        run_pass(&pass);
     device_download(d, mse, tr->mse, B * sizeof *mse);
     device_download(d, vb, tr->vb, B * sizeof *vb);
 }
