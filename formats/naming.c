@@ -191,8 +191,7 @@ void naming_free(struct naming *naming)
     *naming = (struct naming){0};
 }
 
-// The shape of a part; returns its rank.
-static size_t part_shape(const struct naming *naming, const struct name_part *part,
+size_t naming_part_shape(const struct naming *naming, const struct name_part *part,
                          size_t shape[TENSOR_RANK_MAX])
 {
     const struct param *param = &naming->layout->params[part->param];
@@ -221,7 +220,7 @@ static int bind_part(struct binding *binding, size_t i, const char *prefix)
 {
     const struct weights *file = binding->file;
     const struct name_part *part = &binding->naming->parts[i];
-    size_t shape[TENSOR_RANK_MAX], rank = part_shape(binding->naming, part, shape);
+    size_t shape[TENSOR_RANK_MAX], rank = naming_part_shape(binding->naming, part, shape);
     char name[256], expected[128], found[128];
     snprintf(name, sizeof name, "%s%s", prefix, part->name);
     const struct weight *tensor = binding->tensors[i] = weights_find(file, name);
@@ -296,8 +295,7 @@ void binding_free(struct binding *binding)
     *binding = (struct binding){0};
 }
 
-// The parts of parameter i are first .. end - 1.
-static void find_parts(const struct naming *naming, size_t i, size_t *first, size_t *end)
+void naming_find_parts(const struct naming *naming, size_t i, size_t *first, size_t *end)
 {
     size_t low = 0, high = naming->n;
     while (low < high) {
@@ -341,7 +339,7 @@ int binding_read(const struct binding *binding, size_t i, float *values)
     const struct naming *naming = binding->naming;
     const struct param *param = &naming->layout->params[i];
     size_t first, end, row_size = param->count / param->shape[0];
-    find_parts(naming, i, &first, &end);
+    naming_find_parts(naming, i, &first, &end);
     for (size_t p = first; p < end; p++) {
         const struct name_part *part = &naming->parts[p];
         float *to = values + part->row * row_size;
@@ -355,6 +353,6 @@ int binding_read(const struct binding *binding, size_t i, float *values)
 const float *binding_in_place(const struct binding *binding, size_t i)
 {
     size_t first, end;
-    find_parts(binding->naming, i, &first, &end);
+    naming_find_parts(binding->naming, i, &first, &end);
     return end - first == 1 ? weight_in_place(binding->tensors[first]) : NULL;
 }

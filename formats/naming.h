@@ -32,6 +32,11 @@ struct naming {
 int naming_make(struct naming *naming, const struct layout *layout, enum naming_style style,
                 size_t blocks);
 void naming_free(struct naming *naming);
+// The parts of parameter i are parts[*first .. *end - 1]; copies follow each other.
+void naming_find_parts(const struct naming *naming, size_t i, size_t *first, size_t *end);
+// The shape of a part; returns its rank.
+size_t naming_part_shape(const struct naming *naming, const struct name_part *part,
+                         size_t shape[TENSOR_RANK_MAX]);
 // The (first) name in this style of a parameter, before there is a layout.
 void naming_translate(enum naming_style style, const char *param, size_t blocks, char name[96]);
 

@@ -8,8 +8,8 @@
 
 #include "lib/mem.h"
 
-#define MEMBERS_MAX     64
 #define MEMBER_NAME_MAX 64
+#define ALIGN_MAX       64
 #define VERSION         45 // zip64
 #define MADE_BY_UNIX    (3 << 8)
 #define FLAG_LATER      8      // sizes and checksum follow the data
@@ -25,6 +25,11 @@ enum signature {
     SIG_END = 0x06054b50,
 };
 
+enum extra {
+    EXTRA_ZIP64 = 1,
+    EXTRA_PADDING = 0x4246, // as PyTorch's own; its content has no meaning
+};
+
 struct member {
     char name[MEMBER_NAME_MAX];
     uint64_t offset; // of the local header
@@ -35,14 +40,15 @@ struct member {
 
 struct zip_writer {
     struct output *output;
+    size_t align; // of the members' data
     size_t n;
-    struct member members[MEMBERS_MAX];
+    struct member *members;
 };
 
 // A record on its way out.
 struct record {
     size_t size;
-    uint8_t bytes[128 + MEMBER_NAME_MAX];
+    uint8_t bytes[128 + MEMBER_NAME_MAX + ALIGN_MAX];
 };
 
 static void put(struct record *record, size_t bytes, uint64_t value)
@@ -66,13 +72,24 @@ static int flush(struct zip_writer *zip, const struct record *record)
 struct zip_writer *zip_new(struct output *output)
 {
     struct zip_writer *zip = mem_new(1, sizeof *zip);
-    if (zip)
-        zip->output = output;
+    if (!zip)
+        return NULL;
+    zip->output = output;
+    zip->align = 1;
     return zip;
+}
+
+void zip_align(struct zip_writer *zip, size_t align)
+{
+    assert(align > 0 && align <= ALIGN_MAX && (align & (align - 1)) == 0);
+    zip->align = align;
 }
 
 void zip_free(struct zip_writer *zip)
 {
+    if (!zip)
+        return;
+    free(zip->members);
     free(zip);
 }
 
@@ -99,21 +116,38 @@ static void put_common(struct record *record, const struct zip_writer *zip,
 
 static struct record local_header(const struct zip_writer *zip, const struct member *member)
 {
+    const size_t fixed = 30, zip64 = 20, field = 4; // of a header, of its fields
     struct record record = {0};
+    size_t start = (size_t)member->offset + fixed + strlen(member->name) + zip64;
+    size_t padding = -start & (zip->align - 1);
+    if (padding > 0 && padding < field)
+        padding += zip->align;
     put(&record, 4, SIG_LOCAL);
-    put_common(&record, zip, member, 20);
+    put_common(&record, zip, member, zip64 + padding);
     put_text(&record, member->name);
-    put(&record, 2, 1); // zip64
+    put(&record, 2, EXTRA_ZIP64);
     put(&record, 2, 16);
     put(&record, 8, member->size);
     put(&record, 8, member->size);
+    if (padding > 0) {
+        put(&record, 2, EXTRA_PADDING);
+        put(&record, 2, padding - field);
+        record.size += padding - field;
+    }
     return record;
 }
 
 int zip_start(struct zip_writer *zip, const char *name)
 {
-    assert(zip->n < MEMBERS_MAX && strlen(name) < MEMBER_NAME_MAX);
+    assert(strlen(name) < MEMBER_NAME_MAX);
+    if (zip->n % 64 == 0) {
+        struct member *members = mem_resize(zip->members, zip->n + 64, sizeof *members);
+        if (!members)
+            return -1;
+        zip->members = members;
+    }
     struct member *member = &zip->members[zip->n++];
+    *member = (struct member){0};
     strcpy(member->name, name);
     member->offset = output_offset(zip->output);
     struct record header = local_header(zip, member);
@@ -170,7 +204,7 @@ static int write_directory_entry(struct zip_writer *zip, const struct member *me
     put(&record, 4, (uint64_t)MODE << 16);
     put(&record, 4, UINT32_MAX); // the offset is in the zip64 field
     put_text(&record, member->name);
-    put(&record, 2, 1); // zip64
+    put(&record, 2, EXTRA_ZIP64);
     put(&record, 2, 24);
     put(&record, 8, member->size);
     put(&record, 8, member->size);

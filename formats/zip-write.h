@@ -14,6 +14,9 @@ struct zip_writer;
 // The output stays the caller's. NULL with an error.
 struct zip_writer *zip_new(struct output *output);
 void zip_free(struct zip_writer *zip); // NULL is fine
+// Members from here on have data that starts at a multiple of this many bytes, a power of two up
+// to 64, so that a mapped archive's arrays can be used where they lie. Default: 1.
+void zip_align(struct zip_writer *zip, size_t align);
 
 // A member: started, written in pieces, ended. -1 with an error.
 int zip_start(struct zip_writer *zip, const char *name);

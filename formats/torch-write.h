@@ -1,0 +1,43 @@
+// PyTorch's files, as torch.save writes them and torch.load(weights_only=True, mmap=True) reads
+// them. SPDX-License-Identifier: MIT
+// A zip archive of stored members: data.pkl, a pickle of the values (protocol 2), and data/0,
+// data/1, ..., the bytes of the tensors.
+#ifndef DIT_TORCH_WRITE_H
+#define DIT_TORCH_WRITE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lib/io.h"
+#include "lib/tensor.h"
+
+struct torch_writer;
+
+// The output stays the caller's. NULL with an error.
+struct torch_writer *torch_new(struct output *output);
+void torch_free(struct torch_writer *torch); // NULL is fine
+
+// First the one value that the file holds, from its beginning to its end. A dict's keys and values
+// take turns. Failing (no memory) is remembered for torch_end_value.
+enum torch_kind { TORCH_DICT, TORCH_ORDERED_DICT, TORCH_LIST, TORCH_TUPLE };
+void torch_begin(struct torch_writer *torch, enum torch_kind kind);
+void torch_end(struct torch_writer *torch);
+void torch_none(struct torch_writer *torch);
+void torch_bool(struct torch_writer *torch, bool value);
+void torch_integer(struct torch_writer *torch, int64_t value);
+void torch_real(struct torch_writer *torch, double value);
+void torch_text(struct torch_writer *torch, const char *text); // UTF-8
+void torch_tensor(struct torch_writer *torch, enum dtype dtype, const size_t *shape, size_t rank);
+// Writes the pickle. -1 with an error.
+int torch_end_value(struct torch_writer *torch);
+
+// Then each tensor's bytes, in C order and in pieces, in the order of torch_tensor.
+int torch_start_data(struct torch_writer *torch);
+int torch_write_data(struct torch_writer *torch, const void *data, size_t size);
+int torch_end_data(struct torch_writer *torch);
+
+// The end of the archive, after the last tensor. Doesn't commit the output.
+int torch_finish(struct torch_writer *torch);
+
+#endif
