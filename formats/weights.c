@@ -12,7 +12,7 @@
 #include "lib/error.h"
 
 // A header as JSON takes up to 90 times its size in memory.
-#define HEADER_MAX ((size_t)3 << 20)
+#define HEADER_MAX ((size_t)2 << 20)
 
 static int read_torch(struct weights_list *list,
                       int (*open)(struct torch_file *file, const uint8_t *bytes, size_t size))
