@@ -43,7 +43,7 @@ static const struct option options[] = {
     {"eta", 0, OPTION_FLOAT, &eta, "X", "noise of DDIM, 0 to 1 (default 0)", 0, 1, NULL},
     {"batch", 'b', OPTION_INT, &batch, "N", "samples drawn at once (default 8)", 1, 65536, NULL},
     {"latents", 0, OPTION_FLAG, &want_latents, NULL, "write latents, not images", 0, 0, NULL},
-    {"vae", 0, OPTION_STRING, &vae, "NAME",
+    {"vae", 0, OPTION_STRING, &vae, "FILE",
      "autoencoder (default: the one that made the model's latents)", 0, 0, NULL},
     TOOL_OPTION_SEED,
     TOOL_OPTION_OUTPUT,

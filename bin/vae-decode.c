@@ -71,7 +71,7 @@ int main(int argc, char **argv)
     bool sample = false;
     int64_t n = 16;
     const struct option options[] = {
-        {"vae", 0, OPTION_STRING, &vae, "NAME",
+        {"vae", 0, OPTION_STRING, &vae, "FILE",
          "the autoencoder (default: the one that the stream names)", 0, 0, NULL},
         {"sample", 0, OPTION_FLAG, &sample, NULL, "decode a draw of each latent, not its mean", 0,
          0, NULL},

@@ -135,8 +135,8 @@ int main(int argc, char **argv)
     int dtype = 0;
     int64_t n = 16;
     const struct option options[] = {
-        {"vae", 0, OPTION_STRING, &vae, "NAME", "the autoencoder (default: $DIT_VAE, or dct)", 0, 0,
-         NULL},
+        {"vae", 0, OPTION_STRING, &vae, "FILE",
+         "the autoencoder, or dct (default: $DIT_VAE, or dct)", 0, 0, NULL},
         {"flip", 0, OPTION_FLAG, &flip, NULL, "add the latents of the mirrored images", 0, 0, NULL},
         {"sample", 0, OPTION_FLAG, &sample, NULL, "one draw of each latent, not its mean and std",
          0, 0, NULL},

@@ -508,7 +508,9 @@ static void find_layers(struct kl *m)
 static int plan(struct kl *m, struct device *device, const struct kl_config *config,
                 enum kl_half half)
 {
-    *m = (struct kl){.config = *config, .half = half};
+    *m = (struct kl){.config = *config, .half = half, .base.device = device};
+    if (kl_layout_init(&m->layout, config, half) < 0)
+        return -1;
     m->base = (struct autoencoder){
         .channels = config->latent_channels,
         .downsample = (size_t)1 << (config->levels - 1),
@@ -519,8 +521,6 @@ static int plan(struct kl *m, struct device *device, const struct kl_config *con
         .decode = decode,
         .close = close_kl,
     };
-    if (kl_layout_init(&m->layout, config, half) < 0)
-        return -1;
     find_layers(m);
     return 0;
 }

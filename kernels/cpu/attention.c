@@ -5,7 +5,8 @@
 
 #include "kernels/cpu/product.h"
 
-#define BLOCK_T 48 // query rows at once: a multiple of TILE_M
+#define BLOCK_T 48  // query rows at once: a multiple of TILE_M
+#define BLOCK_K 256 // so deep a strip of B stays in the first-level cache
 
 static size_t min(size_t a, size_t b)
 {
@@ -18,10 +19,11 @@ static size_t min(size_t a, size_t b)
 INLINE void multiply(float *c, size_t c_row, bool add, size_t M, size_t N, size_t K, const float *a,
                      size_t a_row, size_t a_column, const float *b)
 {
-    for (size_t j = 0; j < N; j += TILE_N)
-        for (size_t i = 0; i < M; i += TILE_M)
-            tile_product(c + i * c_row + j, c_row, add, K, a + i * a_row, a_row, a_column,
-                         b + j * K);
+    for (size_t k = 0; k < K; k += BLOCK_K)
+        for (size_t j = 0; j < N; j += TILE_N)
+            for (size_t i = 0; i < M; i += TILE_M)
+                tile_product(c + i * c_row + j, c_row, add || k > 0, min(BLOCK_K, K - k),
+                             a + i * a_row + k * a_column, a_row, a_column, b + j * K + k * TILE_N);
 }
 
 // Copies rows (n,D), `stride` apart, times scale, to rows D_padded apart, and zeros to n_padded.
@@ -101,23 +103,52 @@ static struct sizes find_sizes(size_t T, size_t H, size_t D)
                           1 / sqrtf((float)D)};
 }
 
-// One block of query rows, from packed keys and values.
-static void attend(const struct sizes *s, float *out, float *lse, const float *q, const float *keys,
-                   const float *values, float *work, size_t n)
+// What all heads of a call share.
+struct attention {
+    struct sizes s;
+    float *out, *lse;
+    const float *qkv;
+    size_t keys, values, work; // sizes of the packed ones and of the memory for a block
+};
+
+// Packs one strip of a head, TILE_N keys or TILE_N columns of the values.
+static void pack_strip(const struct attention *p, float *packed, size_t head, size_t strip)
 {
-    const size_t rows = round_up(n, TILE_M);
-    float *queries = work, *p = queries + round_up(s->rows * s->D_columns, 16);
-    float *sums = p + s->rows * s->T_row; // of values; the queries are used up by then
-    copy_rows(queries, q, s->qkv_row, s->scale, n, s->D, rows, s->D);
-    multiply(p, s->T_row, false, rows, s->T_columns, s->D, queries, s->D, 1, keys);
+    const struct sizes *s = &p->s;
+    const float *k = p->qkv + head / s->H * s->T * s->qkv_row + head % s->H * s->D + s->out_row;
+    const size_t at = strip * TILE_N;
+    if (at < s->T_columns)
+        pack_transposed(packed + at * s->D, k + at * s->qkv_row, s->qkv_row, min(TILE_N, s->T - at),
+                        s->D);
+    else
+        pack_rows(packed + p->keys + (at - s->T_columns) * s->T,
+                  k + s->out_row + (at - s->T_columns), s->qkv_row, s->T,
+                  min(TILE_N, s->D - (at - s->T_columns)));
+}
+
+// One block of a head's query rows.
+static void attend(const struct attention *p, const float *packed, float *work, size_t head,
+                   size_t block)
+{
+    const struct sizes *s = &p->s;
+    const size_t first = block * s->block, n = min(s->block, s->T - first);
+    const size_t at = head / s->H * s->T + first, rows = round_up(n, TILE_M);
+    float *out = p->out + at * s->out_row + head % s->H * s->D;
+    float *lse = p->lse ? p->lse + head * s->T + first : NULL;
+    float *queries = work, *weights = queries + round_up(s->rows * s->D_columns, 16);
+    float *sums = weights + s->rows * s->T_row; // of values
+    copy_rows(queries, p->qkv + at * s->qkv_row + head % s->H * s->D, s->qkv_row, s->scale, n, s->D,
+              rows, s->D);
+    multiply(weights, s->T_row, false, rows, s->T_columns, s->D, queries, s->D, 1, packed);
     float norm[BLOCK_T];
     for (size_t i = 0; i < n; i++) {
-        float max, sum = softmax_row(p + i * s->T_row, s->T, &max);
+        float max, sum = softmax_row(weights + i * s->T_row, s->T, &max);
         norm[i] = 1 / sum;
         if (lse)
             lse[i] = max + logf(sum);
     }
-    multiply(sums, s->D_columns, false, rows, s->D_columns, s->T, p, s->T_row, 1, values);
+    multiply(sums, s->D_columns, false, rows, s->D_columns, s->T, weights, s->T_row, 1,
+             packed + p->keys);
     for (size_t i = 0; i < n; i++)
 #pragma omp simd
         for (size_t d = 0; d < s->D; d++)
@@ -127,30 +158,40 @@ static void attend(const struct sizes *s, float *out, float *lse, const float *q
 void CPU_FN(attention)(struct device *device, act *out, float *lse, const act *qkv, size_t B,
                        size_t T, size_t H, size_t D)
 {
-    const struct sizes s = find_sizes(T, H, D);
-    const size_t keys = s.T_columns * D, values = T * s.D_columns;
-    const size_t queries = round_up(s.rows * s.D_columns, 16);
-    const size_t each = round_up(keys, 16) + round_up(values, 16) + s.rows * s.T_row + 2 * queries;
-    float *scratch = CPU_FN(scratch)(device, (size_t)device->threads * round_up(each, 16));
+    struct attention p = {find_sizes(T, H, D), floats(out), lse, const_floats(qkv), 0, 0, 0};
+    const struct sizes *s = &p.s;
+    p.keys = round_up(s->T_columns * D, 16);
+    p.values = round_up(T * s->D_columns, 16);
+    p.work = round_up(s->rows * s->T_row + 2 * round_up(s->rows * s->D_columns, 16), 16);
+    const size_t heads = B * H, threads = (size_t)device->threads;
+    const size_t blocks = (T + s->block - 1) / s->block;
+    const size_t strips = (s->T_columns + s->D_columns) / TILE_N, packed = p.keys + p.values;
+    // A thread takes whole heads; where these are few, all are packed first and blocks shared out.
+    const bool few = heads < 4 * threads;
+    float *scratch = CPU_FN(scratch)(device, (few ? heads : threads) * packed + threads * p.work);
     if (!scratch)
         return;
-    // Where heads are few, a head's query rows are shared out too.
-    const size_t blocks = (T + s.block - 1) / s.block;
-    const size_t parts = B * H >= 4 * (size_t)device->threads ? 1 : blocks;
 
-#pragma omp parallel for schedule(dynamic) num_threads(threads_for(device, B *H *T *T *D / 16))
-    for (size_t job = 0; job < B * H * parts; job++) {
-        const size_t b = job / parts / H, h = job / parts % H;
-        float *k = scratch + (size_t)omp_get_thread_num() * round_up(each, 16);
-        float *v = k + round_up(keys, 16), *work = v + round_up(values, 16);
-        const float *head = const_floats(qkv) + b * T * s.qkv_row + h * D;
-        pack_transposed(k, head + s.out_row, s.qkv_row, T, D);
-        pack_rows(v, head + 2 * s.out_row, s.qkv_row, T, D);
-        for (size_t part = job % parts; part < blocks; part += parts) {
-            size_t i = part * s.block;
-            attend(&s, floats(out) + (b * T + i) * s.out_row + h * D,
-                   lse ? lse + (b * H + h) * T + i : NULL, head + i * s.qkv_row, k, v, work,
-                   min(s.block, T - i));
+#pragma omp parallel num_threads(threads_for(device, heads *T *T *D / 16))
+    {
+        const size_t thread = (size_t)omp_get_thread_num();
+        float *work = scratch + (few ? heads : threads) * packed + thread * p.work;
+        if (few) {
+#pragma omp for
+            for (size_t n = 0; n < heads * strips; n++)
+                pack_strip(&p, scratch + n / strips * packed, n / strips, n % strips);
+#pragma omp for schedule(dynamic)
+            for (size_t n = 0; n < heads * blocks; n++)
+                attend(&p, scratch + n / blocks * packed, work, n / blocks, n % blocks);
+        } else {
+#pragma omp for schedule(dynamic)
+            for (size_t head = 0; head < heads; head++) {
+                float *own = scratch + thread * packed;
+                for (size_t strip = 0; strip < strips; strip++)
+                    pack_strip(&p, own, head, strip);
+                for (size_t block = 0; block < blocks; block++)
+                    attend(&p, own, work, head, block);
+            }
         }
     }
 }

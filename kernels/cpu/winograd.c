@@ -4,9 +4,15 @@
 //
 // A tile of 6x6 pixels of x becomes 36 numbers a channel, the weights 36 numbers a pair of
 // channels; 36 products (tiles,I) (I,O) then give 36 numbers a channel of 4x4 outputs. Along each
-// side these numbers are values of polynomials at 0, +-sqrt(1/2), +-sqrt(2) and infinity. With
-// those points rounding is amplified less than half as much as with the usual 0, +-1, +-2 and
-// infinity.
+// side these numbers are values of polynomials at 0, +-sqrt(1/2), +-sqrt(2) and infinity.
+//
+// Rounding: the terms that make up an output sum to at most 69 times what those of the direct sum
+// do, where pixels and weights have one size (256 times with the usual points 0, +-1, +-2 and
+// infinity). For normal values the error is 1.1e-6 of the norm of y with 128 inputs, 1.5e-6 with
+// 512; that of direct sums is 2e-7.
+//
+// An output depends on its tile alone, and a tile on its place in its image: not on the other
+// images or the number of threads.
 #include <omp.h>
 
 #include "kernels/cpu/convolution.h"
@@ -16,7 +22,7 @@
 #define OUT     4 // and of y
 #define POINTS  36
 #define BLOCK_K 256
-#define BLOCK_T 48                // tiles at once: a multiple of TILE_M
+#define BLOCK_T 24                // tiles at once: a multiple of TILE_M
 #define WEIGHTS ((size_t)1 << 16) // pairs of channels whose transformed weights are made at once
 
 #define ROOT_HALF 0.70710678f
@@ -24,12 +30,12 @@
 
 struct winograd {
     const struct convolution *conv;
-    size_t tiles_x, tiles_y; // of an image
-    size_t block;            // tiles of a block, a multiple of TILE_M
-    size_t x_plane, y_plane; // floats between the 36 parts of transformed tiles
-    size_t o, strips;        // the channels in work: their first, and TILE_N times `strips` of them
-    float *weights;          // (36,strips,I,TILE_N)
-    const float *zeros;      // (I)
+    size_t tiles_x, tiles_y;          // of an image
+    size_t block;                     // tiles of a block, a multiple of TILE_M
+    size_t x_plane, w_plane, y_plane; // floats between the 36 parts of what is transformed
+    size_t o, strips;   // the channels in work: their first, and TILE_N times `strips` of them
+    float *weights;     // (36) planes (strips,I,TILE_N)
+    const float *zeros; // (I)
 };
 
 INLINE vec load(const float *at)
@@ -78,26 +84,29 @@ INLINE void transform_y(vec to[OUT], const vec y[IN])
 static void transform_weights(const struct winograd *p, size_t strip, size_t i)
 {
     const size_t I = p->conv->I;
-    vec transformed[TILE_N][IN][IN];
-    for (size_t o = 0; o < TILE_N; o++) {
-        const float *w = p->conv->w + (p->o + strip * TILE_N + o) * 9 * I + i;
-        vec half[3][IN];
-        for (size_t column = 0; column < 3; column++) {
-            const vec from[3] = {load(w + column * I), load(w + (3 + column) * I),
-                                 load(w + (6 + column) * I)};
-            transform_w(half[column], from);
+    const float *w = p->conv->w + (p->o + strip * TILE_N) * 9 * I + i;
+    float taps[LANES][9][TILE_N] __attribute__((aligned(64)));
+    for (size_t tap = 0; tap < 9; tap++)
+        for (size_t o = 0; o < TILE_N; o++)
+            for (size_t k = 0; k < LANES; k++)
+                taps[k][tap][o] = w[(o * 9 + tap) * I + k];
+    for (size_t k = 0; k < LANES; k++)
+        for (size_t o = 0; o < TILE_N; o += LANES) {
+            vec half[3][IN];
+            for (size_t column = 0; column < 3; column++) {
+                const vec from[3] = {load(&taps[k][column][o]), load(&taps[k][3 + column][o]),
+                                     load(&taps[k][6 + column][o])};
+                transform_w(half[column], from);
+            }
+            float *to = p->weights + (strip * I + i + k) * TILE_N + o;
+            for (size_t row = 0; row < IN; row++) {
+                const vec from[3] = {half[0][row], half[1][row], half[2][row]};
+                vec line[IN];
+                transform_w(line, from);
+                for (size_t column = 0; column < IN; column++)
+                    *(vec *)(to + (row * IN + column) * p->w_plane) = line[column];
+            }
         }
-        for (size_t row = 0; row < IN; row++) {
-            const vec from[3] = {half[0][row], half[1][row], half[2][row]};
-            transform_w(transformed[o][row], from);
-        }
-    }
-    for (size_t point = 0; point < POINTS; point++) {
-        float *to = p->weights + ((point * p->strips + strip) * I + i) * TILE_N;
-        for (size_t k = 0; k < LANES; k++)
-            for (size_t o = 0; o < TILE_N; o++)
-                to[k * TILE_N + o] = transformed[o][point / IN][point % IN][k];
-    }
 }
 
 // A tile's place: its image and first output.
@@ -186,7 +195,7 @@ static void work_block(const struct winograd *p, size_t first, size_t n, float *
         for (size_t k = 0; k < I; k += BLOCK_K) {
             const size_t K = I - k < BLOCK_K ? I - k : BLOCK_K;
             for (size_t strip = 0; strip < p->strips; strip++) {
-                const float *w = p->weights + ((point * p->strips + strip) * I + k) * TILE_N;
+                const float *w = p->weights + point * p->w_plane + (strip * I + k) * TILE_N;
                 float *to = y + (strip * POINTS + point) * p->y_plane;
                 for (size_t t = 0; t < rows; t += TILE_M)
                     tile_product(to + t * TILE_N, TILE_N, k > 0, K, plane + t * I + k, I, 1, w);
@@ -217,8 +226,9 @@ void CPU_FN(winograd)(struct device *device, const struct convolution *conv)
     const size_t strips = O / TILE_N;
     const size_t most = WEIGHTS / I / TILE_N < 1 ? 1 : WEIGHTS / I / TILE_N;
     p.strips = strips < most ? strips : most;
+    p.w_plane = p.strips * I * TILE_N + 16;
     const size_t of_x = POINTS * p.x_plane, of_y = p.strips * POINTS * p.y_plane;
-    const size_t of_weights = p.strips * POINTS * I * TILE_N;
+    const size_t of_weights = POINTS * p.w_plane;
     float *scratch = CPU_FN(scratch)(device, I + of_weights + threads * (of_x + of_y));
     if (!scratch)
         return;

@@ -91,7 +91,7 @@ struct alignas(16) pack {
 #endif
 
 // The sum over a warp's lanes, in all of them.
-static __device__ __forceinline__ float warp_sum(float x)
+template <class S> static __device__ __forceinline__ S warp_sum(S x)
 {
     for (int lane = 16; lane; lane /= 2)
         x += __shfl_xor_sync(~0u, x, lane);

@@ -10,10 +10,10 @@ import time
 
 import torch
 
+from dit_xl import xl_state
 from weights_files import read_safetensors
 
 folder = sys.argv[1] + '/'
-XL = {'depth': 28, 'hidden': 1152, 'patch': 2, 'channels': 4, 'tokens': 256, 'classes': 1000}
 
 
 def convert(*arguments):
@@ -110,27 +110,6 @@ def check_trainings():
             tensors['model.' + name][2] == parameter.detach().numpy().tobytes()
     train('--resume', '--run', folder + 'adopted', folder + 'latents')
     print('a training that PyTorch went on with: taken over, dit-train goes on from its step 7')
-
-
-def xl_state():
-    D, P, C = XL['hidden'], XL['patch'], XL['channels']
-    shapes = {'pos_embed': (1, XL['tokens'], D), 'x_embedder.proj.weight': (D, C, P, P),
-              'x_embedder.proj.bias': (D,),
-              'y_embedder.embedding_table.weight': (XL['classes'] + 1, D)}
-
-    def linear(name, outputs, inputs):
-        shapes[name + '.weight'], shapes[name + '.bias'] = (outputs, inputs), (outputs,)
-
-    linear('t_embedder.mlp.0', D, 256)
-    linear('t_embedder.mlp.2', D, D)
-    for block in range(XL['depth']):
-        for name, outputs, inputs in (('attn.qkv', 3, 1), ('attn.proj', 1, 1), ('mlp.fc1', 4, 1),
-                                      ('mlp.fc2', 1, 4), ('adaLN_modulation.1', 6, 1)):
-            linear(f'blocks.{block}.{name}', outputs * D, inputs * D)
-    linear('final_layer.linear', P * P * 2 * C, D)
-    linear('final_layer.adaLN_modulation.1', 2 * D, D)
-    torch.manual_seed(0)
-    return {name: 0.02 * torch.randn(shape) for name, shape in shapes.items()}
 
 
 def check_size():

@@ -6,7 +6,8 @@
 static void attention_cases(struct check *check, check_body *body, unsigned flags)
 {
     CASES(check, body, flags, {1, 1, 1, 1}, {2, 3, 2, 5}, {1, 16, 4, 12}, {2, 7, 1, 64},
-          {1, 33, 2, 72}, {1, 65, 1, 64}, {1, 130, 1, 16}, {2, 5, 3, 8, 4}, {1, 40, 2, 64, 3});
+          {1, 33, 2, 72}, {1, 65, 1, 64}, {1, 300, 1, 16}, {1, 20, 1, 300}, {2, 5, 3, 8, 4},
+          {1, 40, 2, 64, 3});
 }
 
 static const act *in_qkv(struct check *check, const size_t *n)
@@ -30,6 +31,7 @@ void test_attention(struct check *check)
     BENCH(check, attention, 1, {8, 256, 6, 64});
     BENCH(check, attention, 1, {8, 256, 16, 72});
     BENCH(check, attention, 1, {8, 64, 3, 64});
+    BENCH(check, attention, 0, {1, 1024, 1, 512});
 }
 
 static void attention_backward(struct check *check, const size_t *n)

@@ -1,0 +1,60 @@
+// kl-network encode|decode WEIGHTS SIDE IN OUT: one square image through the autoencoder of Stable
+// Diffusion, as float32 without a header (tests/bench/vae.py says which). Prints the seconds it
+// took. SPDX-License-Identifier: MIT
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "formats/kl-file.h"
+#include "lib/error.h"
+#include "lib/io.h"
+#include "lib/mem.h"
+
+static double seconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
+static int run(struct autoencoder *ae, bool encode, size_t side, const float *from, float *to)
+{
+    size_t latent = ae->channels * (side / ae->downsample) * (side / ae->downsample);
+    return encode ? kl_encode_pixels(ae, from, side, side, to, to + latent)
+                  : kl_decode_pixels(ae, from, side, side, to);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc != 6) {
+        fprintf(stderr, "usage: kl-network encode|decode WEIGHTS SIDE IN OUT\n");
+        return 64;
+    }
+    bool encode = strcmp(argv[1], "encode") == 0;
+    size_t side = strtoul(argv[3], NULL, 10), pixels = 3 * side * side;
+    char why[256];
+    struct device *device = device_open("auto", (int)sysconf(_SC_NPROCESSORS_ONLN), why);
+    struct autoencoder *ae =
+        device ? kl_file_load(device, argv[2], encode ? KL_ENCODER : KL_DECODER) : NULL;
+    uint8_t *from = NULL;
+    size_t size, latents = ae ? ae->channels * pixels / 3 / ae->downsample / ae->downsample : 0;
+    size_t n = encode ? 2 * latents : pixels;
+    float *to = mem_new(n, sizeof *to);
+    bool good = ae && to && file_read_all(argv[4], &from, &size, SIZE_MAX) == 0 &&
+                size == (encode ? pixels : latents) * sizeof(float);
+    double start = seconds();
+    good = good && run(ae, encode, side, (const float *)(const void *)from, to) == 0;
+    if (good)
+        printf("%.3f\n", seconds() - start);
+    struct output *output = good ? output_open(argv[5]) : NULL;
+    good = output && output_write(output, to, n * sizeof *to) == 0 && output_commit(output) == 0;
+    if (!good)
+        fprintf(stderr, "kl-network: %s\n", device ? error_message() : why);
+    free(from);
+    free(to);
+    autoencoder_close(ae);
+    device_close(device);
+    return good ? 0 : 70;
+}
