@@ -13,9 +13,9 @@
 #include <unistd.h>
 
 // A signal handler may walk the list at any moment, so entries are used again but never freed, and
-// a path is only valid while `live` is set.
+// a path is only valid while `live` is set. While `opening` is, it may become so at once.
 struct tempfile {
-    atomic_bool used, live;
+    atomic_bool used, opening, live;
     struct tempfile *next;
     char path[PATH_MAX];
 };
@@ -24,9 +24,12 @@ static _Atomic(struct tempfile *) files;
 
 static void remove_all(void)
 {
-    for (struct tempfile *file = atomic_load(&files); file; file = file->next)
+    for (struct tempfile *file = atomic_load(&files); file; file = file->next) {
+        while (atomic_load(&file->opening)) // in another thread: this one blocks signals then
+            ;
         if (atomic_exchange(&file->live, false))
             unlink(file->path);
+    }
 }
 
 void tempfile_die(int signal)
@@ -69,12 +72,9 @@ static struct tempfile *new_entry(void)
     return file;
 }
 
-int tempfile_open(const char *path, struct tempfile **out)
+// Creates the file under a name that is free. -1 with errno.
+static int create(struct tempfile *file, const char *path)
 {
-    watch_exit();
-    struct tempfile *file = new_entry();
-    if (!file)
-        return -1;
     const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path;
     int fd = -1;
     for (unsigned n = 0; fd < 0 && n < 10000; n++) {
@@ -85,17 +85,31 @@ int tempfile_open(const char *path, struct tempfile **out)
             errno = ENAMETOOLONG;
             break;
         }
-        // A signal between these two lines leaves the file; the other order could remove another's.
         fd = open(file->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
         if (fd < 0 && errno != EEXIST)
             break;
     }
-    if (fd < 0) {
-        atomic_store(&file->used, false);
+    return fd;
+}
+
+int tempfile_open(const char *path, struct tempfile **out)
+{
+    watch_exit();
+    struct tempfile *file = new_entry();
+    sigset_t all, before;
+    if (!file)
         return -1;
-    }
-    atomic_store(&file->live, true);
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &before);
+    atomic_store(&file->opening, true);
+    int fd = create(file, path), error = errno;
+    atomic_store(&file->live, fd >= 0);
+    atomic_store(&file->opening, false);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (fd < 0)
+        atomic_store(&file->used, false);
     *out = file;
+    errno = error;
     return fd;
 }
 
