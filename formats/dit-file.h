@@ -12,6 +12,7 @@
 // An open file of weights, safetensors or PyTorch's, under the published or diffusers' names: bare,
 // or with a training's state beside them. A checkpoint of dit-train has the averaged weights (EMA)
 // bare, and `model.*` and `opt.*`; one of PyTorch `ema.*`, `model.*` and `opt.state.*`.
+// It holds pointers into itself: not to be copied.
 struct dit_file {
     char *path;
     struct weights weights; // weights.metadata holds what a checkpoint says of itself

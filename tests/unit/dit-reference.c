@@ -23,14 +23,12 @@ static void expect(double error, double most, const char *model, const char *wha
         diag("relative error %g", error);
 }
 
-static struct dit_file open_weights(const char *model)
+static void open_weights(struct dit_file *file, const char *model)
 {
-    static char path[4096];
-    struct dit_file file;
+    char path[4096];
     snprintf(path, sizeof path, "%s/%s.safetensors", reference_dir(), model);
-    if (dit_file_open(&file, path, NULL) < 0)
+    if (dit_file_open(file, path, NULL) < 0)
         bail_out();
-    return file;
 }
 
 static float *to_floats(const int64_t *values, size_t n)
@@ -86,7 +84,8 @@ static void check_forward(const char *model)
     snprintf(name, sizeof name, "%s-forward", model);
     if (!reference_has(name))
         return;
-    struct dit_file file = open_weights(model);
+    struct dit_file file;
+    open_weights(&file, model);
     struct safetensors doc = reference_open(name);
     struct dit *dit = dit_new(device, &file.config, 4, DIT_INFER, NULL);
     if (!dit || dit_file_load(&file, DIT_WEIGHTS_EMA, dit) < 0)
@@ -111,7 +110,7 @@ static void check_forward(const char *model)
 // The same weights in another kind of file: read, and used where they lie.
 static void check_form(const char *name, enum dit_weights which, double most)
 {
-    static char path[4096];
+    char path[4096];
     snprintf(path, sizeof path, "%s/%s", reference_dir(), name);
     if (access(path, R_OK) < 0) {
         skip(name, "not in the folder of reference data");
@@ -143,7 +142,7 @@ static void check_form(const char *name, enum dit_weights which, double most)
 // What a training checkpoint's EMA gives is its own: half the weights.
 static void check_choice(void)
 {
-    static char path[4096];
+    char path[4096];
     snprintf(path, sizeof path, "%s/dit-a-train.pt", reference_dir());
     if (access(path, R_OK) < 0) {
         skip("dit-a-train.pt", "not in the folder of reference data");
@@ -199,7 +198,8 @@ static void check_training(const char *model)
     snprintf(name, sizeof name, "%s-train", model);
     if (!reference_has(name))
         return;
-    struct dit_file file = open_weights(model);
+    struct dit_file file;
+    open_weights(&file, model);
     struct safetensors doc = reference_open(name);
     struct trainer_settings settings = trainer_defaults;
     settings.batch = settings.micro_batch = 4;
@@ -268,7 +268,8 @@ static void check_sampling(const char *model, const char *method, const char *re
     snprintf(name, sizeof name, "%s-sample-%s", model, method);
     if (!reference_has(name))
         return;
-    struct dit_file file = open_weights(model);
+    struct dit_file file;
+    open_weights(&file, model);
     struct safetensors doc = reference_open(name);
     struct sampler_settings settings = {.respacing = respacing,
                                         .ddim = strcmp(method, "ddpm") != 0,
