@@ -14,7 +14,7 @@ static int64_t depth, hidden, heads, patch, classes,
 static double lr = 1e-4, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay, clip,
               ema_decay = 0.9999, class_dropout = 0.1;
 static uint64_t memory = (uint64_t)1 << 30;
-static bool recompute;
+static int recompute = -1;
 // What a checkpoint remembers of the command line, so that --resume needs none of it again.
 // clang-format off
 #define SETTINGS                                                                                   \
@@ -30,8 +30,9 @@ static bool recompute;
     {"batch", 'b', OPTION_INT, &batch, "N", "samples of a step (default 256)", 1, 1 << 20, NULL},  \
     {"micro-batch", 0, OPTION_INT, &micro_batch, "N",                                              \
      "of them, those in memory at once (default: what 2 GiB hold)", 1, 1 << 20, NULL},             \
-    {"recompute", 0, OPTION_FLAG, &recompute, NULL,                                                \
-     "save memory: compute blocks again in the backward pass", 0, 0, NULL},                        \
+    {"recompute", 0, OPTION_CHOICE, &recompute, "none|light|block",                                \
+     "save memory by computing again (default none; a GPU: none or light)", 0, 0,                  \
+     (const char *const[]){"none", "light", "block", NULL}},                                       \
     {"lr", 0, OPTION_FLOAT, &lr, "X", "learning rate (default 1e-4)", 0, 1000, NULL},              \
     {"lr-warmup", 0, OPTION_INT, &warmup, "N", "steps over which it rises (default 0)", 0, 1e15,   \
      NULL},                                                                                        \
@@ -88,16 +89,11 @@ static void check(int rc)
 
 static struct trainer_settings make_settings(struct device *device, const struct dit_config *config)
 {
-    enum dit_mode mode = recompute ? DIT_TRAIN_RECOMPUTE : DIT_TRAIN;
-    if (micro_batch == 0)
-        micro_batch = (int64_t)training_choose_micro_batch(device, config, (size_t)batch, mode);
-    if (micro_batch > batch)
-        micro_batch = batch;
-    return (struct trainer_settings){
+    struct trainer_settings made = {
         .seed = tool.seed,
         .batch = (size_t)batch,
-        .micro_batch = (size_t)micro_batch,
-        .recompute = recompute,
+        .micro_batch = (size_t)(micro_batch < batch ? micro_batch : batch),
+        .mode = recompute < 0 ? DIT_TRAIN : DIT_TRAIN + (enum dit_mode)recompute,
         .lr = lr,
         .lr_warmup_steps = (uint64_t)warmup,
         .beta1 = beta1,
@@ -108,6 +104,10 @@ static struct trainer_settings make_settings(struct device *device, const struct
         .ema_decay = ema_decay,
         .class_dropout = class_dropout,
     };
+    check(training_plan_memory(device, config, &made, recompute >= 0));
+    micro_batch = (int64_t)made.micro_batch; // as checkpoints remember them
+    recompute = (int)(made.mode - DIT_TRAIN);
+    return made;
 }
 
 // The number of the last step; 0 where only the end of the data says it.

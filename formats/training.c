@@ -49,14 +49,74 @@ int training_choose_config(struct dit_config *config, const struct latents *late
     return dit_config_check(config);
 }
 
-size_t training_choose_micro_batch(struct device *device, const struct dit_config *config,
-                                   size_t batch, enum dit_mode mode)
+// On a CPU memory is not asked for: micro-batches whose activations stay under 2 GiB are a rule
+// that no machine changes, as sums, and so the last bits of the weights, depend on it.
+static void plan_on_cpu(struct device *device, const struct dit_config *config,
+                        struct trainer_settings *s)
 {
-    size_t one = dit_memory_needed(device, config, 1, mode);
-    size_t each = dit_memory_needed(device, config, 2, mode) - one, n = batch;
+    size_t one = dit_memory_needed(device, config, 1, s->mode);
+    size_t each = dit_memory_needed(device, config, 2, s->mode) - one, n = s->batch;
     while (n > 1 && n * each > (size_t)2 << 30)
         n = (n + 1) / 2;
-    return n;
+    s->micro_batch = s->micro_batch ? s->micro_batch : n;
+}
+
+// The fastest that fits the bytes: the largest micro-batch with light recomputing at most;
+// computing whole blocks again costs more than smaller ones. False: none does.
+static bool plan_within(size_t bytes, struct device *device, const struct dit_config *config,
+                        struct trainer_settings *s)
+{
+    for (size_t n = s->batch;; n = (n + 1) / 2)
+        for (int mode = DIT_TRAIN; mode <= (n == 1 ? DIT_TRAIN_BLOCK : DIT_TRAIN_LIGHT); mode++) {
+            s->micro_batch = n;
+            s->mode = mode;
+            if (trainer_memory_needed(device, config, s) <= bytes)
+                return true;
+            if (n == 1 && mode == DIT_TRAIN_BLOCK)
+                return false;
+        }
+}
+
+static const char *mode_name(enum dit_mode mode)
+{
+    return mode == DIT_TRAIN ? "none" : mode == DIT_TRAIN_LIGHT ? "light" : "block";
+}
+
+int training_plan_memory(struct device *device, const struct dit_config *config,
+                         struct trainer_settings *s, bool mode_given)
+{
+    if (!device->backend->memory_free) {
+        s->mode = mode_given ? s->mode : DIT_TRAIN;
+        plan_on_cpu(device, config, s);
+        return 0;
+    }
+    // Some is left for products' working memory and for what allocations are rounded up to.
+    size_t available = device->backend->memory_free(device), bytes = available / 16 * 15;
+    struct trainer_settings free_choice = *s;
+    bool possible = plan_within(bytes, device, config, &free_choice);
+    if (!s->micro_batch && !mode_given) {
+        *s = free_choice;
+    } else if (!s->micro_batch) {
+        s->micro_batch = s->batch;
+        while (s->micro_batch > 1 && trainer_memory_needed(device, config, s) > bytes)
+            s->micro_batch = (s->micro_batch + 1) / 2;
+    } else if (!mode_given) {
+        for (s->mode = DIT_TRAIN; s->mode < DIT_TRAIN_BLOCK; s->mode++)
+            if (trainer_memory_needed(device, config, s) <= bytes)
+                break;
+    }
+    size_t needed = trainer_memory_needed(device, config, s);
+    if (needed <= bytes)
+        return 0;
+    char way_out[96] = "; no choice of these fits";
+    if (possible)
+        snprintf(way_out, sizeof way_out, "; --micro-batch %zu --recompute %s fits",
+                 free_choice.micro_batch, mode_name(free_choice.mode));
+    return error_set(STATUS_USAGE,
+                     "training in micro-batches of %zu with --recompute %s needs %.1f GB, and %s "
+                     "has %.1f GB free%s",
+                     s->micro_batch, mode_name(s->mode), (double)needed * 1e-9, device->description,
+                     (double)available * 1e-9, way_out);
 }
 
 int training_start(struct training *t, const struct dit_file *from, uint64_t seed)

@@ -29,10 +29,11 @@ struct training {
 // or NULL), else those of the model named; the shape and the classes are the data's.
 int training_choose_config(struct dit_config *config, const struct latents *latents,
                            const char *model, const struct dit_file *from);
-// The largest micro-batch whose activations stay under 2 GiB: a rule that no machine changes, as
-// sums, and so the last bits of the weights, depend on it.
-size_t training_choose_micro_batch(struct device *device, const struct dit_config *config,
-                                   size_t batch, enum dit_mode mode);
+// Chooses settings->micro_batch where it is 0 and settings->mode unless it is given: on a CPU
+// micro-batches of 2 GiB of activations and no recomputing, on a GPU what fits its free memory. -1
+// with an error (64) that says what would fit.
+int training_plan_memory(struct device *device, const struct dit_config *config,
+                         struct trainer_settings *settings, bool mode_given);
 // New weights, or those of `from` (NULL: none), as the model's and their average.
 int training_start(struct training *training, const struct dit_file *from, uint64_t seed);
 // Whether the checkpoint is of a training by one pass over a pipe.

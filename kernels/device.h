@@ -41,7 +41,8 @@ struct backend {
     void (*wait)(struct device *device);
     // device_repeat; without work, device_forget. NULL: nothing would be gained.
     void (*repeat)(struct device *device, void **record, void (*work)(void *user), void *user);
-    double (*peak_flops)(struct device *device); // measured in a few ms; NULL: not known
+    double (*peak_flops)(struct device *device);  // measured in a few ms; NULL: not known
+    size_t (*memory_free)(struct device *device); // bytes; NULL: the host's, which are not planned
 };
 
 struct device {

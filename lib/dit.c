@@ -110,30 +110,26 @@ static void place_block(struct dit *m, size_t l, struct arena *arena)
     const struct dit_config *c = &m->config;
     size_t D = c->hidden, R = m->batch * dit_tokens(c), H = c->heads;
     struct block *b = &m->blocks[l], *first = &m->blocks[0];
-    bool train = m->mode != DIT_INFER;
-    if (l == 0 || train) {
-        b->x = take_act(arena, R * D);
-        b->norm1 = take_act(arena, R * D);
-        b->mean1 = train ? take_float(arena, R) : NULL;
-        b->rstd1 = train ? take_float(arena, R) : NULL;
-    } else {
-        b->x = first->x, b->norm1 = first->norm1;
-    }
+    bool train = m->mode != DIT_INFER, all = m->mode == DIT_TRAIN;
+    b->x = l == 0 || train ? take_act(arena, R * D) : first->x;
+    b->norm1 = l == 0 || all ? take_act(arena, R * D) : first->norm1;
+    b->mean1 = train ? take_float(arena, R) : NULL;
+    b->rstd1 = train ? take_float(arena, R) : NULL;
     b->modulation = l < c->depth ? block_linear_at(m, l, "adaLN_modulation.1")
                                  : linear_at(m, "final_layer.adaLN_modulation.1");
     if (l == c->depth)
         return;
-    if (l == 0 || m->mode == DIT_TRAIN) {
+    if (l == 0 || all || m->mode == DIT_TRAIN_LIGHT) {
         b->qkv_out = take_act(arena, R * 3 * D);
         b->lse = train ? take_float(arena, R * H) : NULL;
         b->attention = take_act(arena, R * D);
         b->proj_out = take_act(arena, R * D);
         b->x_mid = train ? take_act(arena, R * D) : b->x;
-        b->norm2 = train ? take_act(arena, R * D) : b->norm1;
+        b->norm2 = all || m->mode == DIT_TRAIN_BLOCK ? take_act(arena, R * D) : b->norm1;
         b->mean2 = train ? take_float(arena, R) : NULL;
         b->rstd2 = train ? take_float(arena, R) : NULL;
         b->fc1_out = train ? take_act(arena, R * DIT_MLP_RATIO * D) : NULL;
-        b->gelu = take_act(arena, R * DIT_MLP_RATIO * D);
+        b->gelu = l == 0 || all ? take_act(arena, R * DIT_MLP_RATIO * D) : first->gelu;
         b->fc2_out = train ? take_act(arena, R * D) : b->proj_out;
     } else {
         b->qkv_out = first->qkv_out, b->lse = first->lse;
@@ -410,6 +406,15 @@ void dit_forward(struct dit *m, float *out, const float *x, const float *t, cons
     op_unpatchify(d, out, m->tokens, B, 2 * C, S, S, P);
 }
 
+// What forward made of x (B,T,D) by the norm and the modulation that begins at row `shift`.
+static void norm_again(struct dit *m, act *norm, const act *x, size_t l, size_t shift, size_t B)
+{
+    size_t D = m->config.hidden, stride = (MODULATIONS * m->config.depth + 2) * D;
+    op_norm_modulate(m->device, norm, NULL, NULL, x, modulation_of(m, m->modulations, l, shift),
+                     modulation_of(m, m->modulations, l, shift + 1), stride, B,
+                     dit_tokens(&m->config), D);
+}
+
 // From m->dbranch, the gradient of b->fc2_out, to that of the block's input: m->dnorm reaches
 // b->norm1, m->dx the residual stream b->x.
 static void backward_block(struct dit *m, size_t l, size_t B)
@@ -419,8 +424,12 @@ static void backward_block(struct dit *m, size_t l, size_t B)
     size_t T = dit_tokens(&m->config), D = m->config.hidden, H = m->config.heads, R = B * T;
     size_t D4 = DIT_MLP_RATIO * D, stride = (MODULATIONS * m->config.depth + 2) * D;
 
+    if (m->mode == DIT_TRAIN_LIGHT)
+        op_gelu(d, b->gelu, b->fc1_out, R * D4);
     op_linear_backward_weight(d, b->fc2.dw, b->fc2.db, m->dbranch, b->gelu, R, D4, D);
     op_linear_backward_input_gelu(d, m->dfc, m->dbranch, b->fc2.w, b->fc1_out, R, D4, D);
+    if (m->mode == DIT_TRAIN_LIGHT)
+        norm_again(m, b->norm2, b->x_mid, l, SHIFT2, B);
     op_linear_backward_weight(d, b->fc1.dw, b->fc1.db, m->dfc, b->norm2, R, D, D4);
     op_linear_backward_input(d, m->dnorm, m->dfc, b->fc1.w, R, D, D4);
     op_gate_residual_norm_modulate_backward(
@@ -433,6 +442,8 @@ static void backward_block(struct dit *m, size_t l, size_t B)
     op_linear_backward_input(d, m->dnorm, m->dbranch, b->proj.w, R, D, D);
     op_attention_backward(d, m->dqkv, m->delta, m->dnorm, b->qkv_out, b->attention, b->lse, B, T, H,
                           D / H);
+    if (m->mode == DIT_TRAIN_LIGHT)
+        norm_again(m, b->norm1, b->x, l, SHIFT1, B);
     op_linear_backward_weight(d, b->qkv.dw, b->qkv.db, m->dqkv, b->norm1, R, D, 3 * D);
     op_linear_backward_input(d, m->dnorm, m->dqkv, b->qkv.w, R, D, 3 * D);
 }
@@ -467,8 +478,10 @@ void dit_backward(struct dit *m, const float *dout, const int32_t *y, size_t B)
     op_linear_backward_input(d, m->dnorm, m->dtokens, m->final_linear.w, B * T, D, 2 * C * P * P);
     for (size_t l = L; l-- > 0;) {
         struct block *b = &m->blocks[l], *next = b + 1;
-        if (m->mode == DIT_TRAIN_RECOMPUTE)
+        if (m->mode == DIT_TRAIN_BLOCK) {
+            norm_again(m, b->norm1, b->x, l, SHIFT1, B);
             forward_block(m, l, B);
+        }
         op_gate_residual_norm_modulate_backward(
             d, m->dx, m->dbranch, modulation_of(m, m->dmodulations, l, GATE2),
             modulation_of(m, m->dmodulations, l + 1, SHIFT1),

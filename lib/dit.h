@@ -47,10 +47,12 @@ void dit_init_weights(const struct layout *layout, uint64_t seed, float *weights
 // The fixed table of positions (T,D).
 void dit_position_table(const struct dit_config *config, float *table);
 
+// The training modes keep ever fewer activations for backward, and compute the others again there.
 enum dit_mode {
-    DIT_INFER,           // forward only
-    DIT_TRAIN,           // all activations are kept for backward
-    DIT_TRAIN_RECOMPUTE, // a block's inputs are kept, the rest is computed again in backward
+    DIT_INFER,       // forward only
+    DIT_TRAIN,       // all are kept
+    DIT_TRAIN_LIGHT, // all but the modulated norms and the GELU: a third less for little work
+    DIT_TRAIN_BLOCK, // the blocks' inputs alone
 };
 
 struct dit;

@@ -11,6 +11,7 @@
 const struct trainer_settings trainer_defaults = {
     .batch = 256,
     .micro_batch = 256,
+    .mode = DIT_TRAIN,
     .lr = 1e-4,
     .beta1 = 0.9,
     .beta2 = 0.999,
@@ -58,6 +59,22 @@ static bool masters_are_weights(const struct trainer *tr)
     return tr->device->backend->act_size == sizeof(float);
 }
 
+size_t trainer_memory_needed(struct device *device, const struct dit_config *config,
+                             const struct trainer_settings *settings)
+{
+    struct layout layout;
+    size_t n = config->channels * config->input_size * config->input_size;
+    size_t needed = dit_memory_needed(device, config, settings->micro_batch, settings->mode);
+    if (dit_layout_init(&layout, config) == 0) {
+        size_t arrays =
+            device->backend->act_size == sizeof(float) ? TRAINER_ARRAYS - 1 : TRAINER_ARRAYS;
+        needed += arrays * layout.size * sizeof(float);
+    }
+    layout_free(&layout);
+    return needed + settings->micro_batch * (8 * n * sizeof(float) + 4 * sizeof(float) +
+                                             sizeof(struct diffusion_terms));
+}
+
 struct trainer *trainer_new(struct device *device, const struct dit_config *config,
                             const struct trainer_settings *settings)
 {
@@ -70,8 +87,7 @@ struct trainer *trainer_new(struct device *device, const struct dit_config *conf
     tr->settings = *settings;
     tr->n = n;
     if (diffusion_init(&tr->diffusion, "") < 0 ||
-        !(tr->dit = dit_new(device, config, micro,
-                            settings->recompute ? DIT_TRAIN_RECOMPUTE : DIT_TRAIN, NULL)) ||
+        !(tr->dit = dit_new(device, config, micro, settings->mode, NULL)) ||
         !(tr->host_t = mem_new(micro, sizeof *tr->host_t)) ||
         !(tr->host_labels = mem_new(micro, sizeof *tr->host_labels)) ||
         !(tr->host_floats = mem_new(micro, sizeof *tr->host_floats)) ||
@@ -103,8 +119,8 @@ struct trainer *trainer_new(struct device *device, const struct dit_config *conf
         tr->mse && tr->vb && tr->labels && tr->terms && tr->norm2)
         return tr;
     error_set(STATUS_INTERNAL,
-              "training needs %.2f GB on %s, which does not have them; a smaller micro-batch or "
-              "recompute needs less",
+              "training needs %.2f GB on %s, which does not have them; a smaller --micro-batch or "
+              "--recompute light or block needs less",
               (double)tr->memory * 1e-9, device->description);
 failed:
     trainer_free(tr);

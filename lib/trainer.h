@@ -12,7 +12,7 @@ struct trainer_settings {
     uint64_t seed;
     size_t batch;       // samples of a step
     size_t micro_batch; // of them, those that go through the model at once
-    bool recompute;     // keep less, compute blocks again in backward; changes no bit
+    enum dit_mode mode; // DIT_TRAIN, or one that keeps less, which on a CPU changes no bit
     double lr;
     uint64_t lr_warmup_steps; // the rate rises linearly over these
     double beta1, beta2, eps, weight_decay;
@@ -44,6 +44,9 @@ struct trainer *trainer_new(struct device *device, const struct dit_config *conf
                             const struct trainer_settings *settings);
 void trainer_free(struct trainer *trainer); // NULL is fine
 struct dit *trainer_model(struct trainer *trainer);
+// Bytes of device memory that a trainer of these would take, but for a few.
+size_t trainer_memory_needed(struct device *device, const struct dit_config *config,
+                             const struct trainer_settings *settings);
 size_t trainer_memory(const struct trainer *trainer); // bytes of device memory
 // Sets or gets one parameter of an array; values (param->count) in host memory.
 void trainer_set(struct trainer *trainer, enum trainer_array array, const struct param *param,

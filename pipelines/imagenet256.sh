@@ -23,7 +23,7 @@ Variables of the environment, and what they are by default:
   MODEL=DiT-XL/2     the model
   BATCH=256          latents of a step
   STEPS=400000       steps of training
-  TRAIN_OPTIONS=     more options for dit-train, such as "--recompute --save-every 10000"
+  TRAIN_OPTIONS=     more options for dit-train, such as "--recompute light --save-every 10000"
 
 Makes WORK/files, WORK/latents/, WORK/shards/ and WORK/run/ with the weights; WORK/latents/ may be
 removed when WORK/shards.list is there. sample-50k.sh WORK/run/latest.safetensors comes next.

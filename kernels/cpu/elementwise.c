@@ -11,6 +11,15 @@ void CPU_FN(silu)(struct device *device, act *y, const act *x, size_t n)
         to[i] = from[i] * simd_sigmoid(from[i]);
 }
 
+void CPU_FN(gelu)(struct device *device, act *y, const act *x, size_t n)
+{
+    float *to = floats(y);
+    const float *from = const_floats(x);
+#pragma omp parallel for simd num_threads(threads_for(device, n))
+    for (size_t i = 0; i < n; i++)
+        to[i] = simd_gelu(from[i]);
+}
+
 void CPU_FN(silu_backward)(struct device *device, act *dx, const act *dy, const act *x, size_t n)
 {
     float *to = floats(dx);

@@ -169,12 +169,19 @@ static double cuda_peak_flops(struct device *device)
     return device->backend->act_size == 2 ? whole : state->tf32 ? whole / 2 : whole * f32;
 }
 
+static size_t cuda_memory_free(struct device *device)
+{
+    size_t available = 0, total;
+    cuda_check(device, cudaMemGetInfo(&available, &total), "asking for free memory");
+    return available;
+}
+
 #define CUDA_BACKEND(NAME, TABLE, SIZE)                                                          \
     {                                                                                            \
         .name = NAME, .ops = TABLE, .act_size = SIZE, .host_floats = false, .alloc = cuda_alloc, \
         .release = cuda_release, .upload = cuda_upload, .download = cuda_download,               \
         .copy = cuda_copy, .zero = cuda_zero, .close = cuda_close, .wait = cuda_wait,            \
-        .repeat = cuda_repeat, .peak_flops = cuda_peak_flops                                     \
+        .repeat = cuda_repeat, .peak_flops = cuda_peak_flops, .memory_free = cuda_memory_free    \
     }
 static const struct backend bf16_backend = CUDA_BACKEND("cuda, bf16", &cuda_bf16_ops, 2);
 static const struct backend tf32_backend = CUDA_BACKEND("cuda, tf32", &cuda_f32_ops, 4);

@@ -1,5 +1,6 @@
 // Linear layers: one matrix product each, with what follows it fused in; and the sums of biases'
 // gradients. SPDX-License-Identifier: MIT
+#include "kernels/cuda/gelu.h"
 #include "kernels/cuda/gemm.h"
 
 void CUDA_FN(linear)(struct device *device, act *y, size_t stride, const act *x, const act *w,
@@ -55,6 +56,28 @@ void CUDA_FN(linear_backward_input_gelu)(struct device *device, act *dpre, const
     gemm.finish = GEMM_GELU_SLOPE;
     gemm.aux = const_cast<act *>(pre); // only read
     gemm_run(device, &gemm);
+}
+
+static __global__ void __launch_bounds__(256) gelu_kernel(real *y, const real *x, size_t n)
+{
+    const size_t first = (blockIdx.x * static_cast<size_t>(blockDim.x) + threadIdx.x) * PACK;
+    if (first + PACK <= n &&
+        (reinterpret_cast<uintptr_t>(x) | reinterpret_cast<uintptr_t>(y)) % 16 == 0) {
+        struct pack values = *reinterpret_cast<const struct pack *>(x + first);
+#pragma unroll
+        for (size_t i = 0; i < PACK; i++)
+            values.v[i] = to_real(gelu(to_float(values.v[i])));
+        *reinterpret_cast<struct pack *>(y + first) = values;
+        return;
+    }
+    for (size_t i = first; i < n && i < first + PACK; i++)
+        y[i] = to_real(gelu(to_float(x[i])));
+}
+
+void CUDA_FN(gelu)(struct device *device, act *y, const act *x, size_t n)
+{
+    if (n)
+        RUN_KERNEL(device, gelu_kernel, blocks_for(n, 256 * PACK), 256, 0, reals(y), reals(x), n);
 }
 
 // The sums over the rows of dy (R,O): a block adds up ROWS rows of 32 columns, its threads being

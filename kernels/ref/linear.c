@@ -18,6 +18,12 @@ static double gelu_slope(double p)
     return 0.5 * (1 + t) + 0.5 * p * (1 - t * t) * GELU_A * (1 + 3 * GELU_B * p * p);
 }
 
+void ref_gelu(DEVICE, act *y, const act *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i].v = (float)gelu(x[i].v);
+}
+
 void ref_linear(DEVICE, act *y, size_t stride, const act *x, const act *w, const act *b, size_t R,
                 size_t I, size_t O)
 {

@@ -22,6 +22,19 @@ void test_silu(struct check *check)
     BENCH(check, silu, 0, {1 << 20, 1});
 }
 
+static void gelu(struct check *check, const size_t *n)
+{
+    const act *x = in_act(check, n[0], (double)n[1]);
+    act *y = out_act(check, n[0]);
+    RUN(check, gelu, y, x, n[0]);
+}
+
+void test_gelu(struct check *check)
+{
+    length_cases(check, gelu);
+    BENCH(check, gelu, 0, {1 << 20, 1});
+}
+
 static void silu_backward(struct check *check, const size_t *n)
 {
     const act *x = in_act(check, n[0], (double)n[1]), *dy = in_act(check, n[0], 1);
