@@ -191,11 +191,10 @@ cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int dev
     if (device < 0 || device >= device_count())
         return result(cudaErrorInvalidDevice);
     const int shared = static_cast<int>(shared_limit()), small = 48 << 10, cache = 40 << 20;
-    const int values[] = {1024,          arch() >= 90 ? 132 : 108,
-                          arch() / 10,   arch() % 10,
-                          small,         shared,
-                          shared + 1024, cache,
-                          cache / 4 * 3}; // as cudaDeviceAttr lists them
+    const int many = static_cast<int>(setting("CUDASIM_MULTIPROCESSORS", arch() >= 90 ? 132 : 108));
+    const int values[] = {
+        1024,   many,          arch() / 10, arch() % 10,  small,
+        shared, shared + 1024, cache,       cache / 4 * 3}; // as cudaDeviceAttr lists them
     *value = values[attribute];
     return cudaSuccess;
 }

@@ -1,0 +1,467 @@
+// 3x3 convolutions, channels last, as products of tensor cores. SPDX-License-Identifier: MIT
+//
+// A convolution is a product (pixels, 9 I) (9 I, O): 18 I O operations a pixel of y, on I
+// activations of x and O of y, so from I = 64 on tensor cores are what it waits for, if the
+// nine reads of each x come from shared memory. They do: a block makes a tile of TH x TW pixels by
+// N channels of y and holds the window of x that they see, for a chunk of 128 bytes of channels.
+// On a window the nine taps are multiplied one after the other, each with its own slice of the
+// weights (N channels out by the chunk); no x is gathered in global memory, and nearest upsampling
+// is a window of half the sides. Of a 16 x 16 x 128 tile a chunk moves 41 KB of x and 147 KB of
+// weights for 2.1 (bf16) million multiply-adds a tap.
+//
+// Copies (cp.async; zeros for what lies outside) run ahead of the products: weights by STAGES - 1
+// taps in a ring of slices, the window by one chunk in the other of two buffers. Both hold slots of
+// 128 bytes (a pixel, or a channel out) whose 16-byte pieces are permuted by exclusive or with the
+// slot's number, so that neither copies nor ldmatrix meet bank conflicts. Channels out are dealt to
+// the columns of the products such that a thread ends with neighbouring ones, to store at once.
+//
+// In float32 a step of mma_tf32 takes the same bytes as one of mma_bf16, so all of this holds for
+// both. Exact float32 is made of three products of factors split in two.
+//
+// Where channels don't come in pieces of 16 bytes (the first layers: 3 or 4 channels) a plain
+// kernel multiplies tiles of 64 pixels by 64 channels with float32 sums and no padding of I.
+#include "kernels/cuda/vector.h"
+
+#define STAGES 4
+#define PIECE  (static_cast<int>(PACK)) // activations of 16 bytes
+#define CHUNK  (8 * PIECE)              // channels in one slot
+
+struct convolution {
+    real *y; // may be sum
+    const real *x, *w, *b, *sum;
+    int H, W, I, O, out_H, out_W;
+    int tiles, tiles_across, channel_tiles; // of one image; in a row of it; of O
+    bool wide;                              // rows of y and sum can be accessed 16 bytes at a time
+};
+
+// A block's tile: TH x TW pixels by N channels of y, of which each of WM x WN warps has a part.
+// `blocks` are to fit on a multiprocessor (of an H100), unless there are three products to make.
+template <int TH_, int TW_, int N_, int WM_, int WN_, int BLOCKS> struct tile {
+    static constexpr int TH = TH_, TW = TW_, N = N_, WM = WM_, WN = WN_, blocks = BLOCKS;
+    static constexpr int threads = WM * WN * 32;
+    static constexpr int m_parts = TH * TW / WM / 16, n_parts = N / WN / 8; // products of a warp
+    static constexpr int joined = n_parts < 4 ? n_parts : 4; // whose channels lie side by side
+};
+using large_tile = tile<16, 16, 128, 4, 2, 1>;
+using medium_tile = tile<8, 16, 128, 2, 4, 2>;
+using small_tile = tile<8, 8, 64, 2, 2, 3>;
+using thin_tile = tile<8, 8, 16, 4, 1, 6>;
+
+// What a tile sees of x. Pixels have slots in row order; where every second one is taken
+// (CONV_DOWN) the even columns of a row come before the odd ones, so that neighbours in y are such
+// in the slots.
+template <conv_kind KIND, class T> struct window {
+    static constexpr int rows = KIND == CONV_DOWN ? 2 * T::TH + 1
+                                : KIND == CONV_UP ? T::TH / 2 + 2
+                                                  : T::TH + 2;
+    static constexpr int columns = KIND == CONV_DOWN ? 2 * T::TW + 1
+                                   : KIND == CONV_UP ? T::TW / 2 + 2
+                                                     : T::TW + 2;
+    static constexpr int bytes = rows * columns * 128;
+
+    static __device__ __forceinline__ int slot(int row, int column)
+    {
+        return row * columns + (KIND == CONV_DOWN ? column % 2 * (T::TW + 1) + column / 2 : column);
+    }
+    // Of what tap (row, column) of a pixel of the tile sees.
+    static __device__ __forceinline__ int seen(int row, int column, int tap)
+    {
+        const int down = tap / 3, right = tap % 3;
+        return KIND == CONV_DOWN ? slot(2 * row + down, 2 * column + right)
+               : KIND == CONV_UP ? slot((row + down + 1) / 2, (column + right + 1) / 2)
+                                 : slot(row + down, column + right);
+    }
+};
+
+template <class T> static constexpr int slice_bytes = T::N * 128;
+template <conv_kind KIND, class T>
+static constexpr int shared_bytes = 2 * window<KIND, T>::bytes + STAGES *slice_bytes<T>;
+
+// Which slot of a slice has channel `c`: T::joined products of 8 columns share 8 T::joined
+// channels, of which lane t of four has those from 2 T::joined t on.
+template <class T> static __device__ __forceinline__ int channel_slot(int c)
+{
+    constexpr int each = 2 * T::joined;
+    return c / (4 * each) * (4 * each) + c % each / 2 * 8 + c / each % 4 * 2 + c % 2;
+}
+
+static __device__ __forceinline__ unsigned char *piece_at(unsigned char *slots, int slot, int piece)
+{
+    return slots + slot * 128 + (piece ^ slot % 8) * 16;
+}
+
+// first_row, first_column: of the window, in the image; perhaps -1.
+template <conv_kind KIND, class T>
+static __device__ __forceinline__ void load_window(unsigned char *to, const struct convolution &p,
+                                                   const real *image, int first_row,
+                                                   int first_column, int chunk)
+{
+    using seen = window<KIND, T>;
+    for (int i = threadIdx.x; i < seen::rows * seen::columns * 8; i += T::threads) {
+        const int pixel = i / 8, piece = i % 8, channel = chunk * CHUNK + piece * PIECE;
+        const int row = first_row + pixel / seen::columns;
+        const int column = first_column + pixel % seen::columns;
+        const bool inside = row >= 0 && row < p.H && column >= 0 && column < p.W && channel < p.I;
+        const int slot = seen::slot(pixel / seen::columns, pixel % seen::columns);
+        const size_t at = (static_cast<size_t>(row) * p.W + column) * p.I + channel;
+        cp_async<16>(piece_at(to, slot, piece), inside ? image + at : image, inside ? 16 : 0);
+    }
+}
+
+template <class T>
+static __device__ __forceinline__ void load_slice(unsigned char *to, const struct convolution &p,
+                                                  int first, int chunk, int tap)
+{
+    for (int i = threadIdx.x; i < T::N * 8; i += T::threads) {
+        const int o = first + i / 8, piece = i % 8, channel = chunk * CHUNK + piece * PIECE;
+        const bool inside = o < p.O && channel < p.I;
+        const size_t at = (static_cast<size_t>(o) * 9 + tap) * p.I + channel;
+        cp_async<16>(piece_at(to, channel_slot<T>(i / 8), piece), inside ? p.w + at : p.w,
+                     inside ? 16 : 0);
+    }
+}
+
+// Registers of a factor as a product takes them.
+template <int N> struct factor {
+    unsigned high[N], low[N]; // low: what tf32 leaves of float32, for three products
+};
+
+template <int PRODUCTS, int N>
+static __device__ __forceinline__ void load_factor(struct factor<N> &f, const void *row)
+{
+    ldmatrix(f.high, row);
+#if CUDA_BITS == 32
+#pragma unroll
+    for (int i = 0; i < N; i++) {
+        const float x = __uint_as_float(f.high[i]);
+        if constexpr (PRODUCTS == 1) {
+            f.high[i] = to_tf32(x);
+        } else {
+            f.high[i] &= 0xffffe000;
+            f.low[i] = __float_as_uint(x - __uint_as_float(f.high[i]));
+        }
+    }
+#endif
+}
+
+// d += a b, of b its registers i and i + 1.
+template <int PRODUCTS>
+static __device__ __forceinline__ void multiply(float (&d)[4], const struct factor<4> &a,
+                                                const struct factor<4> &b, int i)
+{
+#if CUDA_BITS == 16
+    mma_bf16(d, a.high, b.high[i], b.high[i + 1]);
+#else
+    if constexpr (PRODUCTS == 1) {
+        mma_tf32(d, a.high, b.high[i], b.high[i + 1]);
+    } else {
+        // Tensor cores truncate their sums: only those of one step are left to them.
+        float sum[4] = {};
+        mma_tf32(sum, a.low, b.high[i], b.high[i + 1]);
+        mma_tf32(sum, a.high, b.low[i], b.low[i + 1]);
+        mma_tf32(sum, a.high, b.high[i], b.high[i + 1]);
+#pragma unroll
+        for (int j = 0; j < 4; j++)
+            d[j] += sum[j];
+    }
+#endif
+}
+
+// The products of a warp for one tap on one chunk.
+template <conv_kind KIND, class T, int PRODUCTS>
+static __device__ __forceinline__ void multiply_tap(float (&sums)[T::m_parts][T::n_parts][4],
+                                                    const unsigned char *pixels,
+                                                    const unsigned char *slice, int tap)
+{
+    const int warp_m = threadIdx.x / 32 % T::WM, warp_n = threadIdx.x / 32 / T::WM;
+    const int lane = threadIdx.x % 32;
+    // Where this lane's rows of the factors begin; step k is 32 bytes on, which the permutation of
+    // pieces makes an exclusive or.
+    int from[T::m_parts];
+#pragma unroll
+    for (int m = 0; m < T::m_parts; m++) {
+        const int pixel = (warp_m * T::m_parts + m) * 16 + lane % 16;
+        const int slot = window<KIND, T>::seen(pixel / T::TW, pixel % T::TW, tap);
+        from[m] = slot * 128 + (lane / 16 ^ slot % 8) * 16;
+    }
+    const int slot = warp_n * T::n_parts * 8 + lane / 16 * 8 + lane % 8;
+    const int weights = slot * 128 + (lane / 8 % 2 ^ slot % 8) * 16;
+#pragma unroll
+    for (int k = 0; k < 128; k += 32) {
+        struct factor<4> a[T::m_parts];
+#pragma unroll
+        for (int m = 0; m < T::m_parts; m++)
+            load_factor<PRODUCTS>(a[m], pixels + (from[m] ^ k));
+#pragma unroll
+        for (int n = 0; n < T::n_parts; n += 2) {
+            struct factor<4> b;
+            load_factor<PRODUCTS>(b, slice + n * 1024 + (weights ^ k));
+#pragma unroll
+            for (int m = 0; m < T::m_parts; m++) {
+                multiply<PRODUCTS>(sums[m][n], a[m], b, 0);
+                multiply<PRODUCTS>(sums[m][n + 1], a[m], b, 2);
+            }
+        }
+    }
+}
+
+// Finishes N neighbouring elements of y from element `at`, channel `channel` on.
+template <int N>
+static __device__ __forceinline__ void finish(const struct convolution &p, size_t at, int channel,
+                                              const float (&sums)[N], const float (&bias)[N])
+{
+    constexpr int V = N < PIECE ? N : PIECE;
+#pragma unroll
+    for (int first = 0; first < N; first += V) {
+        float values[V] = {};
+        if (p.wide && channel + first < p.O) {
+            if (p.sum)
+                load(values, p.sum + at + first);
+            for (int i = 0; i < V; i++)
+                values[i] += sums[first + i] + bias[first + i];
+            store(p.y + at + first, values);
+        } else {
+            for (int i = first; i < first + V && channel + i < p.O; i++)
+                p.y[at + i] = to_real(sums[i] + bias[i] + (p.sum ? to_float(p.sum[at + i]) : 0.0f));
+        }
+    }
+}
+
+template <int N>
+static __device__ __forceinline__ void load_bias(float (&bias)[N], const struct convolution &p,
+                                                 int channel)
+{
+#pragma unroll
+    for (int i = 0; i < N; i++)
+        bias[i] = channel + i < p.O ? to_float(p.b[channel + i]) : 0.0f;
+}
+
+template <conv_kind KIND, class T, int PRODUCTS>
+static __global__ void __launch_bounds__(T::threads, PRODUCTS == 1 ? T::blocks : 0)
+    convolve_tile(const __grid_constant__ struct convolution p)
+{
+    using seen = window<KIND, T>;
+    SHARED_DYNAMIC(unsigned char, shared);
+    unsigned char *const windows = shared, *const slices = shared + 2 * seen::bytes;
+    const int first_channel = blockIdx.x % p.channel_tiles * T::N;
+    const int tile = blockIdx.x / p.channel_tiles % p.tiles;
+    const size_t image = blockIdx.x / p.channel_tiles / p.tiles;
+    const int tile_row = tile / p.tiles_across * T::TH, tile_column = tile % p.tiles_across * T::TW;
+    const int row = KIND == CONV_DOWN ? 2 * tile_row
+                    : KIND == CONV_UP ? tile_row / 2 - 1
+                                      : tile_row - 1;
+    const int column = KIND == CONV_DOWN ? 2 * tile_column
+                       : KIND == CONV_UP ? tile_column / 2 - 1
+                                         : tile_column - 1;
+    const real *x = p.x + image * p.H * p.W * p.I;
+    const int chunks = (p.I + CHUNK - 1) / CHUNK;
+
+    float sums[T::m_parts][T::n_parts][4] = {};
+    load_window<KIND, T>(windows, p, x, row, column, 0);
+    for (int s = 0; s < STAGES - 1; s++) {
+        load_slice<T>(slices + s * slice_bytes<T>, p, first_channel, 0, s);
+        cp_async_commit();
+    }
+    int stage = 0, ahead = STAGES - 1, ahead_chunk = 0; // of the slice to be loaded: tap and chunk
+    for (int chunk = 0; chunk < chunks; chunk++) {
+        for (int tap = 0; tap < 9; tap++) {
+            cp_async_wait<STAGES - 2>();
+            __syncthreads(); // also: what is overwritten now has been multiplied
+            if (ahead_chunk < chunks)
+                load_slice<T>(slices + (stage + STAGES - 1) % STAGES * slice_bytes<T>, p,
+                              first_channel, ahead_chunk, ahead);
+            if (tap == 0 && chunk + 1 < chunks)
+                load_window<KIND, T>(windows + (chunk + 1) % 2 * seen::bytes, p, x, row, column,
+                                     chunk + 1);
+            cp_async_commit();
+            multiply_tap<KIND, T, PRODUCTS>(sums, windows + chunk % 2 * seen::bytes,
+                                            slices + stage * slice_bytes<T>, tap);
+            stage = (stage + 1) % STAGES;
+            if (++ahead == 9) {
+                ahead = 0;
+                ahead_chunk++;
+            }
+        }
+    }
+
+    constexpr int each = 2 * T::joined;
+    const int warp_m = threadIdx.x / 32 % T::WM, warp_n = threadIdx.x / 32 / T::WM;
+    const int lane = threadIdx.x % 32;
+#pragma unroll
+    for (int n = 0; n < T::n_parts; n += T::joined) {
+        const int channel = first_channel + (warp_n * T::n_parts + n) * 8 + lane % 4 * each;
+        float bias[each];
+        load_bias(bias, p, channel);
+#pragma unroll
+        for (int half = 0; half < 2 * T::m_parts; half++) {
+            const int pixel = warp_m * T::m_parts * 16 + half * 8 + lane / 4;
+            const int y_row = tile_row + pixel / T::TW, y_column = tile_column + pixel % T::TW;
+            float values[each];
+#pragma unroll
+            for (int i = 0; i < each; i++)
+                values[i] = sums[half / 2][n + i / 2][half % 2 * 2 + i % 2];
+            if (y_row < p.out_H && y_column < p.out_W)
+                finish(p, ((image * p.out_H + y_row) * p.out_W + y_column) * p.O + channel, channel,
+                       values, bias);
+        }
+    }
+}
+
+// Where tap (0 to 2) of output `to` lies along one side of x, of `size` pixels; -1: outside.
+static __device__ __forceinline__ int find_tap(conv_kind kind, int size, int to, int tap)
+{
+    const int at = kind == CONV_DOWN ? 2 * to + tap : to + tap - 1;
+    if (at < 0 || at >= (kind == CONV_UP ? 2 * size : size))
+        return -1;
+    return kind == CONV_UP ? at / 2 : at;
+}
+
+#define SIDE  64 // pixels, and channels of y, of a block
+#define DEPTH 16 // of its factors at a time
+
+// Each thread sums 4 pixels by 4 channels; it loads column `threadIdx % DEPTH` of the factors.
+static __global__ void __launch_bounds__(THREADS)
+    convolve_plain(const __grid_constant__ struct convolution p, conv_kind kind)
+{
+    SHARED(float, pixels, [DEPTH][SIDE + 4]);
+    SHARED(float, weights, [DEPTH][SIDE + 4]);
+    const int first_channel = blockIdx.x % p.channel_tiles * SIDE;
+    const int first_pixel = blockIdx.x / p.channel_tiles % p.tiles * SIDE;
+    const size_t image = blockIdx.x / p.channel_tiles / p.tiles;
+    const real *x = p.x + image * p.H * p.W * p.I;
+    const int column = threadIdx.x % DEPTH, first = threadIdx.x / DEPTH, area = p.out_H * p.out_W;
+    int rows[4], columns[4]; // of the pixels that are loaded
+    for (int i = 0; i < 4; i++) {
+        const int pixel = first_pixel + first + i * (THREADS / DEPTH);
+        rows[i] = pixel / p.out_W;
+        columns[i] = pixel % p.out_W;
+    }
+    float sums[4][4] = {};
+    for (int depth = 0; depth < 9 * p.I; depth += DEPTH) {
+        const int k = depth + column, tap = k / p.I, channel = k % p.I;
+        for (int i = 0; i < 4; i++) {
+            const int at = first + i * (THREADS / DEPTH), o = first_channel + at;
+            const int row = find_tap(kind, p.H, rows[i], tap / 3);
+            const int from = find_tap(kind, p.W, columns[i], tap % 3);
+            const bool inside = tap < 9 && rows[i] < p.out_H && row >= 0 && from >= 0;
+            pixels[column][at] =
+                inside ? to_float(x[(static_cast<size_t>(row) * p.W + from) * p.I + channel])
+                       : 0.0f;
+            weights[column][at] =
+                tap < 9 && o < p.O ? to_float(p.w[static_cast<size_t>(o) * 9 * p.I + k]) : 0.0f;
+        }
+        __syncthreads();
+#pragma unroll
+        for (int j = 0; j < DEPTH; j++) {
+            float a[4], b[4];
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                a[i] = pixels[j][first * 4 + i];
+                b[i] = weights[j][column * 4 + i];
+            }
+#pragma unroll
+            for (int i = 0; i < 16; i++)
+                sums[i / 4][i % 4] += a[i / 4] * b[i % 4];
+        }
+        __syncthreads();
+    }
+    const int channel = first_channel + column * 4;
+    float bias[4];
+    load_bias(bias, p, channel);
+    for (int i = 0; i < 4; i++) {
+        const int pixel = first_pixel + first * 4 + i;
+        if (pixel < area)
+            finish(p, (image * area + pixel) * p.O + channel, channel, sums[i], bias);
+    }
+}
+
+static int divide_up(int n, int by)
+{
+    return (n + by - 1) / by;
+}
+
+template <class T> static size_t count_blocks(const struct convolution *p, size_t B)
+{
+    return B * divide_up(p->out_H, T::TH) * divide_up(p->out_W, T::TW) * divide_up(p->O, T::N);
+}
+
+template <conv_kind KIND, class T, int PRODUCTS>
+static void run_tiles(struct device *device, struct convolution p, size_t B)
+{
+    constexpr int bytes = shared_bytes<KIND, T>;
+    p.tiles_across = divide_up(p.out_W, T::TW);
+    p.tiles = p.tiles_across * divide_up(p.out_H, T::TH);
+    p.channel_tiles = divide_up(p.O, T::N);
+    cuda_check(device,
+               cudaFuncSetAttribute(convolve_tile<KIND, T, PRODUCTS>,
+                                    cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
+               "conv3x3");
+    RUN_KERNEL(device, (convolve_tile<KIND, T, PRODUCTS>),
+               static_cast<unsigned>(count_blocks<T>(&p, B)), T::threads, bytes, p);
+}
+
+// The largest tiles of which there are enough for (nearly) all multiprocessors. Three products'
+// factors and the sums of large tiles are too much for the registers.
+template <conv_kind KIND, int PRODUCTS>
+static void choose_tiles(struct device *device, const struct convolution *p, size_t B)
+{
+    const size_t enough = static_cast<size_t>(cuda_state(device)->multiprocessors) * 9 / 10;
+    if (p->O <= thin_tile::N)
+        run_tiles<KIND, thin_tile, PRODUCTS>(device, *p, B);
+    else if (PRODUCTS == 1 && p->O > small_tile::N && count_blocks<large_tile>(p, B) >= enough)
+        run_tiles<KIND, large_tile, 1>(device, *p, B);
+    else if (p->O > small_tile::N && count_blocks<medium_tile>(p, B) >= enough)
+        run_tiles<KIND, medium_tile, PRODUCTS>(device, *p, B);
+    else
+        run_tiles<KIND, small_tile, PRODUCTS>(device, *p, B);
+}
+
+template <int PRODUCTS>
+static void run_kind(struct device *device, const struct convolution *p, conv_kind kind, size_t B)
+{
+    if (kind == CONV_SAME)
+        choose_tiles<CONV_SAME, PRODUCTS>(device, p, B);
+    else if (kind == CONV_UP)
+        choose_tiles<CONV_UP, PRODUCTS>(device, p, B);
+    else // the window of a larger tile would be too large
+        run_tiles<CONV_DOWN, small_tile, PRODUCTS>(device, *p, B);
+}
+
+static void run_plain(struct device *device, struct convolution p, conv_kind kind, size_t B)
+{
+    p.tiles = divide_up(p.out_H * p.out_W, SIDE);
+    p.channel_tiles = divide_up(p.O, SIDE);
+    RUN_KERNEL(device, convolve_plain, static_cast<unsigned>(B * p.tiles * p.channel_tiles),
+               THREADS, 0, p, kind);
+}
+
+void CUDA_FN(conv3x3)(struct device *device, act *y, const act *x, const act *w, const act *b,
+                      const act *sum, enum conv_kind kind, size_t B, size_t H, size_t W, size_t I,
+                      size_t O)
+{
+    const size_t out_H = kind == CONV_DOWN ? H / 2 : kind == CONV_UP ? 2 * H : H;
+    const size_t out_W = kind == CONV_DOWN ? W / 2 : kind == CONV_UP ? 2 * W : W;
+    struct convolution p = {};
+    p.y = reals(y);
+    p.x = reals(x);
+    p.w = reals(w);
+    p.b = reals(b);
+    p.sum = sum ? reals(sum) : nullptr;
+    p.H = static_cast<int>(H);
+    p.W = static_cast<int>(W);
+    p.I = static_cast<int>(I);
+    p.O = static_cast<int>(O);
+    p.out_H = static_cast<int>(out_H);
+    p.out_W = static_cast<int>(out_W);
+    p.wide = can_be_wide(O, PACK, p.y, p.sum);
+    if (B * out_H * out_W * O == 0)
+        return;
+    if (!can_be_wide(I, PACK, p.x, p.w))
+        run_plain(device, p, kind, B);
+#if CUDA_BITS == 32
+    else if (!cuda_state(device)->tf32)
+        run_kind<3>(device, &p, kind, B);
+#endif
+    else
+        run_kind<1>(device, &p, kind, B);
+}

@@ -1,0 +1,93 @@
+// Normal numbers. SPDX-License-Identifier: MIT
+//
+// A thread makes the four numbers of one Philox block: some 150 integer and 100 float operations
+// for 16 bytes, below what memory takes. Words become angles and logarithms of nearly full
+// precision, so that the numbers are the other backends' but for the rounding of float32.
+#include "kernels/cuda/vector.h"
+#include "kernels/philox.h"
+
+// sqrt(-2 log u) of u = (word + 0.5) / 2^32; above a half by the distance from 1, which is exact.
+static __device__ __forceinline__ float radius(uint32_t word)
+{
+    const bool above = word >> 31;
+    const float u = (static_cast<float>(above ? ~word : word) + 0.5f) * 0x1p-32f;
+    return sqrtf(-2 * (above ? log1pf(-u) : logf(u)));
+}
+
+// The normal numbers of one pair of words: radius times the cosine and sine of 2 pi u.
+static __device__ __forceinline__ void box_muller(uint32_t word0, uint32_t word1, float *first,
+                                                  float *second)
+{
+    // The quarter turn nearest, and the angle from there.
+    const uint32_t turn = word1 + 0x20000000u;
+    const int32_t rest = static_cast<int32_t>(turn & 0x3fffffffu) - 0x20000000;
+    const float r = radius(word0);
+    float s, c;
+    sincospif((static_cast<float>(rest) + 0.5f) * 0x1p-31f, &s, &c);
+    const bool odd = turn >> 30 & 1, back = turn >> 31;
+    const float cosine = odd ? -s : c, sine = odd ? c : s;
+    *first = r * (back ? -cosine : cosine);
+    *second = r * (back ? -sine : sine);
+}
+
+template <bool WIDE>
+static __global__ void __launch_bounds__(THREADS)
+    fill_normal_kernel(float *x, uint64_t seed, uint32_t purpose, uint32_t step, uint64_t first,
+                       size_t B, size_t n)
+{
+    const size_t i = thread_place(4);
+    if (i >= n)
+        return;
+    for (size_t b = blockIdx.y; b < B; b += gridDim.y) {
+        uint32_t words[4];
+        float normal[4];
+        philox_block(seed, purpose, step, first + b, static_cast<uint32_t>(i / 4), words);
+        box_muller(words[0], words[1], &normal[0], &normal[1]);
+        box_muller(words[2], words[3], &normal[2], &normal[3]);
+        if constexpr (WIDE) {
+            store(x + b * n + i, normal);
+        } else {
+            for (size_t k = 0; k < 4; k++)
+                if (i + k < n)
+                    x[b * n + i + k] = normal[k];
+        }
+    }
+}
+
+void CUDA_FN(fill_normal)(struct device *device, float *x, uint64_t seed, uint32_t purpose,
+                          uint32_t step, uint64_t first, size_t B, size_t n)
+{
+    if (B == 0 || n == 0)
+        return;
+    const auto fill_normal =
+        can_be_wide(n, 4, x) ? fill_normal_kernel<true> : fill_normal_kernel<false>;
+    RUN_KERNEL(device, fill_normal, sample_grid(B, n, 4), THREADS, 0, x, seed, purpose, step, first,
+               B, n);
+}
+
+template <int WIDTH>
+static __global__ void __launch_bounds__(THREADS)
+    latent_draw_kernel(float *x, const float *mean, const float *std, const float *noise, size_t n)
+{
+    const size_t i = thread_place(WIDTH);
+    if (i >= n)
+        return;
+    float m[WIDTH], s[WIDTH], v[WIDTH];
+    load(m, mean + i);
+    load(s, std + i);
+    load(v, noise + i);
+    for (int k = 0; k < WIDTH; k++)
+        v[k] = m[k] + s[k] * v[k];
+    store(x + i, v);
+}
+
+void CUDA_FN(latent_draw)(struct device *device, float *x, const float *mean, const float *std,
+                          const float *noise, size_t n)
+{
+    if (n == 0)
+        return;
+    const bool wide = can_be_wide(n, 4, x, mean, std, noise);
+    const auto latent_draw = wide ? latent_draw_kernel<4> : latent_draw_kernel<1>;
+    RUN_KERNEL(device, latent_draw, blocks_for(n, THREADS * (wide ? 4 : 1)), THREADS, 0, x, mean,
+               std, noise, n);
+}
