@@ -1,6 +1,5 @@
 // Images to latents. SPDX-License-Identifier: MIT
 #include <inttypes.h>
-#include <math.h>
 #include <stdlib.h>
 
 #include "formats/autoencoder-open.h"
@@ -52,14 +51,9 @@ static void draw(const struct encoder *e, size_t n, uint64_t first, uint32_t ste
 static int store(const struct encoder *e, const float *values, size_t n, uint64_t first,
                  struct batch *out, size_t row, int field)
 {
-    const float limit = e->dtype == DTYPE_F16 ? 65504 : HUGE_VALF;
-    for (size_t i = 0; i < n * e->to.count; i++) {
-        if (!isfinite(values[i]) || fabsf(values[i]) > limit)
-            return error_set(STATUS_DATA,
-                             "record %" PRIu64
-                             ": a value of its latent is %g, expected a finite %s",
-                             first + i / e->to.count, values[i], dtype_name(e->dtype));
-    }
+    for (size_t i = 0; i < n; i++)
+        if (latent_check(values + i * e->to.count, e->to.count, e->dtype) < 0)
+            return error_prefix("record %" PRIu64 ": its latent", first + i);
     size_t size = e->to.count * dtype_size(e->dtype);
     return floats_write(out->data[field] + row * size, e->dtype, values, n * e->to.count);
 }

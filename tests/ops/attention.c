@@ -32,6 +32,10 @@ void test_attention(struct check *check)
     BENCH(check, attention, 1, {8, 256, 16, 72});
     BENCH(check, attention, 1, {8, 64, 3, 64});
     BENCH(check, attention, 0, {1, 1024, 1, 512});
+    BENCH_GPU(check, attention, 1, {256, 256, 16, 72});
+    BENCH_GPU(check, attention, 1, {256, 256, 6, 64});
+    BENCH_GPU(check, attention, 1, {256, 64, 12, 64});
+    BENCH_GPU(check, attention, 0, {8, 1024, 1, 512});
 }
 
 static void attention_backward(struct check *check, const size_t *n)
@@ -51,4 +55,7 @@ void test_attention_backward(struct check *check)
     attention_cases(check, attention_backward, 0);
     BENCH(check, attention_backward, 0, {8, 256, 6, 64});
     BENCH(check, attention_backward, 0, {8, 256, 16, 72});
+    BENCH_GPU(check, attention_backward, 0, {256, 256, 16, 72});
+    BENCH_GPU(check, attention_backward, 0, {256, 256, 6, 64});
+    BENCH_GPU(check, attention_backward, 0, {256, 64, 12, 64});
 }

@@ -17,6 +17,8 @@
 #define BUFFERS_MAX   20
 #define COMPLAINTS    5 // lines on a test that fails
 #define BENCH_SECONDS 0.3
+#define ROW_SECONDS   0.02  // of runs that a GPU does without a wait between them
+#define PERIOD        99991 // elements after which contents repeat when measuring
 
 struct buffer {
     enum use use;
@@ -43,10 +45,11 @@ struct session {
     const char *name;
     size_t cases, failures;
     double worst; // relative error
-    // timing of the run in progress
+    // timing of the run in progress: rows of runs, each row timed as a whole
     bool timed;
-    size_t runs;
-    double started, run_started, best;
+    size_t rows, row, left; // rows begun, runs in this one, those still to come
+    double started, row_started, best;
+    double copy_rate, peak_flops; // of the device: bytes read and written, operations, a second
 };
 
 static double now(void)
@@ -79,25 +82,41 @@ static void *need(void *memory)
 void check_begin(struct check *check)
 {
     struct session *s = check->session;
-    s->runs = 0;
+    s->rows = s->left = 0;
     s->best = INFINITY;
     s->started = now();
+}
+
+// Ends a row of runs and chooses the length of the next: long enough on a GPU that the wait after
+// it does not count.
+static void end_row(struct check *check)
+{
+    struct session *s = check->session;
+    const char *error = device_error(check->device); // waits
+    if (error) {
+        complain(s, "%s", error);
+        check->device->error[0] = '\0';
+    }
+    s->best = fmin(s->best, (now() - s->row_started) / (double)s->row);
+    if (check->device->backend->wait)
+        s->row = (size_t)fmax(1, fmin(1000, ROW_SECONDS / s->best));
 }
 
 bool check_again(struct check *check)
 {
     struct session *s = check->session;
-    if (s->runs) {
-        const char *error = device_error(check->device); // waits
-        if (error) {
-            complain(s, "%s", error);
-            check->device->error[0] = '\0';
-        }
-        s->best = fmin(s->best, now() - s->run_started);
+    if (s->left) {
+        s->left--;
+        return true;
     }
-    s->run_started = now();
-    return s->runs++ == 0 ||
-           (s->timed && (s->runs < 4 || s->run_started - s->started < BENCH_SECONDS));
+    if (s->rows)
+        end_row(check);
+    else
+        s->row = 1;
+    s->left = s->row - 1;
+    s->row_started = now();
+    return s->rows++ == 0 ||
+           (s->timed && (s->rows < 5 || s->row_started - s->started < BENCH_SECONDS));
 }
 
 // Contents
@@ -128,7 +147,9 @@ static void fill(const struct check *check, const struct buffer *b, const void *
         memcpy(to, contents, b->size);
         return;
     }
-    for (size_t i = 0; i < b->n; i++) {
+    const bool repeats = check->session->timed && !contents && b->n > PERIOD;
+    const size_t n = repeats ? PERIOD : b->n;
+    for (size_t i = 0; i < n; i++) {
         double value = contents ? ((const float *)contents)[i] : random_value(check, i, spread);
         if (b->type == F64) {
             ((double *)(void *)to)[i] = value;
@@ -142,6 +163,9 @@ static void fill(const struct check *check, const struct buffer *b, const void *
             ((float *)(void *)to)[i] = act_value(check->session, value);
         }
     }
+    const size_t period = b->n ? b->size / b->n * n : 0;
+    for (size_t at = period; at < b->size; at += period)
+        memcpy(to + at, to, b->size - at < period ? b->size - at : period);
 }
 
 void *check_buffer(struct check *check, enum use use, enum type type, const void *contents,
@@ -258,15 +282,18 @@ static void run_body(struct check *check, struct device *device, check_body *bod
 {
     struct session *s = check->session;
     check->device = device;
-    check->flops = 0;
+    check->flops = check->bytes = 0;
     trace->n = 0;
     s->trace = trace;
     body(check, n);
     for (size_t i = 0; i < trace->n; i++) {
         struct buffer *b = &trace->buffers[i];
         const size_t whole = b->size + 2 * GUARD;
-        b->after = need(mem_new(whole, 1));
-        device_download(device, b->after, b->memory, whole);
+        b->after = NULL;
+        if (!s->timed) {
+            b->after = need(mem_new(whole, 1));
+            device_download(device, b->after, b->memory, whole);
+        }
         device_release(device, b->memory);
     }
 }
@@ -341,6 +368,14 @@ void check_cases(struct check *check, check_body *body, unsigned flags, const si
     }
 }
 
+// A rate in units of 1e9, and its share of the highest if that is known.
+static void print_rate(double rate, const char *unit, double highest)
+{
+    printf(" %9.1f %s", 1e-9 * rate, unit);
+    if (highest > 0)
+        printf(" %3.0f%%", 100 * rate / highest);
+}
+
 void check_bench(struct check *check, check_body *body, unsigned flags, const size_t n[SIZES])
 {
     struct session *s = check->session;
@@ -353,14 +388,46 @@ void check_bench(struct check *check, check_body *body, unsigned flags, const si
     struct trace trace;
     s->timed = true;
     run_body(check, s->tested, body, sizes, &trace);
-    double bytes = 0;
-    for (size_t i = 0; i < trace.n; i++)
+    double bytes = check->bytes;
+    for (size_t i = 0; i < trace.n && check->bytes == 0; i++)
         bytes += (double)trace.buffers[i].size * (trace.buffers[i].use == INOUT ? 2 : 1);
-    printf("%-72s %9.3f ms %9.1f %s\n", s->case_name, 1e3 * s->best,
-           1e-9 * (check->flops > 0 ? check->flops : bytes) / s->best,
-           check->flops > 0 ? "GFLOP/s" : "GB/s");
+    printf("%-72s %9.4f ms", s->case_name, 1e3 * s->best);
+    print_rate(bytes / s->best, "GB/s", s->copy_rate);
+    if (check->flops > 0)
+        print_rate(check->flops / s->best, "GFLOP/s", s->peak_flops);
+    putchar('\n');
     fflush(stdout);
     free_trace(&trace);
+}
+
+void check_bench_gpu(struct check *check, check_body *body, unsigned flags, const size_t n[SIZES])
+{
+    if (!check->session->tested->backend->host_floats)
+        check_bench(check, body, flags, n);
+}
+
+// The ceilings to which what is measured is compared. A CPU's caches have one each: there only
+// that of arithmetic.
+static void measure_device(struct check *check)
+{
+    struct session *s = check->session;
+    struct device *d = check->device = s->tested;
+    s->peak_flops = device_peak_flops(d);
+    s->copy_rate = 0;
+    printf("# at most %.1f GFLOP/s\n", 1e-9 * s->peak_flops);
+    if (d->backend->host_floats)
+        return;
+    const size_t size = (size_t)1 << 30;
+    void *from = device_alloc(d, size), *to = device_alloc(d, size);
+    if (!from || !to)
+        tool_usage_error("%s: no memory for copies of %zu bytes", d->description, size);
+    s->timed = true;
+    for (check_begin(check); check_again(check);)
+        device_copy(d, to, from, size);
+    s->copy_rate = 2 * (double)size / s->best;
+    device_release(d, from);
+    device_release(d, to);
+    printf("# a copy moves %.1f GB/s\n", 1e-9 * s->copy_rate);
 }
 
 static const struct {
@@ -378,6 +445,8 @@ static size_t run_tests(struct check *check, const char *only)
     struct session *s = check->session;
     size_t chosen = 0;
     printf("# %s\n", s->tested->description);
+    if (s->bench)
+        measure_device(check);
     for (size_t i = 0; i < N_TESTS; i++) {
         if (only && strcmp(only, tests[i].name) != 0)
             continue;

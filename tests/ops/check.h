@@ -30,6 +30,7 @@
 struct check {
     struct device *device;   // on which the body runs
     double flops;            // set by a body that is measured in floating point operations
+    double bytes;            // and by one whose buffers aren't what the operation reads and writes
     bool wild;               // contents vary over many orders of magnitude
     struct session *session; // the harness's own
 };
@@ -54,10 +55,14 @@ typedef void check_body(struct check *check, const size_t *n);
 // Measures one case with these flags.
 #define BENCH(check, body, flags, ...) \
     check_bench(check, body, flags, (const size_t[SIZES])__VA_ARGS__)
+// The same on a GPU alone: the sizes of DiT-XL/2 with 256 samples take too long on a CPU.
+#define BENCH_GPU(check, body, flags, ...) \
+    check_bench_gpu(check, body, flags, (const size_t[SIZES])__VA_ARGS__)
 
 void check_cases(struct check *check, check_body *body, unsigned flags, const size_t cases[][SIZES],
                  size_t n_cases);
 void check_bench(struct check *check, check_body *body, unsigned flags, const size_t n[SIZES]);
+void check_bench_gpu(struct check *check, check_body *body, unsigned flags, const size_t n[SIZES]);
 void check_begin(struct check *check);
 bool check_again(struct check *check);
 

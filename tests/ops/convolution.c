@@ -68,6 +68,13 @@ void test_conv3x3(struct check *check)
     BENCH(check, conv3x3, DOWN, {1, 256, 256, 128, 128});
     BENCH(check, conv3x3, 0, {1, 256, 256, 3, 128});
     BENCH(check, conv3x3, 0, {1, 256, 256, 128, 3});
+    BENCH_GPU(check, conv3x3, SUM, {8, 64, 64, 512, 512});
+    BENCH_GPU(check, conv3x3, SUM, {8, 128, 128, 256, 256});
+    BENCH_GPU(check, conv3x3, SUM, {8, 256, 256, 128, 128});
+    BENCH_GPU(check, conv3x3, UP, {8, 128, 128, 256, 256});
+    BENCH_GPU(check, conv3x3, DOWN, {8, 256, 256, 128, 128});
+    BENCH_GPU(check, conv3x3, 0, {8, 256, 256, 3, 128});
+    BENCH_GPU(check, conv3x3, 0, {8, 256, 256, 128, 3});
 }
 
 enum { SILU = 1, SAME = 2 };
@@ -89,6 +96,7 @@ void test_group_norm(struct check *check)
           {1, 256, 128, 32}, {2, 9, 512, 32});
     BENCH(check, group_norm, SILU, {1, 1 << 16, 128, 32});
     BENCH(check, group_norm, SILU, {1, 1 << 10, 512, 32});
+    BENCH_GPU(check, group_norm, SILU, {8, 1 << 16, 128, 32});
 }
 
 // n: B, C, pixels.

@@ -32,6 +32,7 @@ void test_fill_normal(struct check *check)
     CASES(check, fill_normal, 0, {1, 1}, {1, 3}, {3, 4}, {2, 1003}, {5, 64, 3}, {2, 30, 1 << 20},
           {1, 20000});
     BENCH(check, fill_normal, 0, {64, 4096});
+    BENCH_GPU(check, fill_normal, 0, {256, 4096});
 }
 
 // Flags: 1, x is noise; 2, x is mean.

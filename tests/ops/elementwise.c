@@ -33,6 +33,7 @@ void test_gelu(struct check *check)
 {
     length_cases(check, gelu);
     BENCH(check, gelu, 0, {1 << 20, 1});
+    BENCH_GPU(check, gelu, 0, {(size_t)65536 * 4608, 1});
 }
 
 static void silu_backward(struct check *check, const size_t *n)
@@ -59,6 +60,7 @@ void test_add_row(struct check *check)
 {
     CASES(check, add_row, 0, {1, 1}, {3, 7}, {2, 768}, {5, 1001});
     BENCH(check, add_row, 0, {8, 256 * 384});
+    BENCH_GPU(check, add_row, 0, {256, 256 * 1152});
 }
 
 static void to_act(struct check *check, const size_t *n)

@@ -24,6 +24,7 @@ void test_patchify(struct check *check)
 {
     patch_cases(check, patchify, 0);
     BENCH(check, patchify, 0, {64, 4, 32, 32, 2});
+    BENCH_GPU(check, patchify, 0, {256, 4, 32, 32, 2});
 }
 
 static void unpatchify(struct check *check, const size_t *n)
@@ -37,6 +38,7 @@ void test_unpatchify(struct check *check)
 {
     patch_cases(check, unpatchify, 0);
     BENCH(check, unpatchify, 0, {64, 8, 32, 32, 2});
+    BENCH_GPU(check, unpatchify, 0, {256, 8, 32, 32, 2});
 }
 
 static void unpatchify_backward(struct check *check, const size_t *n)

@@ -35,6 +35,11 @@ void test_linear(struct check *check)
     BENCH(check, linear, BIAS, {2048, 384, 384});
     BENCH(check, linear, BIAS, {2048, 1536, 384});
     BENCH(check, linear, BIAS, {8, 384, 2304});
+    BENCH_GPU(check, linear, BIAS, {65536, 1152, 3456});
+    BENCH_GPU(check, linear, BIAS, {65536, 1152, 1152});
+    BENCH_GPU(check, linear, BIAS, {65536, 4608, 1152});
+    BENCH_GPU(check, linear, BIAS, {65536, 1152, 32});
+    BENCH_GPU(check, linear, BIAS, {256, 1152, 193536});
 }
 
 static void linear_gelu(struct check *check, const size_t *n)
@@ -52,6 +57,7 @@ void test_linear_gelu(struct check *check)
 {
     linear_cases(check, linear_gelu, 2);
     BENCH(check, linear_gelu, BIAS | PRE, {2048, 384, 1536});
+    BENCH_GPU(check, linear_gelu, BIAS | PRE, {65536, 1152, 4608});
 }
 
 static void linear_backward_input(struct check *check, const size_t *n)
@@ -67,6 +73,10 @@ void test_linear_backward_input(struct check *check)
 {
     linear_cases(check, linear_backward_input, 0);
     BENCH(check, linear_backward_input, 0, {2048, 384, 1152});
+    BENCH_GPU(check, linear_backward_input, 0, {65536, 1152, 3456});
+    BENCH_GPU(check, linear_backward_input, 0, {65536, 1152, 1152});
+    BENCH_GPU(check, linear_backward_input, 0, {65536, 1152, 4608});
+    BENCH_GPU(check, linear_backward_input, 0, {256, 1152, 193536});
 }
 
 static void linear_backward_input_gelu(struct check *check, const size_t *n)
@@ -83,6 +93,7 @@ void test_linear_backward_input_gelu(struct check *check)
 {
     linear_cases(check, linear_backward_input_gelu, 0);
     BENCH(check, linear_backward_input_gelu, 0, {2048, 1536, 384});
+    BENCH_GPU(check, linear_backward_input_gelu, 0, {65536, 4608, 1152});
 }
 
 static void linear_backward_weight(struct check *check, const size_t *n)
@@ -99,4 +110,9 @@ void test_linear_backward_weight(struct check *check)
     linear_cases(check, linear_backward_weight, 1);
     BENCH(check, linear_backward_weight, BIAS, {2048, 384, 1152});
     BENCH(check, linear_backward_weight, BIAS, {8, 384, 2304});
+    BENCH_GPU(check, linear_backward_weight, BIAS, {65536, 1152, 3456});
+    BENCH_GPU(check, linear_backward_weight, BIAS, {65536, 1152, 1152});
+    BENCH_GPU(check, linear_backward_weight, BIAS, {65536, 1152, 4608});
+    BENCH_GPU(check, linear_backward_weight, BIAS, {65536, 4608, 1152});
+    BENCH_GPU(check, linear_backward_weight, BIAS, {256, 1152, 193536});
 }

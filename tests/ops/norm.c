@@ -16,6 +16,12 @@ static size_t modulation_stride(const size_t *n, size_t parts)
     return parts * n[2] + n[3];
 }
 
+// What a backward pass reads and writes: matrices of (B,T,D), beside which the rest is small.
+static double bytes_of_rows(const struct check *check, const size_t *n, size_t matrices)
+{
+    return (double)(matrices * n[0] * n[1] * n[2] * check->device->backend->act_size);
+}
+
 static void norm_modulate(struct check *check, const size_t *n)
 {
     const size_t B = n[0], T = n[1], D = n[2], stride = modulation_stride(n, 2);
@@ -31,6 +37,7 @@ void test_norm_modulate(struct check *check)
 {
     norm_cases(check, norm_modulate, 1);
     BENCH(check, norm_modulate, SAVED, {8, 256, 384});
+    BENCH_GPU(check, norm_modulate, SAVED, {256, 256, 1152});
 }
 
 // Flags: with DSUM, also IN_PLACE: dx is dsum.
@@ -49,6 +56,7 @@ static void norm_modulate_backward(struct check *check, const size_t *n)
     act *dshift = check_buffer(check, PARTS, ACT, NULL, B * stride, 0);
     act *dscale = act_at(check->device, dshift, D);
     op_norm_modulate(check->device, y, mean, rstd, x, shift, scale, stride, B, T, D);
+    check->bytes = bytes_of_rows(check, n, n[FLAGS] & DSUM ? 4 : 3);
     RUN(check, norm_modulate_backward, dx, dshift, dscale, dy, dsum, x, mean, rstd, scale, stride,
         B, T, D);
 }
@@ -57,6 +65,7 @@ void test_norm_modulate_backward(struct check *check)
 {
     norm_cases(check, norm_modulate_backward, 2);
     BENCH(check, norm_modulate_backward, DSUM | IN_PLACE, {8, 256, 384});
+    BENCH_GPU(check, norm_modulate_backward, DSUM | IN_PLACE, {256, 256, 1152});
 }
 
 // Flags: SAVED, and 2: sum is x.
@@ -78,6 +87,7 @@ void test_gate_residual_norm_modulate(struct check *check)
 {
     norm_cases(check, gate_residual_norm_modulate, 2);
     BENCH(check, gate_residual_norm_modulate, SAVED, {8, 256, 384});
+    BENCH_GPU(check, gate_residual_norm_modulate, SAVED, {256, 256, 1152});
 }
 
 // Flags as in norm_modulate_backward.
@@ -99,6 +109,7 @@ static void gate_residual_norm_modulate_backward(struct check *check, const size
     act *dshift = act_at(check->device, dgate, D), *dscale = act_at(check->device, dgate, 2 * D);
     op_gate_residual_norm_modulate(check->device, sum, y, mean, rstd, x, branch, gate, shift, scale,
                                    stride, B, T, D);
+    check->bytes = bytes_of_rows(check, n, n[FLAGS] & DSUM ? 6 : 5);
     RUN(check, gate_residual_norm_modulate_backward, dx, dbranch, dgate, dshift, dscale, dy, dsum,
         sum, mean, rstd, branch, gate, scale, stride, B, T, D);
 }
@@ -107,4 +118,5 @@ void test_gate_residual_norm_modulate_backward(struct check *check)
 {
     norm_cases(check, gate_residual_norm_modulate_backward, 2);
     BENCH(check, gate_residual_norm_modulate_backward, DSUM | IN_PLACE, {8, 256, 384});
+    BENCH_GPU(check, gate_residual_norm_modulate_backward, DSUM | IN_PLACE, {256, 256, 1152});
 }

@@ -14,6 +14,7 @@ void test_sum_squares(struct check *check)
 {
     CASES(check, sum_squares, 0, {1}, {7}, {64}, {1003}, {100001});
     BENCH(check, sum_squares, 0, {1 << 22});
+    BENCH_GPU(check, sum_squares, 0, {1 << 26});
 }
 
 // n: parameters, number of the step, 1: the gradient's norm isn't finite.
@@ -42,4 +43,5 @@ void test_adamw(struct check *check)
 {
     CASES(check, adamw, 2, {1, 1}, {7, 2}, {64, 1000}, {1003, 5}, {16, 3, 1}, {1000, 400000});
     BENCH(check, adamw, 2, {1 << 22, 10});
+    BENCH_GPU(check, adamw, 2, {1 << 26, 10});
 }
