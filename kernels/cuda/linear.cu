@@ -2,6 +2,7 @@
 // gradients. SPDX-License-Identifier: MIT
 #include "kernels/cuda/gelu.h"
 #include "kernels/cuda/gemm.h"
+#include "kernels/cuda/vector.h"
 
 void CUDA_FN(linear)(struct device *device, act *y, size_t stride, const act *x, const act *w,
                      const act *b, size_t R, size_t I, size_t O)
@@ -58,49 +59,61 @@ void CUDA_FN(linear_backward_input_gelu)(struct device *device, act *dpre, const
     gemm_run(device, &gemm);
 }
 
-static __global__ void __launch_bounds__(256) gelu_kernel(real *y, const real *x, size_t n)
+template <int WIDTH>
+static __global__ void __launch_bounds__(THREADS) gelu_kernel(real *y, const real *x, size_t n)
 {
-    const size_t first = (blockIdx.x * static_cast<size_t>(blockDim.x) + threadIdx.x) * PACK;
-    if (first + PACK <= n &&
-        (reinterpret_cast<uintptr_t>(x) | reinterpret_cast<uintptr_t>(y)) % 16 == 0) {
-        struct pack values = *reinterpret_cast<const struct pack *>(x + first);
-#pragma unroll
-        for (size_t i = 0; i < PACK; i++)
-            values.v[i] = to_real(gelu(to_float(values.v[i])));
-        *reinterpret_cast<struct pack *>(y + first) = values;
+    const size_t i = thread_place(WIDTH);
+    if (i >= n)
         return;
-    }
-    for (size_t i = first; i < n && i < first + PACK; i++)
-        y[i] = to_real(gelu(to_float(x[i])));
+    float values[WIDTH];
+    load(values, x + i);
+#pragma unroll
+    for (int k = 0; k < WIDTH; k++)
+        values[k] = gelu(values[k]);
+    store(y + i, values);
 }
 
 void CUDA_FN(gelu)(struct device *device, act *y, const act *x, size_t n)
 {
-    if (n)
-        RUN_KERNEL(device, gelu_kernel, blocks_for(n, 256 * PACK), 256, 0, reals(y), reals(x), n);
+    if (n == 0)
+        return;
+    const bool wide = can_be_wide(n, PACK, reals(y), reals(x));
+    const auto gelu = wide ? gelu_kernel<PACK> : gelu_kernel<1>;
+    RUN_KERNEL(device, gelu, blocks_for(n, THREADS * (wide ? PACK : 1)), THREADS, 0, reals(y),
+               reals(x), n);
 }
 
-// The sums over the rows of dy (R,O): a block adds up ROWS rows of 32 columns, its threads being
-// 32 columns wide and 8 rows high; then add_partial_sums adds the blocks' sums in their order. dy
-// is read once, 64 bytes of a row at a time; the sums are small beside it.
-#define ROWS 1024
-static __global__ void __launch_bounds__(256)
+// The sums over the rows of dy (R,O), which is read once: a block adds up ROWS rows of 32 WIDTH
+// columns, its threads being 32 wide and 8 high; then add_partial_sums adds the blocks' sums in
+// their order.
+#define ROWS 512
+template <int WIDTH>
+static __global__ void __launch_bounds__(THREADS)
     partial_sums(float *partial, const real *dy, size_t R, size_t O)
 {
-    SHARED(float, sums, [8][33]);
-    const size_t column = blockIdx.x * 32ull + threadIdx.x;
+    SHARED(float, sums, [8][32 * WIDTH]);
+    const size_t column = (blockIdx.x * 32ull + threadIdx.x) * WIDTH;
     const size_t first = blockIdx.y * static_cast<size_t>(ROWS), end = min(R, first + ROWS);
-    float sum = 0;
+    float sum[WIDTH] = {};
     if (column < O)
-        for (size_t row = first + threadIdx.y; row < end; row += 8)
-            sum += to_float(dy[row * O + column]);
-    sums[threadIdx.y][threadIdx.x] = sum;
+#pragma unroll 4
+        for (size_t row = first + threadIdx.y; row < end; row += 8) {
+            float values[WIDTH];
+            load(values, dy + row * O + column);
+            for (int k = 0; k < WIDTH; k++)
+                sum[k] += values[k];
+        }
+    for (int k = 0; k < WIDTH; k++)
+        sums[threadIdx.y][k * 32 + threadIdx.x] = sum[k];
     __syncthreads();
-    if (threadIdx.y > 0 || column >= O)
+    if (column >= O)
         return;
-    for (int i = 1; i < 8; i++)
-        sum += sums[i][threadIdx.x];
-    partial[blockIdx.y * O + column] = sum;
+    for (int k = threadIdx.y; k < WIDTH; k += 8) {
+        float total = 0;
+        for (int i = 0; i < 8; i++)
+            total += sums[i][k * 32 + threadIdx.x];
+        partial[blockIdx.y * O + column + k] = total;
+    }
 }
 
 static __global__ void __launch_bounds__(256)
@@ -132,7 +145,9 @@ void CUDA_FN(linear_backward_weight)(struct device *device, float *dw, float *db
     float *partial = static_cast<float *>(cuda_scratch(device, parts * O * sizeof(float)));
     if (!partial)
         return;
-    RUN_KERNEL(device, partial_sums, dim3(blocks_for(O, 32), parts), dim3(32, 8), 0, partial,
-               reals(dy), R, O);
+    const bool wide = can_be_wide(O, PACK, reals(dy));
+    const auto sums = wide ? partial_sums<PACK> : partial_sums<1>;
+    RUN_KERNEL(device, sums, dim3(blocks_for(O, 32 * (wide ? PACK : 1)), parts), dim3(32, 8), 0,
+               partial, reals(dy), R, O);
     RUN_KERNEL(device, add_partial_sums, blocks_for(O, 256), 256, 0, db, partial, parts, O);
 }
