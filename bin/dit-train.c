@@ -127,28 +127,22 @@ static uint64_t choose_last_step(const struct training *t)
 // The loop, from `step` on; it ends saved, also where it fails because of the data.
 static void train(struct training *t, uint64_t step, uint64_t last)
 {
-    const struct latents_shape *shape = latents_shape(t->latents);
-    size_t n = shape->channels * shape->height * shape->width, B = (size_t)batch;
-    float *mean = mem_new(B * n, sizeof *mean);
-    float *std = shape->spread ? mem_new(B * n, sizeof *std) : NULL;
-    int64_t *labels = mem_new(B, sizeof *labels);
+    struct training_batch data;
     double until = training_seconds() + 60 * minutes;
     uint64_t saved = step;
     int rc = 0;
-    if (!mean || (shape->spread && !std) || !labels)
-        tool_fail();
+    check(training_batch_init(&data, t));
     progress_start("steps", minutes == 0 && last > step ? last - step : 0);
     t->start = training_seconds();
     while (rc == 0 && (last == 0 || step < last) && !tool_signal_stop()) {
         struct trainer_stats stats;
-        long got = latents_read(t->latents, B, mean, std, labels);
-        if (got >= 0 && (size_t)got < B) { // what is left of the one pass fills no batch
+        if (training_read(t, &data) == 0) { // what is left of the one pass fills no batch
             if (step == 0)
-                rc = error_set(STATUS_DATA, "%ld latents in all; a batch takes %zu (--batch)", got,
-                               B);
+                rc = error_set(STATUS_DATA, "%ld latents in all; a batch takes %zu (--batch)",
+                               data.now.got, t->batch);
             break;
         }
-        if (got < 0 || trainer_step(t->trainer, step, mean, std, labels, &stats) < 0) {
+        if (training_step(t, step, step + 1 == last, &data, &stats) < 0) {
             rc = -1;
             break;
         }
@@ -181,9 +175,7 @@ static void train(struct training *t, uint64_t step, uint64_t last)
         error_restore(&error);
         tool_fail();
     }
-    free(mean);
-    free(std);
-    free(labels);
+    training_batch_free(&data);
 }
 
 int main(int argc, char **argv)
@@ -235,6 +227,7 @@ int main(int argc, char **argv)
     struct trainer_settings trainer_settings = make_settings(device, &config);
     if (!(t.trainer = trainer_new(device, &config, &trainer_settings)))
         tool_fail();
+    t.asynchronous = device->backend->wait;
     uint64_t step = 0;
     check(latest ? training_resume(&t, source, &step) : training_start(&t, source, tool.seed));
     check(run_folder_open_log(&t.run, step));

@@ -214,9 +214,68 @@ int training_save(struct training *t, uint64_t step)
     return rc;
 }
 
+static int records_init(struct records *r, size_t batch, const struct latents_shape *shape)
+{
+    size_t n = batch * shape->channels * shape->height * shape->width;
+    r->mean = mem_new(n, sizeof *r->mean);
+    r->std = shape->spread ? mem_new(n, sizeof *r->std) : NULL;
+    r->labels = mem_new(batch, sizeof *r->labels);
+    return r->mean && r->labels && (r->std || !shape->spread) ? 0 : -1;
+}
+
+int training_batch_init(struct training_batch *data, const struct training *t)
+{
+    const struct latents_shape *shape = latents_shape(t->latents);
+    *data = (struct training_batch){0};
+    return records_init(&data->now, t->batch, shape) < 0 ||
+                   records_init(&data->next, t->batch, shape) < 0
+               ? -1
+               : 0;
+}
+
+void training_batch_free(struct training_batch *data)
+{
+    struct records *both[] = {&data->now, &data->next};
+    for (size_t i = 0; i < 2; i++) {
+        free(both[i]->mean);
+        free(both[i]->std);
+        free(both[i]->labels);
+    }
+}
+
+static void read_next(struct training *t, struct training_batch *data)
+{
+    struct records *r = &data->next;
+    r->got = latents_read(t->latents, t->batch, r->mean, r->std, r->labels);
+    r->position = latents_position(t->latents);
+    data->ahead = true;
+}
+
+int training_read(struct training *t, struct training_batch *data)
+{
+    if (!data->ahead)
+        read_next(t, data);
+    struct records old = data->now;
+    data->now = data->next;
+    data->next = old;
+    data->ahead = false;
+    return data->now.got < 0 || (size_t)data->now.got == t->batch;
+}
+
+int training_step(struct training *t, uint64_t step, bool last, struct training_batch *data,
+                  struct trainer_stats *stats)
+{
+    const struct records *r = &data->now;
+    if (r->got < 0 || trainer_begin(t->trainer, step, r->mean, r->std, r->labels) < 0)
+        return -1;
+    if (t->asynchronous && !last)
+        read_next(t, data);
+    t->position = r->position;
+    return trainer_finish(t->trainer, stats);
+}
+
 void training_count(struct training *t, uint64_t step, const struct trainer_stats *stats)
 {
-    t->position = latents_position(t->latents);
     t->steps++;
     t->lr = stats->lr;
     if (stats->skipped) {

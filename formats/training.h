@@ -15,6 +15,7 @@ struct training {
     struct trainer *trainer;
     const struct option *settings; // kept in each checkpoint's metadata
     size_t batch, keep;
+    bool asynchronous; // the device computes while the program goes on
     bool one_pass;     // over a pipe, now or when it was begun
     uint64_t position; // in the data, after the last step
     double flops;      // of a step, per sample
@@ -42,6 +43,23 @@ bool training_was_one_pass(const struct dit_file *from);
 int training_resume(struct training *training, const struct dit_file *from, uint64_t *step);
 // Writes a checkpoint after `step` steps.
 int training_save(struct training *training, uint64_t step);
+// The records of a step, and those of the next, which are read while a GPU works.
+struct training_batch {
+    struct records {
+        float *mean, *std;
+        int64_t *labels;
+        long got;          // of the batch; -1 with an error
+        uint64_t position; // in the data, behind them
+    } now, next;
+    bool ahead; // next has been read
+};
+int training_batch_init(struct training_batch *data, const struct training *training);
+void training_batch_free(struct training_batch *data);
+// 1: there is a whole batch, or an error in its place, which training_step gives; 0: the data ends.
+int training_read(struct training *training, struct training_batch *data);
+// One step. -1 with an error.
+int training_step(struct training *training, uint64_t step, bool last, struct training_batch *data,
+                  struct trainer_stats *stats);
 // Counts a step; warns of one that was skipped.
 void training_count(struct training *training, uint64_t step, const struct trainer_stats *stats);
 // A line for people and one for programs, of the means since the last.

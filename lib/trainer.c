@@ -28,12 +28,14 @@ struct trainer {
     const struct layout *layout;
     size_t n; // elements of a latent
     uint64_t updates;
+    double lr; // of the step that has begun
     // Device memory.
     float *arrays[TRAINER_ARRAYS]; // (layout->size) each
     float *x0, *noise, *xt;        // (micro,C,S,S)
     float *std;                    // (micro,C,S,S)
     float *out, *dout;             // (micro,2C,S,S)
     float *t, *mse, *vb;           // (micro)
+    float *batch_losses;           // (2 batch): mse, then vb, of the step
     int32_t *labels;               // (micro)
     struct diffusion_terms *terms; // (micro)
     double *norm2;                 // (1)
@@ -112,11 +114,12 @@ struct trainer *trainer_new(struct device *device, const struct dit_config *conf
     tr->t = new_array(tr, micro, sizeof(float));
     tr->mse = new_array(tr, micro, sizeof(float));
     tr->vb = new_array(tr, micro, sizeof(float));
+    tr->batch_losses = new_array(tr, settings->batch, 2 * sizeof(float));
     tr->labels = new_array(tr, micro, sizeof *tr->labels);
     tr->terms = new_array(tr, micro, sizeof *tr->terms);
     tr->norm2 = new_array(tr, 1, sizeof *tr->norm2);
     if (complete && tr->x0 && tr->noise && tr->xt && tr->std && tr->out && tr->dout && tr->t &&
-        tr->mse && tr->vb && tr->labels && tr->terms && tr->norm2)
+        tr->mse && tr->vb && tr->batch_losses && tr->labels && tr->terms && tr->norm2)
         return tr;
     error_set(STATUS_INTERNAL,
               "training needs %.2f GB on %s, which does not have them; a smaller --micro-batch or "
@@ -132,8 +135,9 @@ void trainer_free(struct trainer *tr)
     if (!tr)
         return;
     device_forget(tr->device, &tr->record);
-    void *memory[] = {tr->x0, tr->noise, tr->xt, tr->std,    tr->out,   tr->dout,
-                      tr->t,  tr->mse,   tr->vb, tr->labels, tr->terms, tr->norm2};
+    void *memory[] = {tr->batch_losses, tr->x0,    tr->noise, tr->xt,  tr->std,
+                      tr->out,          tr->dout,  tr->t,     tr->mse, tr->vb,
+                      tr->labels,       tr->terms, tr->norm2};
     for (size_t i = 0; i < sizeof memory / sizeof *memory; i++)
         if (memory[i])
             device_release(tr->device, memory[i]);
@@ -248,7 +252,8 @@ static void run_pass(void *user)
     dit_backward(tr->dit, tr->dout, tr->labels, pass->B);
 }
 
-void trainer_accumulate(struct trainer *tr, size_t B, size_t total, float *mse, float *vb)
+// The gradients of B samples; their losses are then in tr->mse and tr->vb.
+static void accumulate(struct trainer *tr, size_t B, size_t total)
 {
     struct device *d = tr->device;
     for (size_t b = 0; b < B; b++) {
@@ -264,16 +269,20 @@ void trainer_accumulate(struct trainer *tr, size_t B, size_t total, float *mse, 
         device_repeat(d, &tr->record, run_pass, &pass);
     else // the rest of a batch that is no multiple of it
         run_pass(&pass);
-    device_download(d, mse, tr->mse, B * sizeof *mse);
-    device_download(d, vb, tr->vb, B * sizeof *vb);
 }
 
-double trainer_update(struct trainer *tr, double lr)
+void trainer_accumulate(struct trainer *tr, size_t B, size_t total, float *mse, float *vb)
+{
+    accumulate(tr, B, total);
+    device_download(tr->device, mse, tr->mse, B * sizeof *mse);
+    device_download(tr->device, vb, tr->vb, B * sizeof *vb);
+}
+
+static void begin_update(struct trainer *tr, double lr)
 {
     struct device *d = tr->device;
     const struct trainer_settings *s = &tr->settings;
     float *gradients = dit_gradients(tr->dit);
-    double norm2;
     op_sum_squares(d, tr->norm2, gradients, tr->layout->size);
     struct adamw adamw = {.lr = (float)lr,
                           .beta1 = (float)s->beta1,
@@ -287,31 +296,55 @@ double trainer_update(struct trainer *tr, double lr)
              tr->arrays[TRAINER_EXP_AVG], tr->arrays[TRAINER_EXP_AVG_SQ], gradients, tr->norm2,
              &adamw, tr->layout->size);
     device_zero(d, gradients, tr->layout->size * sizeof *gradients);
-    device_download(d, &norm2, tr->norm2, sizeof norm2);
+}
+
+// The gradient's norm. An update where it is not finite has changed nothing.
+static double finish_update(struct trainer *tr)
+{
+    double norm2;
+    device_download(tr->device, &norm2, tr->norm2, sizeof norm2);
     tr->updates += isfinite(norm2);
     return sqrt(norm2);
 }
 
-int trainer_step(struct trainer *tr, uint64_t step, const float *mean, const float *std,
-                 const int64_t *labels, struct trainer_stats *stats)
+double trainer_update(struct trainer *tr, double lr)
 {
+    begin_update(tr, lr);
+    return finish_update(tr);
+}
+
+int trainer_begin(struct trainer *tr, uint64_t step, const float *mean, const float *std,
+                  const int64_t *labels)
+{
+    struct device *d = tr->device;
     size_t batch = tr->settings.batch, micro = tr->settings.micro_batch;
     for (size_t at = 0; at < batch; at += micro) {
         size_t B = batch - at < micro ? batch - at : micro;
         if (draw_inputs(tr, step, at, B, mean + at * tr->n, std ? std + at * tr->n : NULL,
                         labels + at) < 0)
             return -1;
-        trainer_accumulate(tr, B, batch, tr->losses + at, tr->losses + batch + at);
+        accumulate(tr, B, batch);
+        device_copy(d, tr->batch_losses + at, tr->mse, B * sizeof *tr->mse);
+        device_copy(d, tr->batch_losses + batch + at, tr->vb, B * sizeof *tr->vb);
     }
-    *stats = (struct trainer_stats){.lr = tr->settings.lr};
+    tr->lr = tr->settings.lr;
     if (step < tr->settings.lr_warmup_steps)
-        stats->lr *= (double)(step + 1) / (double)tr->settings.lr_warmup_steps;
+        tr->lr *= (double)(step + 1) / (double)tr->settings.lr_warmup_steps;
+    begin_update(tr, tr->lr);
+    return 0;
+}
+
+int trainer_finish(struct trainer *tr, struct trainer_stats *stats)
+{
+    size_t batch = tr->settings.batch;
+    *stats = (struct trainer_stats){.lr = tr->lr};
+    device_download(tr->device, tr->losses, tr->batch_losses, 2 * batch * sizeof *tr->losses);
     for (size_t b = 0; b < batch; b++) {
         stats->mse += tr->losses[b] / (double)batch;
         stats->vb += tr->losses[batch + b] / (double)batch;
     }
     stats->loss = stats->mse + stats->vb;
-    stats->grad_norm = trainer_update(tr, stats->lr);
+    stats->grad_norm = finish_update(tr);
     stats->skipped = !isfinite(stats->grad_norm);
     const char *error = device_error(tr->device);
     return error ? error_set(STATUS_INTERNAL, "%s", error) : 0;

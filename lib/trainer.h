@@ -64,9 +64,11 @@ void trainer_set_updates(struct trainer *trainer, uint64_t updates);
 
 // One step on `batch` records, all in host memory: mean (batch,C,S,S), std the same or NULL, labels
 // (batch; -1: the null class). Time steps, noise and dropout are drawn by (seed, step, place
-// in the batch). -1 with an error: a label K or over, or the device's.
-int trainer_step(struct trainer *trainer, uint64_t step, const float *mean, const float *std,
-                 const int64_t *labels, struct trainer_stats *stats);
+// in the batch). A GPU works on after trainer_begin has returned, and the records may be changed;
+// trainer_finish waits for it. -1 with an error: a label K or over, or the device's.
+int trainer_begin(struct trainer *trainer, uint64_t step, const float *mean, const float *std,
+                  const int64_t *labels);
+int trainer_finish(struct trainer *trainer, struct trainer_stats *stats);
 
 // The same in parts. Inputs of the micro-batch are placed first, in device memory by the pointers
 // given here or by trainer_draw; then trainer_accumulate; after all micro-batches trainer_update.
