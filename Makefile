@@ -52,7 +52,8 @@ CUDASIM_FLAGS := -std=c++17 -D_GNU_SOURCE -DCUDASIM -I. -Itests/cudasim -pthread
 # Without sanitizers misaligned vectors and indices past an array's end trap.
 CUDASIM_TRAPS := $(if $(SAN),,-fsanitize=alignment,bounds -fsanitize-undefined-trap-on-error)
 
-# The plug-in: each operation twice, with activations of 16 and of 32 bits. CUDA=0 leaves it out.
+# The plug-in: each operation twice, with activations of 16 and of 32 bits. Neither `make check` nor
+# `make demo` waits for it: the tests take its sources to the simulator.
 CUDA       ?= $(if $(SAN),0,$(if $(shell command -v nvcc),1,0))
 NVCC       ?= nvcc
 CUDA_ARCHS ?= -gencode arch=compute_80,code=[sm_80,compute_80] -gencode arch=compute_90a,code=sm_90a
@@ -69,9 +70,10 @@ CUDASIM_PLUGIN := $(CUDASIM) $B/obj/cudasim/tests/cudasim/gemm.o $B/obj/cudasim/
 Q := $(if $(V),,@)
 say = $(if $(V),,@echo '  $1 $@')
 
-all: programs ## build the programs into build/bin (the default)
-programs: $(PROGRAMS:%=$B/bin/%) $B/bin/decode
-tests: programs $(UNIT) $(TOOLS) $(BENCHES) $B/tests/check-ops $(CUDASIM_TESTS)
+all: programs plugin ## the programs into build/bin, and the plug-in (the default)
+programs: $(PROGRAMS:%=$B/bin/%) $B/bin/decode ## the programs alone
+plugin: $(if $(filter-out 0,$(CUDA)),$B/lib/dit-cuda.so) ## the CUDA plug-in, minutes of work where nvcc is (CUDA=0 leaves it out)
+tests: programs $(UNIT) $(TOOLS) $(BENCHES) $B/tests/check-ops $(CUDASIM_TESTS) $B/lib/dit-cuda-sim.so
 
 $B/lib/libdit-tools.a: $(LIB_OBJ)
 	@mkdir -p $(@D)
@@ -131,29 +133,37 @@ $B/lib/dit-cuda-sim.so: $(CUDASIM_PLUGIN)
 	$(Q)$(CXX) $(CUDASIM_FLAGS) $(LDFLAGS) -shared -o $@ $^
 
 LINK = $(CC) $(COMMON) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o %.a,$^) $(PKG_LIBS) -lm -ldl
+# For gpu-bundle: libraries are linked in, all but libc's and CUDA's.
+BUNDLE      := $B/gpu
+BUNDLE_LINK = $(CC) -pthread $(CFLAGS) $(LDFLAGS) -s -static-libgcc -o $@ $(filter %.o %.a,$^) \
+              -Wl,-Bstatic $(PKG_LIBS) -lgomp -Wl,-Bdynamic -lm -ldl
 
-$B/bin/%: $B/obj/bin/%.o $B/lib/libdit-tools.a
-	@mkdir -p $(@D)
-	$(call say,LINK)
-	$(Q)$(LINK)
+define LINK_RULES
+$1/bin/%: $B/obj/bin/%.o $B/lib/libdit-tools.a
+	@mkdir -p $$(@D)
+	$$(call say,LINK)
+	$$(Q)$$($2)
+$1/tests/%: $B/obj/tests/unit/%.o $B/lib/libdit-tools.a
+	@mkdir -p $$(@D)
+	$$(call say,LINK)
+	$$(Q)$$($2)
+$1/tests/check-ops: $(CHECK_OPS) $B/lib/libdit-tools.a
+	@mkdir -p $$(@D)
+	$$(call say,LINK)
+	$$(Q)$$($2)
+$1/tests/tools/%: $B/obj/tests/tools/%.o $B/lib/libdit-tools.a
+	@mkdir -p $$(@D)
+	$$(call say,LINK)
+	$$(Q)$$($2)
+endef
+$(eval $(call LINK_RULES,$B,LINK))
+$(eval $(call LINK_RULES,$(BUNDLE)/build,BUNDLE_LINK))
 $B/bin/decode: $B/bin/decode-images
 	$(Q)ln -sf decode-images $@
-$B/tests/%: $B/obj/tests/unit/%.o $B/lib/libdit-tools.a
-	@mkdir -p $(@D)
-	$(call say,LINK)
-	$(Q)$(LINK)
-$B/tests/check-ops: $(CHECK_OPS) $B/lib/libdit-tools.a
-	@mkdir -p $(@D)
-	$(call say,LINK)
-	$(Q)$(LINK)
 $(CUDASIM_TESTS): $B/tests/%: $B/obj/cudasim/tests/cudasim/tests/%.o $(CUDASIM)
 	@mkdir -p $(@D)
 	$(call say,LINK)
 	$(Q)$(CXX) $(CUDASIM_FLAGS) $(LDFLAGS) -o $@ $^
-$B/tests/tools/%: $B/obj/tests/tools/%.o $B/lib/libdit-tools.a
-	@mkdir -p $(@D)
-	$(call say,LINK)
-	$(Q)$(LINK)
 $B/tests/bench/%: $B/obj/tests/bench/%.o $B/lib/libdit-tools.a
 	@mkdir -p $(@D)
 	$(call say,LINK)
@@ -187,16 +197,44 @@ bench-peers: programs $(TOOLS) ## measure against Pillow and PyTorch (PYTHON=one
 	    B=$B PATH="$(abspath $B/bin):$$PATH" tests/bench/$$bench.sh $(or $(PYTHON),python3) || exit; \
 	done
 
-install: programs ## install into PREFIX (/usr/local); DESTDIR for packagers
+# What the tests and measurements on a GPU run.
+GPU_BIN   := dit-train dit-sample vae-encode vae-decode npz-pack
+GPU_TOOLS := check-ops dit-reference autoencoder-kl tools/make-stream
+GPU_BUILT := programs plugin $(GPU_TOOLS:%=$B/tests/%) \
+             $(if $(filter-out 0,$(CUDA)),$B/tests/gpu/cuda-primitives)
+$B/tests/gpu/cuda-primitives: $B/obj/cuda/tests/cudasim/tests/cuda-primitives.o
+	@mkdir -p $(@D)
+	$(call say,LINK)
+	$(Q)$(NVCC) -o $@ $^
+
+check-gpu: $(GPU_BUILT) ## run the tests that a GPU can run, on the GPU
+	@B=$B PATH="$(abspath $B/bin):$$PATH" tests/gpu/check.sh
+
+bench-gpu: $(GPU_BUILT) ## measure the GPU, beside PyTorch where $PYTHON has it (PARTS="ops train sample vae torch")
+	@B=$B PATH="$(abspath $B/bin):$$PATH" tests/bench/gpu.sh $(PARTS)
+
+# The same for a machine where nothing can be built or installed. The folder mirrors the tree.
+gpu-bundle: $(GPU_BUILT) $(GPU_BIN:%=$(BUNDLE)/build/bin/%) $(GPU_TOOLS:%=$(BUNDLE)/build/tests/%) ## pack build/gpu, whose run.sh does check-gpu and bench-gpu on another machine
+	@mkdir -p $(BUNDLE)/build/lib $(BUNDLE)/build/tests/gpu
+	@cp $B/lib/dit-cuda.so $(BUNDLE)/build/lib
+	@cp $B/tests/gpu/cuda-primitives $(BUNDLE)/build/tests/gpu
+	@cp --parents tests/tap.sh tests/gpu/*.sh tests/bench/gpu.* tests/bench/train.py tests/bench/vae.py \
+	    tests/data/dit-* tests/data/vae-* $(BUNDLE)
+	@mv $(BUNDLE)/tests/gpu/run.sh $(BUNDLE)
+	@du -sh $(BUNDLE)
+
+install: all ## install into PREFIX (/usr/local); DESTDIR for packagers
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1 \
 	    $(DESTDIR)$(PREFIX)/share/man/man5 $(DESTDIR)$(PREFIX)/share/man/man7
 	install -m 755 $(PROGRAMS:%=$B/bin/%) $(DESTDIR)$(PREFIX)/bin
 	ln -sf decode-images $(DESTDIR)$(PREFIX)/bin/decode
+	$(if $(filter-out 0,$(CUDA)),install -Dm 755 -t $(DESTDIR)$(PREFIX)/lib $B/lib/dit-cuda.so)
 	for s in 1 5 7; do install -m 644 man/*.$$s $(DESTDIR)$(PREFIX)/share/man/man$$s || exit; done
 	ln -sf decode-images.1 $(DESTDIR)$(PREFIX)/share/man/man1/decode.1
 
 uninstall: ## remove what install put there
 	rm -f $(PROGRAMS:%=$(DESTDIR)$(PREFIX)/bin/%) $(DESTDIR)$(PREFIX)/bin/decode
+	rm -f $(DESTDIR)$(PREFIX)/lib/dit-cuda.so
 	for f in man/*.[157]; do rm -f $(DESTDIR)$(PREFIX)/share/man/man$${f##*.}/$${f##*/}; done
 	rm -f $(DESTDIR)$(PREFIX)/share/man/man1/decode.1
 
@@ -212,4 +250,5 @@ help: ## this list
 -include $(shell find $B/obj -name '*.d' 2>/dev/null)
 .SECONDARY:
 .DELETE_ON_ERROR:
-.PHONY: all programs tests deps install-deps demo check run-tests check-valgrind bench bench-peers install uninstall format clean help
+.PHONY: all programs plugin tests deps install-deps demo check run-tests check-valgrind bench bench-peers \
+    check-gpu bench-gpu gpu-bundle install uninstall format clean help

@@ -51,8 +51,8 @@ static int write_tensors(struct output *output, struct trainer *trainer, float *
         return -1;
     for (int array = 0; array < TRAINER_ARRAYS; array++)
         for (size_t i = 0; i < layout->n_params; i++) {
-            trainer_get(trainer, array, &layout->params[i], values);
-            if (output_write(output, values, layout->params[i].count * sizeof *values) < 0)
+            if (trainer_get(trainer, array, &layout->params[i], values) < 0 ||
+                output_write(output, values, layout->params[i].count * sizeof *values) < 0)
                 return -1;
         }
     return 0;

@@ -112,9 +112,9 @@ int training_plan_memory(struct device *device, const struct dit_config *config,
     if (possible)
         snprintf(way_out, sizeof way_out, "; --micro-batch %zu --recompute %s fits",
                  free_choice.micro_batch, mode_name(free_choice.mode));
-    return error_set(STATUS_USAGE,
-                     "training in micro-batches of %zu with --recompute %s needs %.1f GB, and %s "
-                     "has %.1f GB free%s",
+    return error_set(STATUS_INTERNAL,
+                     "training in micro-batches of %zu with --recompute %s needs %.3g GB, and %s "
+                     "has %.3g GB free%s",
                      s->micro_batch, mode_name(s->mode), (double)needed * 1e-9, device->description,
                      (double)available * 1e-9, way_out);
 }

@@ -31,10 +31,15 @@ static int parse_cuda(const char *name)
     return *end || number > 1023 ? -1 : (int)number;
 }
 
+static bool host_computes_in(const char *precision)
+{
+    return !precision || strcmp(precision, "f32") == 0;
+}
+
 static int open_host(struct device *device, const struct backend *backend, const char *precision,
                      char why[256])
 {
-    if (precision && strcmp(precision, "f32") != 0) {
+    if (!host_computes_in(precision)) {
         snprintf(why, 256, "a CPU computes in f32, not in %.20s", precision);
         return -1;
     }
@@ -55,7 +60,9 @@ static int open_named(struct device *device, const char *name, const char *preci
     if (automatic && cuda_plugin_found()) {
         if (cuda_plugin_open(device, 0, precision, why) == 0)
             return 0;
-        snprintf(device->note, sizeof device->note, "no GPU is used: %s", why);
+        if (!host_computes_in(precision))
+            return -1;
+        snprintf(device->note, sizeof device->note, "computing on the CPU: %s", why);
     }
     if (automatic || strcmp(name, "cpu") == 0)
         return open_host(device, cpu_backend(), precision, why);

@@ -5,6 +5,7 @@
 
 #include "kernels/ops.h"
 #include "lib/autoencoder.h"
+#include "lib/device-check.h"
 #include "lib/error.h"
 #include "lib/mem.h"
 
@@ -48,7 +49,8 @@ static int reserve(struct dct *dct, size_t pixels)
     }
     if (!dct->images || !dct->x || !dct->z) {
         release(dct);
-        return error_set(STATUS_INTERNAL, "%s: no memory for %zu pixels", dct->name, pixels);
+        return device_lacks(device, 2 * bytes, NULL, "%s: a batch of %zu pixels", dct->name,
+                            pixels);
     }
     dct->pixels = pixels;
     return 0;
@@ -56,8 +58,7 @@ static int reserve(struct dct *dct, size_t pixels)
 
 static int finish(struct dct *dct)
 {
-    const char *message = device_error(dct->base.device);
-    return message ? error_set(STATUS_INTERNAL, "%s: %s", dct->name, message) : 0;
+    return device_check(dct->base.device) < 0 ? error_prefix("%s", dct->name) : 0;
 }
 
 static int encode(struct autoencoder *ae, const uint8_t *images, size_t B, size_t H, size_t W,

@@ -12,6 +12,7 @@
 #include "lib/arena.h"
 #include "lib/autoencoder-kl.h"
 #include "lib/autoencoder-tiles.h"
+#include "lib/device-check.h"
 #include "lib/error.h"
 #include "lib/mem.h"
 
@@ -304,9 +305,8 @@ static int make_pass(struct pass *p, struct kl *m, enum kl_half half, size_t B, 
             device_release(device, m->memory);
         m->memory_size = 0;
         if (!(m->memory = device_alloc(device, size)))
-            return error_set(STATUS_INTERNAL,
-                             "%s: %zu images of %zu x %zu need %.2f GB, and %s does not have them",
-                             m->name, B, H, W, (double)size * 1e-9, device->description);
+            return device_lacks(device, size, NULL, "%s: a batch of %zu images of %zux%zu", m->name,
+                                B, H, W);
         m->memory_size = size;
     }
     place_pass(p, m, half, B, H, W, (uintptr_t)m->memory);
@@ -322,8 +322,7 @@ static size_t group_size(const struct kl *m, enum kl_half half, size_t H, size_t
 
 static int check_device(const struct kl *m)
 {
-    const char *message = device_error(m->base.device);
-    return message ? error_set(STATUS_INTERNAL, "%s: %s", m->name, message) : 0;
+    return device_check(m->base.device) < 0 ? error_prefix("%s", m->name) : 0;
 }
 
 // Of images or, where they are NULL, pixels.
@@ -564,8 +563,7 @@ struct autoencoder *autoencoder_new_kl(struct device *device, const struct kl_co
     m->base.name = m->name;
     size_t bytes = m->layout.size * device->backend->act_size;
     if (!(m->weights = device_alloc(device, bytes))) {
-        error_set(STATUS_INTERNAL, "%s: its weights need %.2f GB, and %s does not have them", name,
-                  (double)bytes * 1e-9, device->description);
+        device_lacks(device, bytes, NULL, "%s: holding the network's weights", name);
         goto failed;
     }
     find_layers(m);
@@ -601,14 +599,18 @@ int kl_set_param(struct autoencoder *ae, const struct param *param, const float 
     float *arranged = mem_new(param->count, sizeof *arranged);
     // By way of float32 on the device, which may hold activations in fewer bits.
     float *uploaded = arranged ? device_alloc(device, bytes) : NULL;
+    int rc = -1;
     if (uploaded) {
         arrange(m, param, values, arranged);
         device_upload(device, uploaded, arranged, bytes);
         op_to_act(device, act_at(device, m->weights, param->offset), uploaded, param->count);
         device_release(device, uploaded);
+        rc = 0;
+    } else if (arranged) {
+        device_lacks(device, bytes, NULL, "%s: uploading %s", m->name, param->name);
     }
     free(arranged);
-    return uploaded ? 0 : error_set(STATUS_INTERNAL, "%s: no memory for %s", m->name, param->name);
+    return rc;
 }
 
 size_t kl_memory_needed(struct device *device, const struct kl_config *config, enum kl_half half,

@@ -5,6 +5,7 @@
 
 #include "kernels/ops.h"
 #include "lib/arena.h"
+#include "lib/device-check.h"
 #include "lib/dit.h"
 #include "lib/error.h"
 #include "lib/mem.h"
@@ -223,7 +224,7 @@ static int upload(struct dit *m, act *to, const float *values, size_t n, const c
 {
     float *uploaded = device_alloc(m->device, n * sizeof *uploaded);
     if (!uploaded)
-        return error_set(STATUS_INTERNAL, "no memory for uploading %s", what);
+        return device_lacks(m->device, n * sizeof *uploaded, NULL, "uploading %s", what);
     device_upload(m->device, uploaded, values, n * sizeof *values);
     op_to_act(m->device, to, uploaded, n);
     device_release(m->device, uploaded);
@@ -256,10 +257,8 @@ struct dit *dit_new(struct device *device, const struct dit_config *config, size
     if (plan(m, device, config, batch, mode, held) < 0)
         goto failed;
     if (!(m->memory = device_alloc(device, m->memory_size))) {
-        error_set(STATUS_INTERNAL,
-                  "the model needs %.2f GB for weights and activations of %zu samples, and %s "
-                  "does not have them; a smaller batch needs less",
-                  (double)m->memory_size * 1e-9, batch, device->description);
+        device_lacks(device, m->memory_size, "a smaller batch needs less",
+                     "the model with activations of %zu samples", batch);
         goto failed;
     }
     place(m, (uintptr_t)m->memory);

@@ -2,6 +2,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "lib/device-check.h"
 #include "lib/error.h"
 #include "lib/mem.h"
 #include "lib/rng.h"
@@ -49,7 +50,8 @@ struct sampler *sampler_new(struct device *device, const struct dit_config *conf
     s->labels = device_alloc(device, rows * sizeof *s->labels);
     if (s->x && s->noise && s->out && s->t && s->labels)
         return s;
-    error_set(STATUS_INTERNAL, "no memory for %zu samples at once", batch);
+    device_lacks(device, (3 * rows + batch) * s->n * sizeof(float), "a smaller batch needs less",
+                 "a batch of %zu samples", batch);
 failed:
     sampler_free(s);
     return NULL;
@@ -149,8 +151,8 @@ int sampler_run(struct sampler *s, uint64_t first, const int32_t *labels, size_t
             done(user);
     }
     device_download(d, latents, s->x, B * s->n * sizeof *latents);
-    if (device_error(d))
-        return error_set(STATUS_INTERNAL, "%s", device_error(d));
+    if (device_check(d) < 0)
+        return -1;
     for (size_t e = 0; e < B * s->n; e++)
         if (!isfinite(latents[e]))
             return error_set(STATUS_DATA,

@@ -2,6 +2,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "lib/device-check.h"
 #include "lib/diffusion.h"
 #include "lib/error.h"
 #include "lib/mem.h"
@@ -121,10 +122,9 @@ struct trainer *trainer_new(struct device *device, const struct dit_config *conf
     if (complete && tr->x0 && tr->noise && tr->xt && tr->std && tr->out && tr->dout && tr->t &&
         tr->mse && tr->vb && tr->batch_losses && tr->labels && tr->terms && tr->norm2)
         return tr;
-    error_set(STATUS_INTERNAL,
-              "training needs %.2f GB on %s, which does not have them; a smaller --micro-batch or "
-              "--recompute light or block needs less",
-              (double)tr->memory * 1e-9, device->description);
+    device_lacks(device, tr->memory,
+                 "a smaller --micro-batch or --recompute light or block needs less",
+                 "training in micro-batches of %zu", micro);
 failed:
     trainer_free(tr);
     return NULL;
@@ -171,11 +171,12 @@ void trainer_set(struct trainer *tr, enum trainer_array array, const struct para
                   param->count * sizeof *values);
 }
 
-void trainer_get(struct trainer *tr, enum trainer_array array, const struct param *param,
-                 float *values)
+int trainer_get(struct trainer *tr, enum trainer_array array, const struct param *param,
+                float *values)
 {
     device_download(tr->device, values, tr->arrays[array] + param->offset,
                     param->count * sizeof *values);
+    return device_check(tr->device);
 }
 
 void trainer_set_weights(struct trainer *tr, const float *weights)
@@ -346,6 +347,5 @@ int trainer_finish(struct trainer *tr, struct trainer_stats *stats)
     stats->loss = stats->mse + stats->vb;
     stats->grad_norm = finish_update(tr);
     stats->skipped = !isfinite(stats->grad_norm);
-    const char *error = device_error(tr->device);
-    return error ? error_set(STATUS_INTERNAL, "%s", error) : 0;
+    return device_check(tr->device);
 }

@@ -48,11 +48,12 @@ struct dit *trainer_model(struct trainer *trainer);
 size_t trainer_memory_needed(struct device *device, const struct dit_config *config,
                              const struct trainer_settings *settings);
 size_t trainer_memory(const struct trainer *trainer); // bytes of device memory
-// Sets or gets one parameter of an array; values (param->count) in host memory.
+// Sets or gets one parameter of an array; values (param->count) in host memory. -1 with the
+// device's error if what was got can't be trusted.
 void trainer_set(struct trainer *trainer, enum trainer_array array, const struct param *param,
                  const float *values);
-void trainer_get(struct trainer *trainer, enum trainer_array array, const struct param *param,
-                 float *values);
+int trainer_get(struct trainer *trainer, enum trainer_array array, const struct param *param,
+                float *values);
 // Sets the model's weights from host memory, weights[layout->size], and the EMA to the same.
 void trainer_set_weights(struct trainer *trainer, const float *weights);
 // Makes the weights that the products take from TRAINER_MODEL, after trainer_set.

@@ -8,24 +8,48 @@
 #include "kernels/cuda-plugin.h"
 #include "kernels/cuda/gemm.h"
 
+#define UPLOAD_STAGE ((size_t)8 << 20)
+
 extern const struct op_table cuda_bf16_ops, cuda_f32_ops;
+
+// Whether a fault has made all calls fail from now on.
+static bool has_stopped(const struct cuda_state *state)
+{
+    if (state->recording) // when nothing may be asked, and nothing runs
+        return false;
+    const cudaError_t error = cudaStreamQuery(state->stream);
+    return error != cudaSuccess && error != cudaErrorNotReady;
+}
 
 void cuda_check(struct device *device, cudaError_t error, const char *what)
 {
-    if (error != cudaSuccess && !device->error[0])
+    if (error == cudaSuccess || device->error[0])
+        return;
+    if (has_stopped(cuda_state(device)))
+        snprintf(device->error, sizeof device->error,
+                 "%s: the GPU stopped: %s (seen at: %s; CUDA_LAUNCH_BLOCKING=1 says where it was)",
+                 device->description, cudaGetErrorString(error), what);
+    else
         snprintf(device->error, sizeof device->error, "%s: %s: %s", device->description, what,
                  cudaGetErrorString(error));
+}
+
+static void cuda_zero(struct device *device, void *memory, size_t bytes)
+{
+    cuda_check(device, cudaMemsetAsync(memory, 0, bytes, cuda_state(device)->stream), "clearing");
 }
 
 static void *cuda_alloc(struct device *device, size_t bytes)
 {
     void *memory;
-    cudaStream_t stream = cuda_state(device)->stream;
-    if (cudaMalloc(&memory, bytes ? bytes : 1) != cudaSuccess) {
+    const cudaError_t error = cudaMalloc(&memory, bytes ? bytes : 1);
+    if (error != cudaSuccess) {
+        if (error != cudaErrorMemoryAllocation)
+            cuda_check(device, error, "allocating memory");
         cudaGetLastError(); // forgets it: the caller says what did not fit
         return NULL;
     }
-    cuda_check(device, cudaMemsetAsync(memory, 0, bytes, stream), "clearing memory");
+    cuda_zero(device, memory, bytes);
     return memory;
 }
 
@@ -34,16 +58,42 @@ static void cuda_release(struct device *device, void *memory)
     cuda_check(device, cudaFree(memory), "releasing memory");
 }
 
+// Goes on to the stage that has been full the longest, when the GPU has taken it.
+static void next_stage(struct device *device)
+{
+    struct cuda_state *state = cuda_state(device);
+    cuda_check(device, cudaEventRecord(state->stages[state->stage].taken, state->stream),
+               "copying to the GPU");
+    state->stage = (state->stage + 1) % UPLOAD_STAGES;
+    cuda_check(device, cudaEventSynchronize(state->stages[state->stage].taken),
+               "copying to the GPU");
+    state->stages[state->stage].used = 0;
+}
+
+// The memory of an upload is its caller's again at once, and the GPU takes the copy when it comes
+// to it: nobody waits, until the host is UPLOAD_STAGES * UPLOAD_STAGE bytes ahead.
 static void cuda_upload(struct device *device, void *to, const void *from, size_t bytes)
 {
-    cuda_check(device,
-               cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, cuda_state(device)->stream),
-               "copying to the GPU");
+    struct cuda_state *state = cuda_state(device);
+    for (size_t at = 0, n; at < bytes; at += n) {
+        struct upload_stage *stage = &state->stages[state->stage];
+        const size_t room = UPLOAD_STAGE - stage->used;
+        n = bytes - at < room ? bytes - at : room;
+        unsigned char *staged = stage->memory + stage->used;
+        memcpy(staged, static_cast<const unsigned char *>(from) + at, n);
+        cuda_check(device,
+                   cudaMemcpyAsync(static_cast<unsigned char *>(to) + at, staged, n,
+                                   cudaMemcpyHostToDevice, state->stream),
+                   "copying to the GPU");
+        stage->used += (n + 255) / 256 * 256; // pieces stay aligned
+        if (stage->used == UPLOAD_STAGE)
+            next_stage(device);
+    }
 }
 
 static void cuda_wait(struct device *device)
 {
-    cuda_check(device, cudaStreamSynchronize(cuda_state(device)->stream), "the GPU stopped");
+    cuda_check(device, cudaStreamSynchronize(cuda_state(device)->stream), "waiting for the GPU");
 }
 
 static void cuda_download(struct device *device, void *to, const void *from, size_t bytes)
@@ -52,6 +102,8 @@ static void cuda_download(struct device *device, void *to, const void *from, siz
                cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, cuda_state(device)->stream),
                "copying from the GPU");
     cuda_wait(device);
+    if (device->error[0]) // nobody shall compute with what was there
+        memset(to, 0, bytes);
 }
 
 static void cuda_copy(struct device *device, void *to, const void *from, size_t bytes)
@@ -62,23 +114,21 @@ static void cuda_copy(struct device *device, void *to, const void *from, size_t 
         "copying");
 }
 
-static void cuda_zero(struct device *device, void *memory, size_t bytes)
-{
-    cuda_check(device, cudaMemsetAsync(memory, 0, bytes, cuda_state(device)->stream), "clearing");
-}
-
 void *cuda_scratch(struct device *device, size_t bytes)
 {
     struct cuda_state *state = cuda_state(device);
     if (bytes <= state->scratch_size)
         return state->scratch;
-    // What was recorded keeps the old memory, so it stays until the device is closed.
     void *memory;
     const cudaError_t error =
         state->recording ? cudaErrorMemoryAllocation : cudaMalloc(&memory, bytes);
-    cuda_check(device, error, "working memory");
-    if (error != cudaSuccess)
+    if (error != cudaSuccess) {
+        char what[64];
+        snprintf(what, sizeof what, "%.2f GB of working memory", static_cast<double>(bytes) * 1e-9);
+        cuda_check(device, error, what);
+        cudaGetLastError();
         return NULL;
+    }
     cuda_wait(device);
     cudaFree(state->scratch);
     state->scratch = memory;
@@ -151,6 +201,12 @@ static void cuda_close(struct device *device)
     if (state->gemm)
         gemm_free(state->gemm);
     cudaFree(state->scratch);
+    for (struct upload_stage *stage = state->stages; stage < state->stages + UPLOAD_STAGES;
+         stage++) {
+        cudaFreeHost(stage->memory);
+        if (stage->taken)
+            cudaEventDestroy(stage->taken);
+    }
     if (state->stream)
         cudaStreamDestroy(state->stream);
     free(state);
@@ -208,7 +264,7 @@ static int check_gpu(int index, cudaDeviceProp *gpu, char why[256])
         return -1;
     }
     if (error != cudaSuccess || count == 0) {
-        snprintf(why, 256, "no GPU can be used (%s); --device cpu needs none",
+        snprintf(why, 256, "CUDA finds no GPU (%s); use --device cpu",
                  cudaGetErrorString(error == cudaSuccess ? cudaErrorNoDevice : error));
         return -1;
     }
@@ -225,11 +281,25 @@ static int check_gpu(int index, cudaDeviceProp *gpu, char why[256])
     return 0;
 }
 
-extern "C" void dit_cuda_sizes(size_t sizes[3])
+static cudaError_t start(struct cuda_state *state)
 {
-    sizes[0] = sizeof(struct op_table);
-    sizes[1] = sizeof(struct backend);
-    sizes[2] = sizeof(struct device);
+    cudaError_t error = cudaSetDevice(state->index);
+    if (error == cudaSuccess)
+        error = cudaStreamCreateWithFlags(&state->stream, cudaStreamNonBlocking);
+    for (int i = 0; i < UPLOAD_STAGES && error == cudaSuccess; i++) {
+        void *memory;
+        error = cudaMallocHost(&memory, UPLOAD_STAGE);
+        if (error == cudaSuccess) {
+            state->stages[i].memory = static_cast<unsigned char *>(memory);
+            error = cudaEventCreateWithFlags(&state->stages[i].taken, cudaEventDisableTiming);
+        }
+    }
+    return error;
+}
+
+extern "C" const char *dit_cuda_interface(size_t sizes[CUDA_SIZES])
+{
+    return cuda_interface(sizes);
 }
 
 extern "C" int dit_cuda_open(struct device *device, int index, const char *precision, char why[256])
@@ -257,9 +327,7 @@ extern "C" int dit_cuda_open(struct device *device, int index, const char *preci
     state->tf32 = backend == &tf32_backend;
     state->multiprocessors = gpu.multiProcessorCount;
     state->major = gpu.major;
-    cudaError_t error = cudaSetDevice(index);
-    if (error == cudaSuccess)
-        error = cudaStreamCreateWithFlags(&state->stream, cudaStreamNonBlocking);
+    const cudaError_t error = start(state);
     if (error != cudaSuccess)
         snprintf(why, 256, "GPU %d, %.100s: %s", index, gpu.name, cudaGetErrorString(error));
     else

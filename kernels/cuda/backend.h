@@ -13,6 +13,14 @@
 
 struct gemm_context; // kernels/cuda/gemm.h
 
+// A part of the pinned memory that uploads go through.
+#define UPLOAD_STAGES 4
+struct upload_stage {
+    unsigned char *memory;
+    size_t used;
+    cudaEvent_t taken; // by the GPU, all of it
+};
+
 struct cuda_state {
     int index;
     cudaStream_t stream;
@@ -23,6 +31,8 @@ struct cuda_state {
     void *scratch;
     size_t scratch_size;
     bool recording;
+    struct upload_stage stages[UPLOAD_STAGES];
+    int stage; // the one that is being filled
 };
 
 static inline struct cuda_state *cuda_state(const struct device *device)
@@ -30,7 +40,8 @@ static inline struct cuda_state *cuda_state(const struct device *device)
     return static_cast<struct cuda_state *>(device->state);
 }
 
-// Sets the device's error, if there is one: "WHAT: CUDA's words".
+// Sets the device's error, if there is one, with CUDA's words. An earlier operation's fault may be
+// seen only now: it is told from an error of this call.
 void cuda_check(struct device *device, cudaError_t error, const char *what);
 
 // At least `bytes` of working memory of the operation that runs, 256-byte aligned, contents
@@ -83,11 +94,7 @@ static __device__ __forceinline__ real to_real(float x)
     return static_cast<real>(x);
 }
 
-// 16 bytes of activations, for wide loads and stores.
-#define PACK (16 / sizeof(real))
-struct alignas(16) pack {
-    real v[PACK];
-};
+#define PACK (16 / sizeof(real)) // activations of a wide load or store (vector.h)
 #endif
 
 // The sum over a warp's lanes, in all of them.

@@ -63,7 +63,7 @@ class DiT(nn.Module):
         x = x.view(B, C, n, p, n, p).permute(0, 2, 4, 1, 3, 5).reshape(B, n * n, C * p * p)
         x = self.embed(x) + self.table
         half = FEATURES // 2
-        angles = t[:, None] * torch.exp(-math.log(10000) * torch.arange(half) / half)
+        angles = t[:, None] * torch.exp(-math.log(10000) * torch.arange(half, device=t.device) / half)
         c = self.time(torch.cat([angles.cos(), angles.sin()], dim=1)) + self.classes(labels)
         c = F.silu(c)
         for block in self.blocks:
@@ -112,10 +112,10 @@ def likelihood(x, mean, log_var):  # -log of a bin of 1/255 about x
 
 
 def loss(model, x0, labels):
-    t = torch.randint(STEPS, (len(x0),))
+    t = torch.randint(STEPS, (len(x0),), device=x0.device)
     noise = torch.randn_like(x0)
     xt = at(keep.sqrt(), t) * x0 + at((1 - keep).sqrt(), t) * noise
-    labels = torch.where(torch.rand(len(x0)) < 0.1, CLASSES, labels)
+    labels = torch.where(torch.rand(len(x0), device=x0.device) < 0.1, CLASSES, labels)
     guess, v = model(xt, t.float(), labels).chunk(2, dim=1)
     mean, log_var = mean_of(x0, xt, t), at(log_variance, t)
     guess_mean = mean_of(start_of(xt, t, guess.detach()), xt, t)
@@ -143,6 +143,14 @@ def training(model, batch):
     return step
 
 
+def guided_step(model, x, t, labels):
+    guess, v = model(x.repeat(2, 1, 1, 1), t.repeat(2).float(), labels).chunk(2, dim=1)
+    given, without = guess.chunk(2)
+    guess = torch.cat([without[:, :3] + 4 * (given - without)[:, :3], given[:, 3:]], 1)
+    sigma = torch.exp(0.5 * log_variance_of(v[:len(x)], t))
+    return mean_of(start_of(x, t, guess), x, t) + sigma * torch.randn_like(x)
+
+
 def sampling(model, batch):
     x = torch.randn(batch, model.channels, model.side, model.side)
     labels = torch.cat([torch.randint(CLASSES, (batch,)), torch.full((batch,), CLASSES)])
@@ -151,12 +159,7 @@ def sampling(model, batch):
     @torch.no_grad()
     def step():
         nonlocal x
-        out = model(x.repeat(2, 1, 1, 1), t.repeat(2).float(), labels)
-        guess, v = out.chunk(2, dim=1)
-        given, without = guess.chunk(2)
-        guess = torch.cat([without[:, :3] + 4 * (given - without)[:, :3], given[:, 3:]], 1)
-        sigma = torch.exp(0.5 * log_variance_of(v[:batch], t))
-        x = mean_of(start_of(x, t, guess), x, t) + sigma * torch.randn_like(x)
+        x = guided_step(model, x, t, labels)
     return step
 
 
@@ -176,4 +179,5 @@ def main():
             print('%.4f' % (time.monotonic() - start), flush=True)
 
 
-main()
+if __name__ == '__main__':
+    main()

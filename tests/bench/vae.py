@@ -226,4 +226,5 @@ def main():
         write(rest[3], run(what, rest[0], int(rest[1]), rest[2]))
 
 
-main()
+if __name__ == '__main__':
+    main()

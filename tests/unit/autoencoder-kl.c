@@ -29,15 +29,18 @@ static struct device *open_device(const char *name)
     return device;
 }
 
-static void expect(double error, const char *backend, const char *what)
+// Twice what was seen, in the simulator of CUDA too.
+static void expect(const struct device *device, double error, const char *what)
 {
-    if (!ok(error <= 1e-5, "%s: %s within 1e-5", backend, what))
+    const struct backend *backend = device->backend;
+    const double most = backend->act_size == 2 ? 4e-2 : strstr(backend->name, "tf32") ? 3e-3 : 1e-5;
+    if (!ok(error <= most, "%s: %s within %g", backend->name, what, most))
         diag("relative error %g", error);
 }
 
 // Encodes the image called `input`; expects its mean and, unless NULL, logvar.
-static void check_encoder(struct autoencoder *ae, const struct safetensors *io, const char *backend,
-                          const char *input, size_t n, size_t H, size_t W, const char *mean_name,
+static void check_encoder(struct autoencoder *ae, const struct safetensors *io, const char *input,
+                          size_t n, size_t H, size_t W, const char *mean_name,
                           const char *logvar_name)
 {
     const size_t size = C * (H / F) * (W / F);
@@ -50,18 +53,17 @@ static void check_encoder(struct autoencoder *ae, const struct safetensors *io, 
         mean[i] /= (float)KL_SCALE;
         std[i] = 2 * logf(std[i] / (float)KL_SCALE);
     }
-    expect(relative_error(mean, expected, n * size), backend, mean_name);
+    expect(ae->device, relative_error(mean, expected, n * size), mean_name);
     free(expected);
     if (logvar_name) {
         expected = reference_floats(io, logvar_name, NULL);
-        expect(relative_error(std, expected, n * size), backend, logvar_name);
+        expect(ae->device, relative_error(std, expected, n * size), logvar_name);
         free(expected);
     }
     free(x), free(mean), free(std);
 }
 
-static void check_decoder(struct autoencoder *ae, const struct safetensors *io, const char *backend,
-                          size_t n)
+static void check_decoder(struct autoencoder *ae, const struct safetensors *io, size_t n)
 {
     const size_t H = 64, W = 64, size = 3 * H * W;
     float *z = reference_floats(io, "z", NULL), *expected = reference_floats(io, "decoded", NULL);
@@ -69,7 +71,7 @@ static void check_decoder(struct autoencoder *ae, const struct safetensors *io, 
     for (size_t b = 0; b < n; b++)
         if (kl_decode_pixels(ae, z + b * C * 64, H, W, pixels + b * size) < 0)
             bail_out();
-    expect(relative_error(pixels, expected, n * size), backend, "decoded");
+    expect(ae->device, relative_error(pixels, expected, n * size), "decoded");
     free(z), free(expected), free(pixels);
 }
 
@@ -79,9 +81,9 @@ static void test_reference(const char *backend, size_t n)
     struct device *device = open_device(backend);
     struct autoencoder *ae = load(device, "vae-diffusers-half.safetensors", KL_BOTH);
     struct safetensors io = reference_open("vae-io");
-    check_encoder(ae, &io, backend, "x", n, 64, 64, "mean", "logvar");
-    check_encoder(ae, &io, backend, "rect_x", 1, 72, 56, "rect_mean", NULL);
-    check_decoder(ae, &io, backend, n);
+    check_encoder(ae, &io, "x", n, 64, 64, "mean", "logvar");
+    check_encoder(ae, &io, "rect_x", 1, 72, 56, "rect_mean", NULL);
+    check_decoder(ae, &io, n);
     safetensors_close(&io);
     autoencoder_close(ae);
     device_close(device);
@@ -346,8 +348,12 @@ static void test_sizes(struct device *device)
     refuses(device, (struct kl_config){2, {32, 48}, 2, 4, 1}, "level 1 of the autoencoder has 48");
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    if (argc > 1) { // a device
+        test_reference(argv[1], 1);
+        return tap_done();
+    }
     test_reference("ref", 1);
     test_reference("generic", 2);
     test_reference("cpu", 2);

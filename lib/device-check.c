@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: MIT
+#include "lib/device-check.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "lib/error.h"
+
+int device_check(struct device *device)
+{
+    const char *message = device_error(device);
+    return message ? error_set(STATUS_INTERNAL, "%s", message) : 0;
+}
+
+int device_lacks(struct device *device, size_t bytes, const char *way_out, const char *what, ...)
+{
+    char text[512];
+    va_list ap;
+    if (device_check(device) < 0)
+        return -1;
+    va_start(ap, what);
+    vsnprintf(text, sizeof text, what, ap);
+    va_end(ap);
+    return error_set(STATUS_INTERNAL, "%s needs %.3g GB, and %s does not have them%s%s", text,
+                     (double)bytes * 1e-9, device->description, way_out ? "; " : "",
+                     way_out ? way_out : "");
+}

@@ -1,0 +1,299 @@
+#!/bin/sh
+# gpu.sh [PART]...: measures this machine's GPU, PART being ops (every operation), train (steps of
+# training), sample (250 guided steps), vae (the autoencoder) or torch (those of the other parts
+# named in PyTorch, where $PYTHON has it); all of them by default. Each measurement has a time limit,
+# and all end at $END, in seconds since 1970 (in 9 minutes); what is done till then stays:
+# $OUT/gpu.md has the table, the other files there are logs. SPDX-License-Identifier: MIT
+# Run from the top of the tree with the programs on the PATH (make bench-gpu does).
+set -u
+build=${B:-build}
+out=${OUT:-$build/gpu-results}
+python=${PYTHON:-python3}
+end=${END:-$(($(date +%s) + 540))}
+# What is trained, with how many images a step; what is sampled from, with how many steps.
+training=${TRAIN:-DiT-XL/2 DiT-B/4 DiT-S/2}
+batch=${BATCH:-256}
+sampling=${SAMPLE:-DiT-XL/2}
+steps=${STEPS:-250}
+export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-passive}" PYTHONDONTWRITEBYTECODE=1
+mkdir -p "$out" || exit 73
+. tests/gpu/need.sh
+
+# A training of DiT-XL/2 leaves 11 GB: into memory where there is enough.
+roomy() {
+    [ "$(df -Pk "$1" 2>/dev/null | awk 'NR == 2 { print int($4 / 1e6) }')" -ge 40 ] 2>/dev/null
+}
+if roomy /dev/shm; then TMPDIR=/dev/shm; fi
+export TMPDIR="${TMPDIR:-/tmp}"
+tmp=$(mktemp -d) || exit 73
+trap 'rm -rf "$tmp"' EXIT
+trap 'exit 1' INT TERM
+: >"$tmp/results"
+
+left() {
+    echo $((end - $(date +%s)))
+}
+# limited LOG SECONDS COMMAND...: its stderr goes to LOG; says what failed.
+limited() {
+    limited_log=$out/$1
+    limited_most=$2
+    shift 2
+    limited_left=$(left)
+    if [ "$limited_left" -lt 15 ]; then
+        echo "no time is left for: $*" | tee -a "$limited_log" >&2
+        return 75
+    fi
+    [ "$limited_most" -lt "$limited_left" ] || limited_most=$limited_left
+    timeout -k 5 "$limited_most" "$@" 2>>"$limited_log"
+    limited_status=$?
+    [ $limited_status = 0 ] || {
+        echo "exit $limited_status: $*"
+        tail -n 3 "$limited_log"
+    } >&2
+    return $limited_status
+}
+# result WHO CASE RATE BATCH: images a second.
+result() {
+    printf '%s\t%s\t%s\t%s\n' "$1" "$2" "$3" "$4" >>"$tmp/results"
+    echo "$1, $2: $3 images/s ($4)"
+}
+sizes() { # sizes MODEL: depth, width, heads, patch
+    case $1 in
+    DiT-S/*) sizes_are='12 384 6' ;;
+    DiT-B/*) sizes_are='12 768 12' ;;
+    DiT-L/*) sizes_are='24 1024 16' ;;
+    *) sizes_are='28 1152 16' ;;
+    esac
+    echo "$sizes_are ${1#*/}"
+}
+run_folder() {
+    echo "$tmp/$(echo "$1" | tr / -)"
+}
+latents() {
+    [ -s "$tmp/latents" ] || "$build/tests/tools/make-stream" latents 1024 32 64 >"$tmp/latents"
+}
+train() { # train MODEL BATCH STEPS SECONDS
+    latents
+    limited train.txt "$4" dit-train --device cuda --no-progress --model "$1" --classes 1000 \
+        --batch "$2" --steps "$3" --log-every 1 --save-every 1000000 \
+        --run "$(run_folder "$1")" "$tmp/latents"
+}
+median() {
+    sort -n | awk '{ v[NR] = $1 } END { if (NR) print (v[int((NR + 1) / 2)] + v[int(NR / 2) + 1]) / 2 }'
+}
+
+describe_device() {
+    {
+        date -u +%Y-%m-%d
+        nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm,clocks.max.mem,power.limit \
+            --format=csv
+        nvcc --version | tail -n 2
+        ldd "$build/lib/dit-cuda.so" | grep cublas
+        "$python" -c 'import torch; print("PyTorch", torch.__version__, torch.version.cuda)'
+        nproc
+        free -g
+    } >"$out/device.txt" 2>&1
+    head -n 3 "$out/device.txt"
+}
+part_ops() {
+    limited ops.txt 200 "$build/tests/check-ops" --backend cuda,bf16 --bench >"$tmp/ops"
+    cat "$tmp/ops" >>"$out/ops.txt"
+    cat "$tmp/ops"
+    step_of_xl >"$tmp/step"
+}
+# What the operations measured add up to in a step of DiT-XL/2 with 256 images: times, then which.
+step_of_xl() {
+    echo '| of a training step of DiT-XL/2, 256 images | times | ms each | ms |'
+    echo '|---|---|---|---|'
+    awk '
+        NR == FNR { times[substr($0, index($0, " ") + 1)] = $1; next }
+        match($0, /}  */) {
+            name = substr($0, 1, index($0, "}"))
+            split(substr($0, RSTART + RLENGTH), rest, " ")
+            if (name in times) {
+                ms = times[name] * rest[1]
+                total += ms
+                printf "| %s | %s | %.3f | %.1f |\n", name, times[name], rest[1], ms
+            }
+        }
+        END { printf "| all, without recomputing | | | %.1f |\n", total }' - "$tmp/ops" <<'STEP'
+28 linear {65536, 1152, 3456, 0, 0, flags 1}
+28 linear {65536, 1152, 1152, 0, 0, flags 1}
+28 linear {65536, 4608, 1152, 0, 0, flags 1}
+28 linear_gelu {65536, 1152, 4608, 0, 0, flags 3}
+1 linear {65536, 1152, 32, 0, 0, flags 1}
+1 linear {256, 1152, 193536, 0, 0, flags 1}
+28 linear_backward_input {65536, 1152, 3456, 0, 0, flags 0}
+28 linear_backward_input {65536, 1152, 1152, 0, 0, flags 0}
+28 linear_backward_input {65536, 1152, 4608, 0, 0, flags 0}
+28 linear_backward_input_gelu {65536, 4608, 1152, 0, 0, flags 0}
+1 linear_backward_input {256, 1152, 193536, 0, 0, flags 0}
+28 linear_backward_weight {65536, 1152, 3456, 0, 0, flags 1}
+28 linear_backward_weight {65536, 1152, 1152, 0, 0, flags 1}
+28 linear_backward_weight {65536, 1152, 4608, 0, 0, flags 1}
+28 linear_backward_weight {65536, 4608, 1152, 0, 0, flags 1}
+1 linear_backward_weight {256, 1152, 193536, 0, 0, flags 1}
+28 attention {256, 256, 16, 72, 0, flags 1}
+28 attention_backward {256, 256, 16, 72, 0, flags 0}
+56 gate_residual_norm_modulate {256, 256, 1152, 0, 0, flags 1}
+56 gate_residual_norm_modulate_backward {256, 256, 1152, 0, 0, flags 3}
+10 sum_squares {67108864, 0, 0, 0, 0, flags 0}
+10 adamw {67108864, 10, 0, 0, 0, flags 2}
+STEP
+}
+part_train() {
+    for model in $training; do
+        rm -rf "$(run_folder "$model")"
+        train "$model" "$batch" "$([ "$model" = DiT-XL/2 ] && echo 24 || echo 100)" 150
+        # The first steps choose algorithms and record the graph.
+        rate=$(sed -n '5,$s/.*"images_per_second":\([^,}]*\).*/\1/p' \
+            "$(run_folder "$model")/log.jsonl" | median)
+        [ "$rate" ] || continue
+        note=$(sed -n 's/.*; batch \([^;]*\); \([^;]*\);.*/\1, \2/p' "$out/train.txt" | tail -n 1)
+        result dit-tools "$model, training" "$rate" "batch $note"
+    done
+}
+# The seconds of a run of COMMAND, which reads from FILE.
+seconds() { # seconds LOG FILE COMMAND...
+    seconds_log=$1
+    seconds_from=$2
+    shift 2
+    seconds_start=$(date +%s%N)
+    limited "$seconds_log" 150 "$@" <"$seconds_from" >"$tmp/output" || return
+    echo $((($(date +%s%N) - seconds_start) / 1000000)) | awk '{ print $1 / 1000 }'
+}
+# rate FEW MANY COUNT: COUNT over the seconds that a longer run takes more.
+rate() {
+    awk -v few="$1" -v many="$2" -v count="$3" \
+        'BEGIN { if (few == "" || many <= few) exit 1; printf "%.2f\n", count / (many - few) }'
+}
+part_sample() {
+    for model in $sampling; do
+        weights=$(run_folder "$model")/latest.safetensors
+        [ -e "$weights" ] || train "$model" 8 1 100 || continue
+        for count in 32 8; do
+            few=$(seconds sample.txt /dev/null dit-sample --device cuda -q --weights "$weights" \
+                --count $count --batch $count --latents --steps 10)
+            many=$(seconds sample.txt /dev/null dit-sample --device cuda -q --weights "$weights" \
+                --count $count --batch $count --latents --steps $((10 + steps)))
+            per_second=$(rate "$few" "$many" "$count") || continue
+            result dit-tools "$model, $steps guided steps, batch $count" "$per_second" \
+                "whole run $many s"
+        done
+    done
+}
+part_vae() {
+    vae=$tmp/vae.safetensors
+    [ -s "$vae" ] || limited vae.txt 60 "$python" tests/bench/vae.py make "$vae" || return
+    for n in 16 144; do
+        "$build/tests/tools/make-stream" images $n 256 16 >"$tmp/images-$n"
+        vae-encode -q --device cuda --vae "$vae" <"$tmp/images-$n" >"$tmp/codes-$n" \
+            2>>"$out/vae.txt"
+    done
+    for what in encode decode; do
+        input=$([ $what = encode ] && echo images || echo codes)
+        few=$(seconds vae.txt "$tmp/$input-16" vae-$what -q --device cuda --vae "$vae")
+        many=$(seconds vae.txt "$tmp/$input-144" vae-$what -q --device cuda --vae "$vae")
+        per_second=$(rate "$few" "$many" 128) || continue
+        result dit-tools "autoencoder, $what, 256 pixels" "$per_second" 'batch 16, with streams'
+    done
+}
+peer() { # peer SECONDS CASE NOTE ARGUMENT...: tests/bench/gpu.py
+    peer_most=$1
+    peer_case=$2
+    peer_note=$3
+    shift 3
+    peer_got=$(limited torch.txt "$peer_most" "$python" tests/bench/gpu.py "$@") || return
+    result PyTorch "$peer_case" "${peer_got%% *}" "batch ${peer_got##* }$peer_note"
+}
+part_torch() {
+    if ! version=$("$python" -c 'import torch; print(torch.__version__)' 2>&1); then
+        echo "SKIP: PyTorch isn't measured: $python has none"
+        return
+    fi
+    memory=$(nvidia-smi --query-gpu=memory.total --format=csv,noheader,nounits 2>/dev/null |
+        head -n 1)
+    for model in $(asked train && echo "$training"); do
+        tried=$batch # without checkpointing 256 do not fit 80 GB
+        [ "$model" != DiT-XL/2 ] || [ "${memory:-0}" -gt 100000 ] || tried=$((batch / 2))
+        # shellcheck disable=SC2046
+        peer 240 "$model, training" '' train $(sizes "$model") 4 32 "$tried" 12
+    done
+    for model in $(asked sample && echo "$sampling"); do
+        for count in 32 8; do
+            # shellcheck disable=SC2046
+            got=$(limited torch.txt 150 "$python" tests/bench/gpu.py sample $(sizes "$model") 4 32 \
+                $count 20) || continue
+            result PyTorch "$model, $steps guided steps, batch $count" \
+                "$(awk -v a="${got%% *}" -v steps="$steps" 'BEGIN { printf "%.3f", a / steps }')" \
+                '20 steps measured'
+        done
+    done
+    for what in $(asked vae && echo encode decode); do
+        peer 100 "autoencoder, $what, 256 pixels" ', without streams' "$what" 256 16 10
+    done
+}
+
+# FLOP of an image, forward (dit_forward_flops of lib/dit-config.c); three times that in training.
+table() {
+    awk -F'\t' -v peak="$peak" -v steps="$steps" -v version="${version:-}" '
+        function forward(name, D, L, p, T) {
+            D = name ~ /-S/ ? 384 : name ~ /-B/ ? 768 : name ~ /-L/ ? 1024 : 1152
+            L = name ~ /-[SB]/ ? 12 : name ~ /-L/ ? 24 : 28
+            p = substr(name, index(name, "/") + 1, 1)
+            T = (32 / p) ^ 2
+            tokens = T * (12 * p * p * D + L * 12 * D * D) + 2 * L * T * T * D
+            return 2 * (tokens + (6 * L + 3) * D * D + 256 * D)
+        }
+        function share(name, a_second) {
+            if (name !~ /^DiT/ || !(peak > 0) || a_second == "")
+                return ""
+            passes = name ~ /training/ ? 3 : 2 * steps
+            return sprintf("%.1f%%", a_second * forward(name) * passes / (peak * 1e9) * 100)
+        }
+        !seen[$2]++ { order[++n] = $2 }
+        { rate[$1, $2] = $3; note[$1, $2] = $4 }
+        END {
+            print "| work | dit-tools, images/s | of peak | | PyTorch " version \
+                  ", images/s | of peak | | ratio |"
+            print "|---|---|---|---|---|---|---|---|"
+            for (i = 1; i <= n; i++) {
+                c = order[i]
+                a = rate["dit-tools", c]
+                b = rate["PyTorch", c]
+                ratio = a && b ? sprintf("%.2f", a / b) : ""
+                printf "| %s | %s | %s | %s | %s | %s | %s | %s |\n", c, a, share(c, a),
+                    note["dit-tools", c], b, share(c, b), note["PyTorch", c], ratio
+            }
+        }' "$tmp/results"
+    [ ! -s "$tmp/step" ] || {
+        echo
+        cat "$tmp/step"
+    }
+}
+
+[ $# -gt 0 ] || set -- ops train sample vae torch
+asked_parts=$*
+# Whether a part is among those named; torch alone means all.
+asked() {
+    case " $asked_parts " in
+    ' torch ' | *" $1 "*) ;;
+    *) return 1 ;;
+    esac
+}
+describe_device
+peak=$("$build/tests/check-ops" --backend cuda,bf16 --bench --only silu |
+    sed -n 's/^# at most \([0-9.]*\) GFLOP.*/\1/p')
+for part; do
+    case $part in
+    ops | train | sample | vae | torch) ;;
+    *)
+        echo "gpu.sh: no part is called $part" >&2
+        exit 64
+        ;;
+    esac
+    echo "== $part ($(left) s left)"
+    "part_$part"
+    table >"$out/gpu.md"
+done
+cat "$out/gpu.md"

@@ -1,0 +1,13 @@
+# Sourced: ends a script that needs a GPU where there is none, with SKIP; or where there is one that
+# the plug-in can't use, which is a failure. SPDX-License-Identifier: MIT
+# shellcheck shell=sh
+need_why=$("${build:-build}/tests/check-ops" --backend cuda --only silu 2>&1 >/dev/null)
+if [ $? = 64 ]; then
+    need_why=$(echo "$need_why" | head -n 1)
+    if [ "${DIT_CUDA_PLUGIN:-}" ] || [ -e /dev/nvidia0 ] || nvidia-smi -L 2>/dev/null | grep -q GPU; then
+        echo "the GPU can't be used: $need_why" >&2
+        exit 1
+    fi
+    echo "SKIP: nothing was run, as there is no GPU: $need_why"
+    exit 0
+fi
