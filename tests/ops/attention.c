@@ -6,8 +6,8 @@
 static void attention_cases(struct check *check, check_body *body, unsigned flags)
 {
     CASES(check, body, flags, {1, 1, 1, 1}, {2, 3, 2, 5}, {1, 16, 4, 12}, {2, 7, 1, 64},
-          {1, 33, 2, 72}, {1, 65, 1, 64}, {1, 300, 1, 16}, {1, 20, 1, 300}, {2, 5, 3, 8, 4},
-          {1, 40, 2, 64, 3});
+          {1, 33, 2, 72}, {1, 65, 1, 64}, {1, 300, 1, 16}, {1, 140, 1, 72}, {1, 20, 1, 300},
+          {2, 5, 3, 8, 4}, {1, 40, 2, 64, 3});
 }
 
 static const act *in_qkv(struct check *check, const size_t *n)
