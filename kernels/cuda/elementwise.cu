@@ -5,6 +5,7 @@
 // and addresses allow, a vector to a thread. Arrays of B samples have samples along the grid's y,
 // so that no thread divides to find its own. Patches, time steps and classes are a few megabytes of
 // a step that moves hundreds of gigabytes: plain code.
+#include "kernels/cuda/gelu.h"
 #include "kernels/cuda/vector.h"
 
 static __device__ __forceinline__ float sigmoid(float x)
@@ -12,8 +13,13 @@ static __device__ __forceinline__ float sigmoid(float x)
     return 1 / (1 + expf(-x));
 }
 
-template <int WIDTH>
-static __global__ void __launch_bounds__(THREADS) silu_kernel(real *y, const real *x, size_t n)
+static __device__ __forceinline__ float silu(float x)
+{
+    return x * sigmoid(x);
+}
+
+template <int WIDTH, float (*F)(float)>
+static __global__ void __launch_bounds__(THREADS) map_kernel(real *y, const real *x, size_t n)
 {
     const size_t i = thread_place(WIDTH);
     if (i >= n)
@@ -21,18 +27,29 @@ static __global__ void __launch_bounds__(THREADS) silu_kernel(real *y, const rea
     float v[WIDTH];
     load(v, x + i);
     for (int k = 0; k < WIDTH; k++)
-        v[k] *= sigmoid(v[k]);
+        v[k] = F(v[k]);
     store(y + i, v);
+}
+
+// y = F(x)
+template <float (*F)(float)>
+static void map(struct device *device, real *y, const real *x, size_t n)
+{
+    if (n == 0)
+        return;
+    const bool wide = can_be_wide(n, PACK, y, x);
+    const auto kernel = wide ? map_kernel<PACK, F> : map_kernel<1, F>;
+    RUN_KERNEL(device, kernel, blocks_for(n, THREADS * (wide ? PACK : 1)), THREADS, 0, y, x, n);
 }
 
 void CUDA_FN(silu)(struct device *device, act *y, const act *x, size_t n)
 {
-    if (n == 0)
-        return;
-    const bool wide = can_be_wide(n, PACK, reals(y), reals(x));
-    const auto silu = wide ? silu_kernel<PACK> : silu_kernel<1>;
-    RUN_KERNEL(device, silu, blocks_for(n, THREADS * (wide ? PACK : 1)), THREADS, 0, reals(y),
-               reals(x), n);
+    map<silu>(device, reals(y), reals(x), n);
+}
+
+void CUDA_FN(gelu)(struct device *device, act *y, const act *x, size_t n)
+{
+    map<gelu>(device, reals(y), reals(x), n);
 }
 
 template <int WIDTH>

@@ -1,18 +1,37 @@
 // Linear layers: one matrix product each, with what follows it fused in; and the sums of biases'
 // gradients. SPDX-License-Identifier: MIT
-#include "kernels/cuda/gelu.h"
 #include "kernels/cuda/gemm.h"
 #include "kernels/cuda/vector.h"
 
-void CUDA_FN(linear)(struct device *device, act *y, size_t stride, const act *x, const act *w,
-                     const act *b, size_t R, size_t I, size_t O)
+// y (R,O) = x (R,I) w^T
+static struct gemm forward(act *y, const act *x, const act *w, size_t R, size_t I, size_t O)
 {
     struct gemm gemm = {};
     gemm.bits = CUDA_BITS;
     gemm.M = R, gemm.N = O, gemm.K = I;
     gemm.a = x, gemm.a_row = I;
     gemm.b = w, gemm.b_row = I, gemm.b_transposed = true;
-    gemm.c = y, gemm.c_row = stride;
+    gemm.c = y, gemm.c_row = O;
+    return gemm;
+}
+
+// dx (R,I) = dy (R,O) w
+static struct gemm backward(act *dx, const act *dy, const act *w, size_t R, size_t I, size_t O)
+{
+    struct gemm gemm = {};
+    gemm.bits = CUDA_BITS;
+    gemm.M = R, gemm.N = I, gemm.K = O;
+    gemm.a = dy, gemm.a_row = O;
+    gemm.b = w, gemm.b_row = I;
+    gemm.c = dx, gemm.c_row = I;
+    return gemm;
+}
+
+void CUDA_FN(linear)(struct device *device, act *y, size_t stride, const act *x, const act *w,
+                     const act *b, size_t R, size_t I, size_t O)
+{
+    struct gemm gemm = forward(y, x, w, R, I, O);
+    gemm.c_row = stride;
     gemm.finish = b ? GEMM_BIAS : GEMM_PLAIN;
     gemm.bias = b;
     gemm_run(device, &gemm);
@@ -21,12 +40,7 @@ void CUDA_FN(linear)(struct device *device, act *y, size_t stride, const act *x,
 void CUDA_FN(linear_gelu)(struct device *device, act *y, act *pre, const act *x, const act *w,
                           const act *b, size_t R, size_t I, size_t O)
 {
-    struct gemm gemm = {};
-    gemm.bits = CUDA_BITS;
-    gemm.M = R, gemm.N = O, gemm.K = I;
-    gemm.a = x, gemm.a_row = I;
-    gemm.b = w, gemm.b_row = I, gemm.b_transposed = true;
-    gemm.c = y, gemm.c_row = O;
+    struct gemm gemm = forward(y, x, w, R, I, O);
     gemm.finish = GEMM_BIAS_GELU;
     gemm.bias = b;
     gemm.aux = pre;
@@ -36,51 +50,17 @@ void CUDA_FN(linear_gelu)(struct device *device, act *y, act *pre, const act *x,
 void CUDA_FN(linear_backward_input)(struct device *device, act *dx, const act *dy, const act *w,
                                     size_t R, size_t I, size_t O)
 {
-    struct gemm gemm = {};
-    gemm.bits = CUDA_BITS;
-    gemm.M = R, gemm.N = I, gemm.K = O;
-    gemm.a = dy, gemm.a_row = O;
-    gemm.b = w, gemm.b_row = I;
-    gemm.c = dx, gemm.c_row = I;
+    const struct gemm gemm = backward(dx, dy, w, R, I, O);
     gemm_run(device, &gemm);
 }
 
 void CUDA_FN(linear_backward_input_gelu)(struct device *device, act *dpre, const act *dy,
                                          const act *w, const act *pre, size_t R, size_t I, size_t O)
 {
-    struct gemm gemm = {};
-    gemm.bits = CUDA_BITS;
-    gemm.M = R, gemm.N = I, gemm.K = O;
-    gemm.a = dy, gemm.a_row = O;
-    gemm.b = w, gemm.b_row = I;
-    gemm.c = dpre, gemm.c_row = I;
+    struct gemm gemm = backward(dpre, dy, w, R, I, O);
     gemm.finish = GEMM_GELU_SLOPE;
     gemm.aux = const_cast<act *>(pre); // only read
     gemm_run(device, &gemm);
-}
-
-template <int WIDTH>
-static __global__ void __launch_bounds__(THREADS) gelu_kernel(real *y, const real *x, size_t n)
-{
-    const size_t i = thread_place(WIDTH);
-    if (i >= n)
-        return;
-    float values[WIDTH];
-    load(values, x + i);
-#pragma unroll
-    for (int k = 0; k < WIDTH; k++)
-        values[k] = gelu(values[k]);
-    store(y + i, values);
-}
-
-void CUDA_FN(gelu)(struct device *device, act *y, const act *x, size_t n)
-{
-    if (n == 0)
-        return;
-    const bool wide = can_be_wide(n, PACK, reals(y), reals(x));
-    const auto gelu = wide ? gelu_kernel<PACK> : gelu_kernel<1>;
-    RUN_KERNEL(device, gelu, blocks_for(n, THREADS * (wide ? PACK : 1)), THREADS, 0, reals(y),
-               reals(x), n);
 }
 
 // The sums over the rows of dy (R,O), which is read once: a block adds up ROWS rows of 32 WIDTH
