@@ -5,6 +5,7 @@
 
 #include "formats/image-file.h"
 #include "formats/image-list.h"
+#include "formats/row-writer.h"
 #include "formats/tstream.h"
 #include "lib/io.h"
 #include "lib/mem.h"
@@ -88,22 +89,9 @@ static struct job *job_new(const struct image_entry *entry)
 }
 
 struct sink {
-    struct tstream_writer *out;
-    const struct schema *schema;
+    struct row_writer rows;
     int image, label; // indices of the tensors
-    struct batch *batch;
-    size_t rows, rows_max;
 };
-
-static void sink_flush(struct sink *sink)
-{
-    struct batch *batch = sink->batch;
-    sink->batch = NULL;
-    if (batch &&
-        (batch_truncate(sink->schema, batch, sink->rows) || tstream_write(sink->out, batch)))
-        tool_fail();
-    sink->rows = 0;
-}
 
 static void sink_take(struct sink *sink, const struct job *job)
 {
@@ -116,15 +104,14 @@ static void sink_take(struct sink *sink, const struct job *job)
     }
     if (job->result != DECODED)
         return;
-    if (!sink->batch && !(sink->batch = batch_new(sink->schema, sink->rows_max)))
+    uint8_t *image = row_writer_at(&sink->rows, sink->image);
+    uint8_t *label = row_writer_at(&sink->rows, sink->label);
+    if (!image || !label)
         tool_fail();
-    const struct field *fields = sink->schema->fields;
-    memcpy(sink->batch->data[sink->image] + sink->rows * fields[sink->image].size, job->pixels,
-           fields[sink->image].size);
-    memcpy(sink->batch->data[sink->label] + sink->rows * fields[sink->label].size, &job->label,
-           fields[sink->label].size);
-    if (++sink->rows == sink->rows_max)
-        sink_flush(sink);
+    memcpy(image, job->pixels, sink->rows.schema->fields[sink->image].size);
+    memcpy(label, &job->label, sizeof job->label);
+    if (row_writer_next(&sink->rows))
+        tool_fail();
 }
 
 static struct schema *make_schema(const struct class_names *classes)
@@ -162,7 +149,8 @@ static void decode_all(struct image_list *list, struct sink *sink)
         }
     } while (job);
     pool_free(pool, job_free);
-    sink_flush(sink);
+    if (row_writer_flush(&sink->rows))
+        tool_fail();
 }
 
 int main(int argc, char **argv)
@@ -209,17 +197,16 @@ int main(int argc, char **argv)
         tool_note("%zu files, %zu class%s", image_list_count(list), classes->n,
                   classes->n == 1 ? "" : "es");
     struct schema *schema = make_schema(classes);
-    struct sink sink = {.out = tstream_create(output, schema, tool.threads, tool.level),
-                        .schema = schema,
-                        .image = schema_find(schema, "image"),
-                        .label = schema_find(schema, "label"),
-                        .rows_max = schema_rows_aim(schema)};
-    if (!sink.out)
+    struct sink sink = {
+        .rows = {.out = tstream_create(output, schema, tool.threads, tool.level), .schema = schema},
+        .image = schema_find(schema, "image"),
+        .label = schema_find(schema, "label")};
+    if (!sink.rows.out)
         tool_fail();
     progress_start("images", image_list_count(list));
     decode_all(list, &sink);
     progress_finish();
-    if (tstream_finish(sink.out))
+    if (tstream_finish(sink.rows.out))
         tool_fail();
     schema_free(schema);
     image_list_close(list);

@@ -6,6 +6,7 @@
 #include "formats/class-names.h"
 #include "formats/features.h"
 #include "formats/latent-fields.h"
+#include "formats/row-writer.h"
 #include "formats/tstream.h"
 #include "lib/io.h"
 #include "lib/mem.h"
@@ -68,22 +69,9 @@ static void job_run(void *arg)
 }
 
 struct sink {
-    struct tstream_writer *out;
-    const struct schema *schema;
+    struct row_writer rows;
     int latent, label; // indices of the tensors
-    struct batch *batch;
-    size_t rows, rows_max;
 };
-
-static void sink_flush(struct sink *sink)
-{
-    struct batch *batch = sink->batch;
-    sink->batch = NULL;
-    if (batch &&
-        (batch_truncate(sink->schema, batch, sink->rows) || tstream_write(sink->out, batch)))
-        tool_fail();
-    sink->rows = 0;
-}
 
 static void sink_take(struct sink *sink, const struct job *job)
 {
@@ -95,15 +83,13 @@ static void sink_take(struct sink *sink, const struct job *job)
         tool_skip(job->path);
         return;
     }
-    if (!sink->batch && !(sink->batch = batch_new(sink->schema, sink->rows_max)))
+    uint8_t *latent = row_writer_at(&sink->rows, sink->latent);
+    uint8_t *label = row_writer_at(&sink->rows, sink->label);
+    if (!latent || !label || floats_write(latent, dtype, job->latent, features.count))
         tool_fail();
-    uint8_t *const *to = sink->batch->data;
-    size_t size = sink->schema->fields[sink->latent].size;
-    if (floats_write(to[sink->latent] + sink->rows * size, dtype, job->latent, features.count))
+    memcpy(label, &job->label, sizeof job->label);
+    if (row_writer_next(&sink->rows))
         tool_fail();
-    memcpy(to[sink->label] + sink->rows * sizeof job->label, &job->label, sizeof job->label);
-    if (++sink->rows == sink->rows_max)
-        sink_flush(sink);
 }
 
 static struct schema *make_schema(void)
@@ -144,7 +130,8 @@ static void import_all(struct sink *sink, size_t n)
         }
     } while (job);
     pool_free(pool, job_free);
-    sink_flush(sink);
+    if (row_writer_flush(&sink->rows))
+        tool_fail();
 }
 
 static void skip_stray(const char *path)
@@ -198,18 +185,17 @@ int main(int argc, char **argv)
     tool_note("%zu images, latents of %zux%zux%zu", features.n, features.shape[0],
               features.shape[1], features.shape[2]);
     struct schema *schema = make_schema();
-    struct sink sink = {.out = tstream_create(output, schema, tool.threads, tool.level),
-                        .schema = schema,
-                        .latent = schema_find(schema, "latent"),
-                        .label = schema_find(schema, "label"),
-                        .rows_max = schema_rows_aim(schema)};
-    if (!sink.out)
+    struct sink sink = {
+        .rows = {.out = tstream_create(output, schema, tool.threads, tool.level), .schema = schema},
+        .latent = schema_find(schema, "latent"),
+        .label = schema_find(schema, "label")};
+    if (!sink.rows.out)
         tool_fail();
     size_t n = part.index < features.n ? (features.n - 1 - part.index) / part.count + 1 : 0;
     progress_start("latents", n);
     import_all(&sink, n);
     progress_finish();
-    if (tstream_finish(sink.out))
+    if (tstream_finish(sink.rows.out))
         tool_fail();
     schema_free(schema);
     features_close(&features);
