@@ -33,8 +33,14 @@ $(error Missing libraries among: $(PACKAGES). On Debian and Ubuntu `make install
 endif
 endif
 
+# MPI is a plug-in too, of one source.
+MPICC      ?= mpicc
+MPI        ?= $(if $(shell command -v $(MPICC)),1,0)
+MPI_SRC    := lib/ranks-mpi.c
+MPI_PLUGIN := $(if $(filter-out 0,$(MPI)),$B/lib/dit-mpi.so)
+
 PROGRAMS  := $(patsubst bin/%.c,%,$(wildcard bin/*.c))
-LIB_SRC   := $(wildcard lib/*.c formats/*.c kernels/*.c kernels/ref/*.c)
+LIB_SRC   := $(filter-out $(MPI_SRC),$(wildcard lib/*.c formats/*.c kernels/*.c kernels/ref/*.c))
 CPU_SRC   := $(wildcard kernels/cpu/*.c)
 ISAS      := generic $(if $(filter x86_64,$(shell uname -m)),avx2)
 ISA_avx2  := -mavx2 -mfma -mf16c
@@ -71,7 +77,7 @@ Q := $(if $(V),,@)
 say = $(if $(V),,@echo '  $1 $@')
 
 all: programs plugin ## the programs into build/bin, and the plug-in (the default)
-programs: $(PROGRAMS:%=$B/bin/%) $B/bin/decode ## the programs alone
+programs: $(PROGRAMS:%=$B/bin/%) $B/bin/decode $(MPI_PLUGIN) ## the programs, with MPI where mpicc is (MPI=0 leaves it out)
 plugin: $(if $(filter-out 0,$(CUDA)),$B/lib/dit-cuda.so) ## the CUDA plug-in, minutes of work where nvcc is (CUDA=0 leaves it out)
 tests: programs $(UNIT) $(TOOLS) $(BENCHES) $B/tests/check-ops $(CUDASIM_TESTS) $B/lib/dit-cuda-sim.so
 
@@ -131,6 +137,11 @@ $B/lib/dit-cuda-sim.so: $(CUDASIM_PLUGIN)
 	@mkdir -p $(@D)
 	$(call say,LINK)
 	$(Q)$(CXX) $(CUDASIM_FLAGS) $(LDFLAGS) -shared -o $@ $^
+
+$B/lib/dit-mpi.so: $(MPI_SRC) lib/ranks-mpi.h
+	@mkdir -p $(@D)
+	$(call say,LINK)
+	$(Q)$(MPICC) $(filter-out -MMD -MP -fsanitize% -fno-sanitize%,$(COMMON)) $(CFLAGS) $(LDFLAGS) -fPIC -shared -o $@ $<
 
 LINK = $(CC) $(COMMON) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o %.a,$^) $(PKG_LIBS) -lm -ldl
 # For gpu-bundle: libraries are linked in, all but libc's and CUDA's.
@@ -229,12 +240,13 @@ install: all ## install into PREFIX (/usr/local); DESTDIR for packagers
 	install -m 755 $(PROGRAMS:%=$B/bin/%) $(DESTDIR)$(PREFIX)/bin
 	ln -sf decode-images $(DESTDIR)$(PREFIX)/bin/decode
 	$(if $(filter-out 0,$(CUDA)),install -Dm 755 -t $(DESTDIR)$(PREFIX)/lib $B/lib/dit-cuda.so)
+	$(if $(MPI_PLUGIN),install -Dm 755 -t $(DESTDIR)$(PREFIX)/lib $(MPI_PLUGIN))
 	for s in 1 5 7; do install -m 644 man/*.$$s $(DESTDIR)$(PREFIX)/share/man/man$$s || exit; done
 	ln -sf decode-images.1 $(DESTDIR)$(PREFIX)/share/man/man1/decode.1
 
 uninstall: ## remove what install put there
 	rm -f $(PROGRAMS:%=$(DESTDIR)$(PREFIX)/bin/%) $(DESTDIR)$(PREFIX)/bin/decode
-	rm -f $(DESTDIR)$(PREFIX)/lib/dit-cuda.so
+	rm -f $(DESTDIR)$(PREFIX)/lib/dit-cuda.so $(DESTDIR)$(PREFIX)/lib/dit-mpi.so
 	for f in man/*.[157]; do rm -f $(DESTDIR)$(PREFIX)/share/man/man$${f##*.}/$${f##*/}; done
 	rm -f $(DESTDIR)$(PREFIX)/share/man/man1/decode.1
 

@@ -225,7 +225,7 @@ int main(int argc, char **argv)
                                                     : 0};
     check(training_choose_config(&config, t.latents, model, source));
     struct trainer_settings trainer_settings = make_settings(device, &config);
-    if (!(t.trainer = trainer_new(device, &config, &trainer_settings)))
+    if (!(t.trainer = trainer_new(device, &config, &trainer_settings, NULL)))
         tool_fail();
     t.asynchronous = device->backend->wait;
     uint64_t step = 0;

@@ -70,7 +70,7 @@ static bool plan_within(size_t bytes, struct device *device, const struct dit_co
         for (int mode = DIT_TRAIN; mode <= (n == 1 ? DIT_TRAIN_BLOCK : DIT_TRAIN_LIGHT); mode++) {
             s->micro_batch = n;
             s->mode = mode;
-            if (trainer_memory_needed(device, config, s) <= bytes)
+            if (trainer_memory_needed(device, config, s, NULL) <= bytes)
                 return true;
             if (n == 1 && mode == DIT_TRAIN_BLOCK)
                 return false;
@@ -98,14 +98,14 @@ int training_plan_memory(struct device *device, const struct dit_config *config,
         *s = free_choice;
     } else if (!s->micro_batch) {
         s->micro_batch = s->batch;
-        while (s->micro_batch > 1 && trainer_memory_needed(device, config, s) > bytes)
+        while (s->micro_batch > 1 && trainer_memory_needed(device, config, s, NULL) > bytes)
             s->micro_batch = (s->micro_batch + 1) / 2;
     } else if (!mode_given) {
         for (s->mode = DIT_TRAIN; s->mode < DIT_TRAIN_BLOCK; s->mode++)
-            if (trainer_memory_needed(device, config, s) <= bytes)
+            if (trainer_memory_needed(device, config, s, NULL) <= bytes)
                 break;
     }
-    size_t needed = trainer_memory_needed(device, config, s);
+    size_t needed = trainer_memory_needed(device, config, s, NULL);
     if (needed <= bytes)
         return 0;
     char way_out[96] = "; no choice of these fits";
@@ -266,8 +266,9 @@ int training_step(struct training *t, uint64_t step, bool last, struct training_
                   struct trainer_stats *stats)
 {
     const struct records *r = &data->now;
-    if (r->got < 0 || trainer_begin(t->trainer, step, r->mean, r->std, r->labels) < 0)
+    if (r->got < 0 || trainer_send(t->trainer, r->mean, r->std, r->labels) < 0)
         return -1;
+    trainer_begin(t->trainer, step);
     if (t->asynchronous && !last)
         read_next(t, data);
     t->position = r->position;

@@ -19,15 +19,17 @@ static const struct backend *cpu_backend(void)
     return &generic_backend;
 }
 
-// "cuda" or "cuda:N": its number; -1 for another name.
-static int parse_cuda(const char *name)
+// Of "KIND" or "KIND:N" the number, 0 if there is none; -1 for another name.
+static int parse_number(const char *name, const char *kind)
 {
-    if (strcmp(name, "cuda") == 0)
+    size_t length = strlen(kind);
+    if (strcmp(name, kind) == 0)
         return 0;
-    if (strncmp(name, "cuda:", 5) != 0 || name[5] < '0' || name[5] > '9')
+    if (strncmp(name, kind, length) != 0 || name[length] != ':' || name[length + 1] < '0' ||
+        name[length + 1] > '9')
         return -1;
     char *end;
-    unsigned long number = strtoul(name + 5, &end, 10);
+    unsigned long number = strtoul(name + length + 1, &end, 10);
     return *end || number > 1023 ? -1 : (int)number;
 }
 
@@ -53,18 +55,17 @@ static int open_host(struct device *device, const struct backend *backend, const
 
 static int open_named(struct device *device, const char *name, const char *precision, char why[256])
 {
-    int cuda = parse_cuda(name);
-    bool automatic = strcmp(name, "auto") == 0;
+    int cuda = parse_number(name, "cuda"), automatic = parse_number(name, "auto");
     if (cuda >= 0)
         return cuda_plugin_open(device, cuda, precision, why);
-    if (automatic && cuda_plugin_found()) {
-        if (cuda_plugin_open(device, 0, precision, why) == 0)
+    if (automatic >= 0 && cuda_plugin_found()) {
+        if (cuda_plugin_open(device, automatic, precision, why) == 0)
             return 0;
         if (!host_computes_in(precision))
             return -1;
         snprintf(device->note, sizeof device->note, "computing on the CPU: %s", why);
     }
-    if (automatic || strcmp(name, "cpu") == 0)
+    if (automatic >= 0 || strcmp(name, "cpu") == 0)
         return open_host(device, cpu_backend(), precision, why);
     if (strcmp(name, "generic") == 0)
         return open_host(device, &generic_backend, precision, why);

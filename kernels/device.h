@@ -20,6 +20,10 @@ typedef struct act act; // an element of an activation
 struct device;
 struct op_table;
 
+enum group_type { GROUP_FLOAT, GROUP_DOUBLE };
+#define GROUP_ALL  (-1) // as the root of a sum: all get it
+#define GROUP_NAME 128  // bytes of a group's name
+
 // What a backend provides beside its operations.
 struct backend {
     const char *name;
@@ -43,6 +47,25 @@ struct backend {
     void (*repeat)(struct device *device, void **record, void (*work)(void *user), void *user);
     double (*peak_flops)(struct device *device);  // measured in a few ms; NULL: not known
     size_t (*memory_free)(struct device *device); // bytes; NULL: the host's, which are not planned
+
+    // As upload, but beside the operations, which neither wait for it, until send_wait, nor it for
+    // them: none that has begun may use `to`. NULL: upload is as good.
+    void (*send)(struct device *device, void *to, const void *from, size_t bytes);
+    void (*send_wait)(struct device *device);
+
+    // A group of processes with one device each, which sum and copy over a network of their own
+    // (lib/ranks.h). All NULL: arrays are in the host's memory, and the host does it.
+    // One process makes the group's name, all join by it; both return -1 with a message in why.
+    int (*group_make)(unsigned char name[GROUP_NAME], char why[256]);
+    int (*group_join)(struct device *device, const unsigned char name[GROUP_NAME], int rank,
+                      int size, char why[256]);
+    // Sums x[n] over the group, in place, for all or for one (elsewhere x is then undefined);
+    // copies bytes from one to all. They take what the operations so far have made, and run beside
+    // those that follow until group_wait, in the order of the calls, which is the same in all
+    // processes.
+    void (*group_sum)(struct device *device, void *x, size_t n, enum group_type type, int root);
+    void (*group_broadcast)(struct device *device, void *x, size_t bytes, int root);
+    void (*group_wait)(struct device *device);
 };
 
 struct device {
@@ -55,11 +78,11 @@ struct device {
     void *state;                // the backend's
 };
 
-// name: "auto" (the first GPU if one answers, else the CPU), "cpu", "cuda", "cuda:N"; for tests
-// also "ref" and "generic" (the cpu backend without AVX2). After a comma the precision may follow:
-// "bf16" (activations in 16 bits; what a GPU takes by default), "tf32" (float32, products of
-// factors rounded to 11 bits) or "f32" (the only one of a CPU): "cuda:1,tf32". threads >= 1. NULL
-// with a message in why[256] if it can't be had.
+// name: "auto" (the first GPU if one answers, else the CPU), "auto:N", "cpu", "cuda", "cuda:N"; for
+// tests also "ref" and "generic" (the cpu backend without AVX2). After a comma the precision may
+// follow: "bf16" (activations in 16 bits; what a GPU takes by default), "tf32" (float32, products
+// of factors rounded to 11 bits) or "f32" (the only one of a CPU): "cuda:1,tf32". threads >= 1.
+// NULL with a message in why[256] if it can't be had.
 struct device *device_open(const char *name, int threads, char why[256]);
 void device_close(struct device *device); // NULL is fine
 

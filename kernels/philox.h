@@ -41,4 +41,14 @@ PHILOX_FN double philox_uniform(uint32_t word)
     return (word + 0.5) * (1.0 / 4294967296.0);
 }
 
+// Uniform in [0, n), with a bias below n / 2^64, of the first two words of a sample's block.
+PHILOX_FN uint64_t philox_below(uint64_t seed, uint32_t purpose, uint32_t step, uint64_t sample,
+                                uint32_t n)
+{
+    uint32_t words[4];
+    philox_block(seed, purpose, step, sample, 0, words);
+    // The upper half of the product of 64 and 32 bits.
+    return ((uint64_t)words[1] * n + ((uint64_t)words[0] * n >> 32)) >> 32;
+}
+
 #endif

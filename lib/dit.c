@@ -463,7 +463,15 @@ static void backward_condition(struct dit *m, const int32_t *y, size_t B)
                               DIT_TIME_FEATURES, D);
 }
 
-void dit_backward(struct dit *m, const float *dout, const int32_t *y, size_t B)
+// Where in the layout block l begins; behind the last one come the modulations of all.
+static size_t block_begin(const struct dit *m, size_t l)
+{
+    const float *first = l < m->config.depth ? m->blocks[l].qkv.dw : m->blocks[0].modulation.dw;
+    return (size_t)(first - m->gradients);
+}
+
+void dit_backward(struct dit *m, const float *dout, const int32_t *y, size_t B,
+                  void (*ready)(void *user, size_t begin, size_t end), void *user)
 {
     struct device *d = m->device;
     const struct dit_config *c = &m->config;
@@ -474,6 +482,9 @@ void dit_backward(struct dit *m, const float *dout, const int32_t *y, size_t B)
     op_unpatchify_backward(d, m->dtokens, dout, B, 2 * C, S, S, P);
     op_linear_backward_weight(d, m->final_linear.dw, m->final_linear.db, m->dtokens, last->norm1,
                               B * T, D, 2 * C * P * P);
+    size_t final = (size_t)(m->final_linear.dw - m->gradients);
+    if (ready)
+        ready(user, final, m->layout.size);
     op_linear_backward_input(d, m->dnorm, m->dtokens, m->final_linear.w, B * T, D, 2 * C * P * P);
     for (size_t l = L; l-- > 0;) {
         struct block *b = &m->blocks[l], *next = b + 1;
@@ -489,6 +500,8 @@ void dit_backward(struct dit *m, const float *dout, const int32_t *y, size_t B)
             modulation_of(m, m->modulations, l, GATE2),
             modulation_of(m, m->modulations, l + 1, SCALE1), stride, B, T, D);
         backward_block(m, l, B);
+        if (ready)
+            ready(user, block_begin(m, l), block_begin(m, l + 1));
     }
     op_norm_modulate_backward(d, m->dx, modulation_of(m, m->dmodulations, 0, SHIFT1),
                               modulation_of(m, m->dmodulations, 0, SCALE1), m->dnorm, m->dx,
@@ -497,4 +510,8 @@ void dit_backward(struct dit *m, const float *dout, const int32_t *y, size_t B)
     op_linear_backward_weight(d, m->x_embedder.dw, m->x_embedder.db, m->dx, m->patches, B * T,
                               C * P * P, D);
     backward_condition(m, y, B);
+    if (ready) {
+        ready(user, block_begin(m, L), final);
+        ready(user, 0, block_begin(m, 0));
+    }
 }

@@ -86,6 +86,9 @@ float *dit_gradients(struct dit *dit);
 void dit_forward(struct dit *dit, float *out, const float *x, const float *t, const int32_t *y,
                  size_t B);
 // Adds to the gradients those of sum(dout out), for the same B and y as the last dit_forward.
-void dit_backward(struct dit *dit, const float *dout, const int32_t *y, size_t B);
+// `ready` (NULL: nobody) is told of each part of the layout, [begin, end), when its gradients are
+// complete; the parts don't overlap and cover all.
+void dit_backward(struct dit *dit, const float *dout, const int32_t *y, size_t B,
+                  void (*ready)(void *user, size_t begin, size_t end), void *user);
 
 #endif

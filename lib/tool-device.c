@@ -2,14 +2,17 @@
 #include "lib/tool-device.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #include "lib/tool.h"
 
 struct device *tool_open_device(void)
 {
     static const char *const precisions[] = {"", ",bf16", ",tf32", ",f32"};
-    char name[64], why[256];
-    snprintf(name, sizeof name, "%.40s%s", tool.device, precisions[tool.precision]);
+    char name[80], why[256], own[16] = ""; // each rank of a machine has a GPU of its own
+    if (tool.ranks > 1 && (strcmp(tool.device, "auto") == 0 || strcmp(tool.device, "cuda") == 0))
+        snprintf(own, sizeof own, ":%d", tool.local_rank);
+    snprintf(name, sizeof name, "%.40s%s%s", tool.device, own, precisions[tool.precision]);
     struct device *device = device_open(name, (int)tool.threads, why);
     if (!device) {
         error_set(STATUS_USAGE, "device %s: %s", tool.device, why);

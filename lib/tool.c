@@ -15,16 +15,23 @@
 #include "lib/progress.h"
 #include "lib/tempfile.h"
 
-struct tool tool = {
-    .progress = true, .level = TOOL_LEVEL_AUTO, .device = "auto", .provenance = true};
+struct tool tool = {.progress = true,
+                    .level = TOOL_LEVEL_AUTO,
+                    .device = "auto",
+                    .provenance = true,
+                    .ranks = 1,
+                    .local_ranks = 1};
 
+// Those that this process may run on; where the launcher of several has not divided them, its part.
 static int64_t processors(void)
 {
     cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) == 0)
-        return CPU_COUNT(&set);
-    long online = sysconf(_SC_NPROCESSORS_ONLN); // more processors than the set has room for
-    return online > 0 ? online : 1;
+    long online = sysconf(_SC_NPROCESSORS_ONLN), n = online;
+    if (sched_getaffinity(0, sizeof set, &set) == 0) // fails where there are more than a set holds
+        n = CPU_COUNT(&set);
+    if (n == online)
+        n /= tool.local_ranks;
+    return n > 0 ? n : 1;
 }
 
 // A closed descriptor 0, 1 or 2 would go to the next file that is opened. One opened the wrong way
@@ -69,10 +76,12 @@ char **tool_start(int argc, char **argv, const struct tool_info *info)
     case OPTIONS_DONE:
         break;
     case OPTIONS_HELP:
-        options_print_help(info, stdout);
+        if (tool.rank == 0)
+            options_print_help(info, stdout);
         exit(close_stdout());
     case OPTIONS_VERSION:
-        printf("%s (dit-tools) %s\n", info->name, DIT_TOOLS_VERSION);
+        if (tool.rank == 0)
+            printf("%s (dit-tools) %s\n", info->name, DIT_TOOLS_VERSION);
         exit(close_stdout());
     default:
         tool_usage_error("%s", error_message());
@@ -94,7 +103,8 @@ void tool_warn(const char *format, ...)
 {
     va_list ap;
     va_start(ap, format);
-    progress_message(format, ap);
+    if (tool.rank == 0)
+        progress_message(format, ap);
     va_end(ap);
 }
 
@@ -102,7 +112,7 @@ void tool_note(const char *format, ...)
 {
     va_list ap;
     va_start(ap, format);
-    if (!tool.quiet)
+    if (!tool.quiet && tool.rank == 0)
         progress_message(format, ap);
     va_end(ap);
 }
@@ -111,7 +121,7 @@ void tool_detail(const char *format, ...)
 {
     va_list ap;
     va_start(ap, format);
-    if (tool.verbose)
+    if (tool.verbose && tool.rank == 0)
         progress_message(format, ap);
     va_end(ap);
 }
@@ -119,6 +129,12 @@ void tool_detail(const char *format, ...)
 void tool_fail(void)
 {
     progress_finish();
+    if (tool.ranks > 1 && !tool.agreed) {
+        char machine[64] = "";
+        gethostname(machine, sizeof machine - 1);
+        error_prefix("rank %d (%s)", tool.rank, machine);
+        tool.rank = 0; // it speaks
+    }
     tool_warn("%s", error_message());
     exit(error_status());
 }
@@ -127,9 +143,11 @@ void tool_usage_error(const char *format, ...)
 {
     va_list ap;
     va_start(ap, format);
-    progress_message(format, ap);
+    if (tool.rank == 0) // all have the same arguments
+        progress_message(format, ap);
     va_end(ap);
     tool_warn("try '%s --help'", tool.info->name);
+    tool.agreed = true;
     exit(STATUS_USAGE);
 }
 

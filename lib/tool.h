@@ -79,6 +79,10 @@ struct tool {
     int precision;      // the device's own, bf16, tf32, f32
     bool provenance;    // --no-pg clears it
     uint64_t skipped;   // inputs skipped so far (tool_skip)
+    // Of several processes that work as one (lib/ranks.h) only rank 0 speaks, but for what ends
+    // another one alone.
+    int rank, ranks, local_rank, local_ranks; // 0, 1, 0, 1 alone; local: of this machine
+    bool agreed;                              // all know of the error: rank 0 reports it
 };
 extern struct tool tool;
 

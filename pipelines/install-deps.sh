@@ -5,7 +5,7 @@
 set -eu
 
 build='gcc make pkg-config libjpeg-dev libpng-dev zlib1g-dev libzstd-dev libjansson-dev'
-check='g++ mandoc shellcheck clang-format valgrind zstd perl python3 python3-numpy'
+check='g++ mandoc shellcheck clang-format valgrind zstd perl python3 python3-numpy openmpi-bin libopenmpi-dev'
 demo='gnuplot-nox'
 case ${1:-build} in
 build) want="$build $demo" ;;

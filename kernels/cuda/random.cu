@@ -1,8 +1,10 @@
-// Normal numbers. SPDX-License-Identifier: MIT
+// Normal numbers, times, dropped labels. SPDX-License-Identifier: MIT
 //
-// A thread makes the four numbers of one Philox block: some 150 integer and 100 float operations
-// for 16 bytes, below what memory takes. Words become angles and logarithms of nearly full
-// precision, so that the numbers are the other backends' but for the rounding of float32.
+// Normal numbers: a thread makes the four numbers of one Philox block: some 150 integer and 100
+// float operations for 16 bytes, below what memory takes. Words become angles and logarithms of
+// nearly full precision, so that the numbers are the other backends' but for the rounding of
+// float32. What there is one of a sample is drawn by a thread each: exactly as on the other
+// backends.
 #include "kernels/cuda/vector.h"
 #include "kernels/philox.h"
 
@@ -63,6 +65,49 @@ void CUDA_FN(fill_normal)(struct device *device, float *x, uint64_t seed, uint32
         can_be_wide(n, 4, x) ? fill_normal_kernel<true> : fill_normal_kernel<false>;
     RUN_KERNEL(device, fill_normal, sample_grid(B, n, 4), THREADS, 0, x, seed, purpose, step, first,
                B, n);
+}
+
+static __global__ void __launch_bounds__(THREADS)
+    draw_times_kernel(float *t, struct diffusion_terms *terms, const struct diffusion_terms *table,
+                      uint32_t steps, uint64_t seed, uint32_t purpose, uint32_t step,
+                      uint64_t first, size_t B)
+{
+    const size_t b = thread_place(1);
+    if (b >= B)
+        return;
+    const uint64_t at = philox_below(seed, purpose, step, first + b, steps);
+    t[b] = static_cast<float>(at);
+    terms[b] = table[at];
+}
+
+void CUDA_FN(draw_times)(struct device *device, float *t, struct diffusion_terms *terms,
+                         const struct diffusion_terms *table, size_t steps, uint64_t seed,
+                         uint32_t purpose, uint32_t step, uint64_t first, size_t B)
+{
+    if (B)
+        RUN_KERNEL(device, draw_times_kernel, blocks_for(B, THREADS), THREADS, 0, t, terms, table,
+                   static_cast<uint32_t>(steps), seed, purpose, step, first, B);
+}
+
+static __global__ void __launch_bounds__(THREADS)
+    drop_labels_kernel(int32_t *labels, const int32_t *given, int32_t null_class, double rate,
+                       uint64_t seed, uint32_t purpose, uint32_t step, uint64_t first, size_t B)
+{
+    const size_t b = thread_place(1);
+    if (b >= B)
+        return;
+    uint32_t words[4];
+    philox_block(seed, purpose, step, first + b, 0, words);
+    labels[b] = given[b] < 0 || philox_uniform(words[0]) < rate ? null_class : given[b];
+}
+
+void CUDA_FN(drop_labels)(struct device *device, int32_t *labels, const int32_t *given,
+                          int32_t null_class, double rate, uint64_t seed, uint32_t purpose,
+                          uint32_t step, uint64_t first, size_t B)
+{
+    if (B)
+        RUN_KERNEL(device, drop_labels_kernel, blocks_for(B, THREADS), THREADS, 0, labels, given,
+                   null_class, rate, seed, purpose, step, first, B);
 }
 
 template <int WIDTH>

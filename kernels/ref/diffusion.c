@@ -21,6 +21,27 @@ void ref_fill_normal(DEVICE, float *x, uint64_t seed, uint32_t purpose, uint32_t
     }
 }
 
+void ref_draw_times(DEVICE, float *t, struct diffusion_terms *terms,
+                    const struct diffusion_terms *table, size_t steps, uint64_t seed,
+                    uint32_t purpose, uint32_t step, uint64_t first, size_t B)
+{
+    for (size_t b = 0; b < B; b++) {
+        uint64_t at = philox_below(seed, purpose, step, first + b, steps);
+        t[b] = (float)at;
+        terms[b] = table[at];
+    }
+}
+
+void ref_drop_labels(DEVICE, int32_t *labels, const int32_t *given, int32_t null_class, double rate,
+                     uint64_t seed, uint32_t purpose, uint32_t step, uint64_t first, size_t B)
+{
+    for (size_t b = 0; b < B; b++) {
+        uint32_t words[4];
+        philox_block(seed, purpose, step, first + b, 0, words);
+        labels[b] = given[b] < 0 || philox_uniform(words[0]) < rate ? null_class : given[b];
+    }
+}
+
 void ref_latent_draw(DEVICE, float *x, const float *mean, const float *std, const float *noise,
                      size_t n)
 {

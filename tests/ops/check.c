@@ -225,7 +225,7 @@ static void check_bounds(struct session *s, const struct buffer *b, size_t numbe
         complain(s, "%s wrote behind buffer %zu", who, number);
     if (b->use == IN && memcmp(b->before, b->after, b->size + 2 * GUARD) != 0)
         complain(s, "%s changed its input, buffer %zu", who, number);
-    for (size_t i = 0; b->use == OUT && b->type != U8 && i < b->n; i++) {
+    for (size_t i = 0; b->use == OUT && b->type < U8 && i < b->n; i++) {
         size_t size = b->size / b->n;
         if (is_poison(b->after + GUARD + i * size, size)) {
             complain(s, "%s left element %zu of buffer %zu unwritten", who, i, number);

@@ -109,5 +109,9 @@ static inline const void *in_raw(struct check *check, const void *contents, size
 {
     return check_buffer(check, IN, RAW, contents, size, 0);
 }
+static inline void *out_raw(struct check *check, size_t size)
+{
+    return check_buffer(check, OUT, RAW, NULL, size, 0);
+}
 
 #endif

@@ -35,6 +35,39 @@ void test_fill_normal(struct check *check)
     BENCH_GPU(check, fill_normal, 0, {256, 4096});
 }
 
+// n: B, index of the first sample in units of 2^30.
+static void draw_times(struct check *check, const size_t *n)
+{
+    const struct diffusion_terms *table = in_terms(check, 16);
+    float *t = out_f32(check, n[0]);
+    struct diffusion_terms *terms = out_raw(check, n[0] * sizeof *terms);
+    RUN(check, draw_times, t, terms, table, 16, 0x123456789ABCDEF0u, 2, 77,
+        ((uint64_t)n[1] << 30) + n[1], n[0]);
+}
+
+void test_draw_times(struct check *check)
+{
+    CASES(check, draw_times, 0, {1}, {3, 1}, {300, 1 << 20});
+    BENCH(check, draw_times, 0, {256});
+}
+
+// n: B, index of the first sample in units of 2^30. Flags: the rate in thirds.
+static void drop_labels(struct check *check, const size_t *n)
+{
+    int32_t given[300], null_class = 1000;
+    for (size_t b = 0; b < n[0]; b++)
+        given[b] = b % 7 == 3 ? -1 : (int32_t)(b * 37 % 1000);
+    int32_t *labels = out_raw(check, n[0] * sizeof *labels);
+    RUN(check, drop_labels, labels, in_raw(check, given, n[0] * sizeof *given), null_class,
+        (double)n[FLAGS] / 3, 0x123456789ABCDEF0u, 3, 77, ((uint64_t)n[1] << 30) + n[1], n[0]);
+}
+
+void test_drop_labels(struct check *check)
+{
+    CASES(check, drop_labels, 3, {1}, {3, 1}, {300, 1 << 20});
+    BENCH(check, drop_labels, 0, {256});
+}
+
 // Flags: 1, x is noise; 2, x is mean.
 static void latent_draw(struct check *check, const size_t *n)
 {

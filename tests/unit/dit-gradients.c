@@ -100,7 +100,7 @@ static float *gradients(struct model *m)
     size_t n = dit_get_layout(m->dit)->size;
     float *all = mem_new(n, sizeof *all);
     value(m);
-    dit_backward(m->dit, m->projection, m->y, BATCH);
+    dit_backward(m->dit, m->projection, m->y, BATCH, NULL, NULL);
     device_download(m->device, all, dit_gradients(m->dit), n * sizeof *all);
     return all;
 }

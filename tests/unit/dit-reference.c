@@ -217,7 +217,7 @@ static void check_training(const char *model)
     settings.batch = settings.micro_batch = 4;
     settings.lr = 1e-3;
     settings.ema_decay = 0.99;
-    struct trainer *trainer = trainer_new(device, &file.config, &settings);
+    struct trainer *trainer = trainer_new(device, &file.config, &settings, NULL);
     if (!trainer)
         bail_out();
     const struct layout *layout = dit_get_layout(trainer_model(trainer));
@@ -241,10 +241,10 @@ static void check_training(const char *model)
         }
         device_upload(device, in.x0, floats[0], n * sizeof(float));
         device_upload(device, in.noise, floats[1], n * sizeof(float));
-        for (size_t b = 0; b < 4; b++) {
-            in.t[b] = ints[0][b];
-            in.labels[b] = (int32_t)(ints[2][b] ? (int64_t)file.config.classes : ints[1][b]);
-        }
+        int32_t labels[4];
+        for (size_t b = 0; b < 4; b++)
+            labels[b] = (int32_t)(ints[2][b] ? (int64_t)file.config.classes : ints[1][b]);
+        trainer_set_conditions(trainer, ints[0], labels, 4);
         trainer_accumulate(trainer, 4, 4, mse, vb);
         if (step == 0) {
             float *gradients = mem_new(layout->size, sizeof *gradients);

@@ -1,0 +1,384 @@
+// The processes that train together. SPDX-License-Identifier: MIT
+//
+// Arrays in the host's memory are summed by a thread of its own, so that the backward pass goes on
+// meanwhile. MPI is called by one thread at a time: the others' calls wait until it has nothing to
+// do.
+#include "lib/ranks.h"
+
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "kernels/plugin.h"
+#include "lib/error.h"
+#include "lib/io.h"
+#include "lib/mem.h"
+#include "lib/ranks-mpi.h"
+#include "lib/tool.h"
+
+#define VARIABLE "DIT_MPI_PLUGIN"
+#define PLUGIN   "dit-mpi.so"
+
+struct job {
+    void *data;
+    size_t n; // elements, or bytes to be copied
+    enum { SUM_FLOATS, SUM_DOUBLES, COPY } what;
+    int root;
+};
+
+struct ranks {
+    struct mpi_calls mpi;
+    char (*machines)[MPI_NAME]; // of each rank
+
+    pthread_t worker;
+    bool working; // there is a worker
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    struct job *jobs; // a queue: next .. n_jobs - 1 are to be done, or under way
+    size_t next, n_jobs, jobs_max;
+    bool stop;
+};
+
+// How many processes a launcher says that it started; 1 where there is none.
+static int count_launched(const char **launcher)
+{
+    static const struct {
+        const char *variable, *launcher;
+    } signs[] = {{"OMPI_COMM_WORLD_SIZE", "mpirun"},
+                 {"PMI_SIZE", "the launcher"},
+                 {"SLURM_STEP_NUM_TASKS", "srun"}};
+    for (size_t i = 0; i < sizeof signs / sizeof *signs; i++) {
+        const char *text = getenv(signs[i].variable);
+        long n = text ? strtol(text, NULL, 10) : 0;
+        *launcher = signs[i].launcher;
+        if (n > 0 && n < 1 << 20)
+            return (int)n;
+    }
+    return 1;
+}
+
+static int start_mpi(struct ranks *r, int launched, const char *launcher)
+{
+    char path[PLUGIN_PATH], why[256];
+    if (!plugin_find(VARIABLE, PLUGIN, path))
+        return error_set(STATUS_USAGE,
+                         "%s started %d ranks, but there is no MPI plug-in (" PLUGIN
+                         "); build with mpicc on the PATH",
+                         launcher, launched);
+    // MPI's own plug-ins look for its symbols among the global ones.
+    void *plugin = plugin_load(path, "MPI", RTLD_NOW | RTLD_GLOBAL, why);
+    if (!plugin)
+        return error_set(STATUS_USAGE, "%s", why);
+    void (*open_mpi)(struct mpi_calls *);
+    *(void **)&open_mpi = dlsym(plugin, "dit_mpi_open");
+    if (open_mpi)
+        open_mpi(&r->mpi);
+    if (r->mpi.size != sizeof r->mpi)
+        return error_set(STATUS_USAGE, "the MPI plug-in %s is of another build; make both again",
+                         path);
+    if (r->mpi.ranks != launched)
+        return error_set(STATUS_USAGE,
+                         "%s started %d ranks, but MPI sees %d: it is the launcher of another MPI "
+                         "than the one that " PLUGIN " was built with",
+                         launcher, launched, r->mpi.ranks);
+    return 0;
+}
+
+static int name_machines(struct ranks *r)
+{
+    char own[MPI_NAME] = "";
+    r->machines = mem_new((size_t)r->mpi.ranks, sizeof *r->machines);
+    if (!r->machines)
+        return -1;
+    gethostname(own, sizeof own - 1);
+    r->mpi.gather(own, r->machines, sizeof own);
+    tool.rank = r->mpi.rank;
+    tool.ranks = r->mpi.ranks;
+    tool.local_ranks = 0;
+    for (int rank = 0; rank < r->mpi.ranks; rank++) {
+        if (rank == r->mpi.rank)
+            tool.local_rank = tool.local_ranks;
+        tool.local_ranks += strcmp(r->machines[rank], own) == 0;
+    }
+    return 0;
+}
+
+static int check_program(struct ranks *r, int argc, char **argv)
+{
+    struct mapping program = {0};
+    int rc = ranks_check(r, file_map("/proc/self/exe", &program));
+    if (rc == 0)
+        rc = ranks_check_same(r, STATUS_USAGE, "another build of this program", program.data,
+                              program.size);
+    file_unmap(&program);
+    char *line = mem_strdup("");
+    for (int i = 1; i < argc && line; i++) {
+        char *longer = mem_printf("%s %s", line, argv[i]);
+        free(line);
+        line = longer;
+    }
+    if (rc == 0)
+        rc = ranks_check(r, line ? 0 : -1);
+    if (rc == 0)
+        rc = ranks_check_same(r, STATUS_USAGE, "other arguments", line, strlen(line));
+    free(line);
+    return rc;
+}
+
+// A process that ends with an error that the others don't know of takes them along.
+static void leave(int status, void *arg)
+{
+    struct ranks *r = arg;
+    if (r->mpi.ranks == 1)
+        return;
+    if (status == STATUS_OK || status == STATUS_STOPPED || tool.agreed)
+        r->mpi.finish();
+    else
+        r->mpi.abort(status);
+}
+
+static void run(struct ranks *r, const struct job *job)
+{
+    if (job->what == COPY)
+        r->mpi.broadcast(job->data, job->n, job->root);
+    else
+        r->mpi.sum(job->data, job->n, job->what == SUM_DOUBLES, job->root);
+}
+
+// Hands jobs to MPI until it is told to stop.
+static void *work(void *arg)
+{
+    struct ranks *r = arg;
+    pthread_mutex_lock(&r->lock);
+    for (;;) {
+        while (r->next == r->n_jobs && !r->stop)
+            pthread_cond_wait(&r->changed, &r->lock);
+        if (r->next == r->n_jobs)
+            break;
+        struct job job = r->jobs[r->next];
+        pthread_mutex_unlock(&r->lock);
+        run(r, &job);
+        pthread_mutex_lock(&r->lock);
+        r->next++;
+        pthread_cond_broadcast(&r->changed);
+    }
+    pthread_mutex_unlock(&r->lock);
+    return NULL;
+}
+
+struct ranks *ranks_open(int argc, char **argv)
+{
+    static struct ranks ranks; // which leave() sees to the end
+    struct ranks *r = &ranks;
+    const char *launcher;
+    int launched = count_launched(&launcher);
+    *r = (struct ranks){.mpi.ranks = 1};
+    pthread_mutex_init(&r->lock, NULL);
+    pthread_cond_init(&r->changed, NULL);
+    if (launched == 1)
+        return r;
+    if (start_mpi(r, launched, launcher) < 0)
+        return NULL;
+    on_exit(leave, r);
+    if (name_machines(r) < 0 || check_program(r, argc, argv) < 0)
+        return NULL;
+    r->working = r->mpi.threads && pthread_create(&r->worker, NULL, work, r) == 0;
+    return r;
+}
+
+void ranks_close(struct ranks *r)
+{
+    if (!r || r->mpi.ranks == 1)
+        return;
+    pthread_mutex_lock(&r->lock);
+    r->stop = true;
+    pthread_cond_broadcast(&r->changed);
+    pthread_mutex_unlock(&r->lock);
+    if (r->working)
+        pthread_join(r->worker, NULL);
+    r->working = false;
+    free(r->jobs);
+    free(r->machines);
+    r->jobs = NULL;
+    r->machines = NULL;
+}
+
+int ranks_rank(const struct ranks *r)
+{
+    return r ? r->mpi.rank : 0;
+}
+
+int ranks_size(const struct ranks *r)
+{
+    return r ? r->mpi.ranks : 1;
+}
+
+struct share share_of(size_t n, int rank, int size)
+{
+    // n * rank may overflow, n / size * rank does not.
+    size_t each = n / (size_t)size, more = n % (size_t)size, i = (size_t)rank;
+    return (struct share){each * i + (i < more ? i : more), each + (i < more)};
+}
+
+struct share ranks_share(const struct ranks *r, size_t n)
+{
+    return share_of(n, ranks_rank(r), ranks_size(r));
+}
+
+// Until the worker has nothing to do, so that MPI may be called.
+static void wait_for_jobs(struct ranks *r)
+{
+    pthread_mutex_lock(&r->lock);
+    while (r->next < r->n_jobs)
+        pthread_cond_wait(&r->changed, &r->lock);
+    r->next = r->n_jobs = 0;
+    pthread_mutex_unlock(&r->lock);
+}
+
+int ranks_check(struct ranks *r, int rc)
+{
+    if (ranks_size(r) == 1)
+        return rc;
+    wait_for_jobs(r);
+    struct error error = {0};
+    double failing = rc < 0 ? r->mpi.rank : r->mpi.ranks, *all;
+    if (rc < 0)
+        error_save(&error);
+    if (!(all = mem_new((size_t)r->mpi.ranks, sizeof *all)))
+        return -1;
+    r->mpi.gather(&failing, all, sizeof failing);
+    int first = 0;
+    while (first < r->mpi.ranks && all[first] == r->mpi.ranks)
+        first++;
+    free(all);
+    if (first == r->mpi.ranks)
+        return 0;
+    r->mpi.broadcast(&error, sizeof error, first);
+    tool.agreed = true;
+    error_restore(&error);
+    return error_prefix("rank %d (%s)", first, r->machines[first]);
+}
+
+int ranks_check_same(struct ranks *r, int status, const char *what, const void *bytes, size_t size)
+{
+    if (ranks_size(r) == 1)
+        return 0;
+    wait_for_jobs(r);
+    uint64_t hash = 0xCBF29CE484222325, *all; // FNV-1a
+    for (size_t i = 0; i < size; i++)
+        hash = (hash ^ ((const unsigned char *)bytes)[i]) * 0x100000001B3;
+    if (!(all = mem_new((size_t)r->mpi.ranks, sizeof *all)))
+        return -1;
+    r->mpi.gather(&hash, all, sizeof hash);
+    int first = 0;
+    while (first < r->mpi.ranks && all[first] == all[0])
+        first++;
+    free(all);
+    if (first == r->mpi.ranks)
+        return 0;
+    tool.agreed = true;
+    return error_set((enum status)status, "rank %d (%s) has %s than rank 0 (%s)", first,
+                     r->machines[first], what, r->machines[0]);
+}
+
+bool ranks_any(struct ranks *r, bool here)
+{
+    double count = here;
+    ranks_sum(r, &count, 1);
+    return count > 0;
+}
+
+void ranks_sum(struct ranks *r, double *x, size_t n)
+{
+    if (ranks_size(r) == 1)
+        return;
+    wait_for_jobs(r);
+    r->mpi.sum(x, n, true, -1);
+}
+
+void ranks_broadcast(struct ranks *r, void *bytes, size_t size)
+{
+    if (ranks_size(r) == 1)
+        return;
+    wait_for_jobs(r);
+    r->mpi.broadcast(bytes, size, 0);
+}
+
+void ranks_bring(struct ranks *r, int from, void *bytes, size_t size)
+{
+    if (ranks_size(r) == 1)
+        return;
+    wait_for_jobs(r);
+    r->mpi.bring(from, bytes, size);
+}
+
+int ranks_join(struct ranks *r, struct device *device)
+{
+    unsigned char name[GROUP_NAME];
+    char why[256];
+    if (ranks_size(r) == 1 || !device->backend->group_join)
+        return 0;
+    int rc = r->mpi.rank == 0 ? device->backend->group_make(name, why) : 0;
+    if (ranks_check(r, rc < 0 ? error_set(STATUS_USAGE, "%s", why) : 0) < 0)
+        return -1;
+    ranks_broadcast(r, name, sizeof name);
+    rc = device->backend->group_join(device, name, r->mpi.rank, r->mpi.ranks, why);
+    return ranks_check(r, rc < 0 ? error_set(STATUS_USAGE, "%s", why) : 0);
+}
+
+// Gives a job to the worker, or does it.
+static void add_job(struct ranks *r, struct device *device, struct job job)
+{
+    if (!r->working) {
+        run(r, &job);
+        return;
+    }
+    pthread_mutex_lock(&r->lock);
+    if (r->n_jobs == r->jobs_max) {
+        struct job *jobs = mem_resize(r->jobs, 2 * r->jobs_max + 64, sizeof *jobs);
+        if (jobs) {
+            r->jobs = jobs;
+            r->jobs_max = 2 * r->jobs_max + 64;
+        } else {
+            device_set_error(device, "no memory to sum over the ranks");
+        }
+    }
+    if (r->n_jobs < r->jobs_max)
+        r->jobs[r->n_jobs++] = job;
+    pthread_cond_broadcast(&r->changed);
+    pthread_mutex_unlock(&r->lock);
+}
+
+void ranks_device_sum(struct ranks *r, struct device *device, void *x, size_t n,
+                      enum group_type type, int root)
+{
+    if (ranks_size(r) == 1)
+        return;
+    if (device->backend->group_sum)
+        device->backend->group_sum(device, x, n, type, root);
+    else
+        add_job(r, device,
+                (struct job){x, n, type == GROUP_DOUBLE ? SUM_DOUBLES : SUM_FLOATS, root});
+}
+
+void ranks_device_broadcast(struct ranks *r, struct device *device, void *x, size_t bytes, int root)
+{
+    if (ranks_size(r) == 1)
+        return;
+    if (device->backend->group_broadcast)
+        device->backend->group_broadcast(device, x, bytes, root);
+    else
+        add_job(r, device, (struct job){x, bytes, COPY, root});
+}
+
+void ranks_device_wait(struct ranks *r, struct device *device)
+{
+    if (ranks_size(r) == 1)
+        return;
+    if (device->backend->group_wait)
+        device->backend->group_wait(device);
+    else
+        wait_for_jobs(r);
+}
