@@ -8,7 +8,8 @@ usage() {
 Usage: sample-50k.sh [WEIGHTS]
 Draws 50,000 samples from WEIGHTS (default run/latest.safetensors) and packs them into one .npz.
 Parts that are complete are kept; called again, the script draws those that are missing. The
-result does not depend on that. To stop it press ^C or send SIGTERM.
+result does not depend on that. To stop it press ^C or send SIGTERM. On a cluster of Slurm:
+slurm/submit.sh.
 
   -h, --help     show this help
 
@@ -16,6 +17,7 @@ Variables of the environment, and what they are by default:
   WORK=samples       folder of the parts and of samples.npz
   COUNT=50000        samples
   PARTS=100          parts in which they are drawn
+  JOBS=1             parts at once
   CLASSES=random     classes, as for dit-sample: random, balanced or a list
   CFG_SCALE=1.5      guidance; 1: none
   SAMPLE_STEPS=250   sampling steps
@@ -34,33 +36,20 @@ case ${1:-} in
 -*) fail "unknown option '$1'; see --help" ;;
 esac
 [ $# -le 1 ] || fail 'one file of weights, please'
-weights=${1:-run/latest.safetensors}
-[ -f "$weights" ] || fail "$weights: no such file"
+WEIGHTS=${1:-${WEIGHTS:-run/latest.safetensors}}
+[ -f "$WEIGHTS" ] || fail "$WEIGHTS: no such file"
 
-: "${WORK:=samples}" "${COUNT:=50000}" "${PARTS:=100}"
-check_number PARTS "$PARTS"
-# shellcheck disable=SC2086 # SAMPLE_OPTIONS is a list of words
-set -- --count "$COUNT" --classes "${CLASSES:-random}" --cfg-scale "${CFG_SCALE:-1.5}" \
-    --steps "${SAMPLE_STEPS:-250}" --seed "${SEED:-0}" ${SAMPLE_OPTIONS:-}
+sample_settings
 mkdir -p "$WORK"
-
-check_kind "$WORK/samples.kind" "$* $PARTS $(cksum <"$weights")" \
-    "$WORK has samples of other weights or settings"
+check_kind "$WORK/samples.kind" "$COUNT $CLASSES $CFG_SCALE $SAMPLE_STEPS $SEED $SAMPLE_OPTIONS \
+$PARTS $(cksum <"$WEIGHTS")" "$WORK has samples of other weights or settings"
 if [ -e "$WORK/samples.npz" ]; then
     say "$WORK/samples.npz is there already"
     exit 0
 fi
 
-part=0
-while [ $((part += 1)) -le "$PARTS" ]; do
-    samples=$(printf '%s/%06d.tstream' "$WORK" "$part")
-    if [ -e "$samples" ] && tstream-info --check "$samples" >/dev/null; then
-        continue
-    fi
-    say "Drawing part $part of $PARTS"
-    dit-sample --weights "$weights" "$@" --part "$part/$PARTS" -o "$samples" &
-    finish
-done
+say "Drawing $COUNT samples in $PARTS parts"
+run_parts sample-part.sh "$PARTS" "$JOBS"
 
 say "Packing $COUNT samples"
 tstream-cat --no-progress "$WORK"/*.tstream | npz-pack -o "$WORK/samples.npz" &

@@ -1,11 +1,13 @@
 # A step of training, and a guided sampling step, of DiT in PyTorch: the model written down from its
 # mathematics, in float32, run as it stands. SPDX-License-Identifier: MIT
 #
-#     train.py train|sample DEPTH WIDTH HEADS PATCH CHANNELS SIDE BATCH STEPS
+#     train.py eager|compile train|sample DEPTH WIDTH HEADS PATCH CHANNELS SIDE BATCH STEPS
 #
-# prints the seconds of each step, after one that is not counted.
+# prints the seconds of each step, after one that is not counted (it compiles the model), then
+# "memory BYTES", the most that the process had.
 import copy
 import math
+import resource
 import sys
 import time
 
@@ -164,19 +166,22 @@ def sampling(model, batch):
 
 
 def main():
-    what = sys.argv[1]
-    *sizes, batch, steps = map(int, sys.argv[2:])
+    how, what = sys.argv[1:3]
+    *sizes, batch, steps = map(int, sys.argv[3:])
     torch.manual_seed(0)
     model = DiT(*sizes)
     for module in (model.last, model.modulation, *(b.modulation for b in model.blocks)):
         nn.init.zeros_(module.weight)
         nn.init.zeros_(module.bias)
     step = {'train': training, 'sample': sampling}[what](model, batch)
+    if how == 'compile':
+        model.compile()
     for i in range(steps + 1):
         start = time.monotonic()
         step()
         if i:
             print('%.4f' % (time.monotonic() - start), flush=True)
+    print('memory', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 
 
 if __name__ == '__main__':

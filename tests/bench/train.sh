@@ -1,12 +1,17 @@
 #!/bin/sh
-# train.sh [PYTHON]: steps of training and of guided sampling of DiT-S/2 on all processors, against
-# PyTorch, eager and in float32, taking turns. Needs a Python with PyTorch; takes a minute or two.
-# SPDX-License-Identifier: MIT
+# train.sh [PYTHON]: steps of training and of guided sampling on all processors against PyTorch, in
+# float32, eager and compiled, taking turns; and the most memory that each took. Needs a Python with
+# PyTorch. SPDX-License-Identifier: MIT
 # Run from the top of the tree: PATH=build/bin:$PATH tests/bench/train.sh
+#   WORKS="train:S/2:8 sample:B/2:4"   what:model:batch, some of those below
+#   MODES="eager compile"              of PyTorch; the faster one counts
+#   ROUNDS=3 STEPS=3                   turns, and steps in each; the median counts
 set -eu
 python=${1:-python3}
-steps=2
-rounds=2
+works=${WORKS:-train:S/8:32 train:S/4:16 train:S/2:8 sample:S/2:4 sample:B/2:4}
+modes=${MODES:-eager compile}
+rounds=${ROUNDS:-3}
+steps=${STEPS:-3}
 if ! "$python" -c 'import torch' 2>/dev/null; then
     echo "train.sh: skipped: $python has no PyTorch" >&2
     exit 0
@@ -15,45 +20,89 @@ tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 "${B:-build}/tests/tools/make-stream" latents 64 32 32 >"$tmp/latents"
 
-peer() { # peer train|sample BATCH
-    "$python" tests/bench/train.py "$1" 12 384 6 2 4 32 "$2" $steps >>"$tmp/$1.peer"
+sizes() { # sizes MODEL: depth, width, heads and patch
+    case $1 in
+    S/*) echo "12 384 6 ${1#*/}" ;;
+    B/*) echo "12 768 12 ${1#*/}" ;;
+    esac
 }
-ours_train() {
+peer() { # peer MODE WHAT MODEL BATCH
+    # shellcheck disable=SC2046 # words
+    "$python" tests/bench/train.py "$1" "$2" $(sizes "$3") 4 32 "$4" "$steps" >"$tmp/said"
+    sed '/memory/d' "$tmp/said" >>"$tmp/seconds.$1"
+    sed -n 's/memory //p' "$tmp/said" >>"$tmp/memory.$1"
+}
+# Runs a command; its peak memory in bytes is added to memory.ours.
+weigh() {
+    "$python" -c 'import resource, subprocess, sys
+subprocess.run(sys.argv[1:], check=True)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)' "$@" >>"$tmp/memory.ours"
+}
+train() { # train MODEL BATCH STEPS
     rm -rf "$tmp/run"
-    dit-train -q --model DiT-S/2 --classes 1000 --batch 8 --log-every 1 --steps $((steps + 1)) \
+    weigh dit-train -q --model "DiT-$1" --classes 1000 --batch "$2" --log-every 1 --steps "$3" \
         --run "$tmp/run" "$tmp/latents"
-    sed -n '2,$s/.*"images_per_second":\([^,}]*\).*/\1/p' "$tmp/run/log.jsonl" |
-        awk '{ print 8 / $1 }' >>"$tmp/train.ours"
 }
-# The seconds that a run with more steps takes longer.
-seconds() { # seconds STEPS
-    seconds_start=$(date +%s%N)
-    dit-sample -q --weights "$tmp/run/latest.safetensors" --count 4 --batch 4 --latents \
-        --steps "$1" >"$tmp/samples"
-    echo $((($(date +%s%N) - seconds_start) / 1000))
+# The seconds of a run of sampling, less those of one with a step.
+sample() { # sample MODEL BATCH STEPS
+    start=$(date +%s%N)
+    dit-sample -q --weights "$tmp/weights.$(echo "$1" | tr / -)" --count "$2" --batch "$2" \
+        --latents --steps "$3" >"$tmp/samples"
+    echo $((($(date +%s%N) - start) / 1000))
 }
-ours_sample() {
-    few=$(seconds 1)
-    many=$(seconds $((steps + 1)))
-    awk "BEGIN { print ($many - $few) / $steps / 1e6 }" >>"$tmp/sample.ours"
+ours() { # ours WHAT MODEL BATCH
+    case $1 in
+    train)
+        train "$2" "$3" $((steps + 1))
+        sed -n '2,$s/.*"images_per_second":\([^,}]*\).*/\1/p' "$tmp/run/log.jsonl" |
+            awk -v n="$3" '{ print n / $1 }' >>"$tmp/seconds.ours"
+        ;;
+    sample)
+        [ -e "$tmp/weights.$(echo "$2" | tr / -)" ] || {
+            train "$2" 1 1
+            cp -L "$tmp/run/latest.safetensors" "$tmp/weights.$(echo "$2" | tr / -)"
+        }
+        few=$(sample "$2" "$3" 1)
+        many=$(sample "$2" "$3" $((steps + 1)))
+        awk "BEGIN { print ($many - $few) / $steps / 1e6 }" >>"$tmp/seconds.ours"
+        ;;
+    esac
 }
 median() {
     sort -n "$1" |
         awk '{ v[NR] = $1 } END { print (v[int((NR + 1) / 2)] + v[int(NR / 2) + 1]) / 2 }'
 }
 
-for _ in $(seq $rounds); do
-    ours_train
-    peer train 8
-    ours_sample
-    peer sample 4
-done
 version=$("$python" -c 'import torch; print(torch.__version__)')
-for what in train sample; do
-    awk -v what=$what -v ours="$(median "$tmp/$what.ours")" -v peer="$(median "$tmp/$what.peer")" \
-        -v version="$version" 'BEGIN {
-            name = what == "train" ? "training, batch 8" : "sampling, batch 4, guided"
-            printf "DiT-S/2, %-26s dit-%s %.3f s a step, PyTorch %s %.3f s: %.2f times as fast\n",
-                name, what, ours, version, peer, peer / ours
+echo "PyTorch $version, $(nproc) processors, float32; seconds a step, peak memory in GB"
+echo '| work | dit-tools | peak memory | PyTorch | mode | peak memory | times as fast | of its memory |'
+echo '|---|---|---|---|---|---|---|---|'
+for work in $works; do
+    what=${work%%:*} batch=${work##*:} model=${work#*:}
+    model=${model%:*}
+    rm -f "$tmp"/seconds.* "$tmp"/memory.*
+    for _ in $(seq "$rounds"); do
+        ours "$what" "$model" "$batch"
+        for mode in $modes; do
+            peer "$mode" "$what" "$model" "$batch"
+        done
+    done
+    best=
+    for mode in $modes; do
+        seconds=$(median "$tmp/seconds.$mode")
+        if [ -z "$best" ] || [ "$(awk "BEGIN { print ($seconds < $best) }")" = 1 ]; then
+            best=$seconds
+            memory=$(median "$tmp/memory.$mode")
+            fastest=$mode
+        fi
+    done
+    own=-
+    [ "$what" = sample ] || own=$(median "$tmp/memory.ours")
+    awk -v what="$what" -v model="$model" -v batch="$batch" -v ours="$(median "$tmp/seconds.ours")" \
+        -v own="$own" -v peer="$best" -v memory="$memory" -v mode="$fastest" 'BEGIN {
+            name = what == "train" ? "training step" : "guided sampling step"
+            printf "| DiT-%s, %s, batch %d | %.3f | %s | %.3f | %s | %.2f | %.2f | %s |\n", model,
+                name, batch, ours, own == "-" ? "-" : sprintf("%.2f", own / 1e9), peer, mode,
+                memory / 1e9, peer / ours, own == "-" ? "-" : sprintf("%.2f", own / memory)
         }'
 done
