@@ -1,26 +1,35 @@
 // SPDX-License-Identifier: MIT
 #include "kernels/backend-host.h"
 
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define ALIGNMENT 64 // a cache line, and the widest vector
 
+// calloc leaves it to the system to zero fresh pages, where all threads first touch them. What it
+// returned is kept in front of the memory.
 void *host_alloc(struct device *device, size_t bytes)
 {
     (void)device;
     size_t padded;
-    if (__builtin_add_overflow(bytes, ALIGNMENT, &padded))
+    if (__builtin_add_overflow(bytes, 2 * ALIGNMENT, &padded))
         return NULL;
-    padded -= padded % ALIGNMENT;
-    void *memory = aligned_alloc(ALIGNMENT, padded);
-    return memory ? memset(memory, 0, padded) : NULL;
+    char *base = calloc(1, padded);
+    if (!base)
+        return NULL;
+    char *memory = base + 2 * ALIGNMENT - (uintptr_t)base % ALIGNMENT;
+    memcpy(memory - sizeof base, &base, sizeof base);
+    return memory;
 }
 
 void host_release(struct device *device, void *memory)
 {
     (void)device;
-    free(memory);
+    char *base = NULL;
+    if (memory)
+        memcpy(&base, (char *)memory - sizeof base, sizeof base);
+    free(base);
 }
 
 void host_copy(struct device *device, void *to, const void *from, size_t bytes)

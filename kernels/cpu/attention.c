@@ -1,44 +1,385 @@
-// Self-attention, a block of query rows at a time: their logits against all keys fit the second-
-// level cache, and no T x T matrix is kept; backward makes the weights again from lse (Dao et al.,
-// "FlashAttention", 2022). SPDX-License-Identifier: MIT
+// Self-attention, a strip of TILE_N queries at a time; no T x T matrix is kept, and backward makes
+// the weights again from lse (Dao et al., "FlashAttention", 2022). A strip's weights are (keys,
+// queries): its softmax needs no sums across vectors, and products read it as it is. The keys carry
+// the scale of the logits, whose base is 2. SPDX-License-Identifier: MIT
 #include <omp.h>
 
 #include "kernels/cpu/product.h"
 
-#define BLOCK_T 48  // query rows at once: a multiple of TILE_M
-#define BLOCK_K 256 // so deep a strip of B stays in the first-level cache
+#define BLOCK_K      256 // so deep a strip stays in the first-level cache
+#define BLOCK_STRIPS 4   // strips of queries whose part of dk and dv is found at once
+#define AHEAD        8   // rows of prefetching
+
+#define LOG2_E 1.44269504f
+#define LN_2   0.69314718f
 
 static size_t min(size_t a, size_t b)
 {
     return a < b ? a : b;
 }
 
-// c (M,N), its rows c_row apart, = or += A (M,K) B: element (i,k) of A at a[i * a_row + k *
-// a_column]; B (K,N) packed in strips of TILE_N columns. M and N are multiples of TILE_M and
-// TILE_N.
-INLINE void multiply(float *c, size_t c_row, bool add, size_t M, size_t N, size_t K, const float *a,
-                     size_t a_row, size_t a_column, const float *b)
+static size_t strips_of(size_t n)
 {
-    for (size_t k = 0; k < K; k += BLOCK_K)
-        for (size_t j = 0; j < N; j += TILE_N)
-            for (size_t i = 0; i < M; i += TILE_M)
-                tile_product(c + i * c_row + j, c_row, add || k > 0, min(BLOCK_K, K - k),
-                             a + i * a_row + k * a_column, a_row, a_column, b + j * K + k * TILE_N);
+    return (n + TILE_N - 1) / TILE_N;
 }
 
-// Copies rows (n,D), `stride` apart, times scale, to rows D_padded apart, and zeros to n_padded.
-static void copy_rows(float *to, const float *from, size_t stride, float scale, size_t n, size_t D,
-                      size_t n_padded, size_t D_padded)
+// a b + c.
+INLINE vec vec_fma(vec a, vec b, vec c)
 {
-    for (size_t t = 0; t < n; t++)
+#ifdef __FMA__
+    return _mm256_fmadd_ps(a, b, c);
+#else
+    return a * b + c;
+#endif
+}
+
+// The greater; b where one is NaN.
+INLINE vec vec_max(vec a, vec b)
+{
+#ifdef __AVX2__
+    return _mm256_max_ps(a, b);
+#else
+    for (int i = 0; i < LANES; i++)
+        a[i] = a[i] > b[i] ? a[i] : b[i];
+    return a;
+#endif
+}
+
+INLINE vec vec_of(float x)
+{
+    return x - (vec){0};
+}
+
+// 2^x within 2.2e-7 of itself for x < 127; 2^-126 below -126. NaN stays NaN.
+INLINE vec vec_exp2(vec x)
+{
+    typedef int32_t bits __attribute__((vector_size(4 * LANES), may_alias));
+    x = vec_max(vec_of(-126), x);
+    // Adding 1.5 2^23 leaves the nearest whole number in the low bits; 127 makes it an exponent.
+    const vec shifted = x + 12583039.0f, r = x - (shifted - 12583039.0f), square = r * r;
+    const vec high = vec_fma(vec_of(1.32647273e-3f), r, vec_of(9.67151299e-3f));
+    const vec middle = vec_fma(vec_of(5.55073358e-2f), r, vec_of(2.40222424e-1f));
+    const vec low = vec_fma(vec_of(6.93147004e-1f), r, vec_of(1));
+    return vec_fma(vec_fma(high, square, middle), square, low) * (vec)((bits)shifted << 23);
+}
+
+// A left factor: element (i,k) is at[i * row + k * column] within a run of columns; every run
+// starts `next` after the one before.
+struct left {
+    const float *at;
+    size_t row, column, run, next;
+};
+
+// sums (rows,TILE_N) += A B, B (K,TILE_N), for K within a run.
+INLINE void add_products(vec (*sums)[2], size_t rows, size_t K, struct left a, const float *b)
+{
+#pragma GCC unroll 4
+    for (size_t k = 0; k < K; k++, a.at += a.column, b += TILE_N) {
+        const vec b0 = *(const vec *)b, b1 = *(const vec *)(b + LANES);
+#pragma GCC unroll 6
+        for (size_t i = 0; i < rows; i++) {
+            sums[i][0] = vec_multiply_add(a.at[i * a.row], b0, sums[i][0]);
+            sums[i][1] = vec_multiply_add(a.at[i * a.row], b1, sums[i][1]);
+        }
+    }
+}
+
+// c (rows,TILE_N) = or += A B. The sums stay in registers: rows are a constant, at most 6.
+INLINE void multiply_rows(float *c, bool add, size_t rows, size_t K, struct left a, const float *b,
+                          vec *max)
+{
+    vec sums[6][2], *to = (vec *)c;
+#pragma GCC unroll 6
+    for (size_t i = 0; i < rows; i++)
+        sums[i][0] = sums[i][1] = vec_of(0);
+    for (; K > a.run; K -= a.run, a.at += a.next, b += a.run * TILE_N)
+        add_products(sums, rows, a.run, a, b);
+    add_products(sums, rows, K, a, b);
+#pragma GCC unroll 6
+    for (size_t i = 0; i < rows; i++) {
+        if (add)
+            sums[i][0] += to[2 * i], sums[i][1] += to[2 * i + 1];
+        to[2 * i] = sums[i][0], to[2 * i + 1] = sums[i][1];
+        if (max)
+            max[0] = vec_max(max[0], sums[i][0]), max[1] = vec_max(max[1], sums[i][1]);
+    }
+}
+
+// Rows that `multiply` takes: an even number, and at least 4.
+static size_t whole_rows(size_t rows)
+{
+    return rows < 4 ? 4 : round_up(rows, 2);
+}
+
+// c (M,TILE_N) = or += A (M,K) B (K,TILE_N). max is raised to the columns' maxima, where not NULL.
+INLINE void multiply(float *c, bool add, size_t M, size_t K, struct left a, const float *b,
+                     vec *max)
+{
+    for (; M % 6; M -= 4, c += 4 * TILE_N, a.at += 4 * a.row)
+        multiply_rows(c, add, 4, K, a, b, max);
+    for (; M; M -= 6, c += 6 * TILE_N, a.at += 6 * a.row)
+        multiply_rows(c, add, 6, K, a, b, max);
+}
+
+// c (M,TILE_N) = A B, A in rows.
+static void multiply_by_rows(float *c, size_t M, size_t K, const float *a, const float *b, vec *max)
+{
+    size_t k = 0;
+    for (; K - k > BLOCK_K; k += BLOCK_K)
+        multiply(c, k > 0, M, BLOCK_K, (struct left){a + k, K, 1, BLOCK_K, 0}, b + k * TILE_N,
+                 NULL);
+    multiply(c, k > 0, M, K - k, (struct left){a + k, K, 1, BLOCK_K, 0}, b + k * TILE_N, max);
+}
+
+// c (M,TILE_N) = or += A B, A in columns, `column` apart; K is BLOCK_K at most.
+static void multiply_by_columns(float *c, bool add, size_t M, size_t K, const float *a,
+                                size_t column, const float *b)
+{
+    multiply(c, add, M, K, (struct left){a, 1, column, BLOCK_K, 0}, b, NULL);
+}
+
+// c (M,TILE_N) = or += A B, A in strips of TILE_N columns.
+static void multiply_by_strips(float *c, bool add, size_t M, size_t K, const float *a,
+                               const float *b)
+{
+    multiply(c, add, M, K, (struct left){a, TILE_N, 1, TILE_N, M * TILE_N}, b, NULL);
+}
+
+INLINE void prefetch_row(const float *row, size_t D)
+{
+    for (size_t d = 0; d < D; d += 16)
+        __builtin_prefetch(row + d);
+}
+
+// Copies rows (n,D), `stride` apart, times scale.
+static void copy_rows(float *to, const float *from, size_t stride, float scale, size_t n, size_t D)
+{
+    for (size_t t = 0; t < n; t++, to += D, from += stride) {
+        prefetch_row(from + AHEAD * stride, D);
+        size_t d = 0;
+        for (; d + LANES <= D; d += LANES)
+            *(vec_u *)(to + d) = scale * *(const vec_u *)(from + d);
+        for (; d < D; d++)
+            to[d] = scale * from[d];
+    }
+}
+
+// Four floats of a row, and where vectors are of eight, of the row four below it.
+INLINE vec load_four(const float *x, size_t row)
+{
+#if LANES == 8
+    return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(x)), _mm_loadu_ps(x + 4 * row),
+                                1);
+#else
+    (void)row;
+    return *(const vec_u *)x;
+#endif
+}
+
+// to[j * to_row + i] = from[i * from_row + j].
+static void transpose(float *to, size_t to_row, const float *from, size_t from_row, size_t rows,
+                      size_t columns)
+{
+    typedef int32_t order __attribute__((vector_size(4 * LANES)));
+#if LANES == 8
+    const order low = {0, 8, 1, 9, 4, 12, 5, 13}, high = {2, 10, 3, 11, 6, 14, 7, 15};
+    const order first = {0, 1, 8, 9, 4, 5, 12, 13}, last = {2, 3, 10, 11, 6, 7, 14, 15};
+#else
+    const order low = {0, 4, 1, 5}, high = {2, 6, 3, 7}, first = {0, 1, 4, 5}, last = {2, 3, 6, 7};
+#endif
+    const size_t in_vectors = rows / LANES * LANES, in_fours = columns / 4 * 4;
+    for (size_t i = 0; i < in_vectors; i += LANES)
+        for (size_t j = 0; j < in_fours; j += 4) {
+            const float *x = from + i * from_row + j;
+            const vec x0 = load_four(x, from_row), x1 = load_four(x + from_row, from_row);
+            const vec x2 = load_four(x + 2 * from_row, from_row);
+            const vec x3 = load_four(x + 3 * from_row, from_row);
+            const vec a = __builtin_shuffle(x0, x1, low), b = __builtin_shuffle(x2, x3, low);
+            const vec c = __builtin_shuffle(x0, x1, high), d = __builtin_shuffle(x2, x3, high);
+            float *y = to + j * to_row + i;
+            *(vec_u *)y = __builtin_shuffle(a, b, first);
+            *(vec_u *)(y + to_row) = __builtin_shuffle(a, b, last);
+            *(vec_u *)(y + 2 * to_row) = __builtin_shuffle(c, d, first);
+            *(vec_u *)(y + 3 * to_row) = __builtin_shuffle(c, d, last);
+        }
+    for (size_t i = 0; i < rows; i++)
+        for (size_t j = i < in_vectors ? in_fours : 0; j < columns; j++)
+            to[j * to_row + i] = from[i * from_row + j];
+}
+
+// Packs rows (n,D) transposed, as B (D,TILE_N), padded with zeros.
+static void pack_transposed(float *to, const float *from, size_t stride, size_t n, size_t D)
+{
+    if (n < TILE_N)
+        memset(to, 0, D * TILE_N * sizeof *to);
+    transpose(to, TILE_N, from, stride, n, D);
+}
+
+// Sizes that both directions share.
+struct sizes {
+    size_t T, H, D;
+    size_t qkv_row, out_row; // of one token
+    size_t T_rows, D_rows;   // whole rows
+    size_t keys;    // of a head's keys, or values: (T_rows,D) and what `multiply` reads past
+    size_t strip;   // (T_rows,TILE_N): the weights of a strip
+    size_t queries; // (D_rows,TILE_N): a strip's queries, or what else is as large
+    float scale;    // of logits to base 2
+};
+
+static struct sizes find_sizes(size_t T, size_t H, size_t D)
+{
+    struct sizes s = {.T = T, .H = H, .D = D, .qkv_row = 3 * H * D, .out_row = H * D};
+    s.T_rows = whole_rows(T);
+    s.D_rows = whole_rows(D);
+    s.keys = round_up(s.T_rows * D + 3, 16);
+    s.strip = s.T_rows * TILE_N;
+    s.queries = s.D_rows * TILE_N;
+    s.scale = LOG2_E / sqrtf((float)D);
+    return s;
+}
+
+// Copies n of a head's keys and values, from number `first` on, to (T_rows,D) each.
+static void copy_keys(const struct sizes *s, float *keys, const float *k, size_t first, size_t n)
+{
+    float *values = keys + s->keys;
+    const float *from = k + first * s->qkv_row;
+    copy_rows(keys + first * s->D, from, s->qkv_row, s->scale, n, s->D);
+    copy_rows(values + first * s->D, from + s->out_row, s->qkv_row, 1, n, s->D);
+    if (first + n < s->T)
+        return;
+    // Rows past the last repeat it, so that maxima stay what they are.
+    for (size_t i = s->T * s->D; i < s->keys; i++)
+        keys[i] = keys[i - s->D], values[i] = values[i - s->D];
+}
+
+// Makes each x of LANES columns 2^(x - max). Returns their sums.
+static vec exponentiate(float *strip, size_t T, vec max)
+{
+    vec sum = {0};
+    for (size_t t = 0; t < T; t++) {
+        vec *x = (vec *)(strip + t * TILE_N);
+        sum += *x = vec_exp2(*x - max);
+    }
+    return sum;
+}
+
+// What all heads of a call share.
+struct attention {
+    struct sizes s;
+    float *out, *lse;
+    const float *qkv;
+};
+
+static const float *keys_of(const struct attention *p, size_t head)
+{
+    const struct sizes *s = &p->s;
+    return p->qkv + head / s->H * s->T * s->qkv_row + head % s->H * s->D + s->out_row;
+}
+
+// One strip of a head's queries.
+static void attend(const struct attention *p, const float *keys, float *work, size_t head,
+                   size_t first)
+{
+    const struct sizes *s = &p->s;
+    const size_t n = min(TILE_N, s->T - first), at = head / s->H * s->T + first;
+    const float *values = keys + s->keys;
+    float *queries = work, *out = queries + s->queries, *strip = out + s->queries;
+    pack_transposed(queries, p->qkv + at * s->qkv_row + head % s->H * s->D, s->qkv_row, n, s->D);
+    vec max[2] = {vec_of(-INFINITY), vec_of(-INFINITY)}, sums[2] = {{0}, {0}};
+    multiply_by_rows(strip, s->T_rows, s->D, keys, queries, max);
+    for (size_t t = 0; t < s->T; t += BLOCK_K) {
+        const size_t rows = min(BLOCK_K, s->T - t);
+        float *weights = strip + t * TILE_N;
+        for (size_t half = 0; half < 2; half++)
+            sums[half] += exponentiate(weights + half * LANES, rows, max[half]);
+        multiply_by_columns(out, t > 0, s->D_rows, rows, values + t * s->D, s->D, weights);
+    }
+    const vec norm[2] = {1 / sums[0], 1 / sums[1]};
+    vec *x = (vec *)out;
+    for (size_t d = 0; d < 2 * s->D; d += 2)
+        x[d] *= norm[0], x[d + 1] *= norm[1];
+    transpose(p->out + at * s->out_row + head % s->H * s->D, s->out_row, out, TILE_N, s->D, n);
+    if (!p->lse)
+        return;
+    const float *highest = (const float *)max, *sum = (const float *)sums;
+    float lse[TILE_N];
 #pragma omp simd
-        for (size_t d = 0; d < D; d++)
-            to[t * D_padded + d] = scale * from[t * stride + d];
-    memset(to + n * D_padded, 0, (n_padded - n) * D_padded * sizeof *to);
+    for (size_t i = 0; i < TILE_N; i++)
+        lse[i] = multiply_add(LN_2, highest[i], simd_log(sum[i]));
+    memcpy(p->lse + head * s->T + first, lse, n * sizeof *lse);
 }
 
-// Packs rows (n,D) as B (n,D): strips of TILE_N columns, n deep, the last padded with zeros.
-static void pack_rows(float *to, const float *from, size_t stride, size_t n, size_t D)
+void CPU_FN(attention)(struct device *device, act *out, float *lse, const act *qkv, size_t B,
+                       size_t T, size_t H, size_t D)
+{
+    const struct attention p = {find_sizes(T, H, D), floats(out), lse, const_floats(qkv)};
+    const struct sizes *s = &p.s;
+    const size_t heads = B * H, threads = (size_t)device->threads;
+    const size_t strips = strips_of(T), each = 2 * s->keys;
+    const size_t work_size = 2 * s->queries + s->strip;
+    // A thread takes whole heads; where these are few, strips of queries are shared out.
+    const bool few = heads < 4 * threads;
+    const size_t copies = (few ? heads : threads) * each;
+    float *keys = CPU_FN(scratch)(device, copies + threads * work_size);
+    if (!keys)
+        return;
+
+#pragma omp parallel num_threads(threads_for(device, heads *T *T *D / 16))
+    {
+        const size_t thread = (size_t)omp_get_thread_num();
+        float *work = keys + copies + thread * work_size, *own = keys + thread * each;
+        if (few) {
+#pragma omp for
+            for (size_t n = 0; n < heads * strips; n++) {
+                const size_t head = n / strips, first = n % strips * TILE_N;
+                copy_keys(s, keys + head * each, keys_of(&p, head), first, min(TILE_N, T - first));
+            }
+#pragma omp for schedule(dynamic)
+            for (size_t n = 0; n < heads * strips; n++)
+                attend(&p, keys + n / strips * each, work, n / strips, n % strips * TILE_N);
+        } else {
+#pragma omp for schedule(dynamic)
+            for (size_t head = 0; head < heads; head++) {
+                copy_keys(s, own, keys_of(&p, head), 0, T);
+                for (size_t first = 0; first < T; first += TILE_N)
+                    attend(&p, own, work, head, first);
+            }
+        }
+    }
+}
+
+// The working memory of one head's backward pass.
+struct backward {
+    float *keys, *values;                   // (T_rows,D)
+    float *dk, *dv;                         // (T_rows,D) in strips
+    float *p, *ds;                          // (T_rows, queries of a block) in strips: weights,
+                                            // and the gradients of logits
+    float *q, *dout;                        // B (queries of a block, D) in strips
+    float *strip_q, *strip_dout, *strip_dq; // (D_rows,TILE_N)
+};
+
+static size_t backward_size(const struct sizes *s)
+{
+    return 2 * (s->keys + (strips_of(s->D) + BLOCK_STRIPS) * s->strip) +
+           2 * BLOCK_STRIPS * TILE_N * round_up(s->D, TILE_N) + 3 * s->queries;
+}
+
+static struct backward place_backward(const struct sizes *s, float *at)
+{
+    struct backward w = {.keys = at, .values = at + s->keys, .dk = at + 2 * s->keys};
+    w.dv = w.dk + strips_of(s->D) * s->strip;
+    w.p = w.dv + strips_of(s->D) * s->strip;
+    w.ds = w.p + BLOCK_STRIPS * s->strip;
+    w.q = w.ds + BLOCK_STRIPS * s->strip;
+    w.dout = w.q + BLOCK_STRIPS * TILE_N * round_up(s->D, TILE_N);
+    w.strip_q = w.dout + BLOCK_STRIPS * TILE_N * round_up(s->D, TILE_N);
+    w.strip_dout = w.strip_q + s->queries;
+    w.strip_dq = w.strip_dout + s->queries;
+    return w;
+}
+
+// Packs rows (n,D) as B (n,D): strips of TILE_N columns, the last padded with zeros.
+static void pack_strips(float *to, const float *from, size_t stride, size_t n, size_t D)
 {
     for (size_t d = 0; d < D; d += TILE_N, to += n * TILE_N) {
         const size_t width = min(TILE_N, D - d);
@@ -48,234 +389,101 @@ static void pack_rows(float *to, const float *from, size_t stride, size_t n, siz
     }
 }
 
-// Packs rows (n,D) transposed, as B (D,n): strips of TILE_N rows, D deep, padded with zeros.
-static void pack_transposed(float *to, const float *from, size_t stride, size_t n, size_t D)
+// Copies rows (n,D), times scale, from strips (M,TILE_N).
+static void unpack_strips(float *to, size_t stride, const float *from, size_t M, float scale,
+                          size_t n, size_t D)
 {
-    for (size_t t = 0; t < n; t += TILE_N, to += TILE_N * D) {
-        const size_t width = min(TILE_N, n - t);
-        if (width < TILE_N)
-            memset(to, 0, TILE_N * D * sizeof *to);
-        for (size_t j = 0; j < width; j++)
-            for (size_t d = 0; d < D; d++)
-                to[d * TILE_N + j] = from[(t + j) * stride + d];
-    }
-}
-
-// row (T) = exp(row - its maximum). Returns the sum.
-static float softmax_row(float *row, size_t T, float *max)
-{
-    float highest = row[0], sum = 0;
-#pragma omp simd reduction(max : highest)
-    for (size_t j = 0; j < T; j++)
-        highest = row[j] > highest ? row[j] : highest;
-#pragma omp simd reduction(+ : sum)
-    for (size_t j = 0; j < T; j++) {
-        row[j] = simd_exp(row[j] - highest);
-        sum += row[j];
-    }
-    *max = highest;
-    return sum;
-}
-
-// Sizes that both directions share. `padded` ones are multiples of the tile's sides.
-struct sizes {
-    size_t T, H, D;
-    size_t qkv_row, out_row; // of one token
-    size_t T_columns, D_columns;
-    size_t T_row;       // of the weights: not a power of two, so that columns spread over the cache
-    size_t block, rows; // query rows of a block, and padded to whole tiles
-    float scale;
-};
-
-static struct sizes find_sizes(size_t T, size_t H, size_t D)
-{
-    size_t block = min(BLOCK_T, T);
-    return (struct sizes){T,
-                          H,
-                          D,
-                          3 * H * D,
-                          H * D,
-                          round_up(T, TILE_N),
-                          round_up(D, TILE_N),
-                          round_up(T, TILE_N) + 16,
-                          block,
-                          round_up(block, TILE_M),
-                          1 / sqrtf((float)D)};
-}
-
-// What all heads of a call share.
-struct attention {
-    struct sizes s;
-    float *out, *lse;
-    const float *qkv;
-    size_t keys, values, work; // sizes of the packed ones and of the memory for a block
-};
-
-// Packs one strip of a head, TILE_N keys or TILE_N columns of the values.
-static void pack_strip(const struct attention *p, float *packed, size_t head, size_t strip)
-{
-    const struct sizes *s = &p->s;
-    const float *k = p->qkv + head / s->H * s->T * s->qkv_row + head % s->H * s->D + s->out_row;
-    const size_t at = strip * TILE_N;
-    if (at < s->T_columns)
-        pack_transposed(packed + at * s->D, k + at * s->qkv_row, s->qkv_row, min(TILE_N, s->T - at),
-                        s->D);
-    else
-        pack_rows(packed + p->keys + (at - s->T_columns) * s->T,
-                  k + s->out_row + (at - s->T_columns), s->qkv_row, s->T,
-                  min(TILE_N, s->D - (at - s->T_columns)));
-}
-
-// One block of a head's query rows.
-static void attend(const struct attention *p, const float *packed, float *work, size_t head,
-                   size_t block)
-{
-    const struct sizes *s = &p->s;
-    const size_t first = block * s->block, n = min(s->block, s->T - first);
-    const size_t at = head / s->H * s->T + first, rows = round_up(n, TILE_M);
-    float *out = p->out + at * s->out_row + head % s->H * s->D;
-    float *lse = p->lse ? p->lse + head * s->T + first : NULL;
-    float *queries = work, *weights = queries + round_up(s->rows * s->D_columns, 16);
-    float *sums = weights + s->rows * s->T_row; // of values
-    copy_rows(queries, p->qkv + at * s->qkv_row + head % s->H * s->D, s->qkv_row, s->scale, n, s->D,
-              rows, s->D);
-    multiply(weights, s->T_row, false, rows, s->T_columns, s->D, queries, s->D, 1, packed);
-    float norm[BLOCK_T];
-    for (size_t i = 0; i < n; i++) {
-        float max, sum = softmax_row(weights + i * s->T_row, s->T, &max);
-        norm[i] = 1 / sum;
-        if (lse)
-            lse[i] = max + logf(sum);
-    }
-    multiply(sums, s->D_columns, false, rows, s->D_columns, s->T, weights, s->T_row, 1,
-             packed + p->keys);
-    for (size_t i = 0; i < n; i++)
-#pragma omp simd
-        for (size_t d = 0; d < s->D; d++)
-            out[i * s->out_row + d] = norm[i] * sums[i * s->D_columns + d];
-}
-
-void CPU_FN(attention)(struct device *device, act *out, float *lse, const act *qkv, size_t B,
-                       size_t T, size_t H, size_t D)
-{
-    struct attention p = {find_sizes(T, H, D), floats(out), lse, const_floats(qkv), 0, 0, 0};
-    const struct sizes *s = &p.s;
-    p.keys = round_up(s->T_columns * D, 16);
-    p.values = round_up(T * s->D_columns, 16);
-    p.work = round_up(s->rows * s->T_row + 2 * round_up(s->rows * s->D_columns, 16), 16);
-    const size_t heads = B * H, threads = (size_t)device->threads;
-    const size_t blocks = (T + s->block - 1) / s->block;
-    const size_t strips = (s->T_columns + s->D_columns) / TILE_N, packed = p.keys + p.values;
-    // A thread takes whole heads; where these are few, all are packed first and blocks shared out.
-    const bool few = heads < 4 * threads;
-    float *scratch = CPU_FN(scratch)(device, (few ? heads : threads) * packed + threads * p.work);
-    if (!scratch)
-        return;
-
-#pragma omp parallel num_threads(threads_for(device, heads *T *T *D / 16))
-    {
-        const size_t thread = (size_t)omp_get_thread_num();
-        float *work = scratch + (few ? heads : threads) * packed + thread * p.work;
-        if (few) {
-#pragma omp for
-            for (size_t n = 0; n < heads * strips; n++)
-                pack_strip(&p, scratch + n / strips * packed, n / strips, n % strips);
-#pragma omp for schedule(dynamic)
-            for (size_t n = 0; n < heads * blocks; n++)
-                attend(&p, scratch + n / blocks * packed, work, n / blocks, n % blocks);
-        } else {
-#pragma omp for schedule(dynamic)
-            for (size_t head = 0; head < heads; head++) {
-                float *own = scratch + thread * packed;
-                for (size_t strip = 0; strip < strips; strip++)
-                    pack_strip(&p, own, head, strip);
-                for (size_t block = 0; block < blocks; block++)
-                    attend(&p, own, work, head, block);
-            }
+    for (size_t t = 0; t < n; t++)
+        for (size_t d = 0; d < D; d += TILE_N) {
+            const vec *x = (const vec *)(from + d * M + t * TILE_N);
+            const vec row[2] = {scale * x[0], scale * x[1]};
+            copy_tile(to + t * stride + d, 0, (const float *)row, 0, 1, min(TILE_N, D - d));
         }
+}
+
+// Of LANES columns, T deep: p from logits to weights, ds from the gradients of weights to those of
+// logits.
+static void differentiate(float *p, float *ds, size_t T, vec lse, vec delta)
+{
+    for (size_t t = 0; t < T * TILE_N; t += TILE_N) {
+        const vec weight = vec_exp2(*(const vec *)(p + t) - lse);
+        *(vec *)(p + t) = weight;
+        *(vec *)(ds + t) = weight * (*(const vec *)(ds + t) - delta);
     }
 }
 
-// The working memory of one head's backward pass.
-struct backward {
-    float *k_transposed, *v_transposed; // B (D,T)
-    float *k;                           // B (T,D)
-    float *dk, *dv;                     // (T padded, D padded)
-    float *q, *dout;                    // rows of a block, (rows, D padded)
-    float *q_packed, *dout_packed;      // B (rows, D)
-    float *p, *ds;                      // (rows, T padded)
-    float *dq;                          // (rows, D padded)
+// Queries of a head: theirs of qkv, dout, out, lse, dqkv and delta.
+struct queries {
+    const float *q, *dout, *out, *lse;
+    float *dq, *delta;
 };
 
-// Floats of the three kinds of pieces. The products write whole tiles, rows past T included.
-static size_t keys_size(const struct sizes *s)
+static struct queries skip_queries(const struct sizes *s, const struct queries *of, size_t n)
 {
-    return round_up(s->T_columns, TILE_M) * s->D_columns;
-}
-static size_t queries_size(const struct sizes *s)
-{
-    return s->rows * s->D_columns;
-}
-static size_t weights_size(const struct sizes *s)
-{
-    return s->rows * s->T_row;
-}
-static size_t backward_size(const struct sizes *s)
-{
-    return round_up(5 * keys_size(s) + 5 * queries_size(s) + 2 * weights_size(s), 16);
+    const size_t in_qkv = n * s->qkv_row, in_out = n * s->out_row;
+    return (struct queries){of->q + in_qkv, of->dout + in_out, of->out + in_out,
+                            of->lse + n,    of->dq + in_qkv,   of->delta + n};
 }
 
-static struct backward place_backward(const struct sizes *s, float *at)
+// A strip of n queries: p, ds, and of dqkv and delta.
+static void attend_backward(const struct sizes *s, const struct backward *w, float *p, float *ds,
+                            struct queries of, size_t n)
 {
-    const size_t keys = keys_size(s), queries = queries_size(s);
-    float *q = at + 5 * keys, *p = q + 5 * queries;
-    return (struct backward){.k_transposed = at,
-                             .v_transposed = at + keys,
-                             .k = at + 2 * keys,
-                             .dk = at + 3 * keys,
-                             .dv = at + 4 * keys,
-                             .q = q,
-                             .dout = q + queries,
-                             .q_packed = q + 2 * queries,
-                             .dout_packed = q + 3 * queries,
-                             .dq = q + 4 * queries,
-                             .p = p,
-                             .ds = p + weights_size(s)};
-}
-
-// One block of query rows: dq, and its part of dk and dv.
-static void attend_backward(const struct sizes *s, const struct backward *w, float *dq,
-                            float *delta, const float *q, const float *dout, const float *out,
-                            const float *lse, size_t n)
-{
-    const size_t rows = round_up(n, TILE_M), T = s->T_columns, D = s->D_columns;
-    const size_t T_rows = round_up(s->T, TILE_M);
-    copy_rows(w->q, q, s->qkv_row, s->scale, n, s->D, rows, D);
-    copy_rows(w->dout, dout, s->out_row, 1, n, s->D, rows, D);
-    pack_rows(w->q_packed, w->q, D, n, D);
-    pack_rows(w->dout_packed, w->dout, D, n, D);
-    multiply(w->p, s->T_row, false, rows, T, s->D, w->q, D, 1, w->k_transposed);
-    multiply(w->ds, s->T_row, false, rows, T, s->D, w->dout, D, 1, w->v_transposed);
+    float lse[TILE_N] __attribute__((aligned(64))) = {0};
+    float delta[TILE_N] __attribute__((aligned(64))) = {0};
     for (size_t i = 0; i < n; i++) {
-        float sum = 0, *p = w->p + i * s->T_row, *ds = w->ds + i * s->T_row;
+        const float *out = of.out + i * s->out_row, *dout = of.dout + i * s->out_row;
+        float sum = 0;
 #pragma omp simd reduction(+ : sum)
         for (size_t d = 0; d < s->D; d++)
-            sum += out[i * s->out_row + d] * dout[i * s->out_row + d];
-        delta[i] = sum;
-#pragma omp simd
-        for (size_t j = 0; j < s->T; j++) {
-            p[j] = simd_exp(p[j] - lse[i]);
-            ds[j] = p[j] * (ds[j] - sum);
+            sum += out[d] * dout[d];
+        of.delta[i] = delta[i] = sum;
+        lse[i] = LOG2_E * of.lse[i];
+    }
+    pack_transposed(w->strip_q, of.q, s->qkv_row, n, s->D);
+    pack_transposed(w->strip_dout, of.dout, s->out_row, n, s->D);
+    // The products leave time to fetch the next strip.
+    for (size_t i = n; i < 2 * n; i++) {
+        prefetch_row(of.q + i * s->qkv_row, s->D);
+        prefetch_row(of.out + i * s->out_row, s->D);
+        prefetch_row(of.dout + i * s->out_row, s->D);
+    }
+    multiply_by_rows(p, s->T_rows, s->D, w->keys, w->strip_q, NULL);
+    multiply_by_rows(ds, s->T_rows, s->D, w->values, w->strip_dout, NULL);
+    for (size_t j = 0; j < TILE_N; j += LANES)
+        differentiate(p + j, ds + j, s->T, *(vec *)(lse + j), *(vec *)(delta + j));
+    for (size_t t = 0; t < s->T; t += BLOCK_K)
+        multiply_by_columns(w->strip_dq, t > 0, s->D_rows, min(BLOCK_K, s->T - t),
+                            w->keys + t * s->D, s->D, ds + t * TILE_N);
+    vec *x = (vec *)w->strip_dq;
+    for (size_t d = 0; d < 2 * s->D; d++)
+        x[d] *= LN_2; // the keys have the rest of the scale
+    transpose(of.dq, s->qkv_row, w->strip_dq, TILE_N, s->D, n);
+}
+
+// A head: dq, dk, dv and delta.
+static void differentiate_head(const struct sizes *s, const struct backward *w,
+                               const struct queries *all)
+{
+    const size_t block = BLOCK_STRIPS * TILE_N;
+    copy_keys(s, w->keys, all->q + s->out_row, 0, s->T);
+    for (size_t first = 0; first < s->T; first += block) {
+        const size_t n = min(block, s->T - first);
+        const struct queries of = skip_queries(s, all, first);
+        for (size_t i = 0; i < n; i += TILE_N)
+            attend_backward(s, w, w->p + i * s->T_rows, w->ds + i * s->T_rows,
+                            skip_queries(s, &of, i), min(TILE_N, n - i));
+        pack_strips(w->q, of.q, s->qkv_row, n, s->D);
+        pack_strips(w->dout, of.dout, s->out_row, n, s->D);
+        for (size_t d = 0; d < s->D; d += TILE_N) {
+            multiply_by_strips(w->dk + d * s->T_rows, first > 0, s->T_rows, n, w->ds, w->q + d * n);
+            multiply_by_strips(w->dv + d * s->T_rows, first > 0, s->T_rows, n, w->p,
+                               w->dout + d * n);
         }
     }
-    multiply(w->dq, D, false, rows, D, s->T, w->ds, s->T_row, 1, w->k);
-    for (size_t i = 0; i < n; i++)
-#pragma omp simd
-        for (size_t d = 0; d < s->D; d++)
-            dq[i * s->qkv_row + d] = s->scale * w->dq[i * D + d];
-    // Rows past T of dk and dv are nobody's.
-    multiply(w->dk, D, true, T_rows, D, n, w->ds, 1, s->T_row, w->q_packed);
-    multiply(w->dv, D, true, T_rows, D, n, w->p, 1, s->T_row, w->dout_packed);
+    float *dk = all->dq + s->out_row, *dv = dk + s->out_row;
+    unpack_strips(dk, s->qkv_row, w->dk, s->T_rows, LN_2 * s->scale, s->T, s->D);
+    unpack_strips(dv, s->qkv_row, w->dv, s->T_rows, 1, s->T, s->D);
 }
 
 void CPU_FN(attention_backward)(struct device *device, act *dqkv, float *delta, const act *dout,
@@ -289,27 +497,13 @@ void CPU_FN(attention_backward)(struct device *device, act *dqkv, float *delta, 
         return;
 
 #pragma omp parallel for schedule(dynamic) num_threads(threads_for(device, B *H *T *T *D / 16))
-    for (size_t job = 0; job < B * H; job++) {
-        const size_t b = job / H, h = job % H;
-        const float *q = const_floats(qkv) + b * T * s.qkv_row + h * D;
-        const float *k = q + s.out_row, *v = k + s.out_row;
+    for (size_t head = 0; head < B * H; head++) {
+        const size_t in_out = head / H * T * s.out_row + head % H * D;
+        const size_t in_qkv = head / H * T * s.qkv_row + head % H * D;
+        const struct queries all = {const_floats(qkv) + in_qkv, const_floats(dout) + in_out,
+                                    const_floats(out) + in_out, lse + head * T,
+                                    floats(dqkv) + in_qkv,      delta + head * T};
         const struct backward w = place_backward(&s, scratch + (size_t)omp_get_thread_num() * each);
-        pack_transposed(w.k_transposed, k, s.qkv_row, T, D);
-        pack_transposed(w.v_transposed, v, s.qkv_row, T, D);
-        pack_rows(w.k, k, s.qkv_row, T, D);
-        memset(w.dk, 0, s.T_columns * s.D_columns * sizeof(float));
-        memset(w.dv, 0, s.T_columns * s.D_columns * sizeof(float));
-        float *dq = floats(dqkv) + (q - const_floats(qkv));
-        for (size_t i = 0; i < T; i += s.block) {
-            const size_t at = (b * T + i) * s.out_row + h * D, row = (b * H + h) * T + i;
-            attend_backward(&s, &w, dq + i * s.qkv_row, delta + row, q + i * s.qkv_row,
-                            const_floats(dout) + at, const_floats(out) + at, lse + row,
-                            min(s.block, T - i));
-        }
-        for (size_t t = 0; t < T; t++) {
-            float *to = dq + t * s.qkv_row + s.out_row;
-            memcpy(to, w.dk + t * s.D_columns, D * sizeof *to);
-            memcpy(to + s.out_row, w.dv + t * s.D_columns, D * sizeof *to);
-        }
+        differentiate_head(&s, &w, &all);
     }
 }

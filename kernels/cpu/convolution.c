@@ -23,6 +23,15 @@ INLINE void copy_part(const struct part *part, size_t k, const float *from, size
         memset(part->to + (begin - part->k), 0, (end - begin) * sizeof *from);
 }
 
+// Where position `at` (-1 wraps around) of what the taps run over lies along one side of x, of
+// `size` pixels; SIZE_MAX: outside.
+static size_t find_pixel(enum conv_kind kind, size_t size, size_t at)
+{
+    if (kind == CONV_UP)
+        return at < 2 * size ? at / 2 : SIZE_MAX;
+    return at < size ? at : SIZE_MAX;
+}
+
 // The three pixels of one line (W,I) that an output sees: their columns. line NULL: outside of x.
 static void gather_line(const struct part *part, size_t k, const float *line, const size_t *columns,
                         size_t I)
@@ -60,8 +69,8 @@ static void gather(const struct product *product, float *to, size_t i, size_t ro
 // Where the transforms cost far less than the multiplications they save.
 static bool is_for_winograd(const struct convolution *p)
 {
-    return p->kind != CONV_DOWN && p->I % 16 == 0 && p->O % 16 == 0 && p->I >= 32 && p->O >= 32 &&
-           p->out_H * p->out_W >= 512;
+    return p->I % 16 == 0 && p->O % 16 == 0 && p->I >= 32 && p->O >= 32 &&
+           p->H * p->W >= (p->kind == CONV_DOWN ? 1024 : 512);
 }
 
 void CPU_FN(conv3x3)(struct device *device, act *y, const act *x, const act *w, const act *b,

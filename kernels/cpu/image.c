@@ -68,34 +68,77 @@ static size_t find_extent(size_t n)
     return extent;
 }
 
-void CPU_FN(dct_encode)(struct device *device, float *z, const float *x, float divisor, size_t n_y,
-                        size_t n_c, size_t B, size_t H, size_t W)
+#define ACROSS 8 // blocks of 8x8 pixels that are encoded together: a lane each
+
+// 8 rows of n pixels as Y, B - Y and R - Y of levels about 0.
+INLINE void take_levels(float ycc[3][8][8 * ACROSS], const uint8_t *from, size_t stride, size_t n)
 {
-    const size_t C = n_y + 2 * n_c, n = H * W, rows = H / 8, columns = W / 8;
+    for (size_t i = 0; i < 8; i++, from += stride)
+        for (size_t j = 0; j < n; j++) {
+            const float r = (float)from[3 * j] - 127.5f, g = (float)from[3 * j + 1] - 127.5f;
+            const float b = (float)from[3 * j + 2] - 127.5f;
+            const float y = 0.299f * r + 0.587f * g + 0.114f * b;
+            ycc[0][i][j] = y;
+            ycc[1][i][j] = b - y;
+            ycc[2][i][j] = r - y;
+        }
+}
+
+// The first `extent` coefficients of every column, with the lanes of `half` then being blocks.
+INLINE void transform_columns(float half[8][8][ACROSS], const float rows[8][8 * ACROSS],
+                              const float basis[8][8], size_t extent)
+{
+    float line[8][8 * ACROSS];
+    for (size_t j = 0; j < 8 * ACROSS; j += LANES) {
+        vec row[8];
+        for (size_t i = 0; i < 8; i++)
+            row[i] = *(const vec_u *)&rows[i][j];
+        for (size_t u = 0; u < extent; u++) {
+            vec sum = {0};
+            for (size_t i = 0; i < 8; i++)
+                sum = vec_multiply_add(basis[u][i], row[i], sum);
+            *(vec_u *)&line[u][j] = sum;
+        }
+    }
+    for (size_t u = 0; u < extent; u++)
+        transpose_8x8(half[u], line[u]);
+}
+
+// The coefficient at `column` of a row of every block.
+INLINE void transform_row(float z[ACROSS], const float half[8][ACROSS], const float basis[8],
+                          float factor)
+{
+    for (size_t block = 0; block < ACROSS; block += LANES) {
+        vec sum = {0};
+        for (size_t i = 0; i < 8; i++)
+            sum = vec_multiply_add(basis[i], *(const vec_u *)&half[i][block], sum);
+        *(vec_u *)&z[block] = sum * factor;
+    }
+}
+
+void CPU_FN(dct_encode)(struct device *device, float *z, const uint8_t *images, float divisor,
+                        size_t n_y, size_t n_c, size_t B, size_t H, size_t W)
+{
+    const size_t C = n_y + 2 * n_c, rows = H / 8, columns = W / 8;
     const size_t kept[3] = {n_y, n_c, n_c};
     const size_t extent[3] = {find_extent(n_y), find_extent(n_c), find_extent(n_c)};
-    const float factor = 1 / divisor;
+    const float unit = 1 / (127.5f * divisor), factor[3] = {unit, unit / 1.772f, unit / 1.402f};
     float basis[8][8], transposed[8][8];
     fill_basis(basis, transposed);
-#pragma omp parallel for num_threads(threads_for(device, B * 3 * n))
-    for (size_t job = 0; job < B * rows * columns; job++) {
-        const size_t b = job / (rows * columns), row = job / columns % rows, column = job % columns;
-        const float *from = x + b * 3 * n + row * 8 * W + column * 8;
-        float *to = z + (b * C * rows + row) * columns + column;
-        float ycc[3][8][8], half[8][8];
-        for (size_t i = 0; i < 8; i++)
-            for (size_t j = 0; j < 8; j++) {
-                float r = from[i * W + j], g = from[n + i * W + j], blue = from[2 * n + i * W + j];
-                float y = 0.299f * r + 0.587f * g + 0.114f * blue;
-                ycc[0][i][j] = y;
-                ycc[1][i][j] = (blue - y) * (1 / 1.772f);
-                ycc[2][i][j] = (r - y) * (1 / 1.402f);
+#pragma omp parallel for num_threads(threads_for(device, B * 3 * H * W))
+    for (size_t job = 0; job < B * rows; job++) {
+        float ycc[3][8][8 * ACROSS] = {0}, half[8][8][ACROSS], values[ACROSS];
+        for (size_t column = 0; column < columns; column += ACROSS) {
+            const size_t n = column + ACROSS < columns ? ACROSS : columns - column;
+            float *to = z + job / rows * C * rows * columns + job % rows * columns + column;
+            take_levels(ycc, images + (job * 8 * W + column * 8) * 3, 3 * W, 8 * n);
+            for (size_t c = 0; c < 3; c++) {
+                transform_columns(half, ycc[c], basis, extent[c]);
+                for (size_t k = 0; k < kept[c]; k++, to += rows * columns) {
+                    transform_row(values, half[zigzag[k] / 8], basis[zigzag[k] % 8], factor[c]);
+                    memcpy(to, values, n * sizeof *to);
+                }
             }
-        for (size_t c = 0; c < 3; c++) {
-            multiply(half, basis, ycc[c], extent[c], 8);
-            multiply(ycc[c], half, transposed, extent[c], 8);
-            for (size_t k = 0; k < kept[c]; k++, to += rows * columns)
-                *to = factor * ycc[c][zigzag[k] / 8][zigzag[k] % 8];
         }
     }
 }

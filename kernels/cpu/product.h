@@ -28,7 +28,7 @@ struct product {
     size_t c_row;       // floats between its rows
     const float *start; // (M,N), rows c_row apart too, and perhaps C itself; NULL: zeros
     const float *bias;  // (N), or NULL
-    // sums (M) += sum over K of A, or NULL.
+    // sums (M) += sum over K of A, where a.row is 1; or NULL.
     float *a_sums;
     // Works on a tile of sums (TILE_M,TILE_N) before it goes to row i, column j of C and right and
     // down of there, rows x columns of it: an activation. NULL: nothing to do.
@@ -58,24 +58,36 @@ INLINE void copy_tile(float *to, size_t to_row, const float *from, size_t from_r
             to[i * to_row + j] = from[i * from_row + j];
 }
 
-INLINE void store_row(float *c, vec c0, vec c1, bool add)
+// One row of a tile, at c + at: sums + start + bias, of which the last two may be NULL.
+INLINE void store_row(float *c, size_t at, vec sum0, vec sum1, const float *start,
+                      const float *bias)
 {
-    vec *to = (vec *)c;
-    if (add)
-        c0 += to[0], c1 += to[1];
-    to[0] = c0, to[1] = c1;
+    const vec_u *from = start ? (const vec_u *)(start + at) : NULL, *add = (const vec_u *)bias;
+    vec_u *to = (vec_u *)(c + at);
+    if (start)
+        sum0 += from[0], sum1 += from[1];
+    if (bias)
+        sum0 += add[0], sum1 += add[1];
+    to[0] = sum0, to[1] = sum1;
 }
 
-// c (TILE_M,TILE_N), its rows c_row apart, = or += the sum over k < K of a[i * a_row + k *
-// a_column] b[k * TILE_N + j]; b and c are aligned as vectors are.
-INLINE void tile_product(float *c, size_t c_row, bool add, size_t K, const float *a, size_t a_row,
-                         size_t a_column, const float *b)
+// c (TILE_M,TILE_N) = start + bias + the sum over k < K of a[i * a_row + k * a_column] b[k * TILE_N
+// + j]. Rows of c and of start (perhaps c itself, or NULL) are c_row apart; bias (TILE_N) may be
+// NULL; b is aligned as vectors are. Meanwhile what begins at next (or NULL) is asked for,
+// next_step floats for each k.
+INLINE void tile_product_from(float *c, size_t c_row, const float *start, const float *bias,
+                              size_t K, const float *a, size_t a_row, size_t a_column,
+                              const float *b, const float *next, size_t next_step)
 {
     vec c00 = {0}, c01 = {0}, c10 = {0}, c11 = {0}, c20 = {0}, c21 = {0};
     vec c30 = {0}, c31 = {0}, c40 = {0}, c41 = {0}, c50 = {0}, c51 = {0};
 #pragma GCC unroll 4
     for (size_t k = 0; k < K; k++, a += a_column, b += TILE_N) {
         vec b0 = *(const vec *)b, b1 = *(const vec *)(b + LANES);
+        if (next) {
+            __builtin_prefetch(next, 0, 2);
+            next += next_step;
+        }
         c00 = vec_multiply_add(a[0 * a_row], b0, c00);
         c01 = vec_multiply_add(a[0 * a_row], b1, c01);
         c10 = vec_multiply_add(a[1 * a_row], b0, c10);
@@ -89,12 +101,19 @@ INLINE void tile_product(float *c, size_t c_row, bool add, size_t K, const float
         c50 = vec_multiply_add(a[5 * a_row], b0, c50);
         c51 = vec_multiply_add(a[5 * a_row], b1, c51);
     }
-    store_row(c + 0 * c_row, c00, c01, add);
-    store_row(c + 1 * c_row, c10, c11, add);
-    store_row(c + 2 * c_row, c20, c21, add);
-    store_row(c + 3 * c_row, c30, c31, add);
-    store_row(c + 4 * c_row, c40, c41, add);
-    store_row(c + 5 * c_row, c50, c51, add);
+    store_row(c, 0 * c_row, c00, c01, start, bias);
+    store_row(c, 1 * c_row, c10, c11, start, bias);
+    store_row(c, 2 * c_row, c20, c21, start, bias);
+    store_row(c, 3 * c_row, c30, c31, start, bias);
+    store_row(c, 4 * c_row, c40, c41, start, bias);
+    store_row(c, 5 * c_row, c50, c51, start, bias);
+}
+
+// c = or += the product.
+INLINE void tile_product(float *c, size_t c_row, bool add, size_t K, const float *a, size_t a_row,
+                         size_t a_column, const float *b)
+{
+    tile_product_from(c, c_row, add ? c : NULL, NULL, K, a, a_row, a_column, b, NULL, 0);
 }
 
 #endif

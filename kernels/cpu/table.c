@@ -2,9 +2,13 @@
 #include "kernels/backend-host.h"
 #include "kernels/cpu/cpu.h"
 
+#include <stdint.h>
 #include <stdlib.h>
 
+#define ALIGNMENT 64
+
 struct state {
+    void *memory; // scratch lies in it
     float *scratch;
     size_t scratch_size; // floats
 };
@@ -16,17 +20,19 @@ float *CPU_FN(scratch)(struct device *device, size_t n)
         state = device->state = calloc(1, sizeof *state);
     if (state && state->scratch_size >= n)
         return state->scratch;
-    if (state) {
-        free(state->scratch);
-        n = round_up(n, 16);
-        state->scratch =
-            n <= SIZE_MAX / sizeof(float) ? aligned_alloc(64, n * sizeof(float)) : NULL;
-        state->scratch_size = state->scratch ? n : 0;
-    }
-    if (!state || !state->scratch) {
+    // Grown, not made anew: pages that have been touched stay.
+    size_t bytes;
+    void *memory = NULL;
+    if (state && !__builtin_mul_overflow(n, sizeof(float), &bytes) &&
+        !__builtin_add_overflow(bytes, ALIGNMENT, &bytes))
+        memory = realloc(state->memory, bytes);
+    if (!memory) {
         device_set_error(device, "out of memory for %zu floats of working memory", n);
         return NULL;
     }
+    state->memory = memory;
+    state->scratch = (float *)round_up((uintptr_t)memory, ALIGNMENT);
+    state->scratch_size = n;
     return state->scratch;
 }
 
@@ -34,7 +40,7 @@ static void close_state(struct device *device)
 {
     struct state *state = device->state;
     if (state)
-        free(state->scratch);
+        free(state->memory);
     free(state);
 }
 

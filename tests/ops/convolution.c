@@ -59,7 +59,8 @@ static void conv3x3(struct check *check, const size_t *n)
 void test_conv3x3(struct check *check)
 {
     CASES(check, conv3x3, 4, {1, 1, 1, 1, 1}, {2, 2, 4, 3, 5}, {1, 5, 7, 4, 17}, {2, 8, 6, 13, 3},
-          {1, 16, 16, 32, 16}, {1, 6, 34, 33, 40}, {1, 4, 4, 130, 8}, {2, 24, 23, 48, 32});
+          {1, 16, 16, 32, 16}, {1, 6, 34, 33, 40}, {1, 4, 4, 130, 8}, {2, 24, 23, 48, 32},
+          {1, 32, 34, 32, 48});
     // More channels than are taken at once, and what needs all sizes of tiles of a GPU that has 4
     // multiprocessors (CUDASIM_MULTIPROCESSORS).
     CASES(check, conv3x3, 2, {1, 13, 25, 272, 64}, {3, 4, 5, 72, 72}, {1, 9, 17, 24, 72},
