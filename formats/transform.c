@@ -64,6 +64,15 @@ static int add_batch(struct transform *t, const struct batch *batch)
     struct batch *staged = t->staged;
     for (size_t row = 0; row < batch->rows;) {
         size_t left = batch->rows - row;
+        if (staged->rows == 0 && left >= t->n) { // worked on where they are
+            struct batch part = {.rows = t->n, .first = batch->first + row};
+            for (size_t i = 0; i < t->in_schema->n_fields; i++)
+                part.data[i] = batch->data[i] + row * t->in_schema->fields[i].size;
+            if (work_on(t, &part))
+                return -1;
+            row += t->n;
+            continue;
+        }
         size_t take = left < t->n - staged->rows ? left : t->n - staged->rows;
         if (staged->rows == 0)
             staged->first = batch->first + row;

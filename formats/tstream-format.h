@@ -63,7 +63,7 @@ struct input {
     uint64_t end;
     size_t begin, fill; // what is left in the buffer
     size_t frame_size;  // of the frame before: a guess at the next one's
-    uint8_t *buffer;
+    uint8_t *buffer, *allocation;
 };
 int input_init(struct input *input, const char *name, int fd);
 void input_free(struct input *input);
@@ -74,7 +74,7 @@ struct frame {
     size_t content;  // bytes of the document
     bool table;      // a seek table: its bytes stay in `bytes`
     size_t room;
-    uint8_t *bytes; // as in the input, until decoded
+    uint8_t *bytes, *bytes_allocation; // as in the input, until decoded
     uint8_t *document;
     uint8_t *allocation; // where the document lies; with room in front for a larger header
     size_t allocation_size;

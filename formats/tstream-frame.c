@@ -17,7 +17,11 @@
 #define BUFFER_SIZE ((size_t)16 << 10)
 #define PIECE_MAX   ((size_t)256 << 10) // of what is read ahead of all checks
 #define BLOCK_MAX   ((size_t)128 << 10)
-#define ALIGNMENT   ((size_t)64) // also the room that a document gets in front
+// Buffers of frames begin with a page, and documents this far from one. Copies by `rep movsb`, as
+// the kernel and libc do, run at a quarter of their speed on Zen 3 where the target lies 1 to 63
+// bytes after the source, but for whole pages; so they would from a pipe into what malloc gives.
+#define PAGE          ((size_t)4096)
+#define DOCUMENT_ROOM ((size_t)1024) // also for a larger header
 
 void budget_init(struct budget *budget, size_t threads)
 {
@@ -126,15 +130,26 @@ uint64_t get_uint(const uint8_t *bytes, size_t size)
     return value;
 }
 
+// Begins with a page within *allocation. Not aligned_alloc, which leaves splinters behind and so
+// finds no room where a block of the same size was freed.
+static uint8_t *allocate_pages(size_t size, uint8_t **allocation)
+{
+    if (!(*allocation = malloc(size + PAGE))) {
+        error_set(STATUS_INTERNAL, "out of memory: %zu bytes for a frame", size);
+        return NULL;
+    }
+    return *allocation + (-(uintptr_t)*allocation & (PAGE - 1));
+}
+
 int input_init(struct input *input, const char *name, int fd)
 {
     *input = (struct input){.name = name, .fd = fd, .wake = -1};
-    return (input->buffer = mem_new(BUFFER_SIZE, 1)) ? 0 : -1;
+    return (input->buffer = allocate_pages(BUFFER_SIZE, &input->allocation)) ? 0 : -1;
 }
 
 void input_free(struct input *input)
 {
-    free(input->buffer);
+    free(input->allocation);
 }
 
 static int fail_at(const struct input *input, uint64_t offset, const char *what)
@@ -201,9 +216,13 @@ static int frame_reserve(const struct input *input, struct frame *frame, size_t 
     size_t room = frame->room ? 2 * frame->room : input->frame_size + input->frame_size / 8 + 1024;
     if (room < need)
         room = need;
-    uint8_t *bytes = mem_resize(frame->bytes, room, 1);
+    uint8_t *allocation, *bytes = allocate_pages(room, &allocation);
     if (!bytes)
         return -1;
+    if (frame->size)
+        memcpy(bytes, frame->bytes, frame->size);
+    free(frame->bytes_allocation);
+    frame->bytes_allocation = allocation;
     frame->bytes = bytes;
     frame->room = room;
     return 0;
@@ -316,11 +335,11 @@ int frame_take_header(struct input *input, struct frame *frame)
 
 static int frame_allocate(struct frame *frame)
 {
-    frame->allocation_size = (2 * ALIGNMENT + frame->content - 1) / ALIGNMENT * ALIGNMENT;
-    frame->allocation = aligned_alloc(ALIGNMENT, frame->allocation_size);
-    if (!frame->allocation)
-        return error_set(STATUS_INTERNAL, "out of memory: %zu bytes for a frame", frame->content);
-    frame->document = frame->allocation + ALIGNMENT;
+    uint8_t *pages = allocate_pages(DOCUMENT_ROOM + frame->content, &frame->allocation);
+    if (!pages)
+        return -1;
+    frame->document = pages + DOCUMENT_ROOM;
+    frame->allocation_size = DOCUMENT_ROOM + frame->content + PAGE;
     return 0;
 }
 
@@ -466,8 +485,8 @@ int frame_decompress(struct frame *frame, struct contexts *contexts)
     size_t n =
         ZSTD_decompressDCtx(context, frame->document, frame->content, frame->bytes, frame->size);
     put_context(contexts, context);
-    free(frame->bytes);
-    frame->bytes = NULL;
+    free(frame->bytes_allocation);
+    frame->bytes = frame->bytes_allocation = NULL;
     if (ZSTD_isError(n))
         return error_set(STATUS_DATA, "%s", ZSTD_getErrorName(n));
     assert(n == frame->content); // zstd has checked
@@ -477,7 +496,7 @@ int frame_decompress(struct frame *frame, struct contexts *contexts)
 void frame_free(struct frame *frame)
 {
     safetensors_close(&frame->doc);
-    free(frame->bytes);
+    free(frame->bytes_allocation);
     free(frame->allocation);
     *frame = (struct frame){0};
 }

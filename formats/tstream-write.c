@@ -12,6 +12,11 @@
 #include "lib/pool.h"
 #include "lib/tool.h"
 
+// zstd's level -1 spends 2 ns a byte to save a sixth of a photograph, where a pipe takes 0.3 to carry
+// it; this one only finds what repeats at length.
+#define LEVEL_PIPE (-512)
+#define LEVEL_FILE 1
+
 struct tstream_writer {
     struct output *output;
     struct schema *schema;
@@ -234,7 +239,7 @@ struct tstream_writer *tstream_create(struct output *output, const struct schema
         return NULL;
     }
     if (level == TOOL_LEVEL_AUTO)
-        level = output_is_file(output) ? 1 : -1;
+        level = output_is_file(output) ? LEVEL_FILE : LEVEL_PIPE;
     threads = threads ? threads : 1;
     writer->output = output;
     writer->level = level < 19 ? (int)level : 19; // beyond, windows are too large

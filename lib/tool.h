@@ -86,7 +86,7 @@ struct tool {
 };
 extern struct tool tool;
 
-#define TOOL_LEVEL_AUTO INT64_MIN // -1 into a pipe, 1 into a regular file
+#define TOOL_LEVEL_AUTO INT64_MIN // -512 into a pipe, 1 into a regular file
 
 // Table entries for the options that programs share. Every program takes COMMON
 // (help, version, quiet, verbose, progress; handled by tool_start), the others where they apply.
@@ -110,7 +110,7 @@ extern struct tool tool;
 #define TOOL_OPTION_LEVEL                                                                 \
     {                                                                                     \
         "level", 'z', OPTION_INT, &tool.level, "N",                                       \
-            "zstd level, -7 to 19 (default: -1 into a pipe, 1 into a file)", -7, 19, NULL \
+            "zstd level, -512 to 19 (default: -512 into a pipe, 1 into a file)", -512, 19, NULL \
     }
 #define TOOL_OPTION_SEED                                                                         \
     {                                                                                            \

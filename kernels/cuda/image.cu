@@ -63,7 +63,8 @@ void CUDA_FN(float_to_image)(struct device *device, uint8_t *images, const float
 #define GROUP 16 // blocks of 8x8 pixels of a CUDA block
 
 struct dct {
-    float *z, *x; // one of them is read only
+    const uint8_t *images; // what is encoded
+    float *z, *x;          // encoded; and decoded
     float divisor;
     int n_y, n_c;
     size_t blocks, across, area; // of one image: of 8x8 pixels; those side by side; pixels
@@ -80,11 +81,15 @@ static __device__ __forceinline__ void find_cosines(float (&cosines)[8][8])
     }
 }
 
-// Where block `block` begins in x, and its first coefficient in z.
+// Where block `block` begins in a plane of its image, in x, and its first coefficient in z.
+static __device__ __forceinline__ size_t in_plane(const struct dct &p, size_t block)
+{
+    const size_t in_image = block % p.blocks, W = 8 * p.across;
+    return in_image / p.across * 8 * W + in_image % p.across * 8;
+}
 static __device__ __forceinline__ size_t pixels_at(const struct dct &p, size_t block)
 {
-    const size_t image = block / p.blocks, in_image = block % p.blocks, W = 8 * p.across;
-    return image * 3 * p.area + in_image / p.across * 8 * W + in_image % p.across * 8;
+    return block / p.blocks * 3 * p.area + in_plane(p, block);
 }
 static __device__ __forceinline__ size_t coefficients_at(const struct dct &p, size_t block)
 {
@@ -101,10 +106,11 @@ static __global__ void dct_encode_kernel(const __grid_constant__ struct dct p)
         const int block = i / 64, pixel = i % 64;
         if (first + block >= p.all)
             break;
-        const float *from =
-            p.x + pixels_at(p, first + block) + pixel / 8 * 8 * p.across + pixel % 8;
+        const size_t at = (first + block) / p.blocks * p.area + in_plane(p, first + block) +
+                          pixel / 8 * 8 * p.across + pixel % 8;
         // JFIF 1.02, as in kernels/ref/image.c.
-        const float r = from[0], g = from[p.area], b = from[2 * p.area];
+        const float r = p.images[3 * at] / 127.5f - 1, g = p.images[3 * at + 1] / 127.5f - 1;
+        const float b = p.images[3 * at + 2] / 127.5f - 1;
         const float y = 0.299f * r + 0.587f * g + 0.114f * b;
         ycc[0][pixel][block] = y;
         ycc[1][pixel][block] = (b - y) / 1.772f;
@@ -181,12 +187,12 @@ static struct dct plan_dct(float divisor, size_t n_y, size_t n_c, size_t B, size
     return p;
 }
 
-void CUDA_FN(dct_encode)(struct device *device, float *z, const float *x, float divisor, size_t n_y,
-                         size_t n_c, size_t B, size_t H, size_t W)
+void CUDA_FN(dct_encode)(struct device *device, float *z, const uint8_t *images, float divisor,
+                         size_t n_y, size_t n_c, size_t B, size_t H, size_t W)
 {
     struct dct p = plan_dct(divisor, n_y, n_c, B, H, W);
     p.z = z;
-    p.x = const_cast<float *>(x);
+    p.images = images;
     if (p.all)
         RUN_KERNEL(device, dct_encode_kernel, blocks_for(p.all, GROUP), THREADS, 0, p);
 }

@@ -53,17 +53,19 @@ static size_t block_at(size_t block, size_t W)
     return block / (W / 8) * 8 * W + block % (W / 8) * 8;
 }
 
-void ref_dct_encode(DEVICE, float *z, const float *x, float divisor, size_t n_y, size_t n_c,
+void ref_dct_encode(DEVICE, float *z, const uint8_t *images, float divisor, size_t n_y, size_t n_c,
                     size_t B, size_t H, size_t W)
 {
     const size_t C = n_y + 2 * n_c, blocks = H / 8 * (W / 8), coefficients[3] = {n_y, n_c, n_c};
     for (size_t n = 0; n < B * blocks; n++) {
-        const float *from = x + n / blocks * 3 * H * W + block_at(n % blocks, W);
+        const uint8_t *from = images + (n / blocks * H * W + block_at(n % blocks, W)) * 3;
         double sums[3][64] = {0};
         for (size_t i = 0; i < 64; i++) {
-            const float *pixel = from + i / 8 * W + i % 8;
-            double ycc[3];
-            ycc_from_rgb(ycc, (const double[3]){pixel[0], pixel[H * W], pixel[2 * H * W]});
+            const uint8_t *pixel = from + (i / 8 * W + i % 8) * 3;
+            double ycc[3], rgb[3];
+            for (size_t c = 0; c < 3; c++)
+                rgb[c] = pixel[c] / 127.5 - 1;
+            ycc_from_rgb(ycc, rgb);
             for (size_t c = 0; c < 3; c++)
                 for (size_t k = 0; k < coefficients[c]; k++)
                     sums[c][k] += ycc[c] * basis(k, i / 8, i % 8);

@@ -1,4 +1,5 @@
-// Speed of streams: raw bytes over the processor time of all threads together, so GB/s per core.
+// streams [STREAM]...: speed of streams, by level: raw bytes over the processor time of all threads
+// together, so GB/s per core. Of the records of the streams given, else of made-up ones.
 // SPDX-License-Identifier: MIT
 #include <math.h>
 #include <stdlib.h>
@@ -63,22 +64,37 @@ static void draw_latent(uint8_t *latent, uint64_t number)
     }
 }
 
+#define SIZE_MIN   ((size_t)96 << 20) // raw bytes that pass in each measurement
+#define SIZE_TAKEN ((size_t)48 << 20) // of a stream's records that are taken
+#define ROUNDS     3
+
 struct data {
     const char *name;
     struct schema *schema;
-    uint8_t *samples;
-    size_t rows, sample_size, batches; // a frame holds all samples
+    struct batch **batches;
+    size_t n, repeats; // each batch is written `repeats` times
+    double size;       // bytes of all that is written
 };
+
+static void data_add(struct data *data, struct batch *batch)
+{
+    data->batches = mem_resize(data->batches, data->n + 1, sizeof *data->batches);
+    check(data->batches);
+    data->batches[data->n++] = batch;
+    data->size += (double)(batch->rows * schema_record_size(data->schema));
+}
 
 static void produce(const struct data *data, struct output *output, int level)
 {
     check(output);
     struct tstream_writer *writer = tstream_create(output, data->schema, 1, level);
     check(writer);
-    for (size_t i = 0; i < data->batches; i++) {
-        struct batch *batch = batch_new(data->schema, data->rows);
+    for (size_t i = 0; i < data->n * data->repeats; i++) {
+        const struct batch *from = data->batches[i % data->n];
+        struct batch *batch = batch_new(data->schema, from->rows);
         check(batch);
-        memcpy(batch->data[0], data->samples, data->rows * data->sample_size);
+        for (size_t k = 0; k < data->schema->n_fields; k++)
+            memcpy(batch->data[k], from->data[k], from->rows * data->schema->fields[k].size);
         check(!tstream_write(writer, batch));
     }
     check(!tstream_finish(writer));
@@ -98,12 +114,12 @@ static uint64_t consume(const char *path)
     return size;
 }
 
-// One process writes, one reads; the time of both, by the wall.
-static double through_pipe(const struct data *data, int level)
+// One process writes, one reads: the time of both, by the wall and of the processors.
+static void through_pipe(const struct data *data, int level, double *wall, double *processor)
 {
     int fds[2];
     char path[32];
-    double start = wall_time();
+    double start = wall_time(), busy = processor_time();
     check(!pipe(fds));
     fflush(stdout);
     pid_t child = fork();
@@ -117,54 +133,94 @@ static double through_pipe(const struct data *data, int level)
     snprintf(path, sizeof path, "/dev/fd/%d", fds[0]);
     consume(path);
     close(fds[0]);
-    waitpid(child, NULL, 0);
-    return wall_time() - start;
+    struct rusage usage;
+    wait4(child, NULL, 0, &usage);
+    *wall = wall_time() - start;
+    *processor = processor_time() - busy + seconds(&usage.ru_utime) + seconds(&usage.ru_stime);
+}
+
+static void keep_least(double *least, double value)
+{
+    *least = value < *least ? value : *least;
 }
 
 static void measure(const struct data *data, int level, const char *path)
 {
-    double raw = (double)(data->batches * data->rows * data->sample_size) / 1e9;
-    double start = processor_time();
-    produce(data, output_open("/dev/null"), level);
-    double write_time = processor_time() - start;
-    produce(data, output_open(path), level);
-    start = processor_time();
-    uint64_t size = consume(path);
-    double read_time = processor_time() - start;
-    double pipe_time = through_pipe(data, level);
-    printf("%-28s %5d %8.2f %8.2f %8.2f %8.3f\n", data->name, level, raw / write_time,
-           raw / read_time, raw / pipe_time, raw * 1e9 / (double)size);
+    double writing = INFINITY, reading = INFINITY, wall = INFINITY, both = INFINITY, size = 0;
+    for (int round = 0; round < ROUNDS; round++) {
+        double start = processor_time(), pipe_wall, pipe_both;
+        produce(data, output_open("/dev/null"), level);
+        keep_least(&writing, processor_time() - start);
+        if (!round)
+            produce(data, output_open(path), level);
+        start = processor_time();
+        size = (double)consume(path);
+        keep_least(&reading, processor_time() - start);
+        through_pipe(data, level, &pipe_wall, &pipe_both);
+        keep_least(&wall, pipe_wall);
+        keep_least(&both, pipe_both);
+    }
+    double raw = data->size * (double)data->repeats;
+    printf("%-28.28s %5d %8.2f %8.2f %8.2f %8.2f %8.3f\n", data->name, level, raw / writing / 1e9,
+           raw / reading / 1e9, raw / both / 1e9, raw / wall / 1e9, raw / size);
 }
 
-static void run(struct data *data, void (*fill)(uint8_t *sample, uint64_t number), const char *path)
+static void run(struct data *data, const char *path)
 {
-    data->sample_size = schema_record_size(data->schema);
-    data->rows = schema_rows_aim(data->schema);
-    data->samples = malloc(data->rows * data->sample_size);
-    check(data->samples);
-    data->batches = ((size_t)400 << 20) / TSTREAM_FRAME_AIM;
-    for (uint64_t i = 0; i < data->rows; i++)
-        fill(data->samples + i * data->sample_size, i);
-    static const int levels[] = {-1, 1, 3};
+    data->repeats = (size_t)((double)SIZE_MIN / data->size) + 1;
+    static const int levels[] = {-512, 1, 3};
     for (size_t i = 0; i < sizeof levels / sizeof *levels; i++)
         measure(data, levels[i], path);
-    free(data->samples);
+    for (size_t i = 0; i < data->n; i++)
+        batch_free(data->batches[i]);
+    free(data->batches);
     schema_free(data->schema);
 }
 
-int main(void)
+static void run_drawn(const char *name, const char *kind, enum dtype dtype, const size_t shape[3],
+                      void (*fill)(uint8_t *sample, uint64_t number), const char *path)
+{
+    struct data data = {.name = name, .schema = schema_new(kind)};
+    check(!schema_add(data.schema, "sample", dtype, shape, 3));
+    struct batch *batch = batch_new(data.schema, schema_rows_aim(data.schema));
+    check(batch);
+    for (uint64_t i = 0; i < batch->rows; i++)
+        fill(batch->data[0] + i * data.schema->fields[0].size, i);
+    data_add(&data, batch);
+    run(&data, path);
+}
+
+static void run_stream(const char *name, const char *path)
+{
+    struct tstream_reader *reader = tstream_open(name, 1);
+    check(reader);
+    struct data data = {.name = name, .schema = schema_copy(tstream_schema(reader))};
+    struct batch *batch;
+    int rc = 1;
+    while (data.size < (double)SIZE_TAKEN && (rc = tstream_read(reader, &batch)) > 0)
+        data_add(&data, batch);
+    check(rc >= 0 && data.n);
+    tstream_close(reader);
+    run(&data, path);
+}
+
+int main(int argc, char **argv)
 {
     char path[] = "/tmp/streams-XXXXXX";
     mem_keep_freed(); // as programs do
     check(mkstemp(path) >= 0);
-    printf("streams: GB/s of raw data per core; through a pipe: by the wall, two processes\n");
-    printf("%-28s %5s %8s %8s %8s %8s\n", "", "level", "write", "read", "pipe", "ratio");
-    struct data images = {.name = "images U8 [256, 256, 3]", .schema = schema_new("images")};
-    schema_add(images.schema, "image", DTYPE_U8, (size_t[]){256, 256, 3}, 3);
-    run(&images, draw, path);
-    struct data latents = {.name = "latents F16 [4, 32, 32]", .schema = schema_new("latents")};
-    schema_add(latents.schema, "latent", DTYPE_F16, (size_t[]){4, 32, 32}, 3);
-    run(&latents, draw_latent, path);
+    printf("streams: GB/s of raw data per core; piped: a writing and a reading process together;\n"
+           "wall: the same by the clock\n");
+    printf("%-28s %5s %8s %8s %8s %8s %8s\n", "", "level", "write", "read", "piped", "wall",
+           "ratio");
+    for (int i = 1; i < argc; i++)
+        run_stream(argv[i], path);
+    if (argc == 1) {
+        run_drawn("images U8 [256, 256, 3]", "images", DTYPE_U8, (size_t[]){256, 256, 3}, draw,
+                  path);
+        run_drawn("latents F16 [4, 32, 32]", "latents", DTYPE_F16, (size_t[]){4, 32, 32},
+                  draw_latent, path);
+    }
     unlink(path);
     return 0;
 }

@@ -47,14 +47,14 @@ void test_float_to_image(struct check *check)
 static void dct_cases(struct check *check, check_body *body, unsigned flags)
 {
     CASES(check, body, flags, {10, 3, 1, 8, 8}, {10, 3, 2, 16, 24}, {64, 64, 1, 8, 16},
-          {1, 0, 1, 16, 8}, {0, 1, 3, 8, 8});
+          {1, 0, 1, 16, 8}, {0, 1, 3, 8, 8}, {10, 3, 1, 16, 136});
 }
 
 static void dct_encode(struct check *check, const size_t *n)
 {
-    const float *x = in_f32(check, n[2] * 3 * n[3] * n[4], 0.5);
+    const uint8_t *images = check_buffer(check, IN, U8, NULL, n[2] * 3 * n[3] * n[4], 1);
     float *z = out_f32(check, n[2] * (n[0] + 2 * n[1]) * (n[3] / 8) * (n[4] / 8));
-    RUN(check, dct_encode, z, x, 1.6f, n[0], n[1], n[2], n[3], n[4]);
+    RUN(check, dct_encode, z, images, 1.6f, n[0], n[1], n[2], n[3], n[4]);
 }
 
 void test_dct_encode(struct check *check)
