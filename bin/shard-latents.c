@@ -4,14 +4,16 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "formats/shards.h"
 #include "formats/shuffle.h"
 #include "formats/tstream.h"
+#include "lib/hash.h"
 #include "lib/io.h"
 #include "lib/mem.h"
 #include "lib/tool.h"
 
-// A file of the folder, other than the first `keep`, that is named as a shard is; malloc'd, NULL if
-// there is none.
+// A file of the folder, other than the first `keep`, that is named as a shard
+// is; malloc'd, NULL if there is none.
 static char *find_shard(const char *folder, uint64_t keep)
 {
     DIR *dir = opendir(folder);
@@ -30,9 +32,10 @@ static char *find_shard(const char *folder, uint64_t keep)
     return path;
 }
 
-// Adds all records of a stream; *schema is the first stream's, NULL before it.
+// Adds all records of a stream; *schema is the first stream's, NULL before it;
+// *hash is that of all records.
 static int read_stream(const char *path, uint64_t memory, const char *folder,
-                       struct schema **schema, struct shuffle **shuffle)
+                       struct schema **schema, struct shuffle **shuffle, uint64_t *hash)
 {
     struct tstream_reader *in = tstream_open(path, tool.threads);
     if (!in)
@@ -57,6 +60,7 @@ static int read_stream(const char *path, uint64_t memory, const char *folder,
             for (size_t i = 0; i < found->n_fields && to; i++) {
                 size_t size = found->fields[i].size;
                 memcpy(to, batch->data[i] + row * size, size);
+                *hash = hash_bytes(*hash, to, size);
                 to += size;
             }
         }
@@ -67,11 +71,13 @@ static int read_stream(const char *path, uint64_t memory, const char *folder,
     return rc;
 }
 
-// The next `records` records of the shuffle into a file.
+// The next records of the shuffle into a file.
 static int write_shard(const char *path, struct schema *schema, struct shuffle *shuffle,
-                       uint64_t records)
+                       const struct shard *shard)
 {
-    if (schema_set(schema, "count", "%llu", (unsigned long long)records))
+    uint64_t records = shard->records;
+    if (schema_set(schema, "count", "%llu", (unsigned long long)records) ||
+        shard_mark(schema, shard))
         return -1;
     struct output *output = output_open(path);
     struct tstream_writer *out =
@@ -147,10 +153,11 @@ int main(int argc, char **argv)
 
     struct schema *schema = NULL;
     struct shuffle *shuffle = NULL;
+    uint64_t hash = hash_number(HASH_START, tool.seed);
     progress_start("records read", 0);
     size_t i = 0;
     do {
-        if (read_stream(inputs[i], memory, folder, &schema, &shuffle))
+        if (read_stream(inputs[i], memory, folder, &schema, &shuffle, &hash))
             tool_fail();
     } while (inputs[i] && inputs[++i]);
     progress_finish();
@@ -169,13 +176,15 @@ int main(int argc, char **argv)
     if (each == 0)
         each = 1;
     uint64_t n = shards ? (uint64_t)shards : (records + each - 1) / each, done = 0;
+    struct shard shard = {.set = hash_number(hash, shards ? n : each), .count = n};
     progress_start("records written", records);
-    for (uint64_t shard = 0; shard < n; shard++) {
-        uint64_t end = (unsigned __int128)records * (shard + 1) / n;
+    for (; shard.index < n; shard.index++) {
+        uint64_t end = (unsigned __int128)records * (shard.index + 1) / n;
         if (!shards)
             end = records - done < each ? records : done + each;
-        char *path = mem_printf("%s/shard-%05llu.tstream", folder, (unsigned long long)shard);
-        if (!path || write_shard(path, schema, shuffle, end - done))
+        shard.records = end - done;
+        char *path = mem_printf("%s/shard-%05llu.tstream", folder, (unsigned long long)shard.index);
+        if (!path || write_shard(path, schema, shuffle, &shard))
             tool_fail();
         puts(path);
         fflush(stdout);

@@ -1,25 +1,36 @@
-// Latents for training: shuffled, read ahead, in bounded memory. SPDX-License-Identifier: MIT
+// Latents for training: shuffled, read ahead, in bounded memory.
+// SPDX-License-Identifier: MIT
 //
-// A block is a number of whole frames and an order of their records. A thread of its own loads the
-// next block while the present one is handed out, so each may take half of the memory; data that
-// fits as a whole is one block, loaded once and put into a new order each epoch.
+// A block is a number of whole frames and an order of their records. A thread
+// of its own loads the next block while the present one is handed out, so each
+// may take half of the memory; data that fits as a whole is one block, loaded
+// once and put into a new order each epoch.
 #include "formats/latents.h"
 
 #include <fcntl.h>
 #include <inttypes.h>
+#include <math.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "formats/latent-fields.h"
+#include "formats/shards.h"
 #include "lib/error.h"
+#include "lib/hash.h"
 #include "lib/mem.h"
 #include "lib/pool.h"
 #include "lib/rng.h"
 #include "lib/scratch.h"
 #include "lib/tool.h"
+
+// Of memory, bytes for a frame beside its records: its header, the page that it begins with, its
+// places in lists. And for a thread that decodes one: zstd's state; the compressed frame, of which
+// no more is held than this.
+enum { FRAME_COST = 8 << 10, DECODER_COST = 512 << 10, COMPRESSED_MAX = 8 << 20 };
 
 struct frame {
     uint32_t file, index; // the index-th of the file
@@ -55,7 +66,7 @@ struct latents {
     struct latent_fields fields;
     int label; // index of the tensor or -1
     const struct schema *schema;
-    uint64_t fingerprint;
+    uint64_t fingerprint, *hashes; // of all; of each file
     uint64_t position;
 
     struct tstream_reader *pipe; // one pass; otherwise files:
@@ -63,6 +74,8 @@ struct latents {
     struct tstream_file **files;
     uint64_t *file_first; // index of each file's first record
     int spool;            // descriptor or -1
+    uint64_t size;        // bytes of all records, as FRAME_COST counts
+    uint64_t rows_max;    // records of the largest frame
     bool cached;          // all in one block
     struct pool *pool;    // decompresses
 
@@ -109,8 +122,8 @@ static int add_frame(struct block *block, struct batch *batch, uint64_t first)
     return 0;
 }
 
-// Of RNG_ORDER's draws, sample 0 orders the frames of an epoch, sample 1 + i the records of its
-// block i. Both by Fisher and Yates, inside out.
+// Of RNG_ORDER's draws, sample 0 orders the frames of an epoch, sample 1 + i
+// the records of its block i. Both by Fisher and Yates, inside out.
 static int order_block(const struct latents *l, struct block *block, uint64_t epoch,
                        uint64_t number)
 {
@@ -130,8 +143,8 @@ static int order_block(const struct latents *l, struct block *block, uint64_t ep
     return 0;
 }
 
-// Data that is kept has its frames in their own order, so that it does not matter in which epoch
-// they were loaded.
+// Data that is kept has its frames in their own order, so that it does not
+// matter in which epoch they were loaded.
 static void plan_epoch(struct latents *l, uint64_t epoch)
 {
     struct frame *order = l->plan.order;
@@ -147,25 +160,33 @@ static void plan_epoch(struct latents *l, uint64_t epoch)
     l->plan = (struct plan){.epoch = epoch, .order = order};
 }
 
-static uint64_t record_cost(const struct latents *l)
+static uint64_t frame_rows(const struct latents *l, struct frame frame)
 {
-    return schema_record_size(l->schema) + sizeof(struct entry);
+    return tstream_file_first(l->files[frame.file], frame.index + 1) -
+           tstream_file_first(l->files[frame.file], frame.index);
 }
 
-static uint64_t block_records_max(const struct latents *l)
+// Bytes that a frame takes when decoded.
+static uint64_t frame_size(const struct latents *l, uint64_t rows)
 {
-    return l->options.memory / (l->cached ? 1 : 2) / record_cost(l);
+    return rows * (schema_record_size(l->schema) + sizeof(struct entry)) + FRAME_COST;
 }
 
-// Where the planned block ends in the order of frames, and how many records it has.
+static uint64_t block_size_max(const struct latents *l)
+{
+    return l->cached ? l->size : l->options.memory / 2;
+}
+
+// Where the planned block ends in the order of frames, and how many records it
+// has.
 static size_t plan_block_end(const struct latents *l, uint64_t *records)
 {
     size_t end = l->plan.next;
+    uint64_t size = 0;
     for (*records = 0; end < l->n_frames; end++) {
-        struct frame frame = l->plan.order[end];
-        uint64_t rows = tstream_file_first(l->files[frame.file], frame.index + 1) -
-                        tstream_file_first(l->files[frame.file], frame.index);
-        if (end > l->plan.next && *records + rows > block_records_max(l))
+        uint64_t rows = frame_rows(l, l->plan.order[end]);
+        size += frame_size(l, rows);
+        if (end > l->plan.next && size > block_size_max(l))
             break;
         *records += rows;
     }
@@ -205,7 +226,8 @@ static bool told_to_stop(struct latents *l)
     return stop;
 }
 
-// The planned block's frames. -1 with an error; what was loaded is in the block in any case.
+// The planned block's frames. -1 with an error; what was loaded is in the block
+// in any case.
 static int load_frames(struct latents *l, struct block *block, size_t end)
 {
     size_t n = end - l->plan.next, started = 0;
@@ -240,10 +262,11 @@ static int load_frames(struct latents *l, struct block *block, size_t end)
 static int load_from_pipe(struct latents *l, struct block *block)
 {
     struct batch *batch;
-    while (block->n_entries < block_records_max(l) && !told_to_stop(l)) {
+    for (uint64_t size = 0; size < block_size_max(l) && !told_to_stop(l);) {
         int rc = tstream_read(l->pipe, &batch);
         if (rc <= 0)
             return rc;
+        size += frame_size(l, batch->rows);
         if (add_frame(block, batch, batch->first))
             return -1;
     }
@@ -385,14 +408,36 @@ static int read_record(const struct latents *l, struct entry entry, float *mean,
     return 0;
 }
 
+// Sees to it that the block has a record left: 1, or 0 at the end of a pipe, or
+// -1 with an error.
+static int need_record(struct latents *l)
+{
+    int rc = 1;
+    while (rc > 0 && (!l->block || l->block->next == l->block->n_entries))
+        rc = next_block(l);
+    return rc;
+}
+
+int latents_skip(struct latents *l, uint64_t n)
+{
+    while (n) {
+        int rc = need_record(l);
+        if (rc <= 0)
+            return rc;
+        uint64_t left = l->block->n_entries - l->block->next, step = n < left ? n : left;
+        l->block->next += step;
+        l->position += step;
+        n -= step;
+    }
+    return 0;
+}
+
 long latents_read(struct latents *l, size_t n, float *mean, float *std, int64_t *labels)
 {
     for (size_t i = 0; i < n; i++, l->position++) {
-        while (!l->block || l->block->next == l->block->n_entries) {
-            int rc = next_block(l);
-            if (rc <= 0)
-                return rc ? -1 : (long)i;
-        }
+        int rc = need_record(l);
+        if (rc <= 0)
+            return rc ? -1 : (long)i;
         struct entry entry = l->block->entries[l->block->next++];
         size_t at = i * l->fields.count;
         if (read_record(l, entry, mean + at, std ? std + at : NULL, &labels[i]))
@@ -401,62 +446,94 @@ long latents_read(struct latents *l, size_t n, float *mean, float *std, int64_t 
     return (long)n;
 }
 
-static void hash(uint64_t *h, const void *data, size_t size) // FNV-1a
-{
-    for (size_t i = 0; i < size; i++)
-        *h = (*h ^ ((const uint8_t *)data)[i]) * 0x100000001B3;
-}
-
 static uint64_t hash_data(const struct latents *l)
 {
-    uint64_t h = 0xCBF29CE484222325;
+    uint64_t hash = HASH_START;
     for (size_t i = 0; i < l->schema->n_fields; i++) {
         const struct field *field = &l->schema->fields[i];
-        const char *dtype = dtype_name(field->dtype);
-        hash(&h, field->name, strlen(field->name) + 1);
-        hash(&h, dtype, strlen(dtype) + 1);
-        hash(&h, field->shape, field->rank * sizeof(*field->shape));
+        hash = hash_bytes(hash, field->name, strlen(field->name) + 1);
+        hash = hash_number(hash, field->dtype);
+        for (size_t k = 0; k < field->rank; k++)
+            hash = hash_number(hash, field->shape[k]);
     }
-    for (size_t i = 0; i < l->n_files; i++) {
-        for (size_t k = 0; k <= tstream_file_frames(l->files[i]); k++) {
-            uint64_t first = tstream_file_first(l->files[i], k);
-            hash(&h, &first, sizeof(first));
-        }
+    for (size_t i = 0; i < l->n_files; i++)
+        hash = hash_number(hash, l->hashes[i]);
+    return hash;
+}
+
+static int open_file(struct latents *l, const char *path)
+{
+    struct tstream_file *file = tstream_file_open(path);
+    if (!file)
+        return -1;
+    uint32_t number = (uint32_t)l->n_files;
+    l->files[l->n_files++] = file;
+    l->file_first[number] = l->shape.records;
+    l->shape.records += tstream_file_records(file);
+    l->schema = tstream_file_schema(l->files[0]);
+    if (schema_check_same(l->schema, tstream_file_schema(file)))
+        return error_prefix("%s", tstream_file_name(file));
+    size_t frames = tstream_file_frames(file);
+    for (uint32_t i = 0; i < frames; i++) {
+        uint64_t rows = frame_rows(l, (struct frame){number, i});
+        l->size += frame_size(l, rows);
+        if (rows > l->rows_max)
+            l->rows_max = rows;
     }
-    return h;
+    l->n_frames += frames;
+    return 0;
+}
+
+// Bytes that can be had without harm to others; as if there were no end of them
+// where the system does not say.
+static uint64_t memory_available(void)
+{
+    unsigned long long kib = UINT64_MAX >> 10;
+    char line[128];
+    FILE *file = fopen("/proc/meminfo", "re");
+    while (file && fgets(line, sizeof(line), file) &&
+           sscanf(line, "MemAvailable: %llu kB", &kib) != 1)
+        ;
+    if (file)
+        fclose(file);
+    return (uint64_t)kib << 10;
+}
+
+static int check_memory(const struct latents *l)
+{
+    uint64_t need = latents_memory(l), available = memory_available();
+    if (need <= available)
+        return 0;
+    return error_set(STATUS_USAGE,
+                     "%s: to keep all latents in memory takes %.1f GiB, and %.1f "
+                     "are available",
+                     tstream_file_name(l->files[0]), ldexp((double)need, -30),
+                     ldexp((double)available, -30));
 }
 
 static int open_files(struct latents *l, char **paths, size_t n)
 {
     l->files = mem_new(n, sizeof(*l->files));
     l->file_first = mem_new(n, sizeof(*l->file_first));
-    if (!l->files || !l->file_first)
+    l->hashes = mem_new(n, sizeof(*l->hashes));
+    if (!l->files || !l->file_first || !l->hashes)
         return -1;
-    for (; l->n_files < n; l->n_files++) {
-        struct tstream_file *file = tstream_file_open(paths[l->n_files]);
-        if (!file)
+    for (size_t i = 0; i < n; i++)
+        if (open_file(l, paths[i]))
             return -1;
-        l->files[l->n_files] = file;
-        l->file_first[l->n_files] = l->shape.records;
-        l->shape.records += tstream_file_records(file);
-        l->n_frames += tstream_file_frames(file);
-        if (l->n_files &&
-            schema_check_same(tstream_file_schema(l->files[0]), tstream_file_schema(file))) {
-            l->n_files++;
-            return error_prefix("%s", tstream_file_name(file));
-        }
-    }
     if (l->shape.records == 0)
         return error_set(STATUS_DATA, "%s: expected latents, found no records",
                          tstream_file_name(l->files[0]));
-    l->schema = tstream_file_schema(l->files[0]);
-    l->cached = l->shape.records <= l->options.memory / record_cost(l);
+    l->cached = l->options.cache || l->size <= l->options.memory;
+    if (shards_check(l->files, n, l->options.partial) || (l->options.cache && check_memory(l)) ||
+        shards_hash(l->files, n, l->options.threads, l->hashes))
+        return -1;
+    l->fingerprint = hash_data(l);
     l->plan.order = mem_new(l->n_frames, sizeof(*l->plan.order));
     l->pool = pool_new(l->options.threads, 2 * l->options.threads);
     if (!l->plan.order || !l->pool)
         return -1;
     plan_epoch(l, 0);
-    l->fingerprint = hash_data(l);
     return 0;
 }
 
@@ -497,7 +574,7 @@ static int open_inputs(struct latents *l, char **paths)
         return open_files(l, paths, n);
     if (!pipe)
         return open_files(l, (char *[]){standard_input}, 1);
-    if (l->options.one_pass) {
+    if (l->options.one_pass && !l->options.cache) {
         l->pipe = tstream_open(only, l->options.threads);
         if (!l->pipe)
             return -1;
@@ -559,6 +636,7 @@ void latents_close(struct latents *l)
     pthread_cond_destroy(&l->changed);
     free(l->files);
     free(l->file_first);
+    free(l->hashes);
     free(l->plan.order);
     free(l);
 }
@@ -571,6 +649,27 @@ const struct latents_shape *latents_shape(const struct latents *l)
 const struct schema *latents_schema(const struct latents *l)
 {
     return l->schema;
+}
+
+uint64_t latents_memory(const struct latents *l)
+{
+    uint64_t rows = l->pipe ? schema_rows_aim(l->schema) : l->rows_max;
+    uint64_t largest = frame_size(l, rows), half = block_size_max(l);
+    uint64_t compressed = largest < COMPRESSED_MAX ? largest : COMPRESSED_MAX;
+    uint64_t blocks = l->cached ? l->size : 2 * (half > largest ? half : largest);
+    if (l->pipe) // one more than fits in each, and those that its reader holds
+        blocks += 2 * largest + 4 * l->options.threads * largest;
+    return blocks + l->options.threads * (compressed + DECODER_COST);
+}
+
+json_t *latents_describe(const struct latents *l)
+{
+    return shards_describe(l->files, l->hashes, l->n_files);
+}
+
+int latents_compare(const struct latents *l, const char *json)
+{
+    return shards_compare(l->files, l->hashes, l->n_files, json);
 }
 
 uint64_t latents_fingerprint(const struct latents *l)

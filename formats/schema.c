@@ -206,9 +206,14 @@ bool text_to_u64(const char *text, uint64_t *value)
     return true;
 }
 
+bool schema_number(const struct schema *schema, const char *key, uint64_t *value)
+{
+    return text_to_u64(schema_get(schema, key), value);
+}
+
 bool schema_count(const struct schema *schema, uint64_t *count)
 {
-    return text_to_u64(schema_get(schema, "count"), count);
+    return schema_number(schema, "count", count);
 }
 
 size_t schema_record_size(const struct schema *schema)
@@ -227,7 +232,8 @@ size_t schema_rows_aim(const struct schema *schema)
 
 static bool is_about_data(const char *key)
 {
-    return strcmp(key, "count") != 0 && strncmp(key, "pg.", 3) != 0;
+    return strcmp(key, "count") != 0 && strncmp(key, "pg.", 3) != 0 &&
+           strncmp(key, "shard.", 6) != 0;
 }
 
 static int check_metadata(const struct schema *a, const struct schema *b)

@@ -13,6 +13,7 @@
 
 #include "formats/tstream-format.h"
 #include "lib/error.h"
+#include "lib/hash.h"
 #include "lib/mem.h"
 #include "lib/tool.h"
 
@@ -334,6 +335,26 @@ int tstream_file_read(const struct tstream_file *file, size_t i, struct batch **
     }
     frame_free(&frame);
     return *batch ? 0 : -1;
+}
+
+int tstream_file_hash(const struct tstream_file *file, uint64_t *hash)
+{
+    *hash = HASH_START;
+    for (size_t i = 0; i < file->totals.frames; i++) {
+        const struct frame_place *place = &file->places[i];
+        uint64_t end = place->offset + place->size;
+        uint8_t checksum[4];
+        size_t got;
+        if (fd_pread_full(file->fd, checksum, sizeof checksum, end - sizeof checksum, &got))
+            return error_set_errno(STATUS_NO_INPUT, "%s: byte %" PRIu64 ": cannot read", file->name,
+                                   end - sizeof checksum);
+        if (got < sizeof checksum)
+            return error_set(STATUS_DATA, "%s: byte %" PRIu64 ": the file has become shorter",
+                             file->name, end);
+        *hash = hash_number(*hash, place[1].first - place->first);
+        *hash = hash_number(*hash, (uint64_t)place->content << 32 | get_u32(checksum));
+    }
+    return 0;
 }
 
 static size_t drop_context(void *context)

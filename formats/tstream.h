@@ -60,12 +60,14 @@ int schema_expect(const struct schema *schema, const char *name, enum dtype dtyp
 const char *schema_get(const struct schema *schema, const char *key);
 int schema_set(struct schema *schema, const char *key, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+// The value of a key if it is a plain decimal number; false if not.
+bool schema_number(const struct schema *schema, const char *key, uint64_t *value);
 // The count of records if the metadata states it; false if not.
 bool schema_count(const struct schema *schema, uint64_t *count);
 size_t schema_record_size(const struct schema *schema); // bytes of one record of all fields
 size_t schema_rows_aim(const struct schema *schema); // rows for a frame of TSTREAM_FRAME_AIM, >= 1
 // Same fields (name, dtype, shape) and the same value of every metadata key that says what the data
-// means (all but count, pg.*); else -1 with an error that says what differs.
+// means (all but count, pg.*, shard.*); else -1 with an error that says what differs.
 int schema_check_same(const struct schema *a, const struct schema *b);
 // Appends this program's entry pg.N to the chain (no-op with --no-pg): "PROGRAM VERSION:
 // ARGUMENTS".
@@ -108,7 +110,7 @@ const struct tstream_totals *tstream_totals(const struct tstream_reader *reader)
 
 struct tstream_writer;
 // Writes the begin frame. Takes `output` (also when it fails). The schema is copied.
-// level TOOL_LEVEL_AUTO: -1 into a pipe, 1 into a regular file.
+// level TOOL_LEVEL_AUTO: -512 into a pipe, 1 into a regular file.
 struct tstream_writer *tstream_create(struct output *output, const struct schema *schema,
                                       size_t threads, int64_t level);
 // Takes the batch, sets its `first`. A batch of 0 rows is freed and not written.
@@ -129,6 +131,9 @@ size_t tstream_file_frames(const struct tstream_file *file); // data frames, ove
 uint64_t tstream_file_first(const struct tstream_file *file, size_t frame);
 const struct tstream_totals *tstream_file_totals(const struct tstream_file *file);
 int tstream_file_read(const struct tstream_file *file, size_t frame, struct batch **batch);
+// A hash of the data frames: the number of records, the size and the checksum of each. What it
+// takes is a read of 4 bytes a frame. -1 with an error.
+int tstream_file_hash(const struct tstream_file *file, uint64_t *hash);
 void tstream_file_close(struct tstream_file *file);
 
 #endif

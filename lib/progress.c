@@ -61,7 +61,8 @@ static bool own_terminal(void)
 void progress_message(const char *format, va_list ap)
 {
     char line[2048];
-    int n = snprintf(line, sizeof line, "%s: ", tool.info ? tool.info->name : program_invocation_short_name);
+    int n = snprintf(line, sizeof line,
+                     "%s: ", tool.info ? tool.info->name : program_invocation_short_name);
     vsnprintf(line + n, sizeof line - (size_t)n, format, ap);
     pthread_mutex_lock(&lock);
     // The line to clear is ours or that of another program of the pipe.
@@ -95,7 +96,8 @@ static void make_line(char *line, size_t size, double elapsed, bool finished)
         line[0] = 0;
         return;
     }
-    fprintf(out, "%s: %" PRIu64, tool.info ? tool.info->name : program_invocation_short_name, progress.done);
+    fprintf(out, "%s: %" PRIu64, tool.info ? tool.info->name : program_invocation_short_name,
+            progress.done);
     if (progress.total)
         fprintf(out, "/%" PRIu64, progress.total);
     fprintf(out, " %s", progress.unit);

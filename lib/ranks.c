@@ -13,6 +13,7 @@
 
 #include "kernels/plugin.h"
 #include "lib/error.h"
+#include "lib/hash.h"
 #include "lib/io.h"
 #include "lib/mem.h"
 #include "lib/ranks-mpi.h"
@@ -266,9 +267,7 @@ int ranks_check_same(struct ranks *r, int status, const char *what, const void *
     if (ranks_size(r) == 1)
         return 0;
     wait_for_jobs(r);
-    uint64_t hash = 0xCBF29CE484222325, *all; // FNV-1a
-    for (size_t i = 0; i < size; i++)
-        hash = (hash ^ ((const unsigned char *)bytes)[i]) * 0x100000001B3;
+    uint64_t hash = hash_bytes(HASH_START, bytes, size), *all;
     if (!(all = mem_new((size_t)r->mpi.ranks, sizeof *all)))
         return -1;
     r->mpi.gather(&hash, all, sizeof hash);

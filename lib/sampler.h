@@ -28,8 +28,8 @@ size_t sampler_steps(const struct sampler *sampler);
 
 // Draws samples first .. first + B - 1, of the classes labels[B] (the model's null class for none),
 // into latents (B,C,S,S), host memory. A sample depends on the seed, its number and its class
-// alone. done(user) is called after each step, NULL for none; if it returns true the drawing stops.
-// -1 with an error (also for a value that is not finite), 1 if stopped.
+// alone. done(user) is called after each step, NULL for none. -1 with an error (also for a value
+// that is not finite).
 int sampler_run(struct sampler *sampler, uint64_t first, const int32_t *labels, size_t B,
                 float *latents, void (*done)(void *user), void *user);
 

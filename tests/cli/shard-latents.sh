@@ -41,6 +41,14 @@ for k in range(4):
     assert len(t['id']) == $n // 4 and m['count'] == str($n // 4) and m['kind'] == 'latents'
     assert m['classes'] == '[\"a\",\"b\"]' and m['pg.0'].startswith('shard-latents '), m
 "
+ok 'each knows its place in the set' python "
+sets = set()
+for k in range(4):
+    m = read(tmp + '/a/b/shard-0000%d.tstream' % k)[1]
+    assert (m['shard.index'], m['shard.count'], m['shard.records']) == (str(k), '4', '$((n / 4))'), m
+    sets.add(m['shard.set'])
+assert len(sets) == 1 and len(sets.pop()) == 16, sets
+"
 ok 'the order is uniform' python "
 i = ids('a/b')
 counts = np.histogram2d(i, np.arange($n), 12)[0]
@@ -69,6 +77,19 @@ ok 'are shuffled together' python "
 i = ids('two')
 assert (np.sort(i) == np.repeat(np.arange($n), 2)).all()
 assert 0.4 < (np.histogram(i[:$n], 2)[0] / $n).min()"
+set_of() {
+    tstream-info "$1" | grep 'shard[.]set'
+}
+exits 'the same once more' 0 shard-latents -o "$tmp/again" --shards 4 --memory 100K --seed 3 "$tmp/latents"
+is 'it is the same set' "$(set_of "$tmp/again/shard-00003.tstream")" \
+    "$(set_of "$tmp/a/b/shard-00000.tstream")"
+exits 'the same, one record less' 0 sh -c "
+    tstream-cat -r 1: '$tmp/latents' | shard-latents -o '$tmp/less' --shards 4 --seed 3"
+is 'another seed, division or content is another set' "$(
+    for set in a/b small size other two less; do set_of "$tmp/$set/shard-00000.tstream"; done | sort -u | wc -l
+)" 6
+exits 'shards joined by cat' 0 sh -c "cat '$tmp'/a/b/*.tstream | tstream-info --check"
+ok 'are one stream' grep -q 6000 "$tmp/out"
 exits 'shards are read as streams' 0 sh -c "cat '$tmp'/two/*.tstream | zstd -tq"
 is 'no temporary file is left' "$(count_files "$TMPDIR")" 0
 

@@ -17,6 +17,8 @@ enum { C = 2, H = 2, W = 3, COUNT = C * H * W, N = 1000 };
 
 static char folder[] = "/tmp/latents-XXXXXX";
 static char all[64], part_a[64], part_b[64], spread[64], empty[64];
+static int level = 1;     // of what is written
+static float marked = -1; // the index of a record whose latent is written as index + 0.25
 
 static void write_stream(const char *path, size_t first, size_t n, size_t rows, bool with_spread)
 {
@@ -26,11 +28,12 @@ static void write_stream(const char *path, size_t first, size_t n, size_t rows, 
                 latent_fields_add(schema, with_spread, with_spread, DTYPE_F32,
                                   (const size_t[3]){C, H, W}, &fields) == 0;
     struct output *output = output_open(path);
-    struct tstream_writer *out = good && output ? tstream_create(output, schema, 2, 1) : NULL;
+    struct tstream_writer *out = good && output ? tstream_create(output, schema, 2, level) : NULL;
     for (size_t at = 0; out && at < n; at += rows) {
         struct batch *batch = batch_new(schema, n - at < rows ? n - at : rows);
         for (size_t i = 0; i < batch->rows * COUNT; i++) {
             float index = first + at + i / COUNT;
+            index += index == marked ? 0.25f : 0;
             ((float *)batch->data[fields.mean])[i] = index;
             if (with_spread) {
                 ((float *)batch->data[fields.std])[i] = index + 0.5f;
@@ -144,6 +147,127 @@ static void test_order(const char *what, char **paths, uint64_t memory)
     latents_close(l);
 }
 
+// As three ranks read: each its part of a batch of 50, 30 to 40 of it. `whole` is what one reads.
+static void test_skip(const char *what, char **paths, uint64_t memory)
+{
+    static double whole[2 * N], parts[2 * N];
+    const size_t from[] = {0, 13, 40, 50};
+    struct latents *l = open_latents(paths, memory, 5);
+    bool good = l && read_records(l, 2 * N, 50, whole);
+    latents_close(l);
+    for (size_t rank = 0; rank < 3 && good; rank++) {
+        l = open_latents(paths, memory, 5);
+        for (size_t at = 0; at < 2 * N && good; at += 50)
+            good = latents_skip(l, from[rank]) == 0 &&
+                   read_records(l, from[rank + 1] - from[rank], 64, parts + at + from[rank]) &&
+                   latents_skip(l, 50 - from[rank + 1]) == 0 && latents_position(l) == at + 50;
+        latents_close(l);
+    }
+    ok(good && memcmp(whole, parts, sizeof(whole)) == 0,
+       "%s: what three read in parts is what one reads", what);
+    l = open_latents(paths, memory, 5);
+    ok(l && latents_skip(l, N + 777) == 0 && latents_position(l) == N + 777 &&
+           read_records(l, 100, 64, parts) &&
+           memcmp(parts, whole + N + 777, 100 * sizeof(*parts)) == 0,
+       "%s: over more than an epoch", what);
+    latents_close(l);
+}
+
+static void test_cache(void)
+{
+    static double large[2 * N], kept[2 * N];
+    char *paths[] = {part_a, part_b, NULL};
+    struct latents_options options = {.seed = 5, .memory = 1, .cache = true, .threads = 1};
+    struct latents *l = open_latents(paths, 1 << 20, 5), *cache = latents_open(paths, &options);
+    ok(l && cache && read_records(l, 2 * N, 64, large) && read_records(cache, 2 * N, 64, kept) &&
+           memcmp(large, kept, sizeof(kept)) == 0,
+       "cache: whatever the memory, the order of data that fits in it");
+    ok(latents_memory(cache) > N * COUNT * sizeof(float) && latents_memory(cache) < 3 << 20,
+       "cache: the memory it takes is known (%llu kB)",
+       (unsigned long long)latents_memory(cache) >> 10);
+    latents_close(l);
+    latents_close(cache);
+    l = open_latents(paths, 200000, 5);
+    ok(l && latents_memory(l) < 200000 + 3 * ((size_t)512 << 10),
+       "so it is where the data does not fit (%llu kB)",
+       (unsigned long long)latents_memory(l) >> 10);
+    latents_close(l);
+}
+
+static uint64_t memory_total(void)
+{
+    return (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+// A stream of zeros larger than the memory: one segment, again and again.
+static void test_cache_too_large(void)
+{
+    const size_t shape[3] = {4, 1024, 1024}, rows = 15; // of 16 MiB each
+    struct latent_fields fields;
+    struct schema *schema = schema_new("latents");
+    latent_fields_add(schema, false, false, DTYPE_F32, shape, &fields);
+    char path[80], *paths[] = {path, NULL};
+    snprintf(path, sizeof(path), "%s/zeros", folder);
+    struct tstream_writer *out = tstream_create(output_open(path), schema, 1, 1);
+    struct batch *batch = batch_new(schema, rows);
+    memset(batch->data[0], 0, rows * schema->fields[0].size);
+    tstream_write(out, batch);
+    tstream_finish(out);
+    uint8_t *segment;
+    size_t size;
+    bool good = file_read_all(path, &segment, &size, 1 << 20) == 0;
+    FILE *file = fopen(path, "ae");
+    for (uint64_t i = 0; good && i <= memory_total() / (rows * schema->fields[0].size); i++)
+        good = fwrite(segment, 1, size, file) == size;
+    fclose(file);
+    free(segment);
+    schema_free(schema);
+    struct latents *l = latents_open(paths, &(struct latents_options){.cache = true, .threads = 1});
+    ok(good && !l && error_status() == STATUS_USAGE && strstr(error_message(), "GiB"),
+       "cache: less memory than it takes is an error at once");
+    diag("%s", error_message());
+    latents_close(l);
+    unlink(path);
+}
+
+static uint64_t fingerprint_of(char **paths)
+{
+    struct latents *l = open_latents(paths, 1 << 20, 1);
+    uint64_t fingerprint = l ? latents_fingerprint(l) : 0;
+    latents_close(l);
+    return fingerprint;
+}
+
+static void test_fingerprint(void)
+{
+    char again[80], *both[] = {part_a, part_b, NULL}, *swapped[] = {part_b, part_a, NULL};
+    snprintf(again, sizeof(again), "%s/again", folder);
+    uint64_t fingerprint = fingerprint_of((char *[]){all, NULL});
+    ok(fingerprint && fingerprint != fingerprint_of(both), "other data has another fingerprint");
+    ok(fingerprint_of(both) != fingerprint_of(swapped), "so have files in another order");
+    level = 9;
+    write_stream(again, 0, N, 9, false);
+    ok(fingerprint_of((char *[]){again, NULL}) == fingerprint, "another level does not change it");
+    level = 1;
+    marked = 700;
+    write_stream(again, 0, N, 9, false);
+    marked = -1;
+    ok(fingerprint_of((char *[]){again, NULL}) != fingerprint, "a record that changed does");
+
+    struct latents *l = open_latents(both, 1, 1), *other = open_latents(swapped, 1, 1);
+    json_t *list = latents_describe(l);
+    char *text = json_dumps(list, 0);
+    ok(json_array_size(list) == 2 && latents_compare(l, text) == 0, "the files are described");
+    diag("%s", text);
+    ok(latents_compare(other, text) < 0 && error_status() == STATUS_DATA &&
+           strstr(error_message(), "another order: 2.tstream comes where 1.tstream was"),
+       "and compared: %s", error_message());
+    free(text);
+    json_decref(list);
+    latents_close(l);
+    latents_close(other);
+}
+
 static void test_flips(void)
 {
     static double epochs[2 * N];
@@ -179,22 +303,43 @@ static void feed(const char *path)
 static void test_pipe(void)
 {
     static double values[2 * N], file[2 * N];
-    struct latents_options options = {.seed = 5, .memory = 20000, .one_pass = true, .threads = 2};
+    struct latents_options options = {.seed = 5, .memory = 200000, .one_pass = true, .threads = 2};
     feed(all);
     struct latents *l = latents_open(NULL, &options);
     ok(l && latents_shape(l)->records == 0, "one pass of a pipe: its length is not known");
     ok(read_records(l, N, 64, values) && each_once(values), "one pass: every record once");
-    ok(displacement(values) > 20, "one pass: shuffled within 10 kB");
+    ok(displacement(values) > 20, "one pass: shuffled within 100 kB");
     float latent[COUNT];
     int64_t label;
     ok(latents_read(l, 1, latent, NULL, &label) == 0 &&
            latents_read(l, 1, latent, NULL, &label) == 0,
        "one pass: then it is over");
+    ok(latents_skip(l, 1) == 0 && latents_position(l) == N, "one pass: nothing is left to skip");
     ok(latents_seek(l, N) == 0 && latents_seek(l, 0) < 0 && error_status() == STATUS_DATA,
        "one pass: there is no way back");
     diag("%s", error_message());
     latents_close(l);
 
+    static double skipped[N];
+    feed(all);
+    l = latents_open(NULL, &options);
+    ok(latents_skip(l, 300) == 0 && read_records(l, 400, 64, skipped) &&
+           memcmp(skipped, values + 300, 400 * sizeof(*values)) == 0,
+       "one pass: what is skipped is passed over");
+    ok(latents_skip(l, 1000) == 0 && latents_position(l) == N, "one pass: no further than its end");
+    json_t *list = latents_describe(l);
+    ok(latents_fingerprint(l) == 0 && json_array_size(list) == 0 && latents_compare(l, "[]") == 0,
+       "one pass: no fingerprint, no list of files");
+    json_decref(list);
+    latents_close(l);
+    options.cache = true;
+    feed(all);
+    l = latents_open(NULL, &options);
+    ok(l && latents_shape(l)->records == N && read_records(l, N, 64, skipped) &&
+           displacement(skipped) > 0.25 * N,
+       "cache: one pass of a pipe is shuffled as a whole");
+    latents_close(l);
+    options.cache = false;
     options.one_pass = false;
     feed(all);
     l = latents_open(NULL, &options);
@@ -252,6 +397,18 @@ static void test_errors(void)
     write_zeros(other, "latent_mean", (const size_t[3]){1, 8, 8});
     refuses("a mean of U8", (char *[]){other, NULL}, STATUS_DATA, "found U8");
 
+    // Cut: a tail is missing; a piece in the middle is.
+    char command[256], cut[80];
+    snprintf(cut, sizeof(cut), "%s/cut", folder);
+    snprintf(command, sizeof(command), "head -c 20000 %s >%s", all, cut);
+    ok(system(command) == 0, "a file is cut short");
+    refuses("a file cut short", (char *[]){cut, NULL}, STATUS_DATA, "cut short within the frame");
+    snprintf(command, sizeof(command), "{ head -c 10000 %s; tail -c +14001 %s; } >%s", all, all,
+             cut);
+    ok(system(command) == 0, "a file loses its middle");
+    refuses("a file without its middle", (char *[]){cut, NULL}, STATUS_DATA, cut);
+    refuses("a cut file among others", (char *[]){part_a, cut, NULL}, STATUS_DATA, cut);
+
     // A file that is damaged after it was opened.
     struct latents *l = open_latents((char *[]){part_b, NULL}, 1 << 20, 5);
     int fd = open(part_b, O_WRONLY);
@@ -282,16 +439,15 @@ int main(void)
     write_stream(empty, 0, 0, 1, false);
 
     test_order("kept in memory", (char *[]){all, NULL}, 1 << 20);
-    test_order("in 20 kB", (char *[]){all, NULL}, 20000);
+    test_order("in 200 kB", (char *[]){all, NULL}, 200000);
     test_order("frame by frame", (char *[]){all, NULL}, 1);
     test_order("two files", (char *[]){part_a, part_b, NULL}, 1 << 20);
-    test_order("two files in 20 kB", (char *[]){part_a, part_b, NULL}, 20000);
-    struct latents *a = open_latents((char *[]){all, NULL}, 1, 1);
-    struct latents *b = open_latents((char *[]){part_a, part_b, NULL}, 1, 1);
-    ok(a && b && latents_fingerprint(a) && latents_fingerprint(a) != latents_fingerprint(b),
-       "other data has another fingerprint");
-    latents_close(a);
-    latents_close(b);
+    test_order("two files in 200 kB", (char *[]){part_a, part_b, NULL}, 200000);
+    test_skip("kept in memory", (char *[]){all, NULL}, 1 << 20);
+    test_skip("two files in 200 kB", (char *[]){part_a, part_b, NULL}, 200000);
+    test_cache();
+    test_cache_too_large();
+    test_fingerprint();
     test_flips();
     test_pipe();
     test_errors();

@@ -96,6 +96,17 @@ static void test_floats(void)
         ok(rc == 0 && memcmp(back, values, sizeof values) == 0,
            "floats through unaligned %s and back", dtype_name(floating[i]));
     }
+    static uint16_t halves[65536 + 5];
+    static float many[65536 + 5];
+    size_t same = 0;
+    for (size_t i = 0; i < sizeof halves / sizeof *halves; i++)
+        halves[i] = (uint16_t)i;
+    floats_read(many, halves, DTYPE_F16, 65536 + 5);
+    for (size_t i = 0; i < 65536 + 5; i++) {
+        float one = f16_to_f32((uint16_t)i);
+        same += isnan(one) ? isnan(many[i]) : memcmp(&many[i], &one, sizeof one) == 0;
+    }
+    ok(same == 65536 + 5, "f16 are read in numbers as one by one");
     float value = 1;
     uint8_t raw[8];
     ok(floats_write(raw, DTYPE_I64, &value, 1) == -1 && error_status() == STATUS_DATA &&

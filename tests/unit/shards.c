@@ -1,0 +1,206 @@
+// Files of a set of data are known again: what is missing, doubled, changed or moved is named.
+// SPDX-License-Identifier: MIT
+#include "formats/shards.h"
+
+#include <string.h>
+#include <unistd.h>
+
+#include "lib/error.h"
+#include "lib/mem.h"
+#include "tests/tap.h"
+
+enum { COUNT = 4, FILES_MAX = 12 };
+
+static char folder[] = "/tmp/shards-XXXXXX";
+
+static char *path_of(const char *name)
+{
+    return mem_printf("%s/%s", folder, name);
+}
+
+// A stream of `rows` numbers from `first` on; a shard if `shard` is given.
+static void write_stream(const char *name, int64_t first, size_t rows, const struct shard *shard)
+{
+    struct schema *schema = schema_new("latents");
+    schema_add(schema, "label", DTYPE_I64, NULL, 0);
+    char *path = path_of(name);
+    if (shard && shard_mark(schema, shard))
+        exit(1);
+    struct tstream_writer *out = tstream_create(output_open(path), schema, 1, 1);
+    struct batch *batch = batch_new(schema, rows);
+    for (size_t i = 0; i < rows; i++)
+        ((int64_t *)batch->data[0])[i] = first + (int64_t)i;
+    if (tstream_write(out, batch) || tstream_finish(out))
+        exit(1);
+    schema_free(schema);
+    free(path);
+}
+
+struct files {
+    size_t n;
+    struct tstream_file *files[FILES_MAX];
+    uint64_t hashes[FILES_MAX];
+};
+
+// names: separated by blanks.
+static void open_all(struct files *all, const char *names)
+{
+    char list[300], *rest = list;
+    snprintf(list, sizeof(list), "%s", names);
+    for (char *name; (name = strsep(&rest, " ")); all->n++) {
+        char *path = path_of(name);
+        if (!(all->files[all->n] = tstream_file_open(path))) {
+            diag("%s", error_message());
+            exit(1);
+        }
+        free(path);
+    }
+    if (shards_hash(all->files, all->n, 2, all->hashes))
+        exit(1);
+}
+
+static void close_all(struct files *all)
+{
+    for (size_t i = 0; i < all->n; i++)
+        tstream_file_close(all->files[i]);
+    all->n = 0;
+}
+
+// said: what the error must say; NULL if there must be none.
+static void test_set(const char *what, const char *names, bool partial, const char *said)
+{
+    struct files all = {0};
+    open_all(&all, names);
+    int rc = shards_check(all.files, all.n, partial);
+    ok(said ? rc < 0 && error_status() == STATUS_DATA && strstr(error_message(), said) : rc == 0,
+       "%s", what);
+    if (rc)
+        diag("%s", error_message());
+    close_all(&all);
+}
+
+static void test_sets(void)
+{
+    const char *whole = "a0 a1 a2 a3";
+    test_set("a whole set is good", whole, false, NULL);
+    test_set("in any order", "a3 a1 a0 a2", false, NULL);
+    test_set("the first is missing", "a1 a2 a3", false,
+             "a1: of the 4 shards of its set, shard-000");
+    test_set("it is named", "a1 a2 a3", false, "shard-00000 is missing (");
+    test_set("one in the middle is missing", "a0 a1 a3", false, "shard-00002 is missing (");
+    test_set("the last is missing", "a0 a1 a2", false, "shard-00003 is missing (");
+    test_set("three are missing", "a2", false, "shard-00000 is missing, and 2 more");
+    test_set("a part, if that is wanted", "a3 a1", true, NULL);
+    test_set("a shard twice", "a0 a1 a2 a3 a1", false, "a1: the same shard as ");
+    test_set("also where a part is wanted", "a1 a2 a1", true, "a1: the same shard as ");
+    test_set("two whole sets", "a0 b0 b1 a1 a2 a3", false, NULL);
+    test_set("a set and other files", "plain a0 a1 other a2 a3", false, NULL);
+    test_set("files without a set", "plain plain", false, NULL);
+    test_set("shards of two sets", "a0 a1 b1", false, "is of another set");
+    test_set("what was made of shards is none", "joined less", false, NULL);
+    test_set("beside a whole set", "joined a0 a1 a2 a3 less", false, NULL);
+    test_set("nor is one with odd numbers", "odd", false, NULL);
+}
+
+// The description of `before`, against the files `after`.
+static void test_compare(const char *what, const char *before, const char *after, const char *said)
+{
+    struct files old = {0}, new = {0};
+    open_all(&old, before);
+    open_all(&new, after);
+    json_t *list = shards_describe(old.files, old.hashes, old.n);
+    char *text = json_dumps(list, 0);
+    int rc = shards_compare(new.files, new.hashes, new.n, text);
+    ok(said ? rc < 0 && error_status() == STATUS_DATA && strstr(error_message(), said) : rc == 0,
+       "%s", what);
+    if (rc)
+        diag("%s", error_message());
+    json_decref(list);
+    free(text);
+    close_all(&old);
+    close_all(&new);
+}
+
+static void test_comparisons(void)
+{
+    test_compare("the same files", "a0 a1 plain", "a0 a1 plain", NULL);
+    test_compare("by another name", "plain a1", "plain2 a1", NULL);
+    test_compare("a missing one", "a0 a1 a2 a3", "a0 a1 a3", "not the same data: missing: a2");
+    test_compare("five missing ones", "a0 a1 a2 a3 b0 b1", "a1",
+                 "not the same data: missing: a0, a2, a3 and 2 more");
+    test_compare("a new one", "a0 a1", "a0 plain a1", "not the same data: new: plain");
+    test_compare("one that comes twice", "a0 a1", "a0 a1 a0", "not the same data: new: a0");
+    test_compare("another order", "a0 a1 a2", "a0 a2 a1",
+                 "not the same data: another order: a2 comes where a1 was");
+    test_compare("one and the other", "a0 a1 a2", "a2 a3 a0",
+                 "not the same data: missing: a1; new: a3");
+
+    struct files all = {0};
+    open_all(&all, "a0 plain a1");
+    json_t *list = shards_describe(all.files, all.hashes, all.n);
+    char *text = json_dumps(list, 0);
+    close_all(&all);
+    write_stream("plain", 78, COUNT, NULL);
+    open_all(&all, "a0 plain a1");
+    ok(shards_compare(all.files, all.hashes, all.n, text) < 0 &&
+           strstr(error_message(), "not the same data: changed: plain"),
+       "one with another record: %s", error_message());
+    close_all(&all);
+    open_all(&all, "plain a1 a2");
+    ok(shards_compare(all.files, all.hashes, all.n, text) < 0 &&
+           strstr(error_message(), "missing: a0; changed: plain; new: a2"),
+       "all at once: %s", error_message());
+    json_decref(list);
+    free(text);
+    static const char *const broken[] = {"", "{}", "[", "nonsense"};
+    bool good = true;
+    for (size_t i = 0; i < 4; i++)
+        good = good && shards_compare(all.files, all.hashes, all.n, broken[i]) < 0 &&
+               error_status() == STATUS_DATA;
+    ok(good, "what is no list is an error: %s", error_message());
+    ok(shards_compare(all.files, all.hashes, all.n, "[1, {}, {\"name\": 2}]") < 0 &&
+           strstr(error_message(), "new: plain"),
+       "a list of something else is another list: %s", error_message());
+    close_all(&all);
+}
+
+static void test_hash_error(void)
+{
+    struct files all = {0};
+    open_all(&all, "a0 plain");
+    char *path = path_of("plain");
+    bool good = truncate(path, 100) == 0;
+    ok(good && shards_hash(all.files, all.n, 2, all.hashes) < 0 && error_status() == STATUS_DATA &&
+           strstr(error_message(), path),
+       "a file that became shorter: %s", error_message());
+    free(path);
+    close_all(&all);
+}
+
+int main(void)
+{
+    if (!mkdtemp(folder))
+        return 1;
+    char name[] = "a0", command[128];
+    for (size_t i = 0; i < 6; i++) {
+        struct shard shard = {.set = i < 4 ? 77 : UINT64_MAX,
+                              .index = i < 4 ? i : i - 4,
+                              .count = i < 4 ? 4 : 2,
+                              .records = COUNT};
+        snprintf(name, sizeof(name), "%c%d", i < 4 ? 'a' : 'b', (int)shard.index);
+        write_stream(name, 10 * (int64_t)i, COUNT, &shard);
+    }
+    write_stream("plain", 77, COUNT, NULL);
+    write_stream("plain2", 77, COUNT, NULL);
+    write_stream("other", 99, COUNT, NULL);
+    write_stream("less", 0, COUNT - 1, &(struct shard){77, 0, 4, COUNT});
+    write_stream("odd", 0, COUNT, &(struct shard){77, 4, 4, COUNT});
+    snprintf(command, sizeof(command), "cd %s && cat a0 a1 a2 a3 >joined", folder);
+    ok(system(command) == 0, "shards with different numbers can be joined");
+    test_sets();
+    test_comparisons();
+    test_hash_error();
+    snprintf(command, sizeof(command), "rm -r %s", folder);
+    ok(system(command) == 0, "the folder goes");
+    return tap_done();
+}
