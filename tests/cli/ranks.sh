@@ -1,0 +1,140 @@
+#!/bin/sh
+# Training on several ranks: as on one, whatever their number; and all stop where one fails.
+# SPDX-License-Identifier: MIT
+# shellcheck disable=SC2317 # functions are arguments of others
+. tests/tap.sh
+export PYTHONPATH=tests/tools PYTHONDONTWRITEBYTECODE=1
+if ! command -v mpirun >/dev/null || [ ! -e "$BUILD/lib/dit-mpi.so" ]; then
+    skip 'training on several ranks' 'there is no MPI'
+    done_testing
+fi
+# Open MPI's own leaks are not ours.
+export ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}detect_leaks=0"
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+ranks() { # ranks N COMMAND...: more than there are processors, too
+    n=$1
+    shift
+    mpirun --oversubscribe -n "$n" "$@"
+}
+model='--classes 100 --depth 2 --hidden 64 --heads 2 --patch 4 --batch 7 --lr 1e-3 --log-every 1 -@ 1'
+train() { # train RANKS RUN [OPTION]...
+    n=$1 run=$2
+    shift 2
+    # shellcheck disable=SC2086 # a list of words
+    ranks "$n" dit-train $model --run "$tmp/$run" "$@" "$tmp/a" "$tmp/b"
+}
+same() { # same RUN RUN STEPS: losses and weights
+    /usr/bin/python3 -c "
+import sys
+import numpy as np
+from checkpoint import tensors, log
+one, other = (log('$tmp/' + run) for run in sys.argv[1:3])
+assert [l['step'] for l in one] == [l['step'] for l in other] == list(range(1, int(sys.argv[3]) + 1))
+for a, b in zip(one, other):
+    for key in 'loss', 'mse', 'grad_norm':
+        assert abs(a[key] - b[key]) <= 1e-5 * abs(a[key]), (key, a, b)
+one, other = (tensors('$tmp/' + run + '/latest.safetensors') for run in sys.argv[1:3])
+assert one.keys() == other.keys()
+for name in one:
+    if not name.startswith('opt.'):
+        assert np.abs(one[name] - other[name]).max() <= 1e-5, name
+" "$@"
+}
+for half in a b; do
+    "$BUILD/tests/tools/make-stream" latents 40 16 10 >"$tmp/$half"
+done
+
+exits 'one rank trains' 0 train 1 one --steps 20
+for n in 2 3; do
+    exits "$n ranks train" 0 train $n ranks$n --steps 20
+    ok "$n ranks: the losses and weights of one" same one ranks$n 20
+    is "$n ranks: rank 0 alone speaks" "$(grep -c 'step     20 ' "$tmp/err")" 1
+    exits "$n ranks that share the optimizer's state" 0 train $n shards$n --steps 20 \
+        --shard-optimizer
+    ok "$n ranks that share it: the losses and weights of one" same one shards$n 20
+done
+exits 'micro-batches that fit the parts of no rank' 0 train 2 micro --steps 20 --micro-batch 3
+ok 'change nothing' same one micro 20
+
+exits 'half a run on two ranks' 0 train 2 resumed --steps 10
+exits 'goes on on three' 0 train 3 resumed --resume --steps 20
+says 'which it says' '3 ranks'
+ok 'as if nothing had been' same one resumed 20
+exits 'half a run with shared state' 0 train 3 unshared --steps 10 --shard-optimizer
+exits 'goes on alone' 0 train 1 unshared --resume --no-shard-optimizer --steps 20
+ok 'with the same result' same one unshared 20
+
+# Ranks that differ.
+differ() { # differ "COMMAND OF RANK 0" "COMMAND OF RANK 1"
+    (
+        cd "$tmp" || exit
+        # shellcheck disable=SC2086 # lists of words
+        mpirun --oversubscribe -n 1 $1 : -n 1 $2
+    )
+}
+plain="dit-train $model --steps 3 --run $tmp/differ"
+exits 'ranks with other options' 64 differ "$plain $tmp/a" "$plain --lr 2 $tmp/a"
+says 'the one is named' 'rank 1 ('
+says 'and what differs' 'other arguments'
+is 'once' "$(grep -c 'other arguments' "$tmp/err")" 1
+mkdir "$tmp/here" "$tmp/there"
+cp "$tmp/a" "$tmp/here/data"
+"$BUILD/tests/tools/make-stream" latents 48 16 10 >"$tmp/there/data"
+other_data() {
+    # shellcheck disable=SC2086 # a list of words
+    mpirun --oversubscribe -n 1 -wdir "$tmp/here" $plain data : -n 1 -wdir "$tmp/there" $plain data
+}
+exits 'ranks with other data' 65 other_data
+says 'the one is named, too' 'rank 1 ('
+missing_data() {
+    # shellcheck disable=SC2086 # a list of words
+    mpirun --oversubscribe -n 1 -wdir "$tmp/here" $plain data : -n 1 -wdir "$tmp" $plain data
+}
+exits 'a rank without data' 66 missing_data
+says 'says so' 'rank 1 ('
+mkdir -p "$tmp/old/bin"
+ln -s "$(cd "$BUILD" && pwd)/lib" "$tmp/old/lib"
+cp "$BUILD/bin/dit-train" "$tmp/old/bin"
+printf x >>"$tmp/old/bin/dit-train"
+exits 'ranks of other builds' 64 differ "$plain $tmp/a" "$tmp/old/bin/$plain $tmp/a"
+says 'are told apart' 'another build'
+exits 'more ranks than samples' 64 train 3 few --batch 2
+says 'is refused' '--batch'
+from_stdin() { ranks 2 dit-train --steps 1 --run "$tmp/stdin" <"$tmp/a"; }
+exits 'several ranks and standard input' 64 from_stdin
+says 'is refused, too' 'argument'
+exits 'an unknown option' 64 train 3 unknown --nonsense
+is 'is told once' "$(grep -c 'unknown option' "$tmp/err")" 1
+exits 'a label over the classes' 65 train 2 labels --classes 2
+says 'names the rank' 'rank '
+
+# A rank that goes takes the others along.
+until_trains() { # until_trains RUN: or until the process $pid has ended
+    until [ -s "$tmp/$1/log.jsonl" ]; do
+        kill -0 "$pid" 2>/dev/null || break
+        sleep 0.05
+    done
+}
+ranks_of() { # ranks_of RUN: their processes
+    for process in /proc/[0-9]*; do
+        { tr '\0' ' ' <"$process/cmdline"; } 2>/dev/null | grep -q "^dit-train .*$tmp/$1 " &&
+            echo "${process#/proc/}"
+    done
+}
+train 3 killed --steps 1000000 >"$tmp/out" 2>"$tmp/err" &
+pid=$!
+until_trains killed
+start=$(date +%s)
+kill -9 "$(ranks_of killed | tail -n 1)"
+wait $pid
+ok 'a rank that is killed ends all' [ $? != 0 ]
+ok 'within ten seconds' [ $(($(date +%s) - start)) -le 10 ]
+is 'no rank is left' "$(ranks_of killed)" ''
+train 2 stopped --steps 1000000 >"$tmp/out" 2>"$tmp/err" &
+pid=$!
+until_trains stopped
+kill -TERM "$(ranks_of stopped | tail -n 1)"
+wait $pid
+is 'a rank that is told to stop: all save and stop (exit 75)' $? 75
+ok 'with a checkpoint' [ -e "$tmp/stopped/latest.safetensors" ]
+done_testing
