@@ -13,54 +13,9 @@
 #define LOG2_E 1.44269504f
 #define LN_2   0.69314718f
 
-static size_t min(size_t a, size_t b)
-{
-    return a < b ? a : b;
-}
-
 static size_t strips_of(size_t n)
 {
     return (n + TILE_N - 1) / TILE_N;
-}
-
-// a b + c.
-INLINE vec vec_fma(vec a, vec b, vec c)
-{
-#ifdef __FMA__
-    return _mm256_fmadd_ps(a, b, c);
-#else
-    return a * b + c;
-#endif
-}
-
-// The greater; b where one is NaN.
-INLINE vec vec_max(vec a, vec b)
-{
-#ifdef __AVX2__
-    return _mm256_max_ps(a, b);
-#else
-    for (int i = 0; i < LANES; i++)
-        a[i] = a[i] > b[i] ? a[i] : b[i];
-    return a;
-#endif
-}
-
-INLINE vec vec_of(float x)
-{
-    return x - (vec){0};
-}
-
-// 2^x within 2.2e-7 of itself for x < 127; 2^-126 below -126. NaN stays NaN.
-INLINE vec vec_exp2(vec x)
-{
-    typedef int32_t bits __attribute__((vector_size(4 * LANES), may_alias));
-    x = vec_max(vec_of(-126), x);
-    // Adding 1.5 2^23 leaves the nearest whole number in the low bits; 127 makes it an exponent.
-    const vec shifted = x + 12583039.0f, r = x - (shifted - 12583039.0f), square = r * r;
-    const vec high = vec_fma(vec_of(1.32647273e-3f), r, vec_of(9.67151299e-3f));
-    const vec middle = vec_fma(vec_of(5.55073358e-2f), r, vec_of(2.40222424e-1f));
-    const vec low = vec_fma(vec_of(6.93147004e-1f), r, vec_of(1));
-    return vec_fma(vec_fma(high, square, middle), square, low) * (vec)((bits)shifted << 23);
 }
 
 // A left factor: element (i,k) is at[i * row + k * column] within a run of columns; every run
@@ -164,46 +119,22 @@ static void copy_rows(float *to, const float *from, size_t stride, float scale, 
     }
 }
 
-// Four floats of a row, and where vectors are of eight, of the row four below it.
-INLINE vec load_four(const float *x, size_t row)
-{
-#if LANES == 8
-    return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(x)), _mm_loadu_ps(x + 4 * row),
-                                1);
-#else
-    (void)row;
-    return *(const vec_u *)x;
-#endif
-}
-
 // to[j * to_row + i] = from[i * from_row + j].
 static void transpose(float *to, size_t to_row, const float *from, size_t from_row, size_t rows,
                       size_t columns)
 {
-    typedef int32_t order __attribute__((vector_size(4 * LANES)));
-#if LANES == 8
-    const order low = {0, 8, 1, 9, 4, 12, 5, 13}, high = {2, 10, 3, 11, 6, 14, 7, 15};
-    const order first = {0, 1, 8, 9, 4, 5, 12, 13}, last = {2, 3, 10, 11, 6, 7, 14, 15};
-#else
-    const order low = {0, 4, 1, 5}, high = {2, 6, 3, 7}, first = {0, 1, 4, 5}, last = {2, 3, 6, 7};
-#endif
-    const size_t in_vectors = rows / LANES * LANES, in_fours = columns / 4 * 4;
-    for (size_t i = 0; i < in_vectors; i += LANES)
-        for (size_t j = 0; j < in_fours; j += 4) {
-            const float *x = from + i * from_row + j;
-            const vec x0 = load_four(x, from_row), x1 = load_four(x + from_row, from_row);
-            const vec x2 = load_four(x + 2 * from_row, from_row);
-            const vec x3 = load_four(x + 3 * from_row, from_row);
-            const vec a = __builtin_shuffle(x0, x1, low), b = __builtin_shuffle(x2, x3, low);
-            const vec c = __builtin_shuffle(x0, x1, high), d = __builtin_shuffle(x2, x3, high);
-            float *y = to + j * to_row + i;
-            *(vec_u *)y = __builtin_shuffle(a, b, first);
-            *(vec_u *)(y + to_row) = __builtin_shuffle(a, b, last);
-            *(vec_u *)(y + 2 * to_row) = __builtin_shuffle(c, d, first);
-            *(vec_u *)(y + 3 * to_row) = __builtin_shuffle(c, d, last);
+    const size_t whole_i = rows / LANES * LANES, whole_j = columns / LANES * LANES;
+    for (size_t i = 0; i < whole_i; i += LANES)
+        for (size_t j = 0; j < whole_j; j += LANES) {
+            vec block[LANES];
+            for (size_t k = 0; k < LANES; k++)
+                block[k] = *(const vec_u *)(from + (i + k) * from_row + j);
+            vec_transpose(block);
+            for (size_t k = 0; k < LANES; k++)
+                *(vec_u *)(to + (j + k) * to_row + i) = block[k];
         }
     for (size_t i = 0; i < rows; i++)
-        for (size_t j = i < in_vectors ? in_fours : 0; j < columns; j++)
+        for (size_t j = i < whole_i ? whole_j : 0; j < columns; j++)
             to[j * to_row + i] = from[i * from_row + j];
 }
 

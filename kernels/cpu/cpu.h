@@ -29,6 +29,11 @@ float *CPU_FN(scratch)(struct device *device, size_t n);
 
 double CPU_FN(peak_flops)(struct device *device); // peak.c
 
+static inline size_t min(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
 // Sizes of pieces of scratch memory, so that each starts on a cache line of its own.
 static inline size_t round_up(size_t n, size_t multiple)
 {

@@ -12,11 +12,6 @@
 #define PACKED_B ((size_t)4 << 20) // floats of B packed at a time, about
 #define AHEAD    8                 // rows: where they are far apart the processor foresees nothing
 
-static size_t min(size_t a, size_t b)
-{
-    return a < b ? a : b;
-}
-
 static size_t divide_up(size_t a, size_t b)
 {
     return (a + b - 1) / b;

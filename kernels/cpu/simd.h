@@ -30,16 +30,36 @@ INLINE float multiply_add(float a, float b, float c)
 #endif
 }
 
-// c + a b with the same number in all lanes of a.
-INLINE vec vec_multiply_add(float a, vec b, vec c)
+INLINE vec vec_of(float x)
+{
+    return x - (vec){0};
+}
+
+// a b + c.
+INLINE vec vec_fma(vec a, vec b, vec c)
 {
 #ifdef __FMA__
-    return _mm256_fmadd_ps(_mm256_set1_ps(a), b, c);
+    return _mm256_fmadd_ps(a, b, c);
 #else
-    vec sum;
     for (int i = 0; i < LANES; i++)
-        sum[i] = multiply_add(a, b[i], c[i]);
-    return sum;
+        c[i] = multiply_add(a[i], b[i], c[i]);
+    return c;
+#endif
+}
+INLINE vec vec_multiply_add(float a, vec b, vec c)
+{
+    return vec_fma(vec_of(a), b, c);
+}
+
+// The greater; b where one is NaN.
+INLINE vec vec_max(vec a, vec b)
+{
+#ifdef __AVX2__
+    return _mm256_max_ps(a, b);
+#else
+    for (int i = 0; i < LANES; i++)
+        a[i] = a[i] > b[i] ? a[i] : b[i];
+    return a;
 #endif
 }
 
@@ -68,32 +88,6 @@ INLINE void vec_transpose(vec rows[LANES])
             rows[i][j] = rows[j][i];
             rows[j][i] = swapped;
         }
-#endif
-}
-
-// to[i][j] = from[8 j + i].
-INLINE void transpose_8x8(float to[8][8], const float from[64])
-{
-#ifdef __AVX2__
-    __m256 a[8], b[8];
-    for (int i = 0; i < 8; i++) // halves of rows i % 4 and i % 4 + 4
-        a[i] =
-            _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(from + i % 4 * 8 + i / 4 * 4)),
-                                 _mm_loadu_ps(from + i % 4 * 8 + i / 4 * 4 + 32), 1);
-    for (int i = 0; i < 8; i += 2) {
-        b[i] = _mm256_unpacklo_ps(a[i], a[i + 1]);
-        b[i + 1] = _mm256_unpackhi_ps(a[i], a[i + 1]);
-    }
-    for (int i = 0; i < 8; i += 4) {
-        _mm256_storeu_ps(to[i], _mm256_shuffle_ps(b[i], b[i + 2], 0x44));
-        _mm256_storeu_ps(to[i + 1], _mm256_shuffle_ps(b[i], b[i + 2], 0xEE));
-        _mm256_storeu_ps(to[i + 2], _mm256_shuffle_ps(b[i + 1], b[i + 3], 0x44));
-        _mm256_storeu_ps(to[i + 3], _mm256_shuffle_ps(b[i + 1], b[i + 3], 0xEE));
-    }
-#else
-    for (int i = 0; i < 8; i++)
-        for (int j = 0; j < 8; j++)
-            to[i][j] = from[8 * j + i];
 #endif
 }
 
@@ -188,6 +182,19 @@ INLINE float simd_exp2(float x)
     p = multiply_add(p, f, 6.9314700e-1f);
     p = multiply_add(p, f, 1.0f);
     return float_of(bits_of(p) + (bits_of(shifted) << 23));
+}
+
+// 2^x within 2.2e-7 of itself for x < 127; 2^-126 below -126. NaN stays NaN.
+INLINE vec vec_exp2(vec x)
+{
+    typedef int32_t bits __attribute__((vector_size(4 * LANES), may_alias));
+    x = vec_max(vec_of(-126), x);
+    // Adding 1.5 2^23 leaves the nearest whole number in the low bits; 127 makes it an exponent.
+    const vec shifted = x + 12583039.0f, r = x - (shifted - 12583039.0f), square = r * r;
+    const vec high = vec_fma(vec_of(1.32647273e-3f), r, vec_of(9.67151299e-3f));
+    const vec middle = vec_fma(vec_of(5.55073358e-2f), r, vec_of(2.40222424e-1f));
+    const vec low = vec_fma(vec_of(6.93147004e-1f), r, vec_of(1));
+    return vec_fma(vec_fma(high, square, middle), square, low) * (vec)((bits)shifted << 23);
 }
 
 // GELU by tanh: 0.5 (1 + tanh u) is the sigmoid of 2u, 2u = A (p + B p^3); within 3e-6 of itself
