@@ -65,11 +65,12 @@ NVCC       ?= nvcc
 CUDA_ARCHS ?= -gencode arch=compute_80,code=[sm_80,compute_80] -gencode arch=compute_90a,code=sm_90a
 NVCC_FLAGS := -std=c++17 -O3 -lineinfo -I. -MMD -MP -Xcompiler -fPIC,-Wall -Werror all-warnings \
               $(CUDA_ARCHS)
-CUDA_ONCE  := kernels/cuda/backend.cu kernels/cuda/gemm-cublaslt.cu
+CUDA_ONCE  := $(foreach s,backend gemm-cublaslt group group-nccl,kernels/cuda/$s.cu)
 CUDA_OPS   := $(filter-out $(CUDA_ONCE),$(wildcard kernels/cuda/*.cu))
 CUDA_OBJ   := $(CUDA_ONCE:%.cu=$B/obj/cuda/%.o) \
               $(foreach b,16 32,$(CUDA_OPS:kernels/cuda/%.cu=$B/obj/cuda/$b/%.o))
-CUDASIM_PLUGIN := $(CUDASIM) $B/obj/cudasim/tests/cudasim/gemm.o $B/obj/cudasim/kernels/cuda/backend.o \
+CUDASIM_PLUGIN := $(CUDASIM) $B/obj/cudasim/tests/cudasim/gemm.o \
+                  $(foreach s,backend group,$B/obj/cudasim/kernels/cuda/$s.o) \
                   $(foreach b,16 32,$(CUDA_OPS:kernels/cuda/%.cu=$B/obj/cudasim/$b/%.o))
 
 # Recipes say what they make; V=1 shows the commands.
@@ -132,7 +133,7 @@ $(foreach b,16 32,$(eval $(call CUDA_BITS_RULE,$b)))
 $B/lib/dit-cuda.so: $(CUDA_OBJ)
 	@mkdir -p $(@D)
 	$(call say,LINK)
-	$(Q)$(NVCC) -shared -o $@ $^ -cudart static -lcublasLt
+	$(Q)$(NVCC) -shared -o $@ $^ -cudart static -lcublasLt -ldl
 $B/lib/dit-cuda-sim.so: $(CUDASIM_PLUGIN)
 	@mkdir -p $(@D)
 	$(call say,LINK)
@@ -210,7 +211,7 @@ bench-peers: programs $(TOOLS) ## measure against Pillow and PyTorch (PYTHON=one
 
 # What the tests and measurements on a GPU run.
 GPU_BIN   := dit-train dit-sample vae-encode vae-decode npz-pack
-GPU_TOOLS := check-ops dit-reference autoencoder-kl tools/make-stream
+GPU_TOOLS := check-ops dit-reference autoencoder-kl tools/make-stream tools/check-group
 GPU_BUILT := programs plugin $(GPU_TOOLS:%=$B/tests/%) \
              $(if $(filter-out 0,$(CUDA)),$B/tests/gpu/cuda-primitives)
 $B/tests/gpu/cuda-primitives: $B/obj/cuda/tests/cudasim/tests/cuda-primitives.o

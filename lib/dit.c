@@ -56,7 +56,6 @@ struct dit {
 
     act *dx, *dnorm, *dbranch; // (B,T,D)
     act *dqkv, *dfc;           // (B,T,3D), (B,T,4D)
-    float *delta;              // (B,H,T)
     act *dmodulations;         // (B, (6L+2)D)
     act *dc, *dc_silu;         // (B,D)
     act *dtokens;              // (B,T,P*P*2C)
@@ -180,7 +179,6 @@ static void place(struct dit *m, uintptr_t base)
         m->dbranch = take_act(&arena, B * T * D);
         m->dqkv = take_act(&arena, B * T * 3 * D);
         m->dfc = take_act(&arena, B * T * DIT_MLP_RATIO * D);
-        m->delta = take_float(&arena, B * T * c->heads);
         m->dmodulations = take_act(&arena, B * modulation);
         m->dc = take_act(&arena, B * D);
         m->dc_silu = take_act(&arena, B * D);
@@ -439,7 +437,8 @@ static void backward_block(struct dit *m, size_t l, size_t B)
         stride, B, T, D);
     op_linear_backward_weight(d, b->proj.dw, b->proj.db, m->dbranch, b->attention, R, D, D);
     op_linear_backward_input(d, m->dnorm, m->dbranch, b->proj.w, R, D, D);
-    op_attention_backward(d, m->dqkv, m->delta, m->dnorm, b->qkv_out, b->attention, b->lse, B, T, H,
+    float *scratch = (float *)m->dfc; // is used up, and as large
+    op_attention_backward(d, m->dqkv, scratch, m->dnorm, b->qkv_out, b->attention, b->lse, B, T, H,
                           D / H);
     if (m->mode == DIT_TRAIN_LIGHT)
         norm_again(m, b->norm1, b->x, l, SHIFT1, B);

@@ -503,6 +503,8 @@ int trainer_finish(struct trainer *tr, struct trainer_stats *stats)
     size_t count = tr->share.count;
     double losses[2] = {0}; // mse, vb
     device_download(tr->device, tr->losses, tr->batch_losses, 2 * count * sizeof *tr->losses);
+    if (device_check(tr->device) < 0) // before the others are waited for, as they wait for this one
+        return -1;
     for (size_t b = 0; b < count; b++) {
         losses[0] += tr->losses[b] / (double)tr->settings.batch;
         losses[1] += tr->losses[count + b] / (double)tr->settings.batch;

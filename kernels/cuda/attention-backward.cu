@@ -250,17 +250,11 @@ static __global__ void __launch_bounds__(32 * WARPS, 8 / WARPS)
 }
 
 template <int D, int WARPS>
-static void run_tensor(struct device *device, real *dqkv, float *, const real *dout,
+static void run_tensor(struct device *device, real *dqkv, float *dq_kept, const real *dout,
                        const real *qkv, const real *out, const float *lse, size_t B, size_t T,
                        size_t H, size_t)
 {
     constexpr size_t BYTES = sizeof(backward_shared<D, WARPS>);
-    float *dq_kept = NULL;
-    if (T > 32 * WARPS) {
-        dq_kept = static_cast<float *>(cuda_scratch(device, B * H * T * D * sizeof(float)));
-        if (!dq_kept)
-            return;
-    }
     cuda_check(device,
                cudaFuncSetAttribute(attention_backward_tensor<D, WARPS>,
                                     cudaFuncAttributeMaxDynamicSharedMemorySize, BYTES),
@@ -401,7 +395,7 @@ static void run_general(struct device *device, real *dqkv, float *delta, const r
                H, D, scale);
 }
 
-void CUDA_FN(attention_backward)(struct device *device, act *dqkv, float *delta, const act *dout,
+void CUDA_FN(attention_backward)(struct device *device, act *dqkv, float *scratch, const act *dout,
                                  const act *qkv, const act *out, const float *lse, size_t B,
                                  size_t T, size_t H, size_t D)
 {
@@ -414,7 +408,7 @@ void CUDA_FN(attention_backward)(struct device *device, act *dqkv, float *delta,
 #endif
     const size_t row = H * D;
     for (size_t b = 0; b < B; b += MOST_SAMPLES)
-        run(device, reals(dqkv) + b * T * 3 * row, delta + b * H * T, reals(dout) + b * T * row,
+        run(device, reals(dqkv) + b * T * 3 * row, scratch + b * T * row, reals(dout) + b * T * row,
             reals(qkv) + b * T * 3 * row, reals(out) + b * T * row, lse + b * H * T,
             B - b < MOST_SAMPLES ? B - b : MOST_SAMPLES, T, H, D);
 }

@@ -7,6 +7,7 @@
 
 #include "kernels/cuda-plugin.h"
 #include "kernels/cuda/gemm.h"
+#include "kernels/cuda/group.h"
 
 #define UPLOAD_STAGE ((size_t)8 << 20)
 
@@ -34,6 +35,11 @@ void cuda_check(struct device *device, cudaError_t error, const char *what)
                  cudaGetErrorString(error));
 }
 
+static void cuda_wait(struct device *device)
+{
+    cuda_wait_for(device, NULL, "waiting for the GPU");
+}
+
 static void cuda_zero(struct device *device, void *memory, size_t bytes)
 {
     cuda_check(device, cudaMemsetAsync(memory, 0, bytes, cuda_state(device)->stream), "clearing");
@@ -50,6 +56,7 @@ static void *cuda_alloc(struct device *device, size_t bytes)
         return NULL;
     }
     cuda_zero(device, memory, bytes);
+    cuda_wait(device); // other streams may be the first to use it
     return memory;
 }
 
@@ -58,46 +65,96 @@ static void cuda_release(struct device *device, void *memory)
     cuda_check(device, cudaFree(memory), "releasing memory");
 }
 
-// Goes on to the stage that has been full the longest, when the GPU has taken it.
-static void next_stage(struct device *device)
+// The stages' memory, and the stream if there is none yet.
+static cudaError_t start_staging(struct staging *staging)
 {
-    struct cuda_state *state = cuda_state(device);
-    cuda_check(device, cudaEventRecord(state->stages[state->stage].taken, state->stream),
-               "copying to the GPU");
-    state->stage = (state->stage + 1) % UPLOAD_STAGES;
-    cuda_check(device, cudaEventSynchronize(state->stages[state->stage].taken),
-               "copying to the GPU");
-    state->stages[state->stage].used = 0;
+    cudaError_t error = cudaSuccess;
+    if (!staging->stream)
+        error = cudaStreamCreateWithFlags(&staging->stream, cudaStreamNonBlocking);
+    for (int i = 0; i < UPLOAD_STAGES && error == cudaSuccess; i++) {
+        void *memory;
+        error = cudaMallocHost(&memory, UPLOAD_STAGE);
+        if (error == cudaSuccess) {
+            staging->stages[i].memory = static_cast<unsigned char *>(memory);
+            error = cudaEventCreateWithFlags(&staging->stages[i].taken, cudaEventDisableTiming);
+        }
+    }
+    return error;
 }
 
-// The memory of an upload is its caller's again at once, and the GPU takes the copy when it comes
-// to it: nobody waits, until the host is UPLOAD_STAGES * UPLOAD_STAGE bytes ahead.
-static void cuda_upload(struct device *device, void *to, const void *from, size_t bytes)
+static void free_staging(struct staging *staging)
 {
-    struct cuda_state *state = cuda_state(device);
+    for (struct stage *stage = staging->stages; stage < staging->stages + UPLOAD_STAGES; stage++) {
+        cudaFreeHost(stage->memory);
+        if (stage->taken)
+            cudaEventDestroy(stage->taken);
+    }
+    if (staging->stream)
+        cudaStreamDestroy(staging->stream);
+}
+
+// Goes on to the stage that has been full the longest, when the GPU has taken it.
+static void next_stage(struct device *device, struct staging *staging)
+{
+    cuda_check(device, cudaEventRecord(staging->stages[staging->stage].taken, staging->stream),
+               "copying to the GPU");
+    staging->stage = (staging->stage + 1) % UPLOAD_STAGES;
+    cuda_wait_for(device, staging->stages[staging->stage].taken, "copying to the GPU");
+    staging->stages[staging->stage].used = 0;
+}
+
+// What is copied is its caller's again at once, and the GPU takes it when it comes to it: nobody
+// waits, until the host is UPLOAD_STAGES * UPLOAD_STAGE bytes ahead.
+static void copy_staged(struct device *device, struct staging *staging, void *to, const void *from,
+                        size_t bytes)
+{
     for (size_t at = 0, n; at < bytes; at += n) {
-        struct upload_stage *stage = &state->stages[state->stage];
+        struct stage *stage = &staging->stages[staging->stage];
         const size_t room = UPLOAD_STAGE - stage->used;
         n = bytes - at < room ? bytes - at : room;
         unsigned char *staged = stage->memory + stage->used;
         memcpy(staged, static_cast<const unsigned char *>(from) + at, n);
         cuda_check(device,
                    cudaMemcpyAsync(static_cast<unsigned char *>(to) + at, staged, n,
-                                   cudaMemcpyHostToDevice, state->stream),
+                                   cudaMemcpyHostToDevice, staging->stream),
                    "copying to the GPU");
         stage->used += (n + 255) / 256 * 256; // pieces stay aligned
         if (stage->used == UPLOAD_STAGE)
-            next_stage(device);
+            next_stage(device, staging);
     }
 }
 
-static void cuda_wait(struct device *device)
+static void cuda_upload(struct device *device, void *to, const void *from, size_t bytes)
 {
-    cuda_check(device, cudaStreamSynchronize(cuda_state(device)->stream), "waiting for the GPU");
+    copy_staged(device, &cuda_state(device)->uploads, to, from, bytes);
+}
+
+static void cuda_send(struct device *device, void *to, const void *from, size_t bytes)
+{
+    struct cuda_state *state = cuda_state(device);
+    if (!state->sent) {
+        cudaError_t error = start_staging(&state->sends);
+        if (error == cudaSuccess)
+            error = cudaEventCreateWithFlags(&state->sent, cudaEventDisableTiming);
+        cuda_check(device, error, "memory to send from");
+    }
+    if (!device->error[0])
+        copy_staged(device, &state->sends, to, from, bytes);
+}
+
+static void cuda_send_wait(struct device *device)
+{
+    struct cuda_state *state = cuda_state(device);
+    if (!state->sent)
+        return;
+    cuda_check(device, cudaEventRecord(state->sent, state->sends.stream), "copying to the GPU");
+    cuda_check(device, cudaStreamWaitEvent(state->stream, state->sent, 0), "copying to the GPU");
 }
 
 static void cuda_download(struct device *device, void *to, const void *from, size_t bytes)
 {
+    if (cuda_state(device)->group) // the copy itself waits without asking how the others are
+        cuda_wait(device);
     cuda_check(device,
                cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, cuda_state(device)->stream),
                "copying from the GPU");
@@ -184,11 +241,12 @@ static void cuda_repeat(struct device *device, void **at, void (*work)(void *use
         work(user);
         return;
     }
+    cuda_group_wait(device); // for what a record can't wait for
     if (record->graph && record->scratch != cuda_state(device)->scratch)
         forget(record);
     if (!record->graph)
         cuda_check(device, make_graph(device, record, work, user), "recording a graph");
-    if (record->graph)
+    if (record->graph && !cuda_state(device)->group_lost) // sums in it would be of that group
         cuda_check(device, cudaGraphLaunch(record->graph, cuda_state(device)->stream),
                    "launching a graph");
 }
@@ -198,17 +256,14 @@ static void cuda_close(struct device *device)
     struct cuda_state *state = cuda_state(device);
     if (!state)
         return;
+    cuda_group_leave(device);
     if (state->gemm)
         gemm_free(state->gemm);
     cudaFree(state->scratch);
-    for (struct upload_stage *stage = state->stages; stage < state->stages + UPLOAD_STAGES;
-         stage++) {
-        cudaFreeHost(stage->memory);
-        if (stage->taken)
-            cudaEventDestroy(stage->taken);
-    }
-    if (state->stream)
-        cudaStreamDestroy(state->stream);
+    if (state->sent)
+        cudaEventDestroy(state->sent);
+    free_staging(&state->sends);
+    free_staging(&state->uploads);
     free(state);
     device->state = NULL;
 }
@@ -237,7 +292,10 @@ static size_t cuda_memory_free(struct device *device)
         .name = NAME, .ops = TABLE, .act_size = SIZE, .host_floats = false, .alloc = cuda_alloc, \
         .release = cuda_release, .upload = cuda_upload, .download = cuda_download,               \
         .copy = cuda_copy, .zero = cuda_zero, .close = cuda_close, .wait = cuda_wait,            \
-        .repeat = cuda_repeat, .peak_flops = cuda_peak_flops, .memory_free = cuda_memory_free    \
+        .repeat = cuda_repeat, .peak_flops = cuda_peak_flops, .memory_free = cuda_memory_free,   \
+        .send = cuda_send, .send_wait = cuda_send_wait, .group_make = group_make,                \
+        .group_join = cuda_group_join, .group_sum = cuda_group_sum,                              \
+        .group_broadcast = cuda_group_broadcast, .group_wait = cuda_group_wait                   \
     }
 static const struct backend bf16_backend = CUDA_BACKEND("cuda, bf16", &cuda_bf16_ops, 2);
 static const struct backend tf32_backend = CUDA_BACKEND("cuda, tf32", &cuda_f32_ops, 4);
@@ -285,15 +343,8 @@ static cudaError_t start(struct cuda_state *state)
 {
     cudaError_t error = cudaSetDevice(state->index);
     if (error == cudaSuccess)
-        error = cudaStreamCreateWithFlags(&state->stream, cudaStreamNonBlocking);
-    for (int i = 0; i < UPLOAD_STAGES && error == cudaSuccess; i++) {
-        void *memory;
-        error = cudaMallocHost(&memory, UPLOAD_STAGE);
-        if (error == cudaSuccess) {
-            state->stages[i].memory = static_cast<unsigned char *>(memory);
-            error = cudaEventCreateWithFlags(&state->stages[i].taken, cudaEventDisableTiming);
-        }
-    }
+        error = start_staging(&state->uploads);
+    state->stream = state->uploads.stream;
     return error;
 }
 

@@ -12,13 +12,19 @@
 #include "kernels/ops.h"
 
 struct gemm_context; // kernels/cuda/gemm.h
+struct group;        // kernels/cuda/group.h
 
-// A part of the pinned memory that uploads go through.
+// Pinned memory in stages, through which what goes to the GPU goes on a stream.
 #define UPLOAD_STAGES 4
-struct upload_stage {
+struct stage {
     unsigned char *memory;
     size_t used;
     cudaEvent_t taken; // by the GPU, all of it
+};
+struct staging {
+    cudaStream_t stream;
+    struct stage stages[UPLOAD_STAGES];
+    int stage; // the one that is being filled
 };
 
 struct cuda_state {
@@ -31,8 +37,14 @@ struct cuda_state {
     void *scratch;
     size_t scratch_size;
     bool recording;
-    struct upload_stage stages[UPLOAD_STAGES];
-    int stage; // the one that is being filled
+    struct staging uploads; // on the device's stream
+    struct staging sends;   // on one of its own, from the first send on
+    cudaEvent_t sent;
+    struct group *group;                // NULL: none, or it was lost
+    bool group_lost;                    // something failed in it, and it was aborted
+    cudaStream_t group_stream;          // of its sums and copies
+    cudaEvent_t group_fork, group_join; // from the device's stream and to it
+    bool group_works;                   // has been forked since group_wait
 };
 
 static inline struct cuda_state *cuda_state(const struct device *device)
@@ -43,6 +55,17 @@ static inline struct cuda_state *cuda_state(const struct device *device)
 // Sets the device's error, if there is one, with CUDA's words. An earlier operation's fault may be
 // seen only now: it is told from an error of this call.
 void cuda_check(struct device *device, cudaError_t error, const char *what);
+
+// Waits for an event, NULL: for all that is on the device's stream; `what` for an error.
+void cuda_wait_for(struct device *device, cudaEvent_t event, const char *what);
+
+// What struct backend wants of a group (group.cu).
+int cuda_group_join(struct device *device, const unsigned char name[GROUP_NAME], int rank, int size,
+                    char why[256]);
+void cuda_group_sum(struct device *device, void *x, size_t n, enum group_type type, int root);
+void cuda_group_broadcast(struct device *device, void *x, size_t bytes, int root);
+void cuda_group_wait(struct device *device);
+void cuda_group_leave(struct device *device);
 
 // At least `bytes` of working memory of the operation that runs, 256-byte aligned, contents
 // undefined. NULL with the device's error set.

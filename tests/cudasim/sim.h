@@ -52,6 +52,7 @@ cudaError_t memory_copy_check(const void *to, const void *from, size_t bytes, cu
 // stream.cc
 cudaError_t issue(cudaStream_t stream, std::function<void()> work);
 bool capturing();
+bool lazy(); // work is done when someone waits for it
 void finish_all();
 
 // host.cc: one call or kernel at a time.

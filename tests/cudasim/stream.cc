@@ -38,7 +38,8 @@ struct CUstream_st {
     work_ptr last;               // issued or captured
     std::vector<work_ptr> waits; // the next operation comes after these too
     captured_ptr capture;        // NULL: it doesn't capture
-    work_ptr before;             // `last` before the capture
+    work_ptr before;             // `last` before the capture, and
+    std::vector<work_ptr> waits_before;
     unsigned kept;
 };
 struct CUgraph_st {
@@ -64,7 +65,7 @@ bool capturing()
     return captures > 0;
 }
 
-static bool lazy()
+bool lazy()
 {
     const char *mode = getenv("CUDASIM_STREAMS");
     return mode && strcmp(mode, "lazy") == 0;
@@ -92,6 +93,12 @@ static void finish_stream(cudaStream_t stream)
         perform(w);
     perform(stream->last);
     stream->kept = 0;
+}
+
+// Who asks often enough whether work is done will find it done.
+static bool asked_again()
+{
+    return random_below(4) == 0;
 }
 
 static void finish_streams(bool blocking_only)
@@ -146,17 +153,20 @@ static double now_ms()
 static void run_steps(const std::vector<step> &steps)
 {
     std::vector<char> done(steps.size());
-    for (size_t ran = 0; ran < steps.size(); ran++) {
-        size_t i = random_below(steps.size());
-        const auto blocked = [&](size_t s) {
-            return done[s] || std::any_of(steps[s].after.begin(), steps[s].after.end(),
-                                          [&](size_t earlier) { return !done[earlier]; });
-        };
-        while (blocked(i))
-            i = (i + 1) % steps.size();
-        done[i] = true;
+    std::vector<size_t> left(steps.size()), ready;
+    for (size_t i = 0; i < steps.size(); i++)
+        left[i] = i;
+    while (!left.empty()) {
+        ready.clear();
+        for (size_t i : left)
+            if (std::all_of(steps[i].after.begin(), steps[i].after.end(),
+                            [&](size_t earlier) { return done[earlier]; }))
+                ready.push_back(i);
+        const size_t next = ready[random_below(ready.size())];
         if (!broken())
-            steps[i].run();
+            steps[next].run();
+        done[next] = true;
+        left.erase(std::find(left.begin(), left.end(), next));
     }
 }
 
@@ -181,6 +191,17 @@ static cudaError_t copy(void *to, const void *from, size_t bytes, cudaMemcpyKind
     if (wait || (!recorded && !is_device(to, 0) && !is_pinned(to, bytes)))
         finish_stream(stream ? stream : &default_stream);
     return error ? error : broken();
+}
+
+// What the stream did before comes before all of the capture's launches, and is no part of it.
+static void enter_capture(cudaStream_t stream, const captured_ptr &capture)
+{
+    stream->capture = capture;
+    capture->streams.push_back(stream);
+    stream->before = std::move(stream->last);
+    stream->waits_before = std::move(stream->waits);
+    stream->last = nullptr;
+    stream->waits.clear();
 }
 } // namespace cudasim
 
@@ -272,7 +293,11 @@ cudaError_t cudaStreamQuery(cudaStream_t stream)
     const call c;
     if (broken())
         return result(broken());
-    return stream && stream->last && !stream->last->done ? cudaErrorNotReady : cudaSuccess;
+    if (stream && stream->capture)
+        return result(cudaErrorStreamCaptureUnsupported);
+    if (stream && asked_again())
+        finish_stream(stream);
+    return stream && stream->last && !stream->last->done ? cudaErrorNotReady : broken();
 }
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned)
@@ -283,10 +308,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
     if (!event->at)
         return result(broken());
     if (event->capture && !stream->capture && !event->capture->ended) {
-        stream->capture = event->capture; // the event brings the stream into its capture
-        stream->before = std::move(stream->last);
-        stream->last = nullptr;
-        stream->capture->streams.push_back(stream);
+        enter_capture(stream, event->capture); // the event brings the stream into it
     }
     if (event->capture != stream->capture)
         return result(cudaErrorStreamCaptureIsolation);
@@ -343,7 +365,11 @@ cudaError_t cudaEventQuery(cudaEvent_t event)
     const call c;
     if (broken())
         return result(broken());
-    return event->at && !event->at->done ? cudaErrorNotReady : cudaSuccess;
+    if (event->capture)
+        return result(cudaErrorStreamCaptureUnsupported);
+    if (asked_again())
+        perform(event->at);
+    return event->at && !event->at->done ? cudaErrorNotReady : broken();
 }
 
 cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t start, cudaEvent_t end)
@@ -362,10 +388,7 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode)
     const call c;
     if (broken() || !stream || stream->capture)
         return result(broken() ? broken() : cudaErrorStreamCaptureUnsupported);
-    stream->capture = std::make_shared<captured>();
-    stream->capture->streams.push_back(stream);
-    stream->before = std::move(stream->last);
-    stream->last = nullptr;
+    enter_capture(stream, std::make_shared<captured>());
     captures++;
     return cudaSuccess;
 }
@@ -392,8 +415,9 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
     for (cudaStream_t s : content->streams) {
         s->capture = nullptr;
         s->last = std::move(s->before);
+        s->waits = std::move(s->waits_before);
         s->before = nullptr;
-        s->waits.clear();
+        s->waits_before.clear();
     }
     content->ended = true;
     captures--;

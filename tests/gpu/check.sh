@@ -1,7 +1,8 @@
 #!/bin/sh
 # check.sh: the tests that a GPU can run, on the GPU (TESTS="NAME ..." picks some): every operation
-# against ref, the reference data, the primitives of kernels/cuda/cuda.h, the programs against
-# themselves on the CPU. Ends with "N passed, N failed"; what they said is added to $OUT/checks.txt.
+# against ref, the reference data, the primitives of kernels/cuda/cuda.h, sums between GPUs ($GPUS of
+# them, default all), the programs against themselves on the CPU. Ends with "N passed, N failed"; what
+# they said is added to $OUT/checks.txt.
 # WRAP=COMMAND runs the compiled tests under it (compute-sanitizer). None starts after $END, in
 # seconds since 1970. SPDX-License-Identifier: MIT
 # Run from the top of the tree with the programs on the PATH (make check-gpu does).
@@ -62,6 +63,8 @@ for precision in bf16 tf32 f32; do
 done
 # shellcheck disable=SC2086
 check primitives 60 $WRAP "$build/tests/gpu/cuda-primitives"
+gpus=${GPUS:-$(nvidia-smi -L 2>/dev/null | grep -c '^GPU ')}
+check group 120 "$build/tests/tools/check-group" cuda $((gpus > 16 ? 16 : gpus > 0 ? gpus : 1))
 check programs 240 sh tests/gpu/programs.sh
 echo "$passed passed, $failed failed" | tee -a "$out/checks.txt"
 [ "$failed" = 0 ]

@@ -16,9 +16,11 @@ cd "$(dirname "$0")" || exit 70
 END=${END:-$(($(date +%s) + 540))}
 export B=build OUT END PATH="$PWD/build/bin:$PATH" PYTHON="${PYTHON:-python3}"
 
-# The plug-in's one library that is not in it: cuBLASLt, of the toolkit or of PyTorch's packages.
-library=$(ldd build/lib/dit-cuda.so | sed -n 's/^[[:space:]]*\(libcublasLt[^ ]*\) => not found.*/\1/p')
-if [ "$library" ]; then
+# NVIDIA's libraries are not in it: cuBLASLt, and NCCL, which several GPUs take. Those that the
+# system does not find are in the toolkit or among PyTorch's packages.
+libraries=$(ldd build/lib/dit-cuda.so | sed -n 's/^[[:space:]]*\(libcublasLt[^ ]*\) => not found.*/\1/p')
+/sbin/ldconfig -p 2>/dev/null | grep -q 'libnccl\.so\.2' || libraries="$libraries libnccl.so.2"
+for library in $libraries; do
     found=$("$PYTHON" - "$library" 2>/dev/null <<'PYTHON'
 import glob, os, sys
 places = ['/usr/local/cuda*/lib64', '/usr/local/cuda*/targets/*/lib', '/opt/cuda/lib64']
@@ -31,9 +33,9 @@ PYTHON
         export LD_LIBRARY_PATH="$found${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
         echo "$library is in $found"
     else
-        echo "$library is nowhere to be found: $(find / -name 'libcublasLt.so*' 2>/dev/null | head -n 3)"
+        echo "$library is nowhere to be found: $(find / -name "$library" 2>/dev/null | head -n 3)"
     fi
-fi
+done
 
 [ $# -gt 0 ] || set -- check ops train sample vae torch
 status=0

@@ -44,10 +44,10 @@ static void attention_backward(struct check *check, const size_t *n)
     const act *qkv = in_qkv(check, n), *dout = in_act(check, B * T * H * D, 1);
     act *out = out_act(check, B * T * H * D), *dqkv = out_act(check, B * T * 3 * H * D);
     float *lse = out_f32(check, B * H * T);
-    float *delta = check_buffer(check, SCRATCH, F32, NULL, B * H * T, 0);
+    float *scratch = check_buffer(check, SCRATCH, F32, NULL, B * T * H * D, 0);
     check->flops = 10.0 * (double)(B * H * T * T * D);
     op_attention(check->device, out, lse, qkv, B, T, H, D);
-    RUN(check, attention_backward, dqkv, delta, dout, qkv, out, lse, B, T, H, D);
+    RUN(check, attention_backward, dqkv, scratch, dout, qkv, out, lse, B, T, H, D);
 }
 
 void test_attention_backward(struct check *check)

@@ -217,11 +217,11 @@ static double attention_loss(void *problem)
 static void test_attention(struct device *device, const char *name, double spread)
 {
     struct attention p = {.device = device};
-    float out[OUT], lse[OUT / SIZE], delta[OUT / SIZE], dqkv[3 * OUT];
+    float out[OUT], lse[OUT / SIZE], scratch[OUT], dqkv[3 * OUT];
     fill(p.qkv, 3 * OUT, spread, 12);
     fill(p.dout, OUT, 1, 13);
     op_attention(device, as_act(out), lse, as_act(p.qkv), 2, TOKENS, HEADS, SIZE);
-    op_attention_backward(device, as_act(dqkv), delta, as_act(p.dout), as_act(p.qkv), as_act(out),
+    op_attention_backward(device, as_act(dqkv), scratch, as_act(p.dout), as_act(p.qkv), as_act(out),
                           lse, 2, TOKENS, HEADS, SIZE);
     agrees(name, attention_loss, &p, p.qkv, dqkv, 3 * OUT);
 }

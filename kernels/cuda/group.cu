@@ -1,0 +1,137 @@
+// A group of GPUs, as struct backend has it. Sums go to a stream of their own, beside the backward
+// pass that makes the next of them; events fork it off and join it, so that a list of operations
+// with sums in it is recorded as one graph. SPDX-License-Identifier: MIT
+#include "kernels/cuda/group.h"
+
+#include <stdio.h>
+#include <time.h>
+
+#include "kernels/cuda/backend.h"
+
+// Aborts the group if something has failed in it, as its kernels would wait for the others for
+// ever.
+static void check_group(struct device *device)
+{
+    struct cuda_state *state = cuda_state(device);
+    const char *fault = state->group ? group_fault(state->group) : NULL;
+    if (!fault)
+        return;
+    if (!device->error[0])
+        snprintf(device->error, sizeof device->error,
+                 "%.80s: the ranks have lost each other: %.130s", device->description, fault);
+    if (state->recording) // when nothing runs; the next wait comes back to it
+        return;
+    group_free(state->group, true);
+    state->group = NULL;
+    state->group_lost = true;
+}
+
+void cuda_wait_for(struct device *device, cudaEvent_t event, const char *what)
+{
+    struct cuda_state *state = cuda_state(device);
+    const struct timespec pause = {0, 20000};
+    bool ready = false;
+    while (state->group && !ready) {
+        ready =
+            (event ? cudaEventQuery(event) : cudaStreamQuery(state->stream)) != cudaErrorNotReady;
+        check_group(device);
+        if (!ready)
+            nanosleep(&pause, NULL);
+    }
+    cuda_check(device, event ? cudaEventSynchronize(event) : cudaStreamSynchronize(state->stream),
+               what);
+}
+
+// The group's stream goes on from here.
+static void fork_stream(struct device *device)
+{
+    struct cuda_state *state = cuda_state(device);
+    cuda_check(device, cudaEventRecord(state->group_fork, state->stream), "starting a sum");
+    cuda_check(device, cudaStreamWaitEvent(state->group_stream, state->group_fork, 0),
+               "starting a sum");
+    state->group_works = true;
+}
+
+void cuda_group_sum(struct device *device, void *x, size_t n, enum group_type type, int root)
+{
+    struct cuda_state *state = cuda_state(device);
+    if (!state->group || n == 0)
+        return;
+    fork_stream(device);
+    group_sum(state->group, x, n, type, root, state->group_stream);
+    check_group(device);
+}
+
+void cuda_group_broadcast(struct device *device, void *x, size_t bytes, int root)
+{
+    struct cuda_state *state = cuda_state(device);
+    if (!state->group || bytes == 0)
+        return;
+    fork_stream(device);
+    group_broadcast(state->group, x, bytes, root, state->group_stream);
+    check_group(device);
+}
+
+void cuda_group_wait(struct device *device)
+{
+    struct cuda_state *state = cuda_state(device);
+    if (!state->group_works)
+        return;
+    cuda_check(device, cudaEventRecord(state->group_join, state->group_stream), "ending a sum");
+    cuda_check(device, cudaStreamWaitEvent(state->stream, state->group_join, 0), "ending a sum");
+    state->group_works = false;
+}
+
+// The first sum connects the ranks and takes its memory: better now than when memory is planned.
+static int try_sum(struct device *device, int size, char why[256])
+{
+    float sum = 1;
+    float *x = static_cast<float *>(device_alloc(device, sizeof sum));
+    if (!x) {
+        snprintf(why, 256, "out of memory on the GPU");
+        return -1;
+    }
+    device_upload(device, x, &sum, sizeof sum);
+    cuda_group_sum(device, x, 1, GROUP_FLOAT, GROUP_ALL);
+    cuda_group_wait(device);
+    device_download(device, &sum, x, sizeof sum);
+    device_release(device, x);
+    if (device->error[0])
+        snprintf(why, 256, "%s", device->error);
+    else if (sum != static_cast<float>(size))
+        snprintf(why, 256, "%d ranks that each add 1 came to %g", size, static_cast<double>(sum));
+    else
+        return 0;
+    return -1;
+}
+
+int cuda_group_join(struct device *device, const unsigned char name[GROUP_NAME], int rank, int size,
+                    char why[256])
+{
+    struct cuda_state *state = cuda_state(device);
+    cudaError_t error = cudaStreamCreateWithFlags(&state->group_stream, cudaStreamNonBlocking);
+    if (error == cudaSuccess)
+        error = cudaEventCreateWithFlags(&state->group_fork, cudaEventDisableTiming);
+    if (error == cudaSuccess)
+        error = cudaEventCreateWithFlags(&state->group_join, cudaEventDisableTiming);
+    if (error != cudaSuccess) {
+        snprintf(why, 256, "%s: %s", device->description, cudaGetErrorString(error));
+        return -1;
+    }
+    state->group = group_new(name, rank, size, state->index, why);
+    return state->group ? try_sum(device, size, why) : -1;
+}
+
+void cuda_group_leave(struct device *device)
+{
+    struct cuda_state *state = cuda_state(device);
+    if (state->group)
+        group_free(state->group, device->error[0]);
+    state->group = NULL;
+    if (state->group_fork)
+        cudaEventDestroy(state->group_fork);
+    if (state->group_join)
+        cudaEventDestroy(state->group_join);
+    if (state->group_stream)
+        cudaStreamDestroy(state->group_stream);
+}
