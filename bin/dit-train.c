@@ -1,20 +1,21 @@
 // dit-train: latents -> weights. SPDX-License-Identifier: MIT
-#include <stdlib.h>
+#include <string.h>
 
 #include "formats/settings.h"
 #include "formats/training.h"
-#include "lib/mem.h"
 #include "lib/tool-device.h"
 #include "lib/tool.h"
 
 static const char *model = "DiT-S/2";
 static int64_t depth, hidden, heads, patch, classes,
     batch = 256, micro_batch, warmup, steps, epochs, log_every = 100, save_every = 50000, keep = 3,
-    max_skips = 100;
+    max_skips = 100, sample_every, sample_count = 16, valid_every = 1000, valid_count = 1024;
 static double lr = 1e-4, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay, clip,
               ema_decay = 0.9999, class_dropout = 0.1;
 static uint64_t memory = (uint64_t)1 << 30;
 static int recompute = -1;
+static bool cache, partial, shard_optimizer;
+static const char *valid, *vae;
 // What a checkpoint remembers of the command line, so that --resume needs none of it again.
 // clang-format off
 #define SETTINGS                                                                                   \
@@ -57,21 +58,42 @@ static int recompute = -1;
     {"keep", 0, OPTION_INT, &keep, "N", "checkpoints kept (default 3)", 1, 1e6, NULL},             \
     {"max-skips", 0, OPTION_INT, &max_skips, "N",                                                  \
      "give up after N steps in a row that are not finite (default 100)", 1, 1e9, NULL},            \
-    {"memory", 0, OPTION_SIZE, &memory, "SIZE", "for latents read ahead (default 1G)", 0, 0, NULL}
+    {"sample-every", 0, OPTION_INT, &sample_every, "N",                                            \
+     "steps between sheets of pictures (default 0: none)", 0, 1e12, NULL},                         \
+    {"sample-count", 0, OPTION_INT, &sample_count, "N", "pictures of a sheet (default 16)", 1,     \
+     4096, NULL},                                                                                  \
+    {"vae", 0, OPTION_STRING, &vae, "FILE",                                                        \
+     "autoencoder of the pictures (default: the one that made the latents)", 0, 0, NULL},          \
+    {"valid", 0, OPTION_STRING, &valid, "SHARD", "log the loss of these latents, too", 0, 0,       \
+     NULL},                                                                                        \
+    {"valid-every", 0, OPTION_INT, &valid_every, "N", "steps between that (default 1000)", 1,      \
+     1e12, NULL},                                                                                  \
+    {"valid-count", 0, OPTION_INT, &valid_count, "N", "of at most N latents (default 1024)", 1,    \
+     1 << 24, NULL},                                                                               \
+    {"memory", 0, OPTION_SIZE, &memory, "SIZE", "for latents read ahead (default 1G)", 0, 0,       \
+     NULL},                                                                                        \
+    {"cache", 0, OPTION_FLAG, &cache, NULL, "keep all latents in memory", 0, 0, NULL},             \
+    {"partial", 0, OPTION_FLAG, &partial, NULL, "shards of a set may be missing", 0, 0, NULL},     \
+    {"shard-optimizer", 0, OPTION_FLAG, &shard_optimizer, NULL,                                    \
+     "each rank keeps a part of the optimizer's state", 0, 0, NULL}
 // clang-format on
 static const struct option settings[] = {SETTINGS, OPTION_END};
 
 static double minutes;
 static const char *folder = "run", *init;
-static bool resume;
+static bool resume, accept_data, dry_run;
 static const struct option options[] = {
     SETTINGS,
     {"minutes", 0, OPTION_FLOAT, &minutes, "X", "stop, saved, after X minutes", 0, 1e9, NULL},
     {"run", 'r', OPTION_STRING, &folder, "FOLDER", "checkpoints and log go here (default run)", 0,
      0, NULL},
     {"resume", 0, OPTION_FLAG, &resume, NULL,
-     "go on from FOLDER/latest.safetensors, if it is there", 0, 0, NULL},
+     "go on from the newest checkpoint in FOLDER, if there is one", 0, 0, NULL},
+    {"accept-data", 0, OPTION_FLAG, &accept_data, NULL,
+     "resume although the data is not what it was", 0, 0, NULL},
     {"init", 0, OPTION_STRING, &init, "FILE", "start from these weights (fine-tune)", 0, 0, NULL},
+    {"dry-run", 0, OPTION_FLAG, &dry_run, NULL, "only read the latents, and tell how fast", 0, 0,
+     NULL},
     TOOL_OPTION_THREADS,
     TOOL_OPTION_DEVICE,
     TOOL_OPTIONS_COMMON,
@@ -87,12 +109,13 @@ static void check(int rc)
         tool_fail();
 }
 
-static struct trainer_settings make_settings(struct device *device, const struct dit_config *config)
+static void set_wishes(struct training *t)
 {
-    struct trainer_settings made = {
+    t->settings = settings;
+    t->how = (struct trainer_settings){
         .seed = tool.seed,
         .batch = (size_t)batch,
-        .micro_batch = (size_t)(micro_batch < batch ? micro_batch : batch),
+        .micro_batch = (size_t)micro_batch,
         .mode = recompute < 0 ? DIT_TRAIN : DIT_TRAIN + (enum dit_mode)recompute,
         .lr = lr,
         .lr_warmup_steps = (uint64_t)warmup,
@@ -103,158 +126,123 @@ static struct trainer_settings make_settings(struct device *device, const struct
         .clip = clip,
         .ema_decay = ema_decay,
         .class_dropout = class_dropout,
+        .shard_optimizer = shard_optimizer,
     };
-    check(training_plan_memory(device, config, &made, recompute >= 0));
-    micro_batch = (int64_t)made.micro_batch; // as checkpoints remember them
-    recompute = (int)(made.mode - DIT_TRAIN);
-    return made;
+    t->keep = (size_t)keep;
+    t->log_every = (uint64_t)log_every;
+    t->save_every = (uint64_t)save_every;
+    t->sample_every = (uint64_t)sample_every;
+    t->valid_every = valid && *valid ? (uint64_t)valid_every : 0;
+    t->max_skips = (uint64_t)max_skips;
+    t->minutes = minutes;
+    t->accept_data = accept_data;
+    if (batch < ranks_size(t->ranks))
+        tool_usage_error("--batch %lld is too small for %d ranks: each takes a part of it",
+                         (long long)batch, ranks_size(t->ranks));
 }
 
-// The number of the last step; 0 where only the end of the data says it.
-static uint64_t choose_last_step(const struct training *t)
+static void open_data(struct training *t, char **shards)
 {
-    uint64_t records = latents_shape(t->latents)->records, B = (uint64_t)batch;
-    uint64_t last = (uint64_t)steps;
-    if (records == 0)
-        return 0;
-    if (epochs) {
-        uint64_t end = ((uint64_t)epochs * records + B - 1) / B;
-        last = steps && last < end ? last : end;
-    }
-    return last ? last : t->one_pass ? records / B : 400000;
+    if (ranks_size(t->ranks) > 1 && (!shards[0] || strcmp(shards[0], "-") == 0))
+        tool_usage_error(
+            "%d ranks cannot share standard input; give the latents' files as arguments",
+            ranks_size(t->ranks));
+    struct latents_options reading = {.seed = tool.seed,
+                                      .memory = memory,
+                                      .one_pass = t->one_pass,
+                                      .cache = cache,
+                                      .partial = partial,
+                                      .threads = (size_t)tool.threads};
+    t->latents = latents_open(shards, &reading);
+    check(ranks_check(t->ranks, t->latents ? 0 : -1));
 }
 
-// The loop, from `step` on; it ends saved, also where it fails because of the data.
-static void train(struct training *t, uint64_t step, uint64_t last)
+// The model that shows pictures and held-out losses: of rank 0, and where it is wanted.
+static void make_preview(struct training *t, const struct dit_config *config)
 {
-    struct training_batch data;
-    double until = training_seconds() + 60 * minutes;
-    uint64_t saved = step;
-    int rc = 0;
-    check(training_batch_init(&data, t));
-    progress_start("steps", minutes == 0 && last > step ? last - step : 0);
-    t->start = training_seconds();
-    while (rc == 0 && (last == 0 || step < last) && !tool_signal_stop()) {
-        struct trainer_stats stats;
-        if (training_read(t, &data) == 0) { // what is left of the one pass fills no batch
-            if (step == 0)
-                rc = error_set(STATUS_DATA, "%ld latents in all; a batch takes %zu (--batch)",
-                               data.now.got, t->batch);
-            break;
-        }
-        if (training_step(t, step, step + 1 == last, &data, &stats) < 0) {
-            rc = -1;
-            break;
-        }
-        training_count(t, ++step, &stats);
-        progress_add(1);
-        progress_text("loss %.4f", stats.loss);
-        if (t->skips_in_a_row >= (uint64_t)max_skips)
-            rc =
-                error_set(STATUS_DATA, "%llu steps in a row were not finite: lower --lr, or --clip",
-                          (unsigned long long)t->skips_in_a_row);
-        if (step % (uint64_t)log_every == 0)
-            check(training_log(t, step));
-        if (step % (uint64_t)save_every == 0 || tool_signal_save()) {
-            check(training_save(t, step));
-            saved = step;
-        }
-        if (minutes > 0 && training_seconds() >= until)
-            break;
-    }
-    progress_finish();
-    struct error error;
-    error_save(&error);
-    if (rc < 0 && error.status != STATUS_DATA)
-        tool_fail(); // the device's weights can't be trusted
-    if (t->steps)
-        check(training_log(t, step));
-    if (saved != step)
-        check(training_save(t, step));
-    if (rc < 0) {
-        error_restore(&error);
-        tool_fail();
-    }
-    training_batch_free(&data);
+    struct preview_settings wanted = {.seed = tool.seed,
+                                      .samples = sample_every ? (size_t)sample_count : 0,
+                                      .vae = vae,
+                                      .valid = t->valid_every ? valid : NULL,
+                                      .valid_records = (size_t)valid_count,
+                                      .threads = (size_t)tool.threads};
+    bool here = ranks_rank(t->ranks) == 0 && (wanted.samples || wanted.valid);
+    if (here)
+        t->preview = preview_new(t->device, config, t->latents, &wanted);
+    check(ranks_check(t->ranks, here && !t->preview ? -1 : 0));
 }
 
 int main(int argc, char **argv)
 {
-    char **shards = tool_start(argc, argv, &info), *latest;
-    struct training t = {.settings = settings};
+    struct training t = {.ranks = ranks_open(argc, argv)};
+    char **shards = tool_start(argc, argv, &info);
+    if (!t.ranks)
+        tool_fail();
+    if (dry_run) {
+        set_wishes(&t);
+        t.one_pass = epochs <= 1 && !steps;
+        open_data(&t, shards);
+        tool_catch_signals();
+        check(training_dry_run(&t, (uint64_t)steps, (uint64_t)epochs));
+        latents_close(t.latents);
+        ranks_close(t.ranks);
+        return tool_finish();
+    }
+
     struct dit_file from = {0};
-    check(run_folder_open(&t.run, folder));
-    latest = run_folder_latest(&t.run);
-    if (latest && !resume)
-        tool_usage_error("%s holds a training already; --resume goes on with it, --run names "
-                         "another folder",
-                         folder);
-    if (latest) {
+    int resumed = training_open_folder(&t, folder, resume, &from);
+    check(resumed);
+    if (resumed) {
         bool limited = steps || epochs;
-        check(dit_file_open(&from, latest, NULL));
-        check(settings_read(settings, from.weights.metadata) < 0 ? error_prefix("%s", latest) : 0);
+        check(settings_read(settings, from.weights.metadata) < 0 ? error_prefix("%s", from.path)
+                                                                 : 0);
         if (limited)
             steps = epochs = 0;
         shards = tool_start(argc, argv, &info); // again: what it says comes before the settings
     } else if (init) {
-        check(dit_file_open(&from, init,
-                            &(struct dit_hints){.heads = (size_t)heads, .other_data = true}));
+        struct dit_hints hints = {.heads = (size_t)heads, .other_data = true};
+        check(ranks_check(t.ranks, dit_file_open(&from, init, &hints)));
     }
     const struct dit_file *source = from.path ? &from : NULL;
-
-    t.one_pass = !steps && !epochs && (latest ? training_was_one_pass(&from) : !minutes);
-    t.batch = (size_t)batch;
-    t.keep = (size_t)keep;
-    struct latents_options reading = {.seed = tool.seed,
-                                      .memory = memory,
-                                      .one_pass = t.one_pass,
-                                      .threads = (size_t)tool.threads};
-    struct device *device = tool_open_device();
-    if (!device || !(t.latents = latents_open(shards, &reading)))
-        tool_fail();
-    tool_catch_signals();
-    if (!latest) // a file is read again and again
+    set_wishes(&t);
+    t.one_pass = !steps && !epochs && (resumed ? training_was_one_pass(&from) : !minutes);
+    open_data(&t, shards);
+    if (!resumed) // a file is read again and again
         t.one_pass = latents_shape(t.latents)->records == 0;
 
+    t.device = tool_open_device();
+    check(ranks_check(t.ranks, t.device ? 0 : -1));
+    check(ranks_join(t.ranks, t.device));
+    check(training_check_same(&t));
+    tool_catch_signals();
     struct dit_config config = {.depth = (size_t)depth,
                                 .hidden = (size_t)hidden,
                                 .heads = (size_t)heads,
                                 .patch = (size_t)patch,
-                                .classes = classes  ? (size_t)classes
-                                           : latest ? from.config.classes
-                                                    : 0};
+                                .classes = classes   ? (size_t)classes
+                                           : resumed ? from.config.classes
+                                                     : 0};
     check(training_choose_config(&config, t.latents, model, source));
-    struct trainer_settings trainer_settings = make_settings(device, &config);
-    if (!(t.trainer = trainer_new(device, &config, &trainer_settings, NULL)))
-        tool_fail();
-    t.asynchronous = device->backend->wait;
-    uint64_t step = 0;
-    check(latest ? training_resume(&t, source, &step) : training_start(&t, source, tool.seed));
-    check(run_folder_open_log(&t.run, step));
+    make_preview(&t, &config);
+    check(training_plan_memory(&t, &config, recompute >= 0));
+    micro_batch = (int64_t)t.how.micro_batch; // as checkpoints remember them
+    recompute = (int)(t.how.mode - DIT_TRAIN);
+    t.trainer = trainer_new(t.device, &config, &t.how, t.ranks);
+    check(ranks_check(t.ranks, t.trainer ? 0 : -1));
+    check(resumed ? training_resume(&t, source) : training_start(&t, source));
+    t.last_step = training_last_step(&t, (uint64_t)steps, (uint64_t)epochs);
+    check(training_describe(&t));
+    check(training_run(&t));
 
-    char text[96];
-    dit_config_text(&config, text, sizeof text);
-    t.flops = 3 * dit_forward_flops(&config);
-    t.peak = device_peak_flops(device);
-    tool_note("%s, %zu parameters, %zu classes, latents %zux%zux%zu; batch %zu in parts of %zu; "
-              "%.2f GB; %s",
-              text, dit_get_layout(trainer_model(t.trainer))->size, config.classes, config.channels,
-              config.input_size, config.input_size, t.batch, trainer_settings.micro_batch,
-              (double)trainer_memory(t.trainer) * 1e-9, device->description);
-    uint64_t last = choose_last_step(&t);
-    if (last && step >= last)
-        tool_note("nothing is left to do: %s stands at step %llu of %llu", folder,
-                  (unsigned long long)step, (unsigned long long)last);
-    train(&t, step, last);
-
-    bool stopped = tool_signal_stop();
+    bool stopped = t.stopped;
+    preview_free(t.preview);
     trainer_free(t.trainer);
     latents_close(t.latents);
     run_folder_close(&t.run);
-    device_close(device);
+    device_close(t.device);
     if (source) // not before: settings may point into its metadata
         dit_file_close(&from);
-    free(latest);
+    ranks_close(t.ranks);
     int status = tool_finish();
     return stopped ? STATUS_STOPPED : status;
 }

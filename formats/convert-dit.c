@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "formats/checksum.h"
 #include "formats/convert.h"
 #include "lib/error.h"
 #include "lib/mem.h"
@@ -220,8 +221,9 @@ static int make_metadata(struct plan *plan)
         set(plan->metadata, "format", json_string("pt")) < 0)
         return -1;
     if (plan->which != CONVERT_ALL || !file->has_training) {
-        static const char *const of_training[] = {"kind",     "step",        "updates",
-                                                  "position", "fingerprint", "setting."};
+        static const char *const of_training[] = {"kind",        "step",    "updates",   "position",
+                                                  "fingerprint", "shards",  "since_log", "ranks",
+                                                  CHECKSUM_KEY,  "setting."};
         for (size_t i = 0; i < sizeof of_training / sizeof *of_training; i++)
             drop(plan->metadata, of_training[i]);
         return 0;
@@ -230,6 +232,8 @@ static int make_metadata(struct plan *plan)
         set(plan->metadata, "updates", json_sprintf("%" PRIu64, updates)) < 0)
         return -1;
     plan->updates = (float)updates;
+    if (!plan->torch && checksum_reserve(plan->metadata) < 0)
+        return -1;
     return kind && strcmp(kind, "dit-checkpoint") == 0 ? 0 : adopt(plan, updates);
 }
 

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "formats/checksum.h"
 #include "formats/dit-file.h"
 #include "formats/safetensors.h"
 #include "lib/error.h"
@@ -42,20 +43,39 @@ static struct safetensor *list_tensors(const struct dit_config *c, const struct 
     return tensors;
 }
 
-static int write_tensors(struct output *output, struct trainer *trainer, float *values)
+static int write_summed(struct output *output, const void *data, size_t size, uint32_t *sum)
 {
-    const struct dit_config *c = dit_get_config(trainer_model(trainer));
-    const struct layout *layout = dit_get_layout(trainer_model(trainer));
+    *sum = checksum_add(*sum, data, size);
+    return output_write(output, data, size);
+}
+
+static int write_tensors(struct output *output, const struct dit_source *source, float *values,
+                         uint32_t *sum)
+{
+    const struct dit_config *c = source->config;
     dit_position_table(c, values);
-    if (output_write(output, values, dit_tokens(c) * c->hidden * sizeof *values) < 0)
+    if (write_summed(output, values, dit_tokens(c) * c->hidden * sizeof *values, sum) < 0)
         return -1;
     for (int array = 0; array < TRAINER_ARRAYS; array++)
-        for (size_t i = 0; i < layout->n_params; i++) {
-            if (trainer_get(trainer, array, &layout->params[i], values) < 0 ||
-                output_write(output, values, layout->params[i].count * sizeof *values) < 0)
+        for (size_t i = 0; i < source->layout->n_params; i++) {
+            const struct param *param = &source->layout->params[i];
+            if (source->get(source->user, array, param, values) < 0 ||
+                write_summed(output, values, param->count * sizeof *values, sum) < 0)
                 return -1;
         }
     return 0;
+}
+
+static int write_all(struct output *output, const struct dit_source *source, const uint8_t *header,
+                     size_t header_size, float *values)
+{
+    char digits[CHECKSUM_DIGITS + 1];
+    uint32_t sum = 0;
+    if (write_summed(output, header, header_size, &sum) < 0 ||
+        write_tensors(output, source, values, &sum) < 0)
+        return -1;
+    checksum_text(sum, digits);
+    return output_write_at(output, digits, CHECKSUM_DIGITS, checksum_find(header, header_size));
 }
 
 static int add_number(json_t *metadata, const char *key, uint64_t value)
@@ -81,22 +101,22 @@ int dit_file_add_sizes(json_t *metadata, const struct dit_config *c)
     return 0;
 }
 
-int dit_file_save(const char *path, struct trainer *trainer, json_t *metadata)
+int dit_file_save(const char *path, const struct dit_source *source, json_t *metadata)
 {
-    const struct dit_config *c = dit_get_config(trainer_model(trainer));
-    const struct layout *layout = dit_get_layout(trainer_model(trainer));
-    size_t n, header_size, most = layout_largest(layout), positions = dit_tokens(c) * c->hidden;
+    const struct dit_config *c = source->config;
+    size_t n, header_size, most = layout_largest(source->layout);
+    size_t positions = dit_tokens(c) * c->hidden;
     char *names = NULL;
     uint8_t *header = NULL;
     float *values = mem_new(most > positions ? most : positions, sizeof *values);
-    struct safetensor *tensors = list_tensors(c, layout, &names, &n);
+    struct safetensor *tensors = list_tensors(c, source->layout, &names, &n);
     struct output *output = NULL;
     int rc = -1;
     if (values && tensors && dit_file_add_sizes(metadata, c) == 0 &&
-        add_number(metadata, "updates", trainer_updates(trainer)) == 0 &&
+        add_number(metadata, "updates", source->updates) == 0 && checksum_reserve(metadata) == 0 &&
         safetensors_build_header(tensors, n, metadata, &header, &header_size) == 0 &&
-        (output = output_open(path)) && output_write(output, header, header_size) == 0 &&
-        write_tensors(output, trainer, values) == 0) {
+        (output = output_open(path)) &&
+        write_all(output, source, header, header_size, values) == 0) {
         rc = output_commit(output);
         output = NULL;
     }
@@ -106,4 +126,10 @@ int dit_file_save(const char *path, struct trainer *trainer, json_t *metadata)
     free(names);
     free(values);
     return rc;
+}
+
+int dit_file_check(const struct dit_file *file)
+{
+    const struct mapping *mapping = &file->weights.mapping;
+    return checksum_check(mapping->data, mapping->size) < 0 ? error_prefix("%s", file->path) : 0;
 }

@@ -63,8 +63,20 @@ int dit_file_initial_weights(const struct dit_file *file, const struct layout *l
 
 // All arrays of a trainer and its number of updates.
 int dit_file_restore(const struct dit_file *file, struct trainer *trainer);
-// Writes all arrays of the trainer; metadata (object of strings) gets the model's sizes added.
-int dit_file_save(const char *path, struct trainer *trainer, json_t *metadata);
+// Where a checkpoint's values come from: a trainer, or a copy of its arrays.
+struct dit_source {
+    const struct dit_config *config;
+    const struct layout *layout;
+    uint64_t updates;
+    // values[param->count]; called for each array, and in it for each parameter, in their order.
+    int (*get)(void *user, enum trainer_array array, const struct param *param, float *values);
+    void *user;
+};
+// Writes a checkpoint; metadata (object of strings) gets the model's sizes, the updates and a
+// checksum added.
+int dit_file_save(const char *path, const struct dit_source *source, json_t *metadata);
+// Compares the whole file with its checksum (formats/checksum.h), if it has one. -1 with an error.
+int dit_file_check(const struct dit_file *file);
 
 // What stands before the published names in each of a checkpoint's arrays.
 extern const char *const dit_file_prefixes[TRAINER_ARRAYS];

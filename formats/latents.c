@@ -484,24 +484,9 @@ static int open_file(struct latents *l, const char *path)
     return 0;
 }
 
-// Bytes that can be had without harm to others; as if there were no end of them
-// where the system does not say.
-static uint64_t memory_available(void)
-{
-    unsigned long long kib = UINT64_MAX >> 10;
-    char line[128];
-    FILE *file = fopen("/proc/meminfo", "re");
-    while (file && fgets(line, sizeof(line), file) &&
-           sscanf(line, "MemAvailable: %llu kB", &kib) != 1)
-        ;
-    if (file)
-        fclose(file);
-    return (uint64_t)kib << 10;
-}
-
 static int check_memory(const struct latents *l)
 {
-    uint64_t need = latents_memory(l), available = memory_available();
+    uint64_t need = latents_memory(l), available = mem_available();
     if (need <= available)
         return 0;
     return error_set(STATUS_USAGE,

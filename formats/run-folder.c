@@ -1,55 +1,72 @@
 // Checkpoints by number, one link, one log. SPDX-License-Identifier: MIT
+#include "formats/run-folder.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "formats/dit-file.h"
-#include "formats/run-folder.h"
 #include "lib/error.h"
 #include "lib/io.h"
 #include "lib/mem.h"
+#include "lib/tempfile.h"
 
-#define SUFFIX ".safetensors"
-#define LATEST "latest" SUFFIX
+#define SUFFIX   ".safetensors"
+#define LATEST   "latest" SUFFIX
+#define NEW_LINK ".latest.new"
+#define LOG      "log.jsonl"
+#define SAMPLES  "samples"
+
+// Removes what a killed process was writing. Under the lock, so nobody is at it.
+static int remove_strays(const char *path)
+{
+    DIR *dir = opendir(path);
+    if (!dir)
+        return errno == ENOENT || errno == ENOTDIR ? 0 : error_set_errno(STATUS_IO, "%s", path);
+    for (struct dirent *entry; (entry = readdir(dir));)
+        if (tempfile_is_name(entry->d_name) || strcmp(entry->d_name, NEW_LINK) == 0)
+            unlinkat(dirfd(dir), entry->d_name, 0);
+    closedir(dir);
+    return 0;
+}
+
+static int clean(const struct run_folder *run)
+{
+    char *samples = path_join(run->path, SAMPLES);
+    int rc = samples ? remove_strays(samples) : -1;
+    free(samples);
+    return rc < 0 ? -1 : remove_strays(run->path);
+}
 
 int run_folder_open(struct run_folder *run, const char *path)
 {
-    *run = (struct run_folder){.path = path, .lock = -1};
+    *run = (struct run_folder){.path = path, .lock = -1, .log = -1};
     if (folder_make(path) < 0)
         return -1;
     run->lock = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (run->lock < 0)
         return error_set_errno(STATUS_CANT_CREATE, "%s", path);
-    if (flock(run->lock, LOCK_EX | LOCK_NB) < 0) {
+    if (flock(run->lock, LOCK_EX | LOCK_NB) < 0)
         error_set(STATUS_USAGE, "%s: another dit-train is at work in this folder", path);
-        run_folder_close(run);
-        return -1;
-    }
-    return 0;
+    else if (clean(run) == 0)
+        return 0;
+    run_folder_close(run);
+    return -1;
 }
 
 void run_folder_close(struct run_folder *run)
 {
-    if (run->log)
-        fclose(run->log);
+    if (run->log >= 0)
+        close(run->log);
     if (run->lock >= 0)
         close(run->lock);
-    *run = (struct run_folder){.lock = -1};
-}
-
-char *run_folder_latest(const struct run_folder *run)
-{
-    char *path = path_join(run->path, LATEST);
-    struct stat st;
-    if (path && lstat(path, &st) == 0) // a link that leads nowhere is an error later, not a new run
-        return path;
-    free(path);
-    return NULL;
+    free(run->unwritten);
+    *run = (struct run_folder){.lock = -1, .log = -1};
 }
 
 // The step of a checkpoint's file name; false for other files.
@@ -62,73 +79,160 @@ static bool parse_name(const char *name, uint64_t *step)
     return strcmp(end, SUFFIX) == 0;
 }
 
+static char *numbered(const char *folder, uint64_t step, const char *suffix)
+{
+    char name[48];
+    snprintf(name, sizeof name, "%07llu%s", (unsigned long long)step, suffix);
+    return path_join(folder, name);
+}
+
+char *run_folder_checkpoint(const struct run_folder *run, uint64_t step)
+{
+    return numbered(run->path, step, SUFFIX);
+}
+
 static int compare_steps(const void *a, const void *b)
 {
     uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
     return x < y ? 1 : x > y ? -1 : 0;
 }
 
-// Removes all checkpoints but `keep`: that of step `saved` and the newest others. One that can't be
-// removed is left.
-static int prune(const struct run_folder *run, size_t keep, uint64_t saved)
+// The steps of all checkpoints below `limit`, but for `except`; falling. malloc'd; NULL with an
+// error.
+static uint64_t *list_steps(const struct run_folder *run, uint64_t limit, uint64_t except,
+                            size_t *count)
 {
     DIR *dir = opendir(run->path);
+    size_t room = 16, n = 0;
+    uint64_t *steps = mem_new(room, sizeof *steps);
     if (!dir)
-        return error_set_errno(STATUS_IO, "%s", run->path);
-    uint64_t *steps = NULL;
-    size_t n = 0, room = 0;
-    int rc = 0;
-    for (struct dirent *entry; rc == 0 && (entry = readdir(dir));) {
+        error_set_errno(STATUS_IO, "%s", run->path);
+    for (struct dirent *entry; dir && steps && (entry = readdir(dir));) {
         uint64_t step;
-        if (!parse_name(entry->d_name, &step) || step == saved)
+        if (!parse_name(entry->d_name, &step) || step >= limit || step == except)
             continue;
-        if (n == room) {
-            uint64_t *grown = mem_resize(steps, room = 2 * room + 16, sizeof *steps);
-            if (!grown) {
-                rc = -1;
-                break;
-            }
-            steps = grown;
+        uint64_t *grown = n < room ? steps : mem_resize(steps, room *= 2, sizeof *steps);
+        if (!grown) {
+            free(steps);
+            steps = NULL;
+            break;
         }
+        steps = grown;
         steps[n++] = step;
     }
-    if (n > 1)
-        qsort(steps, n, sizeof *steps, compare_steps);
-    for (size_t i = keep - 1; rc == 0 && i < n; i++) {
-        char name[40];
-        snprintf(name, sizeof name, "%07llu" SUFFIX, (unsigned long long)steps[i]);
-        unlinkat(dirfd(dir), name, 0);
+    if (dir)
+        closedir(dir);
+    if (!dir || !steps) {
+        free(steps);
+        return NULL;
+    }
+    qsort(steps, n, sizeof *steps, compare_steps);
+    *count = n;
+    return steps;
+}
+
+char **run_folder_list(const struct run_folder *run)
+{
+    char target[PATH_MAX] = "";
+    uint64_t limit = UINT64_MAX;
+    size_t n, at = 0;
+    struct stat st;
+    bool linked = fstatat(run->lock, LATEST, &st, AT_SYMLINK_NOFOLLOW) == 0;
+    if (linked && readlinkat(run->lock, LATEST, target, sizeof target - 1) > 0)
+        parse_name(target, &limit);
+    uint64_t *steps = list_steps(run, limit, UINT64_MAX, &n);
+    char **list = steps ? mem_new(n + 2, sizeof *list) : NULL;
+    bool complete = list;
+    if (list && linked) {
+        // A link elsewhere, or a file in its place, is as good as one to a checkpoint.
+        list[at] = path_join(run->path, limit < UINT64_MAX ? target : LATEST);
+        complete = list[at++];
+    }
+    for (size_t i = 0; complete && i < n; i++) {
+        list[at] = run_folder_checkpoint(run, steps[i]);
+        complete = list[at++];
     }
     free(steps);
-    closedir(dir);
-    return rc;
+    if (list && !complete) {
+        run_folder_free_list(list);
+        list = NULL;
+    }
+    return list;
+}
+
+void run_folder_free_list(char **list)
+{
+    for (size_t i = 0; list && list[i]; i++)
+        free(list[i]);
+    free(list);
+}
+
+int run_folder_prune(const struct run_folder *run, size_t keep, uint64_t saved)
+{
+    size_t n;
+    uint64_t *steps = list_steps(run, UINT64_MAX, saved, &n);
+    if (!steps)
+        return -1;
+    for (size_t i = keep - 1; i < n; i++) {
+        char *path = run_folder_checkpoint(run, steps[i]);
+        if (path)
+            unlink(path); // one that can't be removed is left
+        free(path);
+    }
+    free(steps);
+    return 0;
 }
 
 static int move_link(const struct run_folder *run, const char *name)
 {
-    const char *temporary = ".latest.new";
-    if (unlinkat(run->lock, temporary, 0) < 0 && errno != ENOENT)
-        return error_set_errno(STATUS_IO, "%s/%s", run->path, temporary);
-    if (symlinkat(name, run->lock, temporary) < 0 ||
-        renameat(run->lock, temporary, run->lock, LATEST) < 0)
+    if (unlinkat(run->lock, NEW_LINK, 0) < 0 && errno != ENOENT)
+        return error_set_errno(STATUS_IO, "%s/" NEW_LINK, run->path);
+    if (symlinkat(name, run->lock, NEW_LINK) < 0 ||
+        renameat(run->lock, NEW_LINK, run->lock, LATEST) < 0)
         return error_set_errno(STATUS_IO, "%s/" LATEST, run->path);
     fsync(run->lock);
     return 0;
 }
 
-int run_folder_save(struct run_folder *run, uint64_t step, size_t keep, struct trainer *trainer,
-                    json_t *metadata)
+int run_folder_save(const struct run_folder *run, uint64_t step, size_t keep,
+                    const struct dit_source *source, json_t *metadata)
 {
-    char name[40];
-    snprintf(name, sizeof name, "%07llu" SUFFIX, (unsigned long long)step);
-    char *path = path_join(run->path, name);
-    int rc = path ? dit_file_save(path, trainer, metadata) : -1;
+    char *path = run_folder_checkpoint(run, step);
+    int rc = path ? dit_file_save(path, source, metadata) : -1;
     if (rc == 0)
-        rc = move_link(run, name);
+        rc = move_link(run, strrchr(path, '/') + 1);
     if (rc == 0)
-        rc = prune(run, keep, step);
+        rc = run_folder_prune(run, keep, step);
     free(path);
     return rc;
+}
+
+int run_folder_save_config(const struct run_folder *run, json_t *config)
+{
+    char *path = path_join(run->path, "config.json");
+    char *text = config ? json_dumps(config, JSON_INDENT(2)) : NULL;
+    struct output *output = NULL;
+    int rc = -1;
+    if (path && !text)
+        error_set(STATUS_INTERNAL, "no memory for %s", path);
+    else if (path && (output = output_open(path)) &&
+             output_write(output, text, strlen(text)) == 0 && output_write(output, "\n", 1) == 0) {
+        rc = output_commit(output);
+        output = NULL;
+    }
+    output_discard(output);
+    free(text);
+    free(path);
+    json_decref(config);
+    return rc;
+}
+
+char *run_folder_sample(const struct run_folder *run, uint64_t step)
+{
+    char *folder = path_join(run->path, SAMPLES);
+    char *path = folder && folder_make(folder) == 0 ? numbered(folder, step, ".png") : NULL;
+    free(folder);
+    return path;
 }
 
 // Rewrites the log with the lines up to `step`, in place of the old one.
@@ -158,19 +262,43 @@ static int cut_log(const char *path, uint64_t step)
 
 int run_folder_open_log(struct run_folder *run, uint64_t step)
 {
-    char *path = path_join(run->path, "log.jsonl");
+    char *path = path_join(run->path, LOG);
+    struct stat st;
     int rc = path ? cut_log(path, step) : -1;
-    if (rc == 0 && !(run->log = fopen(path, "ae")))
+    if (rc == 0 && ((run->log = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666)) < 0 ||
+                    fstat(run->log, &st) < 0))
         rc = error_set_errno(STATUS_CANT_CREATE, "%s", path);
+    if (rc == 0)
+        run->log_size = (uint64_t)st.st_size;
     free(path);
     return rc;
 }
 
+// Lines that are there by half are overwritten by the next attempt.
+int run_folder_flush(struct run_folder *run)
+{
+    size_t size = run->unwritten ? strlen(run->unwritten) : 0;
+    for (size_t at = 0; at < size;) {
+        ssize_t n = pwrite(run->log, run->unwritten + at, size - at, (off_t)(run->log_size + at));
+        if (n < 0 && errno != EINTR)
+            return error_set_errno(STATUS_IO, "%s/" LOG, run->path);
+        at += n > 0 ? (size_t)n : 0;
+    }
+    run->log_size += size;
+    free(run->unwritten);
+    run->unwritten = NULL;
+    return 0;
+}
+
 int run_folder_log(struct run_folder *run, json_t *line)
 {
-    int rc = line ? json_dumpf(line, run->log, JSON_COMPACT | JSON_REAL_PRECISION(7)) : -1;
+    char *text = line ? json_dumps(line, JSON_COMPACT | JSON_REAL_PRECISION(7)) : NULL;
+    char *lines = text ? mem_printf("%s%s\n", run->unwritten ? run->unwritten : "", text) : NULL;
     json_decref(line);
-    if (rc < 0 || fputc('\n', run->log) == EOF || fflush(run->log) != 0)
-        return error_set_errno(STATUS_IO, "%s/log.jsonl", run->path);
-    return 0;
+    free(text);
+    if (!lines)
+        return error_set(STATUS_INTERNAL, "%s/" LOG ": no memory for a line", run->path);
+    free(run->unwritten);
+    run->unwritten = lines;
+    return run_folder_flush(run);
 }

@@ -12,9 +12,11 @@ static void make_key(const struct option *option, char key[80])
     snprintf(key, 80, "setting.%s", option->name);
 }
 
-// A number that may not be 0 and is 0 has not been given.
+// A number that may not be 0 and is 0 has not been given, nor has a choice below the first.
 static bool is_unset(const struct option *option)
 {
+    if (option->type == OPTION_CHOICE)
+        return *(const int *)option->value < 0;
     return option->type == OPTION_INT && option->min > 0 && *(const int64_t *)option->value == 0;
 }
 

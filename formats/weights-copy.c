@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "formats/checksum.h"
 #include "formats/safetensors.h"
 #include "lib/error.h"
 #include "lib/mem.h"
@@ -266,35 +267,57 @@ static size_t *sort_by_size(const struct copies *copies)
     return order;
 }
 
-static int write_header(const struct copies *copies, const size_t *order, const json_t *metadata,
-                        struct output *output)
+static int build_header(const struct copies *copies, const size_t *order, const json_t *metadata,
+                        uint8_t **header, size_t *size)
 {
     struct safetensor *tensors = mem_new(copies->n, sizeof *tensors);
-    uint8_t *header = NULL;
-    size_t size;
     for (size_t i = 0; tensors && i < copies->n; i++) {
         const struct copy *copy = &copies->all[order[i]];
         tensors[i] =
             (struct safetensor){.name = copy->name, .dtype = copy->dtype, .rank = copy->rank};
         memcpy(tensors[i].shape, copy->shape, sizeof copy->shape);
     }
-    int rc = tensors && safetensors_build_header(tensors, copies->n, metadata, &header, &size) == 0
-                 ? output_write(output, header, size)
-                 : -1;
+    int rc = tensors ? safetensors_build_header(tensors, copies->n, metadata, header, size) : -1;
     free(tensors);
-    free(header);
     return rc;
+}
+
+static int add_to_sum(void *sum, const void *data, size_t size)
+{
+    *(uint32_t *)sum = checksum_add(*(uint32_t *)sum, data, size);
+    return 0;
+}
+
+// The checksum comes before what it is of: all is passed over twice.
+static int set_checksum(const struct copies *copies, const size_t *order, uint8_t *header,
+                        size_t size)
+{
+    size_t at = checksum_find(header, size);
+    char digits[CHECKSUM_DIGITS + 1];
+    uint32_t sum = checksum_add(0, header, size);
+    for (size_t i = 0; at && i < copies->n; i++)
+        if (copy_run(copies, &copies->all[order[i]], add_to_sum, &sum) < 0)
+            return -1;
+    checksum_text(sum, digits);
+    if (at)
+        memcpy(header + at, digits, CHECKSUM_DIGITS);
+    return 0;
 }
 
 int copies_write_safetensors(const struct copies *copies, const json_t *metadata,
                              struct output *output)
 {
-    size_t *order = sort_by_size(copies);
-    int rc = order ? write_header(copies, order, metadata, output) : -1;
+    size_t *order = sort_by_size(copies), size;
+    uint8_t *header = NULL;
+    int rc = order && build_header(copies, order, metadata, &header, &size) == 0 &&
+                     set_checksum(copies, order, header, size) == 0
+                 ? output_write(output, header, size)
+                 : -1;
     for (size_t i = 0; rc == 0 && i < copies->n; i++) {
         rc = copy_run(copies, &copies->all[order[i]], write_output, output);
         progress_add(1);
     }
+    free(header);
     free(order);
     return rc;
 }

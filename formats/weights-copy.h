@@ -45,7 +45,7 @@ int copies_add_param(struct copies *copies, const char *prefix, const struct nam
 int copy_run(const struct copies *copies, const struct copy *copy,
              int (*write)(void *to, const void *data, size_t size), void *to);
 // A whole safetensors document. Tensors keep their order, but for larger elements before smaller.
-// metadata may be NULL.
+// metadata may be NULL; where it has a checksum (formats/checksum.h), the file's is set.
 int copies_write_safetensors(const struct copies *copies, const json_t *metadata,
                              struct output *output);
 

@@ -27,6 +27,19 @@ void *mem_resize(void *old, size_t n, size_t size)
     return checked(n && size ? reallocarray(old, n, size) : realloc(old, 1), n, size);
 }
 
+uint64_t mem_available(void)
+{
+    unsigned long long kib = UINT64_MAX >> 10;
+    char line[128];
+    FILE *file = fopen("/proc/meminfo", "re");
+    while (file && fgets(line, sizeof line, file) &&
+           sscanf(line, "MemAvailable: %llu kB", &kib) != 1)
+        ;
+    if (file)
+        fclose(file);
+    return (uint64_t)kib << 10;
+}
+
 void mem_keep_freed(void)
 {
     mallopt(M_MMAP_THRESHOLD, 16 << 20);

@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 // Sizes come from files: every product goes through these. False on overflow; *out is then unset.
 static inline bool size_mul(size_t a, size_t b, size_t *out)
@@ -19,6 +20,9 @@ static inline bool size_add(size_t a, size_t b, size_t *out)
 void *mem_new(size_t n, size_t size);
 // Grows an array; the new part is not zeroed. On failure the old array stays valid.
 void *mem_resize(void *old, size_t n, size_t size);
+// Bytes that the system could give without harm to others; as if there were no end of them where it
+// does not say.
+uint64_t mem_available(void);
 // Freed blocks of up to 16 MiB stay with the process, 512 MiB in all: fresh pages cost as much time
 // as filling them.
 void mem_keep_freed(void);

@@ -129,3 +129,18 @@ void tempfile_remove(struct tempfile *file)
     unlink(file->path);
     tempfile_keep(file);
 }
+
+bool tempfile_is_name(const char *name)
+{
+    // As create() makes them: BASE.PID-N.tmp.
+    static const char digits[] = "0123456789";
+    size_t end = strlen(name), n = 0;
+    if (end < 4 || strcmp(name + end - 4, ".tmp") != 0)
+        return false;
+    const char *numbers = memrchr(name, '.', end - 4);
+    if (!numbers || numbers == name || (n = strspn(++numbers, digits)) == 0 || numbers[n] != '-')
+        return false;
+    numbers += n + 1;
+    n = strspn(numbers, digits);
+    return n > 0 && strcmp(numbers + n, ".tmp") == 0;
+}

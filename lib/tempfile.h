@@ -3,6 +3,8 @@
 #ifndef DIT_TEMPFILE_H
 #define DIT_TEMPFILE_H
 
+#include <stdbool.h>
+
 struct tempfile;
 
 // Opens a new file for writing and reading, with the usual permissions, beside `path` and with a
@@ -11,6 +13,8 @@ int tempfile_open(const char *path, struct tempfile **file);
 const char *tempfile_path(const struct tempfile *file);
 void tempfile_remove(struct tempfile *file);
 void tempfile_keep(struct tempfile *file); // it has its final name: nothing is left to remove
+// Whether this is a name as these files have: where no other process is at work, one was killed.
+bool tempfile_is_name(const char *name);
 
 // Removes them all, then lets the signal end the process. For signal handlers.
 void tempfile_die(int signal);

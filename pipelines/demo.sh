@@ -90,18 +90,7 @@ tile-images --by-class --columns 8 --scale "$((size < 64 ? 2 : 1))" -o "$out/sam
 npz-pack -o "$out/samples.npz" "$out/samples.tstream"
 
 if command -v gnuplot >/dev/null; then
-    sed -n 's/.*"step":\([0-9]*\).*"loss":\([-+.0-9e]*\).*/\1 \2/p' "$out/run/log.jsonl" \
-        >"$out/loss.txt"
-    gnuplot <<EOF
-set terminal png size 800,480
-set output "$out/loss.png"
-set xlabel "step"
-set ylabel "training loss"
-set logscale y
-set grid
-unset key
-plot "$out/loss.txt" using 1:2 with lines linewidth 2
-EOF
+    "$(dirname "$0")/plot-training.sh" -o "$out/loss.png" "$out/run"
 else
     echo "demo.sh: gnuplot is not installed: no $out/loss.png" >&2
 fi
@@ -110,6 +99,6 @@ say "Done"
 cat >&2 <<EOF
 $out/samples.png   8 samples of each class, a row a class: $(echo "$classes" | sed 's/,/, /g')
 $out/samples.npz   the same as a numpy array, as the ADM evaluation suite reads it
-$out/loss.png      the training loss
+$out/loss.png      the curves of the training
 $out/run           weights and log; "dit-sample --weights $out/run/latest.safetensors" draws more
 EOF

@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: MIT
+#include "formats/checkpoints.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "lib/error.h"
+#include "lib/mem.h"
+#include "lib/tool.h"
+
+#define PAUSE_MAX 60 // seconds between attempts
+
+struct checkpoints {
+    const struct run_folder *run;
+    struct trainer *trainer;
+    struct ranks *ranks;
+    bool sharded;
+    size_t keep;
+    const struct layout *layout;
+    float *values; // (largest tensor): what is got for nobody
+    uint64_t step; // that is or was to be saved last
+    bool failed;   // it could not be written
+    time_t pause, retry_at;
+
+    float *copy; // (TRAINER_ARRAYS,layout->size), or NULL before the first
+    uint64_t updates;
+    json_t *metadata;
+    pthread_t thread;
+    bool writing; // there is a thread
+    atomic_bool done;
+    int rc; // the thread's
+    struct error error;
+};
+
+static time_t seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec;
+}
+
+struct checkpoints *checkpoints_new(const struct run_folder *run, struct trainer *trainer,
+                                    struct ranks *ranks, bool sharded, size_t keep, uint64_t step)
+{
+    struct checkpoints *c = mem_new(1, sizeof *c);
+    if (!c)
+        return NULL;
+    c->run = run;
+    c->trainer = trainer;
+    c->ranks = ranks;
+    c->sharded = sharded && ranks_size(ranks) > 1;
+    c->keep = keep;
+    c->layout = dit_get_layout(trainer_model(trainer));
+    c->step = step;
+    c->values = mem_new(layout_largest(c->layout), sizeof *c->values);
+    if (c->values)
+        return c;
+    free(c);
+    return NULL;
+}
+
+// What has become of the checkpoint of c->step.
+static void report(struct checkpoints *c, int rc)
+{
+    char *path = run_folder_checkpoint(c->run, c->step);
+    if (rc == 0) {
+        tool_note("saved %s", path ? path : "");
+        c->pause = 0;
+    } else {
+        if (c->pause == 0)
+            tool_warn("%s; training goes on, and it will be tried again", error_message());
+        c->pause = c->pause == 0 ? 1 : c->pause * 2 < PAUSE_MAX ? c->pause * 2 : PAUSE_MAX;
+        c->retry_at = seconds() + c->pause;
+    }
+    c->failed = rc < 0;
+    free(path);
+}
+
+// Waits for the thread.
+static void settle(struct checkpoints *c)
+{
+    if (!c->writing)
+        return;
+    pthread_join(c->thread, NULL);
+    c->writing = false;
+    json_decref(c->metadata);
+    if (c->rc < 0)
+        error_restore(&c->error);
+    report(c, c->rc);
+}
+
+void checkpoints_free(struct checkpoints *c)
+{
+    if (!c)
+        return;
+    settle(c);
+    free(c->copy);
+    free(c->values);
+    free(c);
+}
+
+uint64_t checkpoints_step(const struct checkpoints *c)
+{
+    return c->step;
+}
+
+bool checkpoints_retry(struct checkpoints *c)
+{
+    if (c->writing && atomic_load(&c->done))
+        settle(c);
+    return c->failed && seconds() >= c->retry_at;
+}
+
+static bool make_room(struct checkpoints *c)
+{
+    size_t n, bytes;
+    if (!c->copy && size_mul(TRAINER_ARRAYS, c->layout->size, &n) &&
+        size_mul(n, sizeof *c->copy, &bytes) && bytes < mem_available())
+        c->copy = mem_new(n, sizeof *c->copy);
+    if (!c->copy)
+        tool_detail("training stops while the checkpoint is written: there is no memory for a copy "
+                    "of the arrays");
+    return c->copy;
+}
+
+static float *copy_of(const struct checkpoints *c, enum trainer_array array,
+                      const struct param *param)
+{
+    return c->copy + (size_t)array * c->layout->size + param->offset;
+}
+
+static int make_copy(struct checkpoints *c)
+{
+    for (int array = 0; array < TRAINER_ARRAYS; array++)
+        for (size_t i = 0; i < c->layout->n_params; i++) {
+            const struct param *param = &c->layout->params[i];
+            if (trainer_get(c->trainer, array, param, copy_of(c, array, param)) < 0)
+                return -1;
+        }
+    c->updates = trainer_updates(c->trainer);
+    return 0;
+}
+
+static int get_from_copy(void *user, enum trainer_array array, const struct param *param,
+                         float *values)
+{
+    memcpy(values, copy_of(user, array, param), param->count * sizeof *values);
+    return 0;
+}
+
+// The trainer's arrays as they are got one after another.
+struct passage {
+    struct trainer *trainer;
+    size_t got; // parameters
+    bool failed;
+};
+
+static int get_from_trainer(void *user, enum trainer_array array, const struct param *param,
+                            float *values)
+{
+    struct passage *passage = user;
+    passage->got++;
+    passage->failed = trainer_get(passage->trainer, array, param, values) < 0;
+    return passage->failed ? -1 : 0;
+}
+
+static struct dit_source
+source_of(const struct checkpoints *c, uint64_t updates,
+          int (*get)(void *, enum trainer_array, const struct param *, float *), void *user)
+{
+    return (struct dit_source){.config = dit_get_config(trainer_model(c->trainer)),
+                               .layout = c->layout,
+                               .updates = updates,
+                               .get = get,
+                               .user = user};
+}
+
+static void *write_copy(void *arg)
+{
+    struct checkpoints *c = arg;
+    struct dit_source source = source_of(c, c->updates, get_from_copy, c);
+    c->rc = run_folder_save(c->run, c->step, c->keep, &source, c->metadata);
+    if (c->rc < 0)
+        error_save(&c->error);
+    atomic_store(&c->done, true);
+    return NULL;
+}
+
+// Getting the arrays from their parameter number `from` on, for nobody: it takes all ranks.
+static int take_part(struct checkpoints *c, size_t from)
+{
+    size_t n = c->layout->n_params;
+    for (size_t i = c->sharded ? from : TRAINER_ARRAYS * n; i < TRAINER_ARRAYS * n; i++)
+        if (trainer_get(c->trainer, (enum trainer_array)(i / n), &c->layout->params[i % n],
+                        c->values) < 0)
+            return -1;
+    return 0;
+}
+
+// *lost: what the trainer gives can't be trusted.
+static int write_from_trainer(struct checkpoints *c, json_t *metadata, bool *lost)
+{
+    struct passage passage = {.trainer = c->trainer};
+    struct error error;
+    struct dit_source source =
+        source_of(c, trainer_updates(c->trainer), get_from_trainer, &passage);
+    int rc = run_folder_save(c->run, c->step, c->keep, &source, metadata);
+    json_decref(metadata);
+    *lost = passage.failed;
+    if (rc == 0)
+        return 0;
+    error_save(&error);
+    if (!*lost)
+        *lost = take_part(c, passage.got) < 0;
+    return *lost ? -1 : error_restore(&error);
+}
+
+int checkpoints_save(struct checkpoints *c, uint64_t step, json_t *metadata)
+{
+    if (c->writing && !atomic_load(&c->done))
+        tool_detail("waiting for the checkpoint of step %llu to be written",
+                    (unsigned long long)c->step);
+    settle(c);
+    c->step = step;
+    if (ranks_rank(c->ranks) > 0)
+        return take_part(c, 0);
+    if (!make_room(c)) {
+        bool lost;
+        int rc = write_from_trainer(c, metadata, &lost);
+        if (lost)
+            return -1;
+        report(c, rc);
+        return 0;
+    }
+    if (make_copy(c) < 0) {
+        json_decref(metadata);
+        return -1;
+    }
+    c->metadata = metadata;
+    atomic_store(&c->done, false);
+    c->writing = pthread_create(&c->thread, NULL, write_copy, c) == 0;
+    if (!c->writing) { // then at once
+        write_copy(c);
+        json_decref(metadata);
+        report(c, c->rc < 0 ? error_restore(&c->error) : 0);
+    }
+    return 0;
+}
+
+int checkpoints_finish(struct checkpoints *c, uint64_t step, json_t *metadata)
+{
+    settle(c);
+    bool first = ranks_rank(c->ranks) == 0, lost;
+    if (!ranks_any(c->ranks, first && (c->step != step || c->failed))) {
+        json_decref(metadata);
+        return 0;
+    }
+    c->step = step;
+    if (!first)
+        return take_part(c, 0);
+    if (write_from_trainer(c, metadata, &lost) < 0)
+        return -1;
+    report(c, 0);
+    return 0;
+}

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: MIT
+#include "formats/image-sheet.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "formats/image-file.h"
+#include "lib/error.h"
+#include "lib/mem.h"
+
+#define BACKGROUND 255
+
+struct image_row {
+    int64_t key;
+    size_t n; // images so far
+    uint8_t *images;
+};
+
+static size_t image_size(const struct image_sheet *sheet)
+{
+    return 3 * sheet->height * sheet->width;
+}
+
+// A side of the sheet that shows n images, 0 if that is too much.
+static size_t sheet_side(const struct image_sheet *sheet, size_t n, size_t side)
+{
+    size_t size, total;
+    return size_mul(side, sheet->scale, &size) && size_add(size, sheet->gap, &size) &&
+                   size_mul(size, n, &total)
+               ? total - sheet->gap
+               : 0;
+}
+
+static int check_size(const struct image_sheet *sheet, size_t rows)
+{
+    size_t width = sheet_side(sheet, sheet->columns, sheet->width);
+    size_t height = sheet_side(sheet, rows, sheet->height);
+    if (width == 0 || height == 0 || width > IMAGE_PIXELS_MAX / height)
+        return error_set(STATUS_USAGE,
+                         "%zu rows of %zu images of %zu x %zu pixels: the sheet would be larger "
+                         "than %zu pixels; try smaller --rows, --columns or --scale",
+                         rows, sheet->columns, sheet->width, sheet->height, IMAGE_PIXELS_MAX);
+    return 0;
+}
+
+// The row of this key, made if it has a place on the sheet; NULL if not, or with -1 in *rc and an
+// error.
+static struct image_row *find_row(struct image_sheet *sheet, int64_t key, int *rc)
+{
+    size_t at = sheet->n;
+    while (at > 0 && sheet->rows[at - 1].key >= key)
+        at--;
+    if (at < sheet->n && sheet->rows[at].key == key)
+        return &sheet->rows[at];
+    if (at == sheet->rows_max)
+        return NULL;
+    if (sheet->n == sheet->rows_max)
+        free(sheet->rows[--sheet->n].images);
+    size_t size;
+    struct image_row *rows = NULL;
+    uint8_t *images = NULL;
+    if (check_size(sheet, sheet->n + 1) == 0 &&
+        (rows = mem_resize(sheet->rows, sheet->n + 1, sizeof *rows)))
+        sheet->rows = rows;
+    if (rows && size_mul(sheet->columns, image_size(sheet), &size))
+        images = mem_new(size, 1);
+    if (!images) {
+        *rc = -1;
+        return NULL;
+    }
+    memmove(&rows[at + 1], &rows[at], (sheet->n++ - at) * sizeof *rows);
+    rows[at] = (struct image_row){key, 0, images};
+    return &rows[at];
+}
+
+int image_sheet_add(struct image_sheet *sheet, int64_t key, const uint8_t *image)
+{
+    int rc = 0;
+    struct image_row *row = find_row(sheet, key, &rc);
+    if (row && row->n < sheet->columns)
+        memcpy(row->images + row->n++ * image_size(sheet), image, image_size(sheet));
+    return rc;
+}
+
+static void draw_image(const struct image_sheet *sheet, const uint8_t *image, uint8_t *to,
+                       size_t stride)
+{
+    for (size_t y = 0; y < sheet->height * sheet->scale; y++, to += stride)
+        for (size_t x = 0; x < sheet->width * sheet->scale; x++)
+            memcpy(to + 3 * x, image + 3 * (y / sheet->scale * sheet->width + x / sheet->scale), 3);
+}
+
+int image_sheet_write(const struct image_sheet *sheet, struct output *output)
+{
+    size_t columns = 0;
+    for (size_t i = 0; i < sheet->n; i++)
+        columns = sheet->rows[i].n > columns ? sheet->rows[i].n : columns;
+    if (columns == 0)
+        return error_set(STATUS_DATA, "expected images, found none");
+    size_t width = sheet_side(sheet, columns, sheet->width);
+    size_t height = sheet_side(sheet, sheet->n, sheet->height), stride = 3 * width;
+    uint8_t *rgb = mem_new(height, stride);
+    if (!rgb)
+        return -1;
+    memset(rgb, BACKGROUND, height * stride);
+    for (size_t y = 0; y < sheet->n; y++)
+        for (size_t x = 0; x < sheet->rows[y].n; x++) {
+            size_t top = y * (sheet->height * sheet->scale + sheet->gap);
+            size_t left = x * (sheet->width * sheet->scale + sheet->gap);
+            draw_image(sheet, sheet->rows[y].images + x * image_size(sheet),
+                       rgb + top * stride + 3 * left, stride);
+        }
+    int rc = image_write_png(output, rgb, width, height);
+    free(rgb);
+    return rc;
+}
+
+void image_sheet_free(struct image_sheet *sheet)
+{
+    for (size_t i = 0; i < sheet->n; i++)
+        free(sheet->rows[i].images);
+    free(sheet->rows);
+    sheet->rows = NULL;
+    sheet->n = 0;
+}

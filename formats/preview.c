@@ -1,0 +1,295 @@
+// SPDX-License-Identifier: MIT
+#include "formats/preview.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "formats/autoencoder-open.h"
+#include "formats/image-sheet.h"
+#include "lib/device-check.h"
+#include "lib/error.h"
+#include "lib/mem.h"
+#include "lib/rng.h"
+#include "lib/sampler.h"
+
+#define SAMPLES_AT_ONCE 8 // and twice as many records, as guidance takes two passes of a sample
+#define CFG_SCALE       4
+#define STEPS           "50"
+#define VALID_STEP      UINT32_MAX // no step of a training draws the same noise
+#define VALID_MEMORY    ((uint64_t)64 << 20)
+
+struct preview {
+    struct device *device;
+    const struct dit_config *config; // the model's
+    struct sampler *sampler;
+    size_t n;    // elements of a latent
+    size_t rows; // of a batch of records
+    size_t memory;
+
+    size_t samples;
+    struct autoencoder *autoencoder;
+
+    const char *valid;
+    size_t records;
+    float *mean, *std; // (records,C,S,S); std NULL without spread
+    int32_t *labels;   // (records)
+    struct diffusion diffusion;
+    struct diffusion_terms *host_terms; // (rows)
+    float *host_t, *losses;             // (rows), (2 rows)
+    // Device memory.
+    float *x0, *noise, *xt, *out;  // (rows,C,S,S); out (rows,2C,S,S)
+    float *t, *mse, *vb;           // (rows)
+    int32_t *classes;              // (rows)
+    struct diffusion_terms *terms; // (rows)
+};
+
+static void *new_array(struct preview *p, size_t n, size_t size)
+{
+    p->memory += n * size;
+    return device_alloc(p->device, n * size);
+}
+
+// Reads the records, each of which has a class that the model knows.
+static int read_records(struct preview *p, struct latents *latents, size_t most)
+{
+    const struct latents_shape *shape = latents_shape(latents);
+    const struct dit_config *c = p->config;
+    if (shape->channels != c->channels || shape->height != c->input_size ||
+        shape->width != c->input_size)
+        return error_set(STATUS_DATA,
+                         "%s: its latents are %zux%zux%zu, those to be learned %zux%zux%zu",
+                         p->valid, shape->channels, shape->height, shape->width, c->channels,
+                         c->input_size, c->input_size);
+    size_t n = shape->records && shape->records < most ? (size_t)shape->records : most, size;
+    int64_t *labels = mem_new(n, sizeof *labels);
+    p->labels = mem_new(n, sizeof *p->labels);
+    if (!size_mul(n, p->n, &size) || !labels || !p->labels ||
+        !(p->mean = mem_new(size, sizeof *p->mean)) ||
+        (shape->spread && !(p->std = mem_new(size, sizeof *p->std)))) {
+        free(labels);
+        return error_set(STATUS_INTERNAL, "%s: no memory for %zu latents", p->valid, n);
+    }
+    long got = latents_read(latents, n, p->mean, p->std, labels);
+    int rc = got < 0 ? -1 : 0;
+    if (got == 0)
+        rc = error_set(STATUS_DATA, "%s: expected latents, found none", p->valid);
+    for (long i = 0; rc == 0 && i < got; i++) {
+        if (labels[i] >= (int64_t)c->classes)
+            rc = error_set(STATUS_DATA, "%s: label %lld, but the model has %zu classes", p->valid,
+                           (long long)labels[i], c->classes);
+        p->labels[i] = (int32_t)(labels[i] < 0 ? (int64_t)c->classes : labels[i]);
+    }
+    free(labels);
+    p->records = rc == 0 ? (size_t)got : 0;
+    return rc;
+}
+
+static int open_valid(struct preview *p, const struct preview_settings *settings)
+{
+    // A part of a set of shards will do. Their shuffled order spreads what is taken over all.
+    char *path = mem_strdup(settings->valid);
+    struct latents_options options = {
+        .memory = VALID_MEMORY, .one_pass = true, .partial = true, .threads = settings->threads};
+    struct latents *latents = path ? latents_open((char *[]){path, NULL}, &options) : NULL;
+    int rc = latents ? read_records(p, latents, settings->valid_records) : -1;
+    free(path);
+    latents_close(latents);
+    if (rc < 0)
+        return error_prefix("--valid");
+    size_t rows = p->rows, n = p->n;
+    if (diffusion_init(&p->diffusion, "") < 0 ||
+        !(p->host_terms = mem_new(rows, sizeof *p->host_terms)) ||
+        !(p->host_t = mem_new(rows, sizeof *p->host_t)) ||
+        !(p->losses = mem_new(rows, 2 * sizeof *p->losses)))
+        return -1;
+    p->x0 = new_array(p, rows * n, sizeof(float));
+    p->noise = new_array(p, rows * n, sizeof(float));
+    p->xt = new_array(p, rows * n, sizeof(float));
+    p->out = new_array(p, rows * n, 2 * sizeof(float));
+    p->t = new_array(p, rows, sizeof(float));
+    p->mse = new_array(p, rows, sizeof(float));
+    p->vb = new_array(p, rows, sizeof(float));
+    p->classes = new_array(p, rows, sizeof *p->classes);
+    p->terms = new_array(p, rows, sizeof *p->terms);
+    if (p->x0 && p->noise && p->xt && p->out && p->t && p->mse && p->vb && p->classes && p->terms)
+        return 0;
+    return device_lacks(p->device, p->memory, NULL, "--valid");
+}
+
+static int open_autoencoder(struct preview *p, const struct schema *data,
+                            const struct preview_settings *settings)
+{
+    p->autoencoder = autoencoder_open_for(p->device, settings->vae, schema_get(data, "autoencoder"),
+                                          p->config->channels, KL_DECODER, "the latents");
+    return p->autoencoder ? 0 : error_prefix("--sample-every");
+}
+
+struct preview *preview_new(struct device *device, const struct dit_config *config,
+                            const struct latents *data, const struct preview_settings *settings)
+{
+    struct preview *p = mem_new(1, sizeof *p);
+    if (!p)
+        return NULL;
+    p->device = device;
+    p->rows = 2 * SAMPLES_AT_ONCE;
+    p->samples = settings->samples;
+    p->valid = settings->valid;
+    struct sampler_settings sampling = {
+        .respacing = STEPS,
+        .cfg_scale = CFG_SCALE,
+        .cfg_channels = config->channels < 3 ? config->channels : 3,
+        .seed = settings->seed,
+    };
+    if (!(p->sampler = sampler_new(device, config, SAMPLES_AT_ONCE, NULL, &sampling)))
+        goto failed;
+    p->config = dit_get_config(sampler_model(p->sampler));
+    p->n = config->channels * config->input_size * config->input_size;
+    p->memory = dit_memory(sampler_model(p->sampler));
+    if ((p->samples == 0 || open_autoencoder(p, latents_schema(data), settings) == 0) &&
+        (!p->valid || open_valid(p, settings) == 0))
+        return p;
+failed:
+    preview_free(p);
+    return NULL;
+}
+
+void preview_free(struct preview *p)
+{
+    if (!p)
+        return;
+    void *memory[] = {p->x0, p->noise, p->xt, p->out, p->t, p->mse, p->vb, p->classes, p->terms};
+    for (size_t i = 0; i < sizeof memory / sizeof *memory; i++)
+        if (memory[i])
+            device_release(p->device, memory[i]);
+    diffusion_free(&p->diffusion);
+    sampler_free(p->sampler);
+    autoencoder_close(p->autoencoder);
+    free(p->mean);
+    free(p->std);
+    free(p->labels);
+    free(p->host_terms);
+    free(p->host_t);
+    free(p->losses);
+    free(p);
+}
+
+size_t preview_memory(const struct preview *p)
+{
+    return p ? p->memory : 0;
+}
+
+int preview_load(struct preview *p, struct trainer *trainer)
+{
+    const struct layout *from = dit_get_layout(trainer_model(trainer));
+    const struct layout *to = p ? dit_get_layout(sampler_model(p->sampler)) : NULL; // the same
+    float *values = mem_new(layout_largest(from), sizeof *values);
+    int rc = values ? 0 : -1;
+    for (size_t i = 0; rc == 0 && i < from->n_params; i++) {
+        rc = trainer_get(trainer, TRAINER_EMA, &from->params[i], values);
+        if (rc == 0 && p)
+            rc = dit_set_param(sampler_model(p->sampler), &to->params[i], values);
+    }
+    free(values);
+    return rc;
+}
+
+// The class of picture i: all in turn, or spread over more than there are pictures.
+static int32_t class_of(const struct preview *p, size_t i)
+{
+    size_t K = p->config->classes;
+    return (int32_t)(K > p->samples ? i * K / p->samples : i % K);
+}
+
+// Draws pictures first .. first + B - 1 and places them. latents (B,C,S,S), images (B,H,W,3).
+static int add_samples(struct preview *p, struct image_sheet *sheet, size_t first, size_t B,
+                       float *latents, uint8_t *images)
+{
+    int32_t labels[SAMPLES_AT_ONCE];
+    for (size_t b = 0; b < B; b++)
+        labels[b] = class_of(p, first + b);
+    if (sampler_run(p->sampler, first, labels, B, latents, NULL, NULL) < 0 ||
+        p->autoencoder->decode(p->autoencoder, latents, B, sheet->height, sheet->width, images) < 0)
+        return -1;
+    for (size_t b = 0; b < B; b++)
+        if (image_sheet_add(sheet, (int64_t)((first + b) / sheet->columns),
+                            images + b * sheet->height * sheet->width * 3) < 0)
+            return -1;
+    return 0;
+}
+
+int preview_write_samples(struct preview *p, const char *path)
+{
+    size_t side = p->config->input_size * p->autoencoder->downsample, columns = 1;
+    while (columns * columns < p->samples)
+        columns++;
+    struct image_sheet sheet = {.height = side,
+                                .width = side,
+                                .columns = columns,
+                                .rows_max = columns,
+                                .scale = 1,
+                                .gap = 2};
+    float *latents = mem_new(SAMPLES_AT_ONCE * p->n, sizeof *latents);
+    uint8_t *images = mem_new(SAMPLES_AT_ONCE * side, side * 3);
+    int rc = latents && images ? 0 : -1;
+    for (size_t at = 0; rc == 0 && at < p->samples; at += SAMPLES_AT_ONCE) {
+        size_t left = p->samples - at;
+        rc = add_samples(p, &sheet, at, left < SAMPLES_AT_ONCE ? left : SAMPLES_AT_ONCE, latents,
+                         images);
+    }
+    struct output *output = rc == 0 ? output_open(path) : NULL;
+    if (output && image_sheet_write(&sheet, output) == 0) {
+        rc = output_commit(output);
+        output = NULL;
+    } else {
+        rc = -1;
+    }
+    output_discard(output);
+    image_sheet_free(&sheet);
+    free(latents);
+    free(images);
+    return rc;
+}
+
+// The losses of records first .. first + B - 1 into p->losses: mse, then vb.
+static int run_records(struct preview *p, size_t first, size_t B)
+{
+    struct device *d = p->device;
+    const uint64_t seed = 0;
+    size_t n = p->n;
+    for (size_t b = 0; b < B; b++) {
+        struct rng time = {seed, RNG_TIME, VALID_STEP, first + b};
+        size_t t = (size_t)rng_below(&time, 0, DIFFUSION_STEPS);
+        p->host_terms[b] = diffusion_terms(&p->diffusion, t);
+        p->host_t[b] = (float)t;
+    }
+    device_upload(d, p->terms, p->host_terms, B * sizeof *p->terms);
+    device_upload(d, p->t, p->host_t, B * sizeof *p->t);
+    device_upload(d, p->classes, p->labels + first, B * sizeof *p->classes);
+    device_upload(d, p->x0, p->mean + first * n, B * n * sizeof *p->x0);
+    if (p->std) {
+        device_upload(d, p->xt, p->std + first * n, B * n * sizeof *p->xt);
+        op_fill_normal(d, p->noise, seed, RNG_LATENT, VALID_STEP, first, B, n);
+        op_latent_draw(d, p->x0, p->x0, p->xt, p->noise, B * n);
+    }
+    op_fill_normal(d, p->noise, seed, RNG_NOISE, VALID_STEP, first, B, n);
+    op_diffuse(d, p->xt, p->x0, p->noise, p->terms, B, n);
+    dit_forward(sampler_model(p->sampler), p->out, p->xt, p->t, p->classes, B);
+    op_diffusion_loss(d, p->mse, p->vb, NULL, p->out, p->x0, p->xt, p->noise, p->terms, 0, B, n);
+    device_download(d, p->losses, p->mse, B * sizeof *p->losses);
+    device_download(d, p->losses + B, p->vb, B * sizeof *p->losses);
+    return device_check(d);
+}
+
+int preview_validate(struct preview *p, double *loss)
+{
+    double sum = 0;
+    for (size_t at = 0; at < p->records; at += p->rows) {
+        size_t B = p->records - at < p->rows ? p->records - at : p->rows;
+        if (run_records(p, at, B) < 0)
+            return -1;
+        for (size_t i = 0; i < 2 * B; i++)
+            sum += p->losses[i];
+    }
+    *loss = sum / (double)p->records;
+    return 0;
+}

@@ -1,0 +1,237 @@
+// What is trained, and what it takes. SPDX-License-Identifier: MIT
+#include <stdlib.h>
+#include <string.h>
+
+#include "formats/settings.h"
+#include "formats/training.h"
+
+static size_t count_classes(const struct schema *schema)
+{
+    const char *text = schema_get(schema, "classes");
+    json_t *names = text ? json_loads(text, 0, NULL) : NULL;
+    size_t n = json_array_size(names);
+    json_decref(names);
+    return n;
+}
+
+int training_choose_config(struct dit_config *config, const struct latents *latents,
+                           const char *model, const struct dit_file *from)
+{
+    const struct latents_shape *shape = latents_shape(latents);
+    struct dit_config base = {0};
+    if (from)
+        base = from->config;
+    else if (dit_config_named(&base, model) < 0)
+        return -1;
+    if (shape->height != shape->width)
+        return error_set(STATUS_DATA, "the latents are %zux%zu, but a DiT takes squares",
+                         shape->height, shape->width);
+    config->depth = config->depth ? config->depth : base.depth;
+    config->hidden = config->hidden ? config->hidden : base.hidden;
+    config->heads = config->heads ? config->heads : base.heads;
+    config->patch = config->patch ? config->patch : base.patch;
+    if (config->classes == 0)
+        config->classes = count_classes(latents_schema(latents));
+    if (config->classes == 0)
+        config->classes = from ? base.classes : 1000; // ImageNet's
+    config->channels = shape->channels;
+    config->input_size = shape->height;
+    return dit_config_check(config);
+}
+
+// A rank's part of the batch; of some ranks it is one less.
+static size_t largest_share(const struct training *t)
+{
+    return share_of(t->how.batch, 0, ranks_size(t->ranks)).count;
+}
+
+// On a CPU memory is not asked for: micro-batches whose activations stay under 2 GiB are a rule
+// that no machine changes, as sums, and so the last bits of the weights, depend on it.
+static void plan_on_cpu(struct training *t, const struct dit_config *config)
+{
+    struct trainer_settings *s = &t->how;
+    size_t one = dit_memory_needed(t->device, config, 1, s->mode);
+    size_t each = dit_memory_needed(t->device, config, 2, s->mode) - one, n = largest_share(t);
+    while (n > 1 && n * each > (size_t)2 << 30)
+        n = (n + 1) / 2;
+    s->micro_batch = s->micro_batch ? s->micro_batch : n;
+}
+
+// The fastest that fits the bytes: the largest micro-batch with light recomputing at most;
+// computing whole blocks again costs more than smaller ones. False: none does.
+static bool plan_within(size_t bytes, const struct training *t, const struct dit_config *config,
+                        struct trainer_settings *s)
+{
+    for (size_t n = largest_share(t);; n = (n + 1) / 2)
+        for (int mode = DIT_TRAIN; mode <= (n == 1 ? DIT_TRAIN_BLOCK : DIT_TRAIN_LIGHT); mode++) {
+            s->micro_batch = n;
+            s->mode = mode;
+            if (trainer_memory_needed(t->device, config, s, t->ranks) <= bytes)
+                return true;
+            if (n == 1 && mode == DIT_TRAIN_BLOCK)
+                return false;
+        }
+}
+
+static const char *mode_name(enum dit_mode mode)
+{
+    return mode == DIT_TRAIN ? "none" : mode == DIT_TRAIN_LIGHT ? "light" : "block";
+}
+
+static int plan_on_gpu(struct training *t, const struct dit_config *config, bool mode_given)
+{
+    struct device *device = t->device;
+    struct trainer_settings *s = &t->how, free_choice = *s;
+    // Some is left for products' working memory and for what allocations are rounded up to.
+    size_t available = device->backend->memory_free(device), bytes = available / 16 * 15;
+    bool possible = plan_within(bytes, t, config, &free_choice);
+    if (!s->micro_batch && !mode_given) {
+        *s = free_choice;
+    } else if (!s->micro_batch) {
+        s->micro_batch = largest_share(t);
+        while (s->micro_batch > 1 && trainer_memory_needed(device, config, s, t->ranks) > bytes)
+            s->micro_batch = (s->micro_batch + 1) / 2;
+    } else if (!mode_given) {
+        for (s->mode = DIT_TRAIN; s->mode < DIT_TRAIN_BLOCK; s->mode++)
+            if (trainer_memory_needed(device, config, s, t->ranks) <= bytes)
+                break;
+    }
+    size_t needed = trainer_memory_needed(device, config, s, t->ranks);
+    if (needed <= bytes)
+        return 0;
+    char way_out[96] = "; no choice of these fits";
+    if (possible)
+        snprintf(way_out, sizeof way_out, "; --micro-batch %zu --recompute %s fits",
+                 free_choice.micro_batch, mode_name(free_choice.mode));
+    return error_set(STATUS_INTERNAL,
+                     "training in micro-batches of %zu with --recompute %s needs %.3g GB, and %s "
+                     "has %.3g GB free%s",
+                     s->micro_batch, mode_name(s->mode), (double)needed * 1e-9, device->description,
+                     (double)available * 1e-9, way_out);
+}
+
+int training_plan_memory(struct training *t, const struct dit_config *config, bool mode_given)
+{
+    struct trainer_settings *s = &t->how;
+    int rc = 0;
+    if (s->micro_batch > largest_share(t))
+        s->micro_batch = largest_share(t);
+    if (!mode_given)
+        s->mode = DIT_TRAIN;
+    if (t->device->backend->memory_free)
+        rc = plan_on_gpu(t, config, mode_given);
+    else
+        plan_on_cpu(t, config);
+    if (ranks_check(t->ranks, rc) < 0)
+        return -1;
+    ranks_broadcast(t->ranks, &s->micro_batch, sizeof s->micro_batch);
+    ranks_broadcast(t->ranks, &s->mode, sizeof s->mode);
+    return 0;
+}
+
+uint64_t training_last_step(const struct training *t, uint64_t steps, uint64_t epochs)
+{
+    uint64_t records = latents_shape(t->latents)->records, B = t->how.batch, last = steps;
+    if (records == 0)
+        return 0;
+    if (epochs) {
+        uint64_t end = (epochs * records + B - 1) / B;
+        last = steps && last < end ? last : end;
+    }
+    return last ? last : t->one_pass ? records / B : 400000;
+}
+
+int training_check_same(const struct training *t)
+{
+    uint64_t data = latents_fingerprint(t->latents);
+    const struct backend *backend = t->device->backend;
+    json_t *settings = json_object();
+    char *text = settings_write(t->settings, settings) == 0
+                     ? json_dumps(settings, JSON_COMPACT | JSON_SORT_KEYS)
+                     : NULL;
+    json_decref(settings);
+    if (!text)
+        error_set(STATUS_INTERNAL, "no memory for the settings");
+    int rc = ranks_check(t->ranks, text ? 0 : -1);
+    if (rc == 0)
+        rc = ranks_check_same(t->ranks, STATUS_USAGE, "other settings", text, strlen(text));
+    if (rc == 0)
+        rc = ranks_check_same(t->ranks, STATUS_DATA, "other data", &data, sizeof data);
+    char device[64];
+    int n = snprintf(device, sizeof device, "%s, %zu", backend->name, backend->act_size);
+    if (rc == 0)
+        rc = ranks_check_same(t->ranks, STATUS_USAGE, "another kind of device", device, (size_t)n);
+    free(text);
+    return rc;
+}
+
+static size_t count_parameters(const struct training *t)
+{
+    const struct layout *layout = dit_get_layout(trainer_model(t->trainer));
+    size_t n = 0;
+    for (size_t i = 0; i < layout->n_params; i++)
+        n += layout->params[i].count;
+    return n;
+}
+
+// The settings as an object of strings, without what stands before their names in a checkpoint.
+static json_t *describe_settings(const struct training *t)
+{
+    json_t *all = json_object(), *settings = json_object(), *value;
+    const char *key;
+    int rc = settings_write(t->settings, all);
+    json_object_foreach(all, key, value) json_object_set(settings, strchr(key, '.') + 1, value);
+    json_decref(all);
+    if (rc == 0)
+        return settings;
+    json_decref(settings);
+    return NULL;
+}
+
+static json_t *describe(const struct training *t, const char *model)
+{
+    const struct dit_config *c = dit_get_config(trainer_model(t->trainer));
+    json_t *settings = describe_settings(t), *arguments = json_array();
+    json_t *data = latents_describe(t->latents);
+    for (int i = 1; i < tool.argc; i++)
+        json_array_append_new(arguments, json_string(tool.argv[i]));
+    json_t *sizes =
+        json_pack("{ss sI sI sI sI sI sI sI sI}", "name", model, "parameters",
+                  (json_int_t)count_parameters(t), "depth", (json_int_t)c->depth, "hidden_size",
+                  (json_int_t)c->hidden, "num_heads", (json_int_t)c->heads, "patch_size",
+                  (json_int_t)c->patch, "input_size", (json_int_t)c->input_size, "in_channels",
+                  (json_int_t)c->channels, "num_classes", (json_int_t)c->classes);
+    // A part that is missing makes the whole fail.
+    json_t *all =
+        json_pack("{ss ss so so so so s{sI so} s{ss si si sI}}", "program", "dit-train", "version",
+                  DIT_TOOLS_VERSION, "arguments", arguments, "model", sizes, "settings", settings,
+                  "metadata", json_deep_copy(latents_schema(t->latents)->metadata), "data",
+                  "records", (json_int_t)latents_shape(t->latents)->records, "files", data,
+                  "compute", "device", t->device->description, "threads", (int)tool.threads,
+                  "ranks", ranks_size(t->ranks), "micro_batch", (json_int_t)t->how.micro_batch);
+    if (!all)
+        error_set(STATUS_INTERNAL, "no memory for config.json");
+    return all;
+}
+
+int training_describe(struct training *t)
+{
+    const struct dit_config *c = dit_get_config(trainer_model(t->trainer));
+    int n_ranks = ranks_size(t->ranks), rc = 0;
+    char text[96], ranks[32] = "";
+    dit_config_text(c, text, sizeof text);
+    if (n_ranks > 1)
+        snprintf(ranks, sizeof ranks, " on %d ranks", n_ranks);
+    tool_note("%s, %zu parameters, %zu classes, latents %zux%zux%zu; batch %zu%s in parts of %zu; "
+              "%.2f GB, and up to %.2f GB for latents; %s",
+              text, count_parameters(t), c->classes, c->channels, c->input_size, c->input_size,
+              t->how.batch, ranks, t->how.micro_batch,
+              (double)(trainer_memory(t->trainer) + preview_memory(t->preview)) * 1e-9,
+              (double)latents_memory(t->latents) * 1e-9, t->device->description);
+    t->flops = 3 * dit_forward_flops(c);
+    t->peak = n_ranks * device_peak_flops(t->device);
+    if (ranks_rank(t->ranks) == 0 && (run_folder_save_config(&t->run, describe(t, text)) < 0 ||
+                                      run_folder_open_log(&t->run, t->step) < 0))
+        rc = -1;
+    return ranks_check(t->ranks, rc);
+}

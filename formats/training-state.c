@@ -1,0 +1,251 @@
+// Where a training begins, where it goes on, and what it remembers. SPDX-License-Identifier: MIT
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "formats/settings.h"
+#include "formats/training.h"
+#include "lib/mem.h"
+
+#define FILES     "shards"    // what latents_describe says
+#define SINCE_LOG "since_log" // the rate and struct training_sums
+#define RANKS     "ranks"
+
+// A checkpoint that is all there.
+static int open_whole(struct dit_file *file, const char *path)
+{
+    uint64_t number;
+    if (dit_file_open(file, path, NULL) < 0)
+        return -1;
+    if (dit_file_check(file) == 0 && dit_file_number(file, "step", &number) == 0 &&
+        dit_file_number(file, "position", &number) == 0)
+        return 0;
+    dit_file_close(file);
+    return -1;
+}
+
+// The first of the list that is whole; what it can't be is said.
+static int open_newest(struct dit_file *file, char **list, char path[PATH_MAX])
+{
+    for (size_t i = 0; list[i]; i++) {
+        if (open_whole(file, list[i]) == 0) {
+            snprintf(path, PATH_MAX, "%s", list[i]);
+            return 0;
+        }
+        if (list[i + 1])
+            tool_warn("%s; going back to %s", error_message(), list[i + 1]);
+        else if (i > 0)
+            return error_set(STATUS_DATA, "%s; no checkpoint is left", error_message());
+        else
+            return error_set(STATUS_DATA, "%s; there is no other checkpoint", error_message());
+    }
+    return 0;
+}
+
+static int open_folder(struct training *t, const char *folder, bool resume, struct dit_file *from,
+                       char path[PATH_MAX])
+{
+    if (run_folder_open(&t->run, folder) < 0)
+        return -1;
+    char **list = run_folder_list(&t->run);
+    int rc = list ? 0 : -1;
+    if (list && list[0] && !resume)
+        rc = error_set(STATUS_USAGE,
+                       "%s holds a training already; --resume goes on with it, --run names another "
+                       "folder",
+                       folder);
+    else if (list)
+        rc = open_newest(from, list, path);
+    run_folder_free_list(list);
+    return rc;
+}
+
+int training_open_folder(struct training *t, const char *folder, bool resume, struct dit_file *from)
+{
+    char path[PATH_MAX] = "";
+    bool first = ranks_rank(t->ranks) == 0;
+    t->run = (struct run_folder){.path = folder, .lock = -1, .log = -1};
+    if (ranks_check(t->ranks, first ? open_folder(t, folder, resume, from, path) : 0) < 0)
+        return -1;
+    ranks_broadcast(t->ranks, path, sizeof path);
+    if (!path[0])
+        return 0;
+    return ranks_check(t->ranks, first ? 0 : dit_file_open(from, path, NULL)) < 0 ? -1 : 1;
+}
+
+static int make_weights(const struct training *t, const struct dit_file *from, float *weights)
+{
+    const struct layout *layout = dit_get_layout(trainer_model(t->trainer));
+    bool new_classes = false;
+    if (!weights)
+        return -1;
+    dit_init_weights(layout, t->how.seed, weights);
+    if (!from)
+        return 0;
+    if (dit_file_initial_weights(from, layout, weights, &new_classes) < 0)
+        return -1;
+    size_t side = dit_get_config(trainer_model(t->trainer))->input_size;
+    if (new_classes)
+        tool_note("%s has %zu classes: the class table is made anew", from->path,
+                  from->config.classes);
+    if (dit_file_has_own_positions(from))
+        tool_warn("%s has a table of positions of its own; training takes that of a DiT",
+                  from->path);
+    if (from->config.input_size != side)
+        tool_note("%s was made for latents of %zux%zu: the table of positions is made anew",
+                  from->path, from->config.input_size, from->config.input_size);
+    return 0;
+}
+
+int training_start(struct training *t, const struct dit_file *from)
+{
+    size_t n = dit_get_layout(trainer_model(t->trainer))->size;
+    float *weights = mem_new(n, sizeof *weights);
+    int rc = ranks_check(t->ranks, make_weights(t, from, weights));
+    if (rc == 0)
+        trainer_set_weights(t->trainer, weights);
+    free(weights);
+    return rc;
+}
+
+static uint64_t fingerprint_of(const struct dit_file *file)
+{
+    const char *text = weights_get(&file->weights, "fingerprint");
+    return text ? strtoull(text, NULL, 16) : 0;
+}
+
+bool training_was_one_pass(const struct dit_file *from)
+{
+    return fingerprint_of(from) == 0;
+}
+
+// Whether the data is still what it was; of one pass over a pipe nothing is known.
+static int check_data(const struct training *t, const struct dit_file *from)
+{
+    uint64_t fingerprint = fingerprint_of(from);
+    const char *files = weights_get(&from->weights, FILES);
+    if (fingerprint == 0 || fingerprint == latents_fingerprint(t->latents))
+        return 0;
+    if (!files || latents_compare(t->latents, files) == 0)
+        error_set(STATUS_DATA, "not the same data");
+    error_prefix("%s", from->path);
+    if (!t->accept_data)
+        return error_set(STATUS_DATA, "%s (--accept-data goes on with what there is now)",
+                         error_message());
+    tool_warn("%s", error_message());
+    return 0;
+}
+
+// Goes to a position; along the one pass of a pipe, by reading up to there.
+static int go_to(struct latents *latents, uint64_t position)
+{
+    if (latents_shape(latents)->records)
+        return latents_seek(latents, position);
+    if (latents_skip(latents, position) < 0)
+        return -1;
+    uint64_t at = latents_position(latents);
+    return at == position
+               ? 0
+               : error_set(STATUS_DATA,
+                           "the data ends after %llu latents, training stopped after %llu",
+                           (unsigned long long)at, (unsigned long long)position);
+}
+
+static int restore_sums(struct training *t, const struct dit_file *from)
+{
+    const char *text = weights_get(&from->weights, SINCE_LOG);
+    struct training_sums *s = &t->sums;
+    unsigned long long steps, skipped, in_a_row;
+    if (!text)
+        return 0;
+    if (sscanf(text, "%la %la %la %la %la %llu %llu %llu", &t->lr, &s->loss, &s->mse, &s->vb,
+               &s->grad_norm, &steps, &skipped, &in_a_row) != 8)
+        return error_set(STATUS_DATA, "%s: metadata " SINCE_LOG " is \"%.40s\", expected 8 numbers",
+                         from->path, text);
+    s->steps = steps;
+    s->skipped = skipped;
+    s->skips_in_a_row = in_a_row;
+    return 0;
+}
+
+static void say_ranks(const struct training *t, const struct dit_file *from)
+{
+    const char *text = weights_get(&from->weights, RANKS);
+    int before = text ? atoi(text) : 1, now = ranks_size(t->ranks);
+    if (before != now)
+        tool_note("%s was trained by %d rank%s, now there %s %d: the order of the data and the "
+                  "noise stay, sums are rounded otherwise",
+                  from->path, before, before == 1 ? "" : "s", now == 1 ? "is" : "are", now);
+}
+
+static int restore(struct training *t, const struct dit_file *from)
+{
+    if (dit_file_number(from, "step", &t->step) < 0 ||
+        dit_file_number(from, "position", &t->position) < 0 || restore_sums(t, from) < 0 ||
+        check_data(t, from) < 0)
+        return -1;
+    return go_to(t->latents, t->position);
+}
+
+int training_resume(struct training *t, const struct dit_file *from)
+{
+    if (ranks_check(t->ranks, restore(t, from)) < 0)
+        return -1;
+    say_ranks(t, from);
+    if (ranks_check(t->ranks, dit_file_restore(from, t->trainer)) < 0)
+        return -1;
+    return ranks_rank(t->ranks) ? 0 : run_folder_prune(&t->run, t->keep, t->step);
+}
+
+static json_t *number_text(uint64_t number)
+{
+    return json_sprintf("%llu", (unsigned long long)number);
+}
+
+static json_t *files_text(const struct latents *latents)
+{
+    json_t *files = latents_describe(latents);
+    char *text = files ? json_dumps(files, JSON_COMPACT) : NULL;
+    json_t *value = text ? json_string(text) : NULL;
+    json_decref(files);
+    free(text);
+    return value;
+}
+
+json_t *training_metadata(const struct training *t)
+{
+    if (ranks_rank(t->ranks) > 0)
+        return NULL;
+    const struct training_sums *s = &t->sums;
+    uint64_t fingerprint = t->one_pass ? 0 : latents_fingerprint(t->latents);
+    // The stream's own metadata comes along: classes, autoencoder, image size, history; but for
+    // what is of a file. Copied whole, as another thread will have it.
+    json_t *metadata = json_deep_copy(latents_schema(t->latents)->metadata), *value;
+    const char *key;
+    void *next;
+    json_object_foreach_safe(metadata, next, key, value)
+    {
+        if (strcmp(key, "count") == 0 || strcmp(key, "version") == 0 ||
+            strncmp(key, "shard.", 6) == 0)
+            json_object_del(metadata, key);
+    }
+    int rc = settings_write(t->settings, metadata);
+    rc |= json_object_set_new(metadata, "kind", json_string("dit-checkpoint"));
+    rc |= json_object_set_new(metadata, "format", json_string("pt")); // for PyTorch's readers
+    rc |= json_object_set_new(metadata, "step", number_text(t->step));
+    rc |= json_object_set_new(metadata, "position", number_text(t->position));
+    rc |= json_object_set_new(metadata, "fingerprint",
+                              json_sprintf("%016llx", (unsigned long long)fingerprint));
+    rc |= json_object_set_new(metadata, FILES, files_text(t->latents));
+    rc |= json_object_set_new(metadata, RANKS, number_text((uint64_t)ranks_size(t->ranks)));
+    rc |= json_object_set_new(metadata, SINCE_LOG,
+                              json_sprintf("%a %a %a %a %a %llu %llu %llu", t->lr, s->loss, s->mse,
+                                           s->vb, s->grad_norm, (unsigned long long)s->steps,
+                                           (unsigned long long)s->skipped,
+                                           (unsigned long long)s->skips_in_a_row));
+    if (rc == 0)
+        return metadata;
+    json_decref(metadata);
+    error_set(STATUS_INTERNAL, "no memory for a checkpoint's metadata");
+    return NULL;
+}

@@ -1,0 +1,88 @@
+#!/bin/sh
+# The curves of one or several trainings, from their logs, as one PNG. SPDX-License-Identifier: MIT
+set -eu
+
+usage() {
+    cat <<'END'
+Usage: plot-training.sh [-o FILE] [RUN]...
+Draws the curves of trainings, each the folder of a dit-train (default: run): the loss, with that
+of held-out latents where it is logged, its two parts, the gradient's norm, the learning rate and
+the speed. Needs gnuplot.
+
+  -o, --output=FILE  the picture (default: training.png)
+  -h, --help         show this help
+END
+}
+fail() { # fail STATUS MESSAGE
+    echo "plot-training.sh: $2" >&2
+    exit "$1"
+}
+
+output=training.png
+while [ $# -gt 0 ]; do
+    case $1 in
+    -h | --help) usage; exit 0 ;;
+    -o | --output)
+        [ $# -gt 1 ] || fail 64 "$1 needs a value: FILE"
+        output=$2
+        shift ;;
+    --output=*) output=${1#*=} ;;
+    -o*) output=${1#-o} ;;
+    --) shift; break ;;
+    -*) fail 64 "unknown option '$1'; try --help" ;;
+    *) break ;;
+    esac
+    shift
+done
+[ $# -gt 0 ] || set -- run
+command -v gnuplot >/dev/null || fail 64 'gnuplot is not installed'
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+trap 'exit 1' INT TERM
+
+# pick LOG KEY: "step value" of the lines that have it.
+pick() {
+    sed -n "s/.*\"step\":\([0-9]*\).*\"$2\":\([-+0-9.e]*\).*/\1 \2/p" "$1"
+}
+# The curve of KEY of each run, as arguments of `plot`; those without values are left out.
+curves() { # curves KEY STYLE TITLE-SUFFIX
+    for n in $(seq "$runs"); do
+        pick "$tmp/log$n" "$1" >"$tmp/$1$n"
+        [ -s "$tmp/$1$n" ] || continue
+        printf '"%s" with lines linecolor %d %s title (titles[%d] . "%s"), ' \
+            "$tmp/$1$n" "$n" "$2" "$n" "$3"
+    done
+}
+panel() { # panel TITLE SETTINGS CURVES
+    [ -z "$3" ] || printf 'set title "%s"\n%s\nplot %s\nunset logscale\nunset key\n' "$1" "$2" "${3%, }"
+}
+
+runs=0
+for run; do
+    [ -r "$run/log.jsonl" ] || fail 66 "$run/log.jsonl: cannot read"
+    grep -q '"loss":' "$run/log.jsonl" || fail 65 "$run/log.jsonl: no loss in it"
+    runs=$((runs + 1))
+    cp "$run/log.jsonl" "$tmp/log$runs"
+done
+{
+    printf 'set terminal pngcairo size 1500,840 font "sans,10" linewidth 1.3\n'
+    printf 'set output "%s"\n' "$tmp/picture.png"
+    printf 'array titles[%d]\n' $runs
+    n=0
+    for run; do
+        n=$((n + 1))
+        printf 'titles[%d] = "%s"\n' $n "$(printf %s "$run" | sed 's/["\\]/\\&/g')"
+    done
+    printf 'set multiplot layout 2,3\nset grid linecolor "#dddddd"\nset border 3\n'
+    printf 'set tics nomirror\nset xlabel "step"\nset format x "%%.0s%%c"\nunset key\n'
+    key='set key top right noenhanced'
+    panel loss "$key" "$(curves loss '' '')$(curves valid_loss 'dashtype 2 linewidth 2' ', held out')"
+    panel 'mean squared error of the noise' '' "$(curves mse '' '')"
+    panel 'variational bound, bits per dimension' 'set logscale y' "$(curves vb '' '')"
+    panel 'norm of the gradient' 'set logscale y' "$(curves grad_norm '' '')"
+    panel 'learning rate' 'set yrange [0:*]' "$(curves lr '' '')"
+    panel 'images per second' 'set yrange [0:*]' "$(curves images_per_second '' '')"
+    printf 'unset multiplot\n'
+} >"$tmp/script"
+gnuplot "$tmp/script" || fail 70 'gnuplot failed'
+mv "$tmp/picture.png" "$output" || fail 74 "$output: cannot be written"

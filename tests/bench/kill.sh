@@ -1,0 +1,76 @@
+#!/bin/sh
+# kill.sh N [KILL|TERM]: a small training is ended by a signal N times at random moments and gone
+# on with; each time that it comes to its end, its folder is compared with the unbroken run's: the
+# last checkpoint byte for byte, the log but for times, and the names of the files (with TERM only
+# that no half-written one is left, as every stop leaves a checkpoint of its own).
+# SPDX-License-Identifier: MIT
+set -u
+kills=${1:?usage: kill.sh N [KILL|TERM]}
+signal=${2:-KILL}
+tmp=$(mktemp -d)
+pid=
+trap '[ -z "$pid" ] || kill -KILL $pid 2>/dev/null; rm -rf "$tmp"' EXIT
+trap 'exit 1' INT TERM
+
+"${B:-build}/tests/tools/make-stream" latents 64 8 10 >"$tmp/data"
+train() {
+    exec dit-train -q -@ 1 --depth 1 --hidden 64 --heads 2 --patch 2 --batch 8 --classes 10 \
+        --vae dct:4 --sample-every 16 --sample-count 2 --valid "$tmp/data" --valid-every 9 \
+        --valid-count 8 --steps 40 --save-every 3 --keep 2 --log-every 2 --run "$tmp/$1" \
+        --resume "$tmp/data"
+}
+# What is to be the same: all names, without process numbers; the log without times.
+names() {
+    (cd "$tmp/$1" && find . | sort)
+}
+log() {
+    sed 's/,"images_per_second":[^,}]*//; s/,"flops":[^,}]*//; s/,"peak_share":[^,}]*//' \
+        "$tmp/$1/log.jsonl"
+}
+fail() {
+    echo "kill.sh: after $n signals: $1" >&2
+    names run >&2
+    exit 1
+}
+compare() {
+    cmp "$tmp/whole/latest.safetensors" "$tmp/run/latest.safetensors" || fail 'another checkpoint'
+    log run >"$tmp/log"
+    log whole | diff - "$tmp/log" || fail 'another log'
+    names run >"$tmp/names"
+    if [ "$signal" = KILL ]; then
+        names whole | diff - "$tmp/names" || fail 'other files'
+    elif grep -q 'tmp$\|new$' "$tmp/names"; then
+        fail 'a stray file'
+    fi
+    ends=$((ends + 1))
+    rm -rf "$tmp/run"
+}
+
+n=0
+ends=0
+(train whole) || fail 'the unbroken run failed'
+before=$(date +%s%N)
+(train run) || fail 'the unbroken run failed'
+whole=$((($(date +%s%N) - before) / 1000000))
+compare
+# Moments for all runs at once, up to what a whole one takes.
+awk -v seed="${SEED:-$(date +%N)}" -v n=$((100 * kills + 1000)) -v most=$whole \
+    'BEGIN { srand(seed); while (n--) printf "%.3f\n", rand() * most / 1000 }' >"$tmp/moments"
+while [ $n -lt "$kills" ] && read -r moment; do
+    (train run) &
+    pid=$!
+    sleep "$moment"
+    kill -s "$signal" $pid 2>/dev/null
+    { wait $pid; } 2>/dev/null # where the shell tells of the signal
+    status=$?
+    pid=
+    case $signal:$status in
+    KILL:137 | TERM:75) n=$((n + 1)) ;;
+    *:0) compare ;;
+    TERM:143) ;; # before it had begun
+    *) fail "exit status $status" ;;
+    esac
+done <"$tmp/moments"
+(train run) || fail 'the last run failed'
+compare
+echo "$n times SIG$signal, $ends runs that came to their end: all as the unbroken one"

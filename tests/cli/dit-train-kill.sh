@@ -1,0 +1,11 @@
+#!/bin/sh
+# dit-train: killed at any moment, it goes on as if it had not been. SPDX-License-Identifier: MIT
+# shellcheck disable=SC2317 # functions that are arguments of others
+. tests/tap.sh
+
+for signal in KILL TERM; do
+    exits "5 times SIG$signal" 0 sh tests/bench/kill.sh 5 $signal
+    ok 'the end is that of the unbroken run' grep -q 'all as the unbroken one' "$tmp/out"
+    sed 's/^/# /' "$tmp/out"
+done
+done_testing
