@@ -12,8 +12,8 @@
 #include "lib/pool.h"
 #include "lib/tool.h"
 
-// zstd's level -1 spends 2 ns a byte to save a sixth of a photograph, where a pipe takes 0.3 to carry
-// it; this one only finds what repeats at length.
+// zstd's level -1 spends 2 ns a byte to save a sixth of a photograph, where a pipe takes 0.3 to
+// carry it; this one only finds what repeats at length.
 #define LEVEL_PIPE (-512)
 #define LEVEL_FILE 1
 

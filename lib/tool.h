@@ -107,9 +107,9 @@ extern struct tool tool;
         "threads", '@', OPTION_INT, &tool.threads, "N", "threads (default: one per processor)", 0, \
             1024, NULL                                                                             \
     }
-#define TOOL_OPTION_LEVEL                                                                 \
-    {                                                                                     \
-        "level", 'z', OPTION_INT, &tool.level, "N",                                       \
+#define TOOL_OPTION_LEVEL                                                                       \
+    {                                                                                           \
+        "level", 'z', OPTION_INT, &tool.level, "N",                                             \
             "zstd level, -512 to 19 (default: -512 into a pipe, 1 into a file)", -512, 19, NULL \
     }
 #define TOOL_OPTION_SEED                                                                         \
