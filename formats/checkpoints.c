@@ -6,8 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "lib/clock.h"
 #include "lib/error.h"
 #include "lib/mem.h"
 #include "lib/tool.h"
@@ -21,10 +21,10 @@ struct checkpoints {
     bool sharded;
     size_t keep;
     const struct layout *layout;
-    float *values; // (largest tensor): what is got for nobody
-    uint64_t step; // that is or was to be saved last
-    bool failed;   // it could not be written
-    time_t pause, retry_at;
+    float *values;          // (largest tensor): what is got for nobody
+    uint64_t step;          // that is or was to be saved last
+    bool failed;            // it could not be written
+    double pause, retry_at; // seconds
 
     float *copy; // (TRAINER_ARRAYS,layout->size), or NULL before the first
     uint64_t updates;
@@ -35,13 +35,6 @@ struct checkpoints {
     int rc; // the thread's
     struct error error;
 };
-
-static time_t seconds(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec;
-}
 
 struct checkpoints *checkpoints_new(const struct run_folder *run, struct trainer *trainer,
                                     struct ranks *ranks, bool sharded, size_t keep, uint64_t step)
@@ -74,7 +67,7 @@ static void report(struct checkpoints *c, int rc)
         if (c->pause == 0)
             tool_warn("%s; training goes on, and it will be tried again", error_message());
         c->pause = c->pause == 0 ? 1 : c->pause * 2 < PAUSE_MAX ? c->pause * 2 : PAUSE_MAX;
-        c->retry_at = seconds() + c->pause;
+        c->retry_at = clock_seconds() + c->pause;
     }
     c->failed = rc < 0;
     free(path);
@@ -112,7 +105,7 @@ bool checkpoints_retry(struct checkpoints *c)
 {
     if (c->writing && atomic_load(&c->done))
         settle(c);
-    return c->failed && seconds() >= c->retry_at;
+    return c->failed && clock_seconds() >= c->retry_at;
 }
 
 static bool make_room(struct checkpoints *c)

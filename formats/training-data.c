@@ -2,6 +2,7 @@
 #include <stdlib.h>
 
 #include "formats/training.h"
+#include "lib/clock.h"
 #include "lib/mem.h"
 
 static int make_batch(struct training_batch *b, size_t rows, const struct latents_shape *shape)
@@ -82,7 +83,7 @@ int training_dry_run(struct training *t, uint64_t steps, uint64_t epochs)
     long got = 1;
     if (training_batch_init(t) < 0)
         return -1;
-    double start = training_seconds();
+    double start = clock_seconds();
     progress_start("latents", wanted);
     while (got > 0 && (wanted == 0 || done < wanted) && !tool_signal_stop()) {
         size_t n = t->how.batch;
@@ -97,7 +98,7 @@ int training_dry_run(struct training *t, uint64_t steps, uint64_t epochs)
     training_batch_free(t);
     if (ranks_check(t->ranks, got < 0 ? -1 : 0) < 0)
         return -1;
-    double seconds = training_seconds() - start;
+    double seconds = clock_seconds() - start;
     tool_note("%llu latents, %.2f epochs of %llu, in %.2f s: %.0f latents/s; %.2f GB of memory",
               (unsigned long long)done, records ? (double)done / (double)records : 1.0,
               (unsigned long long)(records ? records : done), seconds, (double)done / seconds,

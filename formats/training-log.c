@@ -1,17 +1,10 @@
 // What a training tells: lines of the log, held-out losses, pictures. SPDX-License-Identifier: MIT
 #include <math.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "formats/training.h"
+#include "lib/clock.h"
 #include "lib/device-check.h"
-
-double training_seconds(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 void training_count(struct training *t, const struct trainer_stats *stats)
 {
@@ -96,7 +89,7 @@ static void print_line(const struct training *t, double rate, double flops, doub
 
 int training_log(struct training *t, bool last)
 {
-    double seconds = training_seconds() - t->start, valid;
+    double seconds = clock_seconds() - t->start, valid;
     double rate = (double)(t->steps_timed * t->how.batch) / seconds, flops = rate * t->flops;
     if (ranks_check_same(t->ranks, STATUS_INTERNAL, "other gradients", &t->sums.grad_norm,
                          sizeof t->sums.grad_norm) < 0)
@@ -112,7 +105,7 @@ int training_log(struct training *t, bool last)
     }
     t->sums = (struct training_sums){.skips_in_a_row = t->sums.skips_in_a_row};
     t->steps_timed = 0;
-    t->start = training_seconds();
+    t->start = clock_seconds();
     return 0;
 }
 
@@ -128,7 +121,7 @@ static int write_samples(struct training *t)
 
 int training_sample(struct training *t)
 {
-    double start = training_seconds();
+    double start = clock_seconds();
     if (takes_part(t) && preview_load(t->preview, t->trainer) < 0)
         return -1;
     if (t->preview && write_samples(t) < 0) {
@@ -139,6 +132,6 @@ int training_sample(struct training *t)
         error_restore(&error);
         tool_warn("no pictures of step %llu: %s", (unsigned long long)t->step, error_message());
     }
-    t->start += training_seconds() - start;
+    t->start += clock_seconds() - start;
     return 0;
 }

@@ -1,5 +1,6 @@
 // The steps of a training. SPDX-License-Identifier: MIT
 #include "formats/training.h"
+#include "lib/clock.h"
 
 // What becomes of a training that can't go on.
 enum fate {
@@ -30,7 +31,7 @@ static enum fate agree(struct training *t, double until)
     double wishes[WISHES] = {
         [FAILED] = t->batch.state == BATCH_FAILED,
         [SIGNALLED] = tool_signal_stop(),
-        [OVER] = t->minutes > 0 && training_seconds() >= until,
+        [OVER] = t->minutes > 0 && clock_seconds() >= until,
         [SAVE] = checkpoints_retry(t->checkpoints) | tool_signal_save() | is_save_due(t),
     };
     ranks_sum(t->ranks, wishes, WISHES);
@@ -96,10 +97,10 @@ static int finish(struct training *t, enum fate fate)
 // All steps, from one step's records to the next.
 static enum fate take_steps(struct training *t)
 {
-    double until = training_seconds() + 60 * t->minutes;
+    double until = clock_seconds() + 60 * t->minutes;
     enum fate fate = GOES_ON;
     progress_start("steps", t->minutes == 0 && t->last_step ? t->last_step - t->step : 0);
-    t->start = training_seconds();
+    t->start = clock_seconds();
     while (fate == GOES_ON) {
         if (t->batch.state == BATCH_NONE)
             training_read(t);

@@ -111,7 +111,6 @@ void training_count(struct training *training, const struct trainer_stats *stats
 int training_log(struct training *training, bool last);
 // Pictures of the averaged weights; -1 as above, those that can't be made are told of.
 int training_sample(struct training *training);
-double training_seconds(void); // a steady clock
 
 // training-loop.c
 // The steps that are left; it ends saved, also where it fails because of the data. -1 with an

@@ -8,9 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "lib/clock.h"
 #include "lib/tool.h"
 
 #define REDRAW_TERMINAL 0.1 // seconds
@@ -25,13 +25,6 @@ static struct {
     char text[128];
 } progress;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 // One write for a line, so that lines of the programs of a pipe don't mix. File names may hold
 // anything: what would steer the terminal is shown as '?'.
@@ -141,7 +134,7 @@ void progress_start(const char *unit, uint64_t total)
     progress.terminal = isatty(STDERR_FILENO) && term && strcmp(term, "dumb") != 0;
     progress.unit = unit;
     progress.total = total;
-    progress.started = progress.last = now();
+    progress.started = progress.last = clock_seconds();
     pthread_mutex_unlock(&lock);
 }
 
@@ -149,7 +142,7 @@ void progress_add(uint64_t n)
 {
     pthread_mutex_lock(&lock);
     progress.done += n;
-    double time = now();
+    double time = clock_seconds();
     if (progress.active &&
         time - progress.last >= (progress.terminal ? REDRAW_TERMINAL : REDRAW_LOG))
         draw(time, false);
@@ -174,7 +167,7 @@ void progress_finish(void)
 {
     pthread_mutex_lock(&lock);
     if (progress.active && progress.drawn)
-        draw(now(), true);
+        draw(clock_seconds(), true);
     progress.active = false;
     pthread_mutex_unlock(&lock);
 }

@@ -11,26 +11,13 @@
 
 #include "formats/latent-fields.h"
 #include "formats/latents.h"
+#include "lib/clock.h"
 #include "lib/error.h"
 #include "lib/mem.h"
 #include "lib/rng.h"
 #include "lib/tool.h"
 
 enum { BATCH = 256 };
-
-static double wall_time(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
-
-static double processor_time(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
 
 static void check(bool good)
 {
@@ -94,7 +81,7 @@ static void read_epochs(char **paths, uint64_t memory, size_t epochs, const char
     int64_t labels[BATCH];
     check(mean && std);
     for (size_t epoch = 0; epoch < epochs; epoch++) {
-        double wall = wall_time(), processor = processor_time();
+        double wall = clock_seconds(), processor = processor_seconds();
         for (uint64_t left = shape->records; left;) {
             size_t want = left < BATCH ? left : BATCH;
             check(latents_read(l, want, mean, std, labels) == (long)want);
@@ -102,9 +89,9 @@ static void read_epochs(char **paths, uint64_t memory, size_t epochs, const char
                 check(fwrite(labels, sizeof *labels, want, order) == want);
             left -= want;
         }
-        wall = wall_time() - wall;
+        wall = clock_seconds() - wall;
         fprintf(stderr, "%-36s epoch %zu: %8.0f records/s, %.2f processors\n", what, epoch,
-                (double)shape->records / wall, (processor_time() - processor) / wall);
+                (double)shape->records / wall, (processor_seconds() - processor) / wall);
     }
     if (order) { // by itself in the process
         struct rusage usage;

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "lib/autoencoder-kl.h"
+#include "lib/clock.h"
 #include "lib/error.h"
 #include "lib/mem.h"
 #include "lib/rng.h"
@@ -16,13 +17,6 @@
 #include "lib/trainer.h"
 
 #define STEPS 3
-
-static double seconds(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static void check(bool good)
 {
@@ -89,11 +83,11 @@ static void train(const char *model, size_t batch)
     double best = 0;
     for (uint64_t step = 0; step <= STEPS; step++) {
         struct trainer_stats stats;
-        double start = seconds();
+        double start = clock_seconds();
         check(trainer_send(trainer, latents, NULL, labels) == 0);
         trainer_begin(trainer, step);
         check(trainer_finish(trainer, &stats) == 0);
-        double took = seconds() - start;
+        double took = clock_seconds() - start;
         best = step && (best == 0 || took < best) ? took : best;
     }
     char what[64];
@@ -104,7 +98,7 @@ static void train(const char *model, size_t batch)
 static double step_start, step_best;
 static void step_done(void *user)
 {
-    double now = seconds(), took = now - step_start;
+    double now = clock_seconds(), took = now - step_start;
     bool *first = user;
     step_best = !*first && (step_best == 0 || took < step_best) ? took : step_best;
     *first = false;
@@ -128,7 +122,7 @@ static void sample(const char *model, size_t batch)
         check(dit_set_param(sampler_model(sampler), &layout->params[i],
                             weights + layout->params[i].offset) == 0);
     bool first = true;
-    step_start = seconds();
+    step_start = clock_seconds();
     step_best = 0;
     check(sampler_run(sampler, 0, labels, batch, latents, step_done, &first) == 0);
     char what[64];
@@ -153,10 +147,10 @@ static void autoencode(enum kl_half half, size_t side)
     float *image = random_values(pixels, 0.5), *code = random_values(2 * latent, 1);
     double best = 0;
     for (int i = 0; i <= STEPS; i++) {
-        double start = seconds();
+        double start = clock_seconds();
         check((half == KL_ENCODER ? kl_encode_pixels(ae, image, side, side, code, code + latent)
                                   : kl_decode_pixels(ae, code, side, side, image)) == 0);
-        double took = seconds() - start;
+        double took = clock_seconds() - start;
         best = i && (best == 0 || took < best) ? took : best;
     }
     struct rusage usage;

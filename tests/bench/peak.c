@@ -6,13 +6,7 @@
 #include <unistd.h>
 
 #include "kernels/device.h"
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
+#include "lib/clock.h"
 
 // GB/s read and written by one thread that copies `size` bytes; 0 without the memory.
 static double copy_bandwidth(size_t size)
@@ -23,9 +17,9 @@ static double copy_bandwidth(size_t size)
         memset(from, 1, size);
         memset(to, 1, size);
         for (int attempt = 0; attempt < 10; attempt++) {
-            double start = now();
+            double start = clock_seconds();
             memcpy(to, from, size);
-            double rate = 2e-9 * (double)size / (now() - start);
+            double rate = 2e-9 * (double)size / (clock_seconds() - start);
             best = rate > best && to[size - 1] ? rate : best;
         }
     }

@@ -10,29 +10,11 @@
 #include <unistd.h>
 
 #include "formats/tstream.h"
+#include "lib/clock.h"
 #include "lib/error.h"
 #include "lib/mem.h"
 #include "lib/rng.h"
 #include "lib/tensor.h"
-
-static double seconds(const struct timeval *t)
-{
-    return (double)t->tv_sec + (double)t->tv_usec / 1e6;
-}
-
-static double processor_time(void)
-{
-    struct rusage usage;
-    getrusage(RUSAGE_SELF, &usage);
-    return seconds(&usage.ru_utime) + seconds(&usage.ru_stime);
-}
-
-static double wall_time(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
 
 static void check(bool good)
 {
@@ -115,11 +97,16 @@ static uint64_t consume(const char *path)
 }
 
 // One process writes, one reads: the time of both, by the wall and of the processors.
+static double seconds(const struct timeval *t)
+{
+    return (double)t->tv_sec + 1e-6 * (double)t->tv_usec;
+}
+
 static void through_pipe(const struct data *data, int level, double *wall, double *processor)
 {
     int fds[2];
     char path[32];
-    double start = wall_time(), busy = processor_time();
+    double start = clock_seconds(), busy = processor_seconds();
     check(!pipe(fds));
     fflush(stdout);
     pid_t child = fork();
@@ -135,8 +122,8 @@ static void through_pipe(const struct data *data, int level, double *wall, doubl
     close(fds[0]);
     struct rusage usage;
     wait4(child, NULL, 0, &usage);
-    *wall = wall_time() - start;
-    *processor = processor_time() - busy + seconds(&usage.ru_utime) + seconds(&usage.ru_stime);
+    *wall = clock_seconds() - start;
+    *processor = processor_seconds() - busy + seconds(&usage.ru_utime) + seconds(&usage.ru_stime);
 }
 
 static void keep_least(double *least, double value)
@@ -148,14 +135,14 @@ static void measure(const struct data *data, int level, const char *path)
 {
     double writing = INFINITY, reading = INFINITY, wall = INFINITY, both = INFINITY, size = 0;
     for (int round = 0; round < ROUNDS; round++) {
-        double start = processor_time(), pipe_wall, pipe_both;
+        double start = processor_seconds(), pipe_wall, pipe_both;
         produce(data, output_open("/dev/null"), level);
-        keep_least(&writing, processor_time() - start);
+        keep_least(&writing, processor_seconds() - start);
         if (!round)
             produce(data, output_open(path), level);
-        start = processor_time();
+        start = processor_seconds();
         size = (double)consume(path);
-        keep_least(&reading, processor_time() - start);
+        keep_least(&reading, processor_seconds() - start);
         through_pipe(data, level, &pipe_wall, &pipe_both);
         keep_least(&wall, pipe_wall);
         keep_least(&both, pipe_both);

@@ -3,36 +3,12 @@
 # held-out losses on the way. SPDX-License-Identifier: MIT
 # shellcheck disable=SC2317 # functions that are arguments of others
 . tests/tap.sh
-export PYTHONPATH=tests/tools PYTHONDONTWRITEBYTECODE=1
+. tests/training.sh
 
-# python CODE: with tensors(file), metadata(file), log(folder), json, zlib and numpy.
-python() {
-    /usr/bin/python3 -c "
-import json, zlib
-import numpy as np
-from checkpoint import tensors, metadata, log
-tmp = '$tmp/'
-$1"
-}
-tiny() { # tiny FOLDER ARGUMENT...: trains a small model there
-    tiny_run=$tmp/$1
-    shift
-    dit-train -q -@ 1 --depth 1 --hidden 32 --heads 2 --patch 2 --batch 8 --classes 10 --lr 1e-3 \
-        --run "$tiny_run" "$@"
-}
 resume() { # resume FOLDER ARGUMENT...
     resume_run=$tmp/$1
     shift
     dit-train -@ 1 --resume --run "$resume_run" "$@"
-}
-same() { # the last checkpoints of two folders, byte for byte
-    cmp "$tmp/$1/latest.safetensors" "$tmp/$2/latest.safetensors"
-}
-same_tensors() {
-    python "
-a, b = (tensors(tmp + n + '/latest.safetensors') for n in ('$1', '$2'))
-assert a.keys() == b.keys() and all(np.array_equal(a[k], b[k]) for k in a)
-"
 }
 names() {
     (cd "$tmp/$1" && find . -not -type d | sort | tr '\n' ' ')

@@ -3,23 +3,8 @@
 # SPDX-License-Identifier: MIT
 # shellcheck disable=SC2317 # functions that are arguments of others
 . tests/tap.sh
-export PYTHONPATH=tests/tools PYTHONDONTWRITEBYTECODE=1
+. tests/training.sh
 
-# python CODE: with tensors(file), metadata(file), log(folder) and numpy.
-python() {
-    /usr/bin/python3 -c "
-import numpy as np
-from checkpoint import tensors, metadata, log
-tmp = '$tmp/'
-$1"
-}
-# One thread each, as other tests run beside this one.
-tiny() { # tiny FOLDER ARGUMENT...: trains a small model there
-    tiny_run=$tmp/$1
-    shift
-    dit-train -q -@ 1 --depth 1 --hidden 32 --heads 2 --patch 2 --batch 8 --classes 10 --lr 1e-3 \
-        --run "$tiny_run" "$@"
-}
 from() { # from FILE COMMAND...
     from_file=$1
     shift
@@ -30,15 +15,6 @@ piped() { # piped FILE COMMAND...
     shift
     # shellcheck disable=SC2002 # a pipe is what is wanted
     cat "$piped_file" | "$@"
-}
-same() { # the last checkpoints of two folders, byte for byte
-    cmp "$tmp/$1/latest.safetensors" "$tmp/$2/latest.safetensors"
-}
-same_tensors() { # but not the names of the files that they come from
-    python "
-a, b = (tensors(tmp + n + '/latest.safetensors') for n in ('$1', '$2'))
-assert a.keys() == b.keys() and all(np.array_equal(a[k], b[k]) for k in a)
-"
 }
 step_of() {
     readlink "$tmp/$1/latest.safetensors"

@@ -4,8 +4,8 @@
 #include <math.h>
 #include <stdarg.h>
 #include <string.h>
-#include <time.h>
 
+#include "lib/clock.h"
 #include "lib/mem.h"
 #include "lib/rng.h"
 #include "lib/tensor.h"
@@ -52,13 +52,6 @@ struct session {
     double copy_rate, peak_flops; // of the device: bytes read and written, operations, a second
 };
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 __attribute__((format(printf, 2, 3))) static void complain(struct session *s, const char *format,
                                                            ...)
 {
@@ -84,7 +77,7 @@ void check_begin(struct check *check)
     struct session *s = check->session;
     s->rows = s->left = 0;
     s->best = INFINITY;
-    s->started = now();
+    s->started = clock_seconds();
 }
 
 // Ends a row of runs and chooses the length of the next: long enough on a GPU that the wait after
@@ -97,7 +90,7 @@ static void end_row(struct check *check)
         complain(s, "%s", error);
         check->device->error[0] = '\0';
     }
-    s->best = fmin(s->best, (now() - s->row_started) / (double)s->row);
+    s->best = fmin(s->best, (clock_seconds() - s->row_started) / (double)s->row);
     if (check->device->backend->wait)
         s->row = (size_t)fmax(1, fmin(1000, ROW_SECONDS / s->best));
 }
@@ -114,7 +107,7 @@ bool check_again(struct check *check)
     else
         s->row = 1;
     s->left = s->row - 1;
-    s->row_started = now();
+    s->row_started = clock_seconds();
     return s->rows++ == 0 ||
            (s->timed && (s->rows < 5 || s->row_started - s->started < BENCH_SECONDS));
 }

@@ -8,16 +8,10 @@
 #include <unistd.h>
 
 #include "formats/kl-file.h"
+#include "lib/clock.h"
 #include "lib/error.h"
 #include "lib/io.h"
 #include "lib/mem.h"
-
-static double seconds(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
-}
 
 static int run(struct autoencoder *ae, bool encode, size_t side, const float *from, float *to)
 {
@@ -44,10 +38,10 @@ int main(int argc, char **argv)
     float *to = mem_new(n, sizeof *to);
     bool good = ae && to && file_read_all(argv[4], &from, &size, SIZE_MAX) == 0 &&
                 size == (encode ? pixels : latents) * sizeof(float);
-    double start = seconds();
+    double start = clock_seconds();
     good = good && run(ae, encode, side, (const float *)(const void *)from, to) == 0;
     if (good)
-        printf("%.3f\n", seconds() - start);
+        printf("%.3f\n", clock_seconds() - start);
     struct output *output = good ? output_open(argv[5]) : NULL;
     good = output && output_write(output, to, n * sizeof *to) == 0 && output_commit(output) == 0;
     if (!good)
