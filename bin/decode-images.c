@@ -51,7 +51,7 @@ static int decode_file(struct job *job)
     if (file_read_all(job->path, &file, &size, FILE_SIZE_MAX))
         return -1;
     struct image image;
-    int rc = image_decode(&image, file, size, exif);
+    int rc = image_decode(&image, file, size, exif, side);
     free(file);
     if (rc)
         return error_prefix("%s", job->path);

@@ -84,7 +84,7 @@ static int image_orient(struct image *image, int orientation)
     return 0;
 }
 
-int image_decode(struct image *image, const uint8_t *file, size_t size, bool exif)
+int image_decode(struct image *image, const uint8_t *file, size_t size, bool exif, size_t crop)
 {
     static const uint8_t jpeg[] = {0xFF, 0xD8, 0xFF};
     static const uint8_t png[] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1A, '\n'};
@@ -93,7 +93,7 @@ int image_decode(struct image *image, const uint8_t *file, size_t size, bool exi
     if (size == 0)
         return error_set(STATUS_DATA, "an empty file");
     if (size >= sizeof jpeg && memcmp(file, jpeg, sizeof jpeg) == 0)
-        rc = image_decode_jpeg(image, file, size, &orientation);
+        rc = image_decode_jpeg(image, file, size, exif ? 0 : crop, &orientation);
     else if (size >= sizeof png && memcmp(file, png, sizeof png) == 0)
         rc = image_decode_png(image, file, size, &orientation);
     else

@@ -18,16 +18,18 @@ struct image {
 
 // Decodes a file that is in memory; its content tells its type. Converts to RGB as Pillow's
 // convert("RGB") does: CMYK as Adobe stores it (inverted), transparency dropped, of 16 bits the
-// upper 8. exif: turn it as the EXIF orientation says. -1 with an error (65: not an image, broken,
-// cut short, too large).
-int image_decode(struct image *image, const uint8_t *file, size_t size, bool exif);
+// upper 8. exif: turn it as the EXIF orientation says. crop: what resample_crop doesn't need for
+// this size may be left unset; 0: all is decoded. -1 with an error (65: not an image, broken, cut
+// short, too large).
+int image_decode(struct image *image, const uint8_t *file, size_t size, bool exif, size_t crop);
 void image_free(struct image *image);
 
 // Writes (height, width, 3) as a PNG file. -1 with an error (74).
 int image_write_png(struct output *output, const uint8_t *rgb, size_t width, size_t height);
 
 // For image_decode. orientation: as EXIF has it, 1 to 8, 1 if there is none.
-int image_decode_jpeg(struct image *image, const uint8_t *file, size_t size, int *orientation);
+int image_decode_jpeg(struct image *image, const uint8_t *file, size_t size, size_t crop,
+                      int *orientation);
 int image_decode_png(struct image *image, const uint8_t *file, size_t size, int *orientation);
 // Checks the size against the limit, allocates.
 int image_init(struct image *image, size_t width, size_t height);

@@ -9,6 +9,7 @@
 
 #include "formats/image-file.h"
 #include "lib/error.h"
+#include "lib/resample.h"
 
 // A progressive file of a few bytes can ask for any number of passes over the whole image.
 #define SCANS_MAX 500
@@ -74,8 +75,42 @@ static void rgb_from_cmyk(uint8_t *rgb, const uint8_t *cmyk, size_t width)
         }
 }
 
+// Reads rows up to `end`; a row's pixels from x on.
+static void read_rows(struct jpeg *jpeg, struct image *image, size_t x, size_t end)
+{
+    struct jpeg_decompress_struct *info = &jpeg->info;
+    while (info->output_scanline < end) {
+        uint8_t *rgb = image->rgb + 3 * (image->width * info->output_scanline + x);
+        JSAMPROW row = jpeg->row ? jpeg->row : rgb;
+        jpeg_read_scanlines(info, &row, 1);
+        if (jpeg->row)
+            rgb_from_cmyk(rgb, jpeg->row, info->output_width);
+    }
+}
+
+// Makes the window's pixels. What stands before them is passed over, which still takes reading it,
+// and so is what stands behind, to see that it is there.
+static void read_window(struct jpeg *jpeg, struct image *image, struct resample_window window)
+{
+    struct jpeg_decompress_struct *info = &jpeg->info;
+    // Upsampling looks at the neighbours, and takes the edge of what is decoded for the image's.
+    size_t margin = (size_t)(info->max_h_samp_factor * DCTSIZE);
+    size_t left = window.x < margin ? 0 : window.x - margin;
+    size_t right = window.x + window.width;
+    right = image->width - right < margin ? image->width : right + margin;
+    JDIMENSION x = (JDIMENSION)left, width = (JDIMENSION)(right - left);
+    jpeg_crop_scanline(info, &x, &width);
+    if (window.y > 0)
+        jpeg_skip_scanlines(info, (JDIMENSION)window.y);
+    read_rows(jpeg, image, x, window.y + window.height);
+    // Skipping the last row, too, would end it there.
+    if (info->output_height - info->output_scanline > 1)
+        jpeg_skip_scanlines(info, info->output_height - info->output_scanline - 1);
+    read_rows(jpeg, image, x, image->height);
+}
+
 static int decode(struct jpeg *jpeg, struct image *image, const uint8_t *file, size_t size,
-                  int *orientation)
+                  size_t crop, int *orientation)
 {
     struct jpeg_decompress_struct *info = &jpeg->info;
     if (setjmp(jpeg->failed))
@@ -93,24 +128,23 @@ static int decode(struct jpeg *jpeg, struct image *image, const uint8_t *file, s
     if (cmyk && !(jpeg->row = malloc(4 * image->width)))
         return error_set(STATUS_INTERNAL, "out of memory");
     jpeg_start_decompress(info);
-    while (info->output_scanline < info->output_height) {
-        uint8_t *rgb = image->rgb + 3 * image->width * info->output_scanline;
-        JSAMPROW row = cmyk ? jpeg->row : rgb;
-        jpeg_read_scanlines(info, &row, 1);
-        if (cmyk)
-            rgb_from_cmyk(rgb, jpeg->row, image->width);
-    }
+    // Where scans are missing, smoothing takes their place, and doesn't respect the window.
+    if (crop && !info->progressive_mode)
+        read_window(jpeg, image, resample_crop_window(image->width, image->height, crop));
+    else
+        read_rows(jpeg, image, 0, image->height);
     return 0;
 }
 
-int image_decode_jpeg(struct image *image, const uint8_t *file, size_t size, int *orientation)
+int image_decode_jpeg(struct image *image, const uint8_t *file, size_t size, size_t crop,
+                      int *orientation)
 {
     struct jpeg jpeg = {0};
     jpeg.info.err = jpeg_std_error(&jpeg.errors);
     jpeg.errors.error_exit = fail;
     jpeg.errors.emit_message = on_message;
     jpeg.progress.progress_monitor = on_progress;
-    int rc = decode(&jpeg, image, file, size, orientation);
+    int rc = decode(&jpeg, image, file, size, crop, orientation);
     jpeg_destroy_decompress(&jpeg.info);
     free(jpeg.row);
     return rc;

@@ -363,15 +363,16 @@ struct batch *batch_new(const struct schema *schema, size_t rows)
     if (!batch)
         return NULL;
     batch->rows = rows;
-    batch->document_size = room + size;
-    batch->document =
-        aligned_alloc(ALIGNMENT, (room + size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT);
+    // Not aligned_alloc, which finds no room where a batch of the same size was freed.
+    batch->document_size = room + size + ALIGNMENT;
+    batch->document = malloc(batch->document_size);
     if (!batch->document) {
         free(batch);
         error_set(STATUS_INTERNAL, "out of memory: %zu bytes for a batch", room + size);
         return NULL;
     }
     uint8_t *data = batch->document + room;
+    data += -(uintptr_t)data & (ALIGNMENT - 1);
     for (size_t i = 0; i < schema->n_fields; i++) {
         batch->data[i] = data;
         data += rows * schema->fields[i].size;

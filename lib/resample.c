@@ -21,21 +21,21 @@
 #define ROWS_STEP    4  // rows that one pass over the weights serves
 #define HALVINGS_MAX 64 // sides are size_t
 
+struct span {
+    size_t first, count;
+};
+
 enum pass_kind { PASS_COPY, PASS_HALVE, PASS_WEIGH };
 
 // One pass along one axis: the outputs that are wanted, as weighted sums of inputs.
 struct pass {
     enum pass_kind kind;
     size_t count;        // outputs
-    size_t input_first;  // the first input that any of them needs
-    size_t inputs;       // and how many from there on
+    struct span inputs;  // that they need
     size_t taps;         // weights stored for each output, padded with 0; even
-    struct span *spans;  // (count): inputs of each output, counted from input_first
+    struct span *spans;  // (count): inputs of each output, counted from inputs.first
     int32_t *weights;    // (count, taps)
     int16_t (*pairs)[4]; // (count, taps / 2): weights as weight_split parts them
-};
-struct span {
-    size_t first, count;
 };
 
 // A resize: both passes.
@@ -67,26 +67,51 @@ static double weigh_bicubic(double x)
 static const struct filter filter_box = {weigh_box, 0.5};
 static const struct filter filter_bicubic = {weigh_bicubic, 2.0};
 
-// The weights of one output before rounding; returns its span of the inputs.
-static struct span weigh_output(const struct filter *filter, size_t in, size_t out, size_t i,
-                                double *weights)
+// How many inputs it takes to make an output, at least 1.
+static double filter_scale(size_t in, size_t out)
 {
     double scale = (double)in / (double)out;
-    double filter_scale = scale < 1.0 ? 1.0 : scale;
-    double support = filter->support * filter_scale;
-    double center = ((double)i + 0.5) * scale;
+    return scale < 1.0 ? 1.0 : scale;
+}
+
+static double output_center(size_t in, size_t out, size_t i)
+{
+    return ((double)i + 0.5) * ((double)in / (double)out);
+}
+
+// The inputs of one output.
+static struct span output_span(const struct filter *filter, size_t in, size_t out, size_t i)
+{
+    double support = filter->support * filter_scale(in, out);
+    double center = output_center(in, out, i);
     double low = center - support + 0.5, high = center + support + 0.5;
     struct span span = {low < 0 ? 0 : (size_t)low, high > (double)in ? in : (size_t)high};
     span.count -= span.first;
-    double sum = 0.0;
+    return span;
+}
+
+// The inputs of several.
+static struct span outputs_span(const struct filter *filter, size_t in, size_t out,
+                                struct span outputs)
+{
+    if (in == out)
+        return outputs;
+    struct span first = output_span(filter, in, out, outputs.first);
+    struct span last = output_span(filter, in, out, outputs.first + outputs.count - 1);
+    return (struct span){first.first, last.first + last.count - first.first};
+}
+
+// The weights of one output, of which `span` are the inputs, before rounding.
+static void weigh_output(const struct filter *filter, size_t in, size_t out, size_t i,
+                         struct span span, double *weights)
+{
+    double center = output_center(in, out, i), shrink = 1.0 / filter_scale(in, out), sum = 0.0;
     for (size_t t = 0; t < span.count; t++) {
-        weights[t] =
-            filter->weight(((double)(t + span.first) - center + 0.5) * (1.0 / filter_scale));
+        weights[t] = filter->weight(((double)(t + span.first) - center + 0.5) * shrink);
         sum += weights[t];
     }
     for (size_t t = 0; t < span.count && sum != 0.0; t++)
         weights[t] /= sum;
-    return span;
 }
 
 // Two weights as high and low parts, so that pairs of taps go through 16-bit multiply-adds:
@@ -108,47 +133,45 @@ static void pass_free(struct pass *pass)
     free(pass->weights);
 }
 
-// Outputs [first, first + count) of a pass from `in` inputs to `out` outputs. To be freed also when
-// it fails.
+// Some of the outputs of a pass from `in` inputs to `out`. To be freed also when it fails.
 static int pass_init(struct pass *pass, const struct filter *filter, size_t in, size_t out,
-                     size_t first, size_t count)
+                     struct span outputs)
 {
-    *pass = (struct pass){.kind = PASS_WEIGH, .count = count};
+    const size_t count = outputs.count;
+    *pass = (struct pass){
+        .kind = PASS_WEIGH, .count = count, .inputs = outputs_span(filter, in, out, outputs)};
     if (in == out || (filter == &filter_box && in == 2 * out)) {
-        size_t factor = in / out;
-        pass->kind = factor == 1 ? PASS_COPY : PASS_HALVE;
-        pass->input_first = first * factor;
-        pass->inputs = count * factor;
+        pass->kind = in == out ? PASS_COPY : PASS_HALVE;
         return 0;
     }
-    double scale = (double)in / (double)out;
-    size_t taps = (size_t)ceil(filter->support * (scale < 1.0 ? 1.0 : scale)) * 2 + 1;
-    taps += taps % 2;
-    size_t n;
+    const size_t room = count + 1; // kernels may make one more
+    pass->spans = mem_new(room, sizeof *pass->spans);
+    if (!pass->spans)
+        return -1;
+    size_t taps = 0, n;
+    for (size_t i = 0; i < count; i++) {
+        pass->spans[i] = output_span(filter, in, out, outputs.first + i);
+        taps = pass->spans[i].count > taps ? pass->spans[i].count : taps;
+    }
+    pass->taps = taps += taps % 2;
     double *exact = mem_new(taps, sizeof *exact);
-    pass->taps = taps;
-    pass->spans = mem_new(count, sizeof *pass->spans);
-    if (size_mul(count, taps, &n)) {
+    if (size_mul(room, taps, &n)) {
         pass->weights = mem_new(n, sizeof *pass->weights);
         pass->pairs = mem_new(n / 2, sizeof *pass->pairs);
     }
-    if (!exact || !pass->spans || !pass->weights || !pass->pairs) {
+    if (!exact || !pass->weights || !pass->pairs) {
         free(exact);
         return error_set(STATUS_INTERNAL, "out of memory");
     }
-    size_t end = 0;
     for (size_t i = 0; i < count; i++) {
-        struct span span = weigh_output(filter, in, out, first + i, exact);
-        for (size_t t = 0; t < span.count; t++) {
+        struct span *span = &pass->spans[i];
+        weigh_output(filter, in, out, outputs.first + i, *span, exact);
+        for (size_t t = 0; t < span->count; t++) {
             double weight = exact[t] * (1 << WEIGHT_BITS);
             pass->weights[i * taps + t] = (int32_t)(weight < 0 ? weight - 0.5 : weight + 0.5);
         }
-        if (i == 0)
-            pass->input_first = span.first;
-        end = span.first + span.count;
-        pass->spans[i] = (struct span){span.first - pass->input_first, span.count};
+        span->first -= pass->inputs.first;
     }
-    pass->inputs = end - pass->input_first;
     for (size_t t = 0; t < n; t += 2)
         weight_split(pass->weights + t, pass->pairs[t / 2]);
     free(exact);
@@ -166,6 +189,7 @@ static uint8_t clip(int32_t sum)
 struct kernels {
     void (*weigh_columns)(const struct pass *pass, const uint8_t *const *in, uint8_t *const *out);
     void (*halve_columns)(const uint8_t *in, uint8_t *out, size_t count);
+    void (*halve_both)(const uint8_t *in, size_t stride, uint8_t *out, size_t count);
     void (*weigh_rows)(const struct pass *pass, size_t i, const uint8_t *in, size_t stride,
                        uint8_t *out, size_t size);
 };
@@ -196,6 +220,16 @@ static void halve_columns_plain(const uint8_t *in, uint8_t *out, size_t count)
             out[3 * i + c] = (uint8_t)((in[6 * i + c] + in[6 * i + 3 + c] + 1) >> 1);
 }
 
+static void halve_both_plain(const uint8_t *in, size_t stride, uint8_t *out, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        for (size_t c = 0; c < 3; c++) {
+            const uint8_t *p = in + 6 * i + c;
+            int upper = (p[0] + p[3] + 1) >> 1, lower = (p[stride] + p[stride + 3] + 1) >> 1;
+            out[3 * i + c] = (uint8_t)((upper + lower + 1) >> 1);
+        }
+}
+
 static void weigh_rows_plain(const struct pass *pass, size_t i, const uint8_t *in, size_t stride,
                              uint8_t *out, size_t size)
 {
@@ -210,7 +244,7 @@ static void weigh_rows_plain(const struct pass *pass, size_t i, const uint8_t *i
 }
 
 static const struct kernels kernels_plain = {weigh_columns_plain, halve_columns_plain,
-                                             weigh_rows_plain};
+                                             halve_both_plain, weigh_rows_plain};
 
 #ifdef AVX2
 // A pair's high or low parts, for all lanes.
@@ -221,70 +255,139 @@ AVX2 static inline __m256i load_parts(const int16_t *parts)
     return _mm256_set1_epi32(both);
 }
 
-// sum + high * 2048 + low, of pairs of pixels with pairs of weights.
-AVX2 static inline __m256i add_products(__m256i sum, __m256i pixels, __m256i high, __m256i low)
+// Sums of products of pixels with high and with low parts of weights.
+struct sums {
+    __m256i high, low;
+};
+
+AVX2 static inline void add_products(struct sums *sums, __m256i pixels, __m256i high, __m256i low)
 {
-    sum = _mm256_add_epi32(sum, _mm256_slli_epi32(_mm256_madd_epi16(pixels, high), LOW_BITS));
-    return _mm256_add_epi32(sum, _mm256_madd_epi16(pixels, low));
+    sums->high = _mm256_add_epi32(sums->high, _mm256_madd_epi16(pixels, high));
+    sums->low = _mm256_add_epi32(sums->low, _mm256_madd_epi16(pixels, low));
 }
 
-// The two pixels at a and the two at b, as 16 bits: r0 r1 g0 g1 b0 b1 - -.
-AVX2 static inline __m256i load_pixels(const uint8_t *a, const uint8_t *b)
+// Not yet clipped.
+AVX2 static inline __m256i sums_finish(struct sums sums)
+{
+    return _mm256_srai_epi32(_mm256_add_epi32(_mm256_slli_epi32(sums.high, LOW_BITS), sums.low),
+                             WEIGHT_BITS);
+}
+
+// The 16 bytes at a and those at b.
+AVX2 static inline __m256i load_two(const uint8_t *a, const uint8_t *b)
+{
+    return _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128((const __m128i *)a)),
+                                   _mm_loadu_si128((const __m128i *)b), 1);
+}
+
+// One output of 4 rows, as 16 bits: rows 0, 2 | 1, 3. Always as many taps: what the last ones load
+// counts 0 times, and the loop is unrolled.
+AVX2 static inline __attribute__((always_inline)) __m256i
+weigh_column(const uint8_t *const in[ROWS_STEP], const int16_t (*pair)[4], size_t taps)
+{
+    // Pixels 0 and 1, and 2 and 3, as 16 bits: r0 r1 g0 g1 b0 b1 - -.
+    const __m256i orders[2] = {_mm256_broadcastsi128_si256(_mm_setr_epi8(
+                                   0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, -1, -1, -1, -1)),
+                               _mm256_broadcastsi128_si256(_mm_setr_epi8(
+                                   6, -1, 9, -1, 7, -1, 10, -1, 8, -1, 11, -1, -1, -1, -1, -1))};
+    const struct sums none = {_mm256_setzero_si256(), _mm256_set1_epi32(WEIGHT_HALF)};
+    struct sums sums01 = none, sums23 = none;
+    for (size_t t = 0, x = 0; t < taps; t += 4, x += 12) {
+        __m256i p = load_two(in[0] + x, in[1] + x), q = load_two(in[2] + x, in[3] + x);
+        for (size_t k = 0; k < 2 && t + 2 * k < taps; k++, pair++) {
+            __m256i high = load_parts(*pair), low = load_parts(*pair + 2);
+            add_products(&sums01, _mm256_shuffle_epi8(p, orders[k]), high, low);
+            add_products(&sums23, _mm256_shuffle_epi8(q, orders[k]), high, low);
+        }
+    }
+    return _mm256_packs_epi32(sums_finish(sums01), sums_finish(sums23));
+}
+
+// Two outputs at a time; of an odd number the last one is followed by another.
+AVX2 static inline __attribute__((always_inline)) void weigh_columns_taps(const struct pass *pass,
+                                                                          const uint8_t *const *in,
+                                                                          uint8_t *const *out,
+                                                                          size_t taps)
 {
     const __m256i order = _mm256_broadcastsi128_si256(
-        _mm_setr_epi8(0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, -1, -1, -1, -1));
-    __m256i bytes =
-        _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128((const __m128i *)a)),
-                                _mm_loadu_si128((const __m128i *)b), 1);
-    return _mm256_shuffle_epi8(bytes, order);
+        _mm_setr_epi8(0, 1, 2, 8, 9, 10, -1, -1, 4, 5, 6, 12, 13, 14, -1, -1));
+    const uint8_t *in0 = in[0], *in1 = in[1], *in2 = in[2], *in3 = in[3];
+    uint8_t *out0 = out[0], *out1 = out[1], *out2 = out[2], *out3 = out[3];
+    const int16_t(*pair)[4] = pass->pairs;
+    for (size_t i = 0; i < pass->count; i += 2, pair += taps) {
+        size_t a = 3 * pass->spans[i].first, b = 3 * pass->spans[i + 1].first;
+        const uint8_t *const at_a[ROWS_STEP] = {in0 + a, in1 + a, in2 + a, in3 + a};
+        const uint8_t *const at_b[ROWS_STEP] = {in0 + b, in1 + b, in2 + b, in3 + b};
+        __m256i pixels = _mm256_packus_epi16(weigh_column(at_a, pair, taps),
+                                             weigh_column(at_b, pair + taps / 2, taps));
+        pixels = _mm256_shuffle_epi8(pixels, order);
+        __m128i rows02 = _mm256_castsi256_si128(pixels);
+        __m128i rows13 = _mm256_extracti128_si256(pixels, 1);
+        _mm_storel_epi64((__m128i *)(out0 + 3 * i), rows02);
+        _mm_storel_epi64((__m128i *)(out1 + 3 * i), rows13);
+        _mm_storel_epi64((__m128i *)(out2 + 3 * i), _mm_unpackhi_epi64(rows02, rows02));
+        _mm_storel_epi64((__m128i *)(out3 + 3 * i), _mm_unpackhi_epi64(rows13, rows13));
+    }
 }
 
 AVX2 static void weigh_columns_avx2(const struct pass *pass, const uint8_t *const *in,
                                     uint8_t *const *out)
 {
-    const __m256i half = _mm256_set1_epi32(WEIGHT_HALF);
-    const uint8_t *in0 = in[0], *in1 = in[1], *in2 = in[2], *in3 = in[3];
-    uint8_t *out0 = out[0], *out1 = out[1], *out2 = out[2], *out3 = out[3];
-    for (size_t i = 0; i < pass->count; i++) {
-        const int16_t(*pair)[4] = pass->pairs + i * pass->taps / 2;
-        size_t x = 3 * pass->spans[i].first, end = x + 3 * pass->spans[i].count;
-        __m256i sum01 = half, sum23 = half;
-        for (; x < end; x += 6, pair++) {
-            __m256i high = load_parts(*pair), low = load_parts(*pair + 2);
-            sum01 = add_products(sum01, load_pixels(in0 + x, in1 + x), high, low);
-            sum23 = add_products(sum23, load_pixels(in2 + x, in3 + x), high, low);
-        }
-        __m256i words = _mm256_packs_epi32(_mm256_srai_epi32(sum01, WEIGHT_BITS),
-                                           _mm256_srai_epi32(sum23, WEIGHT_BITS));
-        uint32_t pixels[8]; // of rows 0, 2, -, -, 1, 3, -, -
-        _mm256_storeu_si256((__m256i *)pixels, _mm256_packus_epi16(words, words));
-        memcpy(out0 + 3 * i, &pixels[0], 4);
-        memcpy(out1 + 3 * i, &pixels[4], 4);
-        memcpy(out2 + 3 * i, &pixels[1], 4);
-        memcpy(out3 + 3 * i, &pixels[5], 4);
+    switch (pass->taps) {
+    case 4:
+        weigh_columns_taps(pass, in, out, 4);
+        break;
+    case 6:
+        weigh_columns_taps(pass, in, out, 6);
+        break;
+    case 8:
+        weigh_columns_taps(pass, in, out, 8);
+        break;
+    default:
+        weigh_columns_taps(pass, in, out, pass->taps);
     }
+}
+
+// Pixels 0, 2 and 4 of 5 in each half, as 9 bytes.
+AVX2 static inline void store_even_pixels(uint8_t *out, __m256i pixels)
+{
+    const __m256i even = _mm256_broadcastsi128_si256(
+        _mm_setr_epi8(0, 1, 2, 6, 7, 8, 12, 13, 14, -1, -1, -1, -1, -1, -1, -1));
+    pixels = _mm256_shuffle_epi8(pixels, even);
+    _mm_storeu_si128((__m128i *)out, _mm256_castsi256_si128(pixels));
+    _mm_storeu_si128((__m128i *)(out + 9), _mm256_extracti128_si256(pixels, 1));
+}
+
+// The means of pixels 0 and 1, -, 2 and 3, -, 4 and 5; and of the next 6.
+AVX2 static inline __m256i mean_of_neighbours(const uint8_t *in)
+{
+    return _mm256_avg_epu8(load_two(in, in + 18), load_two(in + 3, in + 21));
 }
 
 AVX2 static void halve_columns_avx2(const uint8_t *in, uint8_t *out, size_t count)
 {
-    const __m128i even = _mm_setr_epi8(0, 1, 2, 6, 7, 8, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1);
-    const __m128i odd = _mm_setr_epi8(3, 4, 5, 9, 10, 11, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1);
-    for (size_t i = 0; i < count; i += 2) {
-        __m128i p = _mm_loadu_si128((const __m128i *)(in + 6 * i));
-        p = _mm_avg_epu8(_mm_shuffle_epi8(p, even), _mm_shuffle_epi8(p, odd));
-        _mm_storel_epi64((__m128i *)(out + 3 * i), p);
+    for (size_t i = 0; i < count; i += 6)
+        store_even_pixels(out + 3 * i, mean_of_neighbours(in + 6 * i));
+}
+
+AVX2 static void halve_both_avx2(const uint8_t *in, size_t stride, uint8_t *out, size_t count)
+{
+    for (size_t i = 0; i < count; i += 6) {
+        __m256i upper = mean_of_neighbours(in + 6 * i);
+        __m256i lower = mean_of_neighbours(in + stride + 6 * i);
+        store_even_pixels(out + 3 * i, _mm256_avg_epu8(upper, lower));
     }
 }
 
 AVX2 static void weigh_rows_avx2(const struct pass *pass, size_t i, const uint8_t *in,
                                  size_t stride, uint8_t *out, size_t size)
 {
-    const __m256i half = _mm256_set1_epi32(WEIGHT_HALF);
+    const struct sums none = {_mm256_setzero_si256(), _mm256_set1_epi32(WEIGHT_HALF)};
     size_t taps = pass->spans[i].count, x = 0;
     for (; x + 32 <= size; x += 32) {
         const int16_t(*pair)[4] = pass->pairs + i * pass->taps / 2;
         const uint8_t *row = in + x;
-        __m256i sum0 = half, sum1 = half, sum2 = half, sum3 = half;
+        struct sums sums[4] = {none, none, none, none};
         for (size_t t = 0; t < taps; t += 2, row += 2 * stride, pair++) {
             // After the last row stands the last row again, with the weight 0 of the padding.
             const uint8_t *next = t + 1 < taps ? row + stride : row;
@@ -293,22 +396,20 @@ AVX2 static void weigh_rows_avx2(const struct pass *pass, size_t i, const uint8_
             __m256i q = _mm256_loadu_si256((const __m256i *)next);
             __m256i pq = _mm256_unpacklo_epi8(p, q), rest = _mm256_unpackhi_epi8(p, q);
             const __m256i zero = _mm256_setzero_si256();
-            sum0 = add_products(sum0, _mm256_unpacklo_epi8(pq, zero), high, low);
-            sum1 = add_products(sum1, _mm256_unpackhi_epi8(pq, zero), high, low);
-            sum2 = add_products(sum2, _mm256_unpacklo_epi8(rest, zero), high, low);
-            sum3 = add_products(sum3, _mm256_unpackhi_epi8(rest, zero), high, low);
+            add_products(&sums[0], _mm256_unpacklo_epi8(pq, zero), high, low);
+            add_products(&sums[1], _mm256_unpackhi_epi8(pq, zero), high, low);
+            add_products(&sums[2], _mm256_unpacklo_epi8(rest, zero), high, low);
+            add_products(&sums[3], _mm256_unpackhi_epi8(rest, zero), high, low);
         }
         // Packing undoes the order in which unpacking left the halves.
-        __m256i first = _mm256_packs_epi32(_mm256_srai_epi32(sum0, WEIGHT_BITS),
-                                           _mm256_srai_epi32(sum1, WEIGHT_BITS));
-        __m256i second = _mm256_packs_epi32(_mm256_srai_epi32(sum2, WEIGHT_BITS),
-                                            _mm256_srai_epi32(sum3, WEIGHT_BITS));
+        __m256i first = _mm256_packs_epi32(sums_finish(sums[0]), sums_finish(sums[1]));
+        __m256i second = _mm256_packs_epi32(sums_finish(sums[2]), sums_finish(sums[3]));
         _mm256_storeu_si256((__m256i *)(out + x), _mm256_packus_epi16(first, second));
     }
     weigh_rows_plain(pass, i, in + x, stride, out + x, size - x);
 }
 
-static const struct kernels kernels_avx2 = {weigh_columns_avx2, halve_columns_avx2,
+static const struct kernels kernels_avx2 = {weigh_columns_avx2, halve_columns_avx2, halve_both_avx2,
                                             weigh_rows_avx2};
 #endif
 
@@ -370,15 +471,20 @@ static int step_run(const struct kernels *kernels, const struct step *step, cons
 {
     const struct pass *y = &step->y;
     size_t size = 3 * step->x.count;
+    if (step->x.kind == PASS_HALVE && y->kind == PASS_HALVE) {
+        for (size_t i = 0; i < y->count; i++)
+            kernels->halve_both(in + 2 * i * in_stride, in_stride, out + i * out_stride, size / 3);
+        return 0;
+    }
     struct canvas between;
-    if (canvas_init(&between, step->x.count, y->inputs))
+    if (canvas_init(&between, step->x.count, y->inputs.count))
         return -1;
     // Rows are made shortly before they are used, while the cache holds them.
     for (size_t i = 0, made = 0; i < y->count; i++, out += out_stride) {
         size_t factor = y->kind == PASS_HALVE ? 2 : 1;
         struct span span = y->kind == PASS_WEIGH ? y->spans[i] : (struct span){i * factor, factor};
         while (made < span.first + span.count) {
-            size_t rows = y->inputs - made < ROWS_STEP ? y->inputs - made : ROWS_STEP;
+            size_t rows = y->inputs.count - made < ROWS_STEP ? y->inputs.count - made : ROWS_STEP;
             columns_run(kernels, &step->x, in, in_stride, &between, made, rows);
             made += rows;
         }
@@ -403,37 +509,72 @@ static void steps_free(struct step *steps, size_t n)
     }
 }
 
+// What the crop shows of an image of (width, height) scaled so that the shorter side is `size`.
+struct crop {
+    size_t width, height; // of the whole
+    struct span x, y;
+};
+
+static struct crop crop_plan(size_t width, size_t height, size_t size)
+{
+    double scale = (double)size / (double)(width < height ? width : height);
+    size_t w = (size_t)rint((double)width * scale), h = (size_t)rint((double)height * scale);
+    return (struct crop){w, h, {(w - size) / 2, size}, {(h - size) / 2, size}};
+}
+
+static size_t count_halvings(size_t width, size_t height, size_t size)
+{
+    size_t n = 0;
+    while ((width < height ? width : height) >> n >= 2 * size)
+        n++;
+    return n;
+}
+
 // Each step makes only what the next one needs, so they are planned from the last to the first.
 static int steps_init(struct step *steps, size_t halvings, size_t width, size_t height, size_t size)
 {
     size_t w = width >> halvings, h = height >> halvings;
-    double scale = (double)size / (double)(w < h ? w : h);
-    size_t w_out = (size_t)rint((double)w * scale), h_out = (size_t)rint((double)h * scale);
+    struct crop crop = crop_plan(w, h, size);
     struct step *step = &steps[halvings];
-    if (pass_init(&step->x, &filter_bicubic, w, w_out, (w_out - size) / 2, size) ||
-        pass_init(&step->y, &filter_bicubic, h, h_out, (h_out - size) / 2, size))
+    if (pass_init(&step->x, &filter_bicubic, w, crop.width, crop.x) ||
+        pass_init(&step->y, &filter_bicubic, h, crop.height, crop.y))
         return -1;
     for (size_t i = halvings; i-- > 0; step = &steps[i]) {
-        if (pass_init(&steps[i].x, &filter_box, width >> i, width >> (i + 1), step->x.input_first,
-                      step->x.inputs) ||
-            pass_init(&steps[i].y, &filter_box, height >> i, height >> (i + 1), step->y.input_first,
-                      step->y.inputs))
+        if (pass_init(&steps[i].x, &filter_box, width >> i, width >> (i + 1), step->x.inputs) ||
+            pass_init(&steps[i].y, &filter_box, height >> i, height >> (i + 1), step->y.inputs))
             return -1;
     }
     return 0;
 }
 
+struct resample_window resample_crop_window(size_t width, size_t height, size_t size)
+{
+    size_t halvings = count_halvings(width, height, size);
+    size_t w = width >> halvings, h = height >> halvings;
+    struct crop crop = crop_plan(w, h, size);
+    struct span x = outputs_span(&filter_bicubic, w, crop.width, crop.x);
+    struct span y = outputs_span(&filter_bicubic, h, crop.height, crop.y);
+    for (size_t i = halvings; i-- > 0;) {
+        x = outputs_span(&filter_box, width >> i, width >> (i + 1), x);
+        y = outputs_span(&filter_box, height >> i, height >> (i + 1), y);
+    }
+    // Vectors are loaded past the end of a row, at the image's right edge from the next row.
+    size_t right = width - x.first, below = height - y.first;
+    x.count += RESAMPLE_PADDING / 3 + 1;
+    y.count += 1;
+    return (struct resample_window){x.first, y.first, x.count < right ? x.count : right,
+                                    y.count < below ? y.count : below};
+}
+
 static int crop_with(const struct kernels *kernels, const uint8_t *rgb, size_t width, size_t height,
                      size_t size, uint8_t *out)
 {
-    size_t halvings = 0;
-    while ((width < height ? width : height) >> halvings >= 2 * size)
-        halvings++;
+    size_t halvings = count_halvings(width, height, size);
     struct step steps[HALVINGS_MAX] = {0};
     struct canvas image = {0};
     int rc = steps_init(steps, halvings, width, height, size);
     size_t stride = 3 * width;
-    const uint8_t *in = rgb + steps[0].y.input_first * stride + 3 * steps[0].x.input_first;
+    const uint8_t *in = rgb + steps[0].y.inputs.first * stride + 3 * steps[0].x.inputs.first;
     for (size_t i = 0; i < halvings && !rc; i++) {
         struct canvas next = {0};
         rc = canvas_init(&next, steps[i].x.count, steps[i].y.count) ||

@@ -15,6 +15,12 @@
 // crop shows is computed. size >= 1, width and height >= 1. -1 with an error: no memory.
 int resample_crop(const uint8_t *rgb, size_t width, size_t height, size_t size, uint8_t *out);
 
+// The part of the image that resample_crop reads.
+struct resample_window {
+    size_t x, y, width, height;
+};
+struct resample_window resample_crop_window(size_t width, size_t height, size_t size);
+
 // As resample_crop on a processor without vector extensions; for tests.
 int resample_crop_plain(const uint8_t *rgb, size_t width, size_t height, size_t size, uint8_t *out);
 

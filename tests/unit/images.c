@@ -1,16 +1,20 @@
 // Image files: decoded and cropped exactly as Pillow does it, and broken ones refused.
 // SPDX-License-Identifier: MIT
 #include <png.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <zlib.h>
+
+#include <jpeglib.h> // after stdio.h
 
 #include "formats/image-file.h"
 #include "formats/safetensors.h"
 #include "lib/error.h"
 #include "lib/mem.h"
 #include "lib/resample.h"
+#include "lib/rng.h"
 #include "tests/tap.h"
 
 #define FILE_SIZE_MAX ((size_t)16 << 20)
@@ -49,7 +53,8 @@ static void test_reference(void)
         struct image image;
         uint8_t *out = malloc(bytes);
         for (int plain = 0; plain < 2; plain++) {
-            bool same = tensor->size == bytes && !image_decode(&image, file.data, file.size, false);
+            bool same = tensor->size == bytes &&
+                        !image_decode(&image, file.data, file.size, false, plain ? 0 : side);
             same = same && (plain ? resample_crop_plain : resample_crop)(
                                image.rgb, image.width, image.height, side, out) == 0;
             same = same && memcmp(out, safetensors_data(&expected, tensor), bytes) == 0;
@@ -67,7 +72,7 @@ static void test_reference(void)
 static void refused(const struct file *file, const char *text, const char *name)
 {
     struct image image;
-    bool bad = image_decode(&image, file->data, file->size, false) < 0;
+    bool bad = image_decode(&image, file->data, file->size, false, 0) < 0;
     ok(bad && error_status() == STATUS_DATA && strstr(error_message(), text) && !image.rgb,
        "%s is refused: \"%s\"", name, bad ? error_message() : "no");
     image_free(&image);
@@ -94,15 +99,17 @@ static void test_broken(void)
         for (size_t size = 0; size < end; size += i == 0 ? 1 : 61) {
             uint8_t *exact = malloc(size + !size); // for the sanitizer
             memcpy(exact, file.data, size);
-            taken += image_decode(&image, exact, size, true) == 0;
-            image_free(&image);
+            for (size_t crop = 0; crop <= 16; crop += 16) {
+                taken += image_decode(&image, exact, size, false, crop) == 0;
+                image_free(&image);
+            }
             free(exact);
         }
         ok(taken == 0, "%s, cut anywhere, is refused", cut[i]);
         // A changed byte may go unnoticed, but does no harm.
         for (size_t at = 0; at < file.size; at += i == 0 ? 1 : 29) {
             file.data[at] ^= (uint8_t)(1 << at % 8);
-            image_decode(&image, file.data, file.size, true);
+            image_decode(&image, file.data, file.size, true, 0);
             image_free(&image);
             file.data[at] ^= (uint8_t)(1 << at % 8);
         }
@@ -125,6 +132,121 @@ static void test_broken(void)
         }
     refused(&jpeg, "61680 x 61680 pixels; the limit is", "a JPEG that claims as much");
     free(jpeg.data);
+}
+
+// With a crop, what it shows is as without, or the same is said against the file.
+static bool window_agrees(const struct file *file, size_t side)
+{
+    struct image whole, part;
+    int rc = image_decode(&whole, file->data, file->size, false, 0);
+    char *text = mem_strdup(rc ? error_message() : "");
+    bool same = image_decode(&part, file->data, file->size, false, side) == rc &&
+                (!rc || strcmp(error_message(), text) == 0);
+    struct resample_window w = {0};
+    if (same && !rc)
+        w = resample_crop_window(whole.width, whole.height, side);
+    for (size_t y = w.y; same && y < w.y + w.height; y++) {
+        size_t at = 3 * (y * whole.width + w.x);
+        same = memcmp(whole.rgb + at, part.rgb + at, 3 * w.width) == 0;
+    }
+    image_free(&whole);
+    image_free(&part);
+    free(text);
+    return same;
+}
+
+// How a JPEG file is made.
+struct coding {
+    const char *name;
+    int components, factors[4]; // as in 0x22 for 2 x 2
+    int restart;
+    enum { TOGETHER, APART, PROGRESSIVE, COARSE } scans;
+};
+
+static struct file make_jpeg(const struct coding *coding, size_t width, size_t height)
+{
+    struct jpeg_compress_struct info;
+    struct jpeg_error_mgr errors;
+    unsigned char *data = NULL;
+    unsigned long size = 0;
+    info.err = jpeg_std_error(&errors);
+    jpeg_create_compress(&info);
+    jpeg_mem_dest(&info, &data, &size);
+    info.image_width = (JDIMENSION)width;
+    info.image_height = (JDIMENSION)height;
+    info.input_components = coding->components;
+    info.in_color_space = coding->components == 1   ? JCS_GRAYSCALE
+                          : coding->components == 3 ? JCS_RGB
+                                                    : JCS_CMYK;
+    jpeg_set_defaults(&info);
+    for (int i = 0; i < coding->components; i++) {
+        info.comp_info[i].h_samp_factor = coding->factors[i] >> 4;
+        info.comp_info[i].v_samp_factor = coding->factors[i] & 15;
+    }
+    info.restart_interval = (unsigned)coding->restart;
+    static const jpeg_scan_info apart[] = {
+        {1, {0}, 0, 63, 0, 0}, {1, {1}, 0, 63, 0, 0}, {1, {2}, 0, 63, 0, 0}};
+    static const jpeg_scan_info coarse[] = {{3, {0, 1, 2}, 0, 0, 0, 0}};
+    if (coding->scans == PROGRESSIVE) {
+        jpeg_simple_progression(&info);
+    } else if (coding->scans != TOGETHER) {
+        info.scan_info = coding->scans == APART ? apart : coarse;
+        info.num_scans = coding->scans == APART ? 3 : 1;
+    }
+    jpeg_start_compress(&info, TRUE);
+    uint8_t *row = malloc(4 * width);
+    JSAMPROW rows[1] = {row};
+    struct rng rng = {.seed = width, .purpose = RNG_TEST};
+    for (size_t y = 0; y < height; y++) {
+        for (size_t i = 0; i < 4 * width; i++)
+            row[i] = (uint8_t)(rng_u32(&rng, 4 * width * y + i) % 64 + 3 * y + i % 128);
+        jpeg_write_scanlines(&info, rows, 1);
+    }
+    jpeg_finish_compress(&info);
+    jpeg_destroy_compress(&info);
+    free(row);
+    return (struct file){data, size};
+}
+
+static void test_windows(void)
+{
+    static const struct coding codings[] = {
+        {"4:4:4", 3, {0x11, 0x11, 0x11}, 0, TOGETHER},
+        {"4:2:2", 3, {0x21, 0x11, 0x11}, 0, TOGETHER},
+        {"4:2:0", 3, {0x22, 0x11, 0x11}, 0, TOGETHER},
+        {"4:2:0 with restarts", 3, {0x22, 0x11, 0x11}, 3, TOGETHER},
+        {"4:4:0", 3, {0x12, 0x11, 0x11}, 0, TOGETHER},
+        {"4:1:1", 3, {0x41, 0x11, 0x11}, 5, TOGETHER},
+        {"4:1:0", 3, {0x42, 0x11, 0x11}, 0, TOGETHER},
+        {"factors 3 and 2", 3, {0x32, 0x11, 0x11}, 0, TOGETHER},
+        {"colour finer than light", 3, {0x11, 0x22, 0x12}, 0, TOGETHER},
+        {"one scan a component", 3, {0x22, 0x11, 0x11}, 0, APART},
+        {"progressive", 3, {0x22, 0x11, 0x11}, 0, PROGRESSIVE},
+        {"progressive, without details", 3, {0x22, 0x11, 0x11}, 0, COARSE},
+        {"gray", 1, {0x11}, 0, TOGETHER},
+        {"gray with factors", 1, {0x22}, 7, TOGETHER},
+        {"CMYK", 4, {0x11, 0x11, 0x11, 0x11}, 0, TOGETHER},
+    };
+    static const size_t sizes[][3] = {{1, 1, 8},     {97, 31, 16},  {31, 97, 16},  {300, 40, 20},
+                                      {40, 300, 20}, {170, 90, 40}, {90, 171, 80}, {33, 200, 32}};
+    for (size_t i = 0; i < sizeof codings / sizeof *codings; i++) {
+        bool whole = true, broken = true;
+        for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
+            struct file file = make_jpeg(&codings[i], sizes[k][0], sizes[k][1]);
+            whole &= window_agrees(&file, sizes[k][2]);
+            // Broken in front of the window, within it and behind it.
+            for (size_t at = 1; at <= 12; at++) {
+                struct file cut = {file.data, (file.size - 4) * at / 12};
+                broken &= window_agrees(&cut, sizes[k][2]);
+                file.data[cut.size] ^= 0x10;
+                broken &= window_agrees(&file, sizes[k][2]);
+                file.data[cut.size] ^= 0x10;
+            }
+            free(file.data);
+        }
+        ok(whole, "%s: the window of a crop is as in the whole", codings[i].name);
+        ok(broken, "%s: so it is, or refused alike, in broken files", codings[i].name);
+    }
 }
 
 static void test_exif(void)
@@ -151,8 +273,8 @@ static void test_exif(void)
 
     struct file file = read_image("exif-rotated.jpg");
     struct image stored, turned;
-    if (!ok(image_decode(&stored, file.data, file.size, false) == 0 &&
-                image_decode(&turned, file.data, file.size, true) == 0,
+    if (!ok(image_decode(&stored, file.data, file.size, false, 0) == 0 &&
+                image_decode(&turned, file.data, file.size, true, 0) == 0,
             "exif-rotated.jpg decodes both ways"))
         return;
     bool same = stored.width == turned.height && stored.height == turned.width;
@@ -269,7 +391,7 @@ static void test_png_kinds(void)
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         struct file file = make_png(&kinds[i]);
         struct image image;
-        bool same = image_decode(&image, file.data, file.size, false) == 0 && image.width == 3 &&
+        bool same = image_decode(&image, file.data, file.size, false, 0) == 0 && image.width == 3 &&
                     image.height == 2 && memcmp(image.rgb, kinds[i].expected, 18) == 0;
         ok(same, "PNG: %s", kinds[i].name);
         image_free(&image);
@@ -277,7 +399,7 @@ static void test_png_kinds(void)
     }
     struct file file = read_image("gray16.png");
     struct image image;
-    ok(image_decode(&image, file.data, file.size, false) == 0, "gray16.png decodes");
+    ok(image_decode(&image, file.data, file.size, false, 0) == 0, "gray16.png decodes");
     size_t high = 0, gray = 0, n = image.width * image.height;
     for (size_t i = 0; i < n; i++) {
         high += image.rgb[3 * i] == 255;
@@ -295,12 +417,12 @@ static void test_png_write(void)
     struct image image, back = {0};
     char path[] = "/tmp/images-test-XXXXXX";
     close(mkstemp(path));
-    image_decode(&image, file.data, file.size, false);
+    image_decode(&image, file.data, file.size, false, 0);
     struct output *output = output_open(path);
     bool good = output && image_write_png(output, image.rgb, image.width, image.height) == 0 &&
                 output_commit(output) == 0;
     good = good && file_read_all(path, &written.data, &written.size, FILE_SIZE_MAX) == 0;
-    good = good && image_decode(&back, written.data, written.size, false) == 0;
+    good = good && image_decode(&back, written.data, written.size, false, 0) == 0;
     ok(good && back.width == image.width && back.height == image.height &&
            memcmp(back.rgb, image.rgb, 3 * image.width * image.height) == 0,
        "a PNG that was written reads back the same");
@@ -316,6 +438,7 @@ int main(void)
 {
     test_reference();
     test_broken();
+    test_windows();
     test_exif();
     test_png_kinds();
     test_png_write();

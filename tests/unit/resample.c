@@ -23,6 +23,16 @@ static uint8_t *make_image(size_t width, size_t height, int padding, uint64_t se
     return rgb;
 }
 
+// Changes every pixel that resample_crop is said not to read.
+static void change_unread(uint8_t *rgb, size_t width, size_t height, size_t size)
+{
+    struct resample_window w = resample_crop_window(width, height, size);
+    for (size_t y = 0; y < height; y++)
+        for (size_t x = 0; x < width; x++)
+            if (y - w.y >= w.height || x - w.x >= w.width)
+                memset(rgb + 3 * (y * width + x), 0x5A, 3);
+}
+
 static void check(size_t width, size_t height, size_t size)
 {
     uint8_t *zeros = make_image(width, height, 0, width * height), *ones;
@@ -41,6 +51,10 @@ static void check(size_t width, size_t height, size_t size)
     ok(guarded, "%zux%zu to %zu: nothing is written outside", width, height, size);
     ok(memcmp(plain, again, bytes) == 0, "%zux%zu to %zu: what follows the image doesn't matter",
        width, height, size);
+    change_unread(zeros, width, height, size);
+    rc = resample_crop(zeros, width, height, size, again);
+    ok(rc == 0 && memcmp(plain, again, bytes) == 0,
+       "%zux%zu to %zu: nothing outside the window matters", width, height, size);
     free(zeros);
     free(ones);
     free(plain);
