@@ -32,7 +32,7 @@ static const char *valid, *vae;
     {"micro-batch", 0, OPTION_INT, &micro_batch, "N",                                              \
      "of them, those in memory at once (default: what 2 GiB hold)", 1, 1 << 20, NULL},             \
     {"recompute", 0, OPTION_CHOICE, &recompute, "none|light|block",                                \
-     "save memory by computing again (default none; a GPU: none or light)", 0, 0,                  \
+     "save memory by computing again (default light; a GPU: none if it fits)", 0, 0,                  \
      (const char *const[]){"none", "light", "block", NULL}},                                       \
     {"lr", 0, OPTION_FLOAT, &lr, "X", "learning rate (default 1e-4)", 0, 1000, NULL},              \
     {"lr-warmup", 0, OPTION_INT, &warmup, "N", "steps over which it rises (default 0)", 0, 1e15,   \

@@ -137,7 +137,7 @@ struct preview *preview_new(struct device *device, const struct dit_config *conf
     struct sampler_settings sampling = {
         .respacing = STEPS,
         .cfg_scale = CFG_SCALE,
-        .cfg_channels = config->channels < 3 ? config->channels : 3,
+        .cfg_channels = config->channels == 4 ? 3 : config->channels, // of 4, as published
         .seed = settings->seed,
     };
     if (!(p->sampler = sampler_new(device, config, SAMPLES_AT_ONCE, NULL, &sampling)))

@@ -116,8 +116,8 @@ int training_plan_memory(struct training *t, const struct dit_config *config, bo
     int rc = 0;
     if (s->micro_batch > largest_share(t))
         s->micro_batch = largest_share(t);
-    if (!mode_given)
-        s->mode = DIT_TRAIN;
+    if (!mode_given) // on a CPU light recomputing is as fast as the memory that it saves
+        s->mode = DIT_TRAIN_LIGHT;
     if (t->device->backend->memory_free)
         rc = plan_on_gpu(t, config, mode_given);
     else

@@ -68,7 +68,7 @@ struct training {
 int training_choose_config(struct dit_config *config, const struct latents *latents,
                            const char *model, const struct dit_file *from);
 // Chooses how->micro_batch where it is 0 and how->mode unless it is given: on a CPU micro-batches
-// of 2 GiB of activations and no recomputing, on a GPU what fits its free memory. All ranks get
+// of 2 GiB of activations and light recomputing, on a GPU what fits its free memory. All ranks get
 // rank 0's. -1 with an error (64) that says what would fit.
 int training_plan_memory(struct training *training, const struct dit_config *config,
                          bool mode_given);

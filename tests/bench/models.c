@@ -70,6 +70,7 @@ static void train(const char *model, size_t batch)
     struct dit_config config = config_of(model);
     struct trainer_settings settings = trainer_defaults;
     settings.batch = settings.micro_batch = batch;
+    settings.mode = DIT_TRAIN_LIGHT; // as dit-train takes by default
     struct trainer *trainer = trainer_new(device, &config, &settings, NULL);
     check(trainer);
     const struct layout *layout = dit_get_layout(trainer_model(trainer));

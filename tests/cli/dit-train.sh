@@ -101,14 +101,14 @@ exits 'latents on standard input' 0 from "$data" tiny stdin --steps 12
 ok 'are those of a file' same_tensors anew stdin
 exits 'a pipe for more than a pass' 0 piped "$data" tiny spooled --steps 12
 ok 'is one, too' same_tensors anew spooled
-exits '--recompute light' 0 tiny light --steps 12 --recompute light "$data"
+exits '--recompute none' 0 tiny none --steps 12 --recompute none "$data"
 exits '--recompute block' 0 tiny block --steps 12 --recompute block "$data"
 exits '--micro-batch that is the batch' 0 tiny micro8 --steps 12 --micro-batch 8 "$data"
 exits '--micro-batch' 0 tiny micro3 --steps 12 --micro-batch 3 "$data"
 exits 'more threads' 0 tiny thread --steps 12 -@ 2 "$data"
 ok 'they change no bit, and sums in another order little' python '
 a = tensors(tmp + "anew/latest.safetensors")
-for name in "light", "block", "micro8", "thread":
+for name in "none", "block", "micro8", "thread":
     b = tensors(tmp + name + "/latest.safetensors")
     assert a.keys() == b.keys() and all(np.array_equal(a[k], b[k]) for k in a), name
 b = tensors(tmp + "micro3/latest.safetensors")
