@@ -82,7 +82,8 @@ static int start_mpi(struct ranks *r, int launched, const char *launcher)
     if (r->mpi.ranks != launched)
         return error_set(STATUS_USAGE,
                          "%s started %d ranks, but MPI sees %d: it is the launcher of another MPI "
-                         "than the one that " PLUGIN " was built with",
+                         "than the one that " PLUGIN " was built with, or knows it by another name "
+                         "(srun --mpi=pmix)",
                          launcher, launched, r->mpi.ranks);
     return 0;
 }

@@ -103,6 +103,12 @@ says 'is refused' '--batch'
 from_stdin() { ranks 2 dit-train --steps 1 --run "$tmp/stdin" <"$tmp/a"; }
 exits 'several ranks and standard input' 64 from_stdin
 says 'is refused, too' 'argument'
+other_launcher() { OMPI_COMM_WORLD_SIZE=2 dit-train --dry-run "$tmp/a"; }
+exits 'a launcher that MPI knows nothing of' 64 other_launcher
+says 'is no launcher' 'started 2 ranks, but MPI sees 1'
+no_plugin() { DIT_MPI_PLUGIN='' ranks 2 dit-train --dry-run "$tmp/a"; }
+exits 'no plug-in for MPI' 64 no_plugin
+says 'says what to do' 'build with mpicc'
 exits 'an unknown option' 64 train 3 unknown --nonsense
 is 'is told once' "$(grep -c 'unknown option' "$tmp/err")" 1
 exits 'a label over the classes' 65 train 2 labels --classes 2
