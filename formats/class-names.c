@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "lib/error.h"
+#include "lib/hash.h"
 #include "lib/io.h"
 #include "lib/mem.h"
 
@@ -29,10 +30,7 @@ static bool same(const char *name, const char *text, size_t length)
 // The slot that holds the name, or the free one where it belongs.
 static uint32_t *find_slot(const struct class_names *list, const char *name, size_t length)
 {
-    uint32_t hash = 2166136261; // FNV-1a
-    for (size_t i = 0; i < length; i++)
-        hash = (hash ^ (uint8_t)name[i]) * 16777619;
-    for (;; hash++) {
+    for (uint64_t hash = hash_bytes(HASH_START, name, length);; hash++) {
         uint32_t *slot = &list->slots[hash & list->slots_mask];
         if (*slot == 0 || same(list->names[*slot - 1], name, length))
             return slot;

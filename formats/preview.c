@@ -33,14 +33,13 @@ struct preview {
     size_t records;
     float *mean, *std; // (records,C,S,S); std NULL without spread
     int32_t *labels;   // (records)
-    struct diffusion diffusion;
-    struct diffusion_terms *host_terms; // (rows)
-    float *host_t, *losses;             // (rows), (2 rows)
+    float *losses;     // (2 rows): mse, then vb
     // Device memory.
     float *x0, *noise, *xt, *out;  // (rows,C,S,S); out (rows,2C,S,S)
     float *t, *mse, *vb;           // (rows)
     int32_t *classes;              // (rows)
     struct diffusion_terms *terms; // (rows)
+    struct diffusion_terms *table; // (DIFFUSION_STEPS)
 };
 
 static void *new_array(struct preview *p, size_t n, size_t size)
@@ -97,10 +96,7 @@ static int open_valid(struct preview *p, const struct preview_settings *settings
     if (rc < 0)
         return error_prefix("--valid");
     size_t rows = p->rows, n = p->n;
-    if (diffusion_init(&p->diffusion, "") < 0 ||
-        !(p->host_terms = mem_new(rows, sizeof *p->host_terms)) ||
-        !(p->host_t = mem_new(rows, sizeof *p->host_t)) ||
-        !(p->losses = mem_new(rows, 2 * sizeof *p->losses)))
+    if (!(p->losses = mem_new(rows, 2 * sizeof *p->losses)))
         return -1;
     p->x0 = new_array(p, rows * n, sizeof(float));
     p->noise = new_array(p, rows * n, sizeof(float));
@@ -111,8 +107,10 @@ static int open_valid(struct preview *p, const struct preview_settings *settings
     p->vb = new_array(p, rows, sizeof(float));
     p->classes = new_array(p, rows, sizeof *p->classes);
     p->terms = new_array(p, rows, sizeof *p->terms);
-    if (p->x0 && p->noise && p->xt && p->out && p->t && p->mse && p->vb && p->classes && p->terms)
-        return 0;
+    p->table = new_array(p, DIFFUSION_STEPS, sizeof *p->table);
+    if (p->x0 && p->noise && p->xt && p->out && p->t && p->mse && p->vb && p->classes && p->terms &&
+        p->table)
+        return diffusion_upload_terms(p->device, p->table);
     return device_lacks(p->device, p->memory, NULL, "--valid");
 }
 
@@ -157,18 +155,16 @@ void preview_free(struct preview *p)
 {
     if (!p)
         return;
-    void *memory[] = {p->x0, p->noise, p->xt, p->out, p->t, p->mse, p->vb, p->classes, p->terms};
+    void *memory[] = {p->x0,  p->noise, p->xt,      p->out,   p->t,
+                      p->mse, p->vb,    p->classes, p->terms, p->table};
     for (size_t i = 0; i < sizeof memory / sizeof *memory; i++)
         if (memory[i])
             device_release(p->device, memory[i]);
-    diffusion_free(&p->diffusion);
     sampler_free(p->sampler);
     autoencoder_close(p->autoencoder);
     free(p->mean);
     free(p->std);
     free(p->labels);
-    free(p->host_terms);
-    free(p->host_t);
     free(p->losses);
     free(p);
 }
@@ -256,14 +252,8 @@ static int run_records(struct preview *p, size_t first, size_t B)
     struct device *d = p->device;
     const uint64_t seed = 0;
     size_t n = p->n;
-    for (size_t b = 0; b < B; b++) {
-        struct rng time = {seed, RNG_TIME, VALID_STEP, first + b};
-        size_t t = (size_t)rng_below(&time, 0, DIFFUSION_STEPS);
-        p->host_terms[b] = diffusion_terms(&p->diffusion, t);
-        p->host_t[b] = (float)t;
-    }
-    device_upload(d, p->terms, p->host_terms, B * sizeof *p->terms);
-    device_upload(d, p->t, p->host_t, B * sizeof *p->t);
+    op_draw_times(d, p->t, p->terms, p->table, DIFFUSION_STEPS, seed, RNG_TIME, VALID_STEP, first,
+                  B);
     device_upload(d, p->classes, p->labels + first, B * sizeof *p->classes);
     device_upload(d, p->x0, p->mean + first * n, B * n * sizeof *p->x0);
     if (p->std) {

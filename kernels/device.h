@@ -126,6 +126,18 @@ static inline void device_upload(struct device *device, void *to, const void *fr
 {
     device->backend->upload(device, to, from, bytes);
 }
+static inline void device_send(struct device *device, void *to, const void *from, size_t bytes)
+{
+    if (device->backend->send)
+        device->backend->send(device, to, from, bytes);
+    else
+        device_upload(device, to, from, bytes);
+}
+static inline void device_send_wait(struct device *device)
+{
+    if (device->backend->send_wait)
+        device->backend->send_wait(device);
+}
 static inline void device_download(struct device *device, void *to, const void *from, size_t bytes)
 {
     device->backend->download(device, to, from, bytes);

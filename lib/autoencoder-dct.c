@@ -79,7 +79,7 @@ static int encode(struct autoencoder *ae, const uint8_t *images, size_t B, size_
         device->backend->host_floats; // images and mean are the device's memory, too
     (void)std;
     assert(H % ae->downsample == 0 && W % ae->downsample == 0);
-    if (reserve(dct, B * H * W))
+    if (!direct && reserve(dct, B * H * W))
         return -1;
     const int threads = one_thread(device);
     if (!direct)

@@ -155,6 +155,19 @@ struct diffusion_terms diffusion_terms(const struct diffusion *d, size_t i)
     };
 }
 
+int diffusion_upload_terms(struct device *device, struct diffusion_terms *terms)
+{
+    struct diffusion diffusion;
+    struct diffusion_terms all[DIFFUSION_STEPS];
+    if (diffusion_init(&diffusion, "") < 0)
+        return -1;
+    for (size_t i = 0; i < DIFFUSION_STEPS; i++)
+        all[i] = diffusion_terms(&diffusion, i);
+    device_upload(device, terms, all, sizeof all);
+    diffusion_free(&diffusion);
+    return 0;
+}
+
 struct sampler_step diffusion_ddpm_step(const struct diffusion *d, size_t i)
 {
     return (struct sampler_step){

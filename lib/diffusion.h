@@ -30,6 +30,9 @@ void diffusion_free(struct diffusion *diffusion);
 
 // For a training sample at (kept) step i.
 struct diffusion_terms diffusion_terms(const struct diffusion *diffusion, size_t i);
+// Those of all steps that a model is trained on, terms[DIFFUSION_STEPS] in device memory. -1 with
+// an error.
+int diffusion_upload_terms(struct device *device, struct diffusion_terms *terms);
 // From (kept) step i to the one before.
 struct sampler_step diffusion_ddpm_step(const struct diffusion *diffusion, size_t i);
 struct sampler_step diffusion_ddim_step(const struct diffusion *diffusion, size_t i, double eta);

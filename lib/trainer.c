@@ -33,7 +33,6 @@ struct trainer {
     struct trainer_settings settings;
     struct ranks *ranks;
     struct share share; // of the batch
-    struct diffusion diffusion;
     struct dit *dit;
     const struct layout *layout;
     size_t n; // elements of a latent
@@ -112,18 +111,6 @@ static struct share part_of_rank(const struct trainer *tr, int rank)
     return part_of(&tr->settings, tr->ranks, rank, tr->layout->size);
 }
 
-static int upload_table(struct trainer *tr)
-{
-    struct diffusion_terms *terms = mem_new(DIFFUSION_STEPS, sizeof *terms);
-    if (!terms)
-        return -1;
-    for (size_t t = 0; t < DIFFUSION_STEPS; t++)
-        terms[t] = diffusion_terms(&tr->diffusion, t);
-    device_upload(tr->device, tr->table, terms, DIFFUSION_STEPS * sizeof *terms);
-    free(terms);
-    return 0;
-}
-
 // Every array on the device. False: one could not be had.
 static bool allocate(struct trainer *tr)
 {
@@ -170,8 +157,7 @@ struct trainer *trainer_new(struct device *device, const struct dit_config *conf
     tr->ranks = ranks;
     tr->share = ranks_share(ranks, settings->batch);
     tr->n = config->channels * config->input_size * config->input_size;
-    if (diffusion_init(&tr->diffusion, "") < 0 ||
-        !(tr->dit = dit_new(device, config, settings->micro_batch, settings->mode, NULL)) ||
+    if (!(tr->dit = dit_new(device, config, settings->micro_batch, settings->mode, NULL)) ||
         !(tr->host_labels = mem_new(tr->share.count, sizeof *tr->host_labels)) ||
         !(tr->losses = mem_new(tr->share.count, 2 * sizeof *tr->losses)))
         goto failed;
@@ -184,7 +170,7 @@ struct trainer *trainer_new(struct device *device, const struct dit_config *conf
                      "training in micro-batches of %zu", settings->micro_batch);
         goto failed;
     }
-    if (upload_table(tr) == 0)
+    if (diffusion_upload_terms(device, tr->table) == 0)
         return tr;
 failed:
     trainer_free(tr);
@@ -223,7 +209,6 @@ void trainer_free(struct trainer *tr)
         if (tr->arrays[i] && !(i == TRAINER_MODEL && masters_are_weights(tr)))
             device_release(tr->device, tr->arrays[i]);
     dit_free(tr->dit);
-    diffusion_free(&tr->diffusion);
     free(tr->host_labels);
     free(tr->losses);
     free(tr);
@@ -333,14 +318,6 @@ void trainer_set_conditions(struct trainer *tr, const int64_t *t, const int32_t 
     device_upload(d, tr->labels, labels, B * sizeof *labels);
 }
 
-static void send(struct device *d, void *to, const void *from, size_t bytes)
-{
-    if (d->backend->send)
-        d->backend->send(d, to, from, bytes);
-    else
-        device_upload(d, to, from, bytes);
-}
-
 int trainer_send(struct trainer *tr, const float *mean, const float *std, const int64_t *labels)
 {
     struct device *d = tr->device;
@@ -354,10 +331,10 @@ int trainer_send(struct trainer *tr, const float *mean, const float *std, const 
     tr->last = (tr->last + 1) % count_sent(d);
     struct records *r = &tr->sent[tr->last];
     r->spread = std;
-    send(d, r->mean, mean, count * tr->n * sizeof *mean);
+    device_send(d, r->mean, mean, count * tr->n * sizeof *mean);
     if (std)
-        send(d, r->std, std, count * tr->n * sizeof *std);
-    send(d, r->labels, tr->host_labels, count * sizeof *tr->host_labels);
+        device_send(d, r->std, std, count * tr->n * sizeof *std);
+    device_send(d, r->labels, tr->host_labels, count * sizeof *tr->host_labels);
     return 0;
 }
 
@@ -483,8 +460,7 @@ void trainer_begin(struct trainer *tr, uint64_t step)
 {
     struct device *d = tr->device;
     size_t count = tr->share.count, micro = tr->settings.micro_batch;
-    if (d->backend->send_wait)
-        d->backend->send_wait(d);
+    device_send_wait(d);
     for (size_t at = 0; at < count; at += micro) {
         size_t B = count - at < micro ? count - at : micro;
         draw_inputs(tr, step, at, B);
