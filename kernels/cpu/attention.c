@@ -119,25 +119,6 @@ static void copy_rows(float *to, const float *from, size_t stride, float scale, 
     }
 }
 
-// to[j * to_row + i] = from[i * from_row + j].
-static void transpose(float *to, size_t to_row, const float *from, size_t from_row, size_t rows,
-                      size_t columns)
-{
-    const size_t whole_i = rows / LANES * LANES, whole_j = columns / LANES * LANES;
-    for (size_t i = 0; i < whole_i; i += LANES)
-        for (size_t j = 0; j < whole_j; j += LANES) {
-            vec block[LANES];
-            for (size_t k = 0; k < LANES; k++)
-                block[k] = *(const vec_u *)(from + (i + k) * from_row + j);
-            vec_transpose(block);
-            for (size_t k = 0; k < LANES; k++)
-                *(vec_u *)(to + (j + k) * to_row + i) = block[k];
-        }
-    for (size_t i = 0; i < rows; i++)
-        for (size_t j = i < whole_i ? whole_j : 0; j < columns; j++)
-            to[j * to_row + i] = from[i * from_row + j];
-}
-
 // Packs rows (n,D) transposed, as B (D,TILE_N), padded with zeros.
 static void pack_transposed(float *to, const float *from, size_t stride, size_t n, size_t D)
 {

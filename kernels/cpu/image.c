@@ -84,23 +84,6 @@ INLINE void take_levels(float ycc[3][8][8 * ACROSS], const uint8_t *from, size_t
         }
 }
 
-// to[i][j] = from[8 j + i].
-INLINE void transpose_8x8(float to[8][8], const float from[64])
-{
-#if LANES == 8
-    vec rows[8];
-    for (int i = 0; i < 8; i++)
-        rows[i] = *(const vec_u *)(from + 8 * i);
-    vec_transpose(rows);
-    for (int i = 0; i < 8; i++)
-        *(vec_u *)to[i] = rows[i];
-#else
-    for (int i = 0; i < 8; i++)
-        for (int j = 0; j < 8; j++)
-            to[i][j] = from[8 * j + i];
-#endif
-}
-
 // The first `extent` coefficients of every column, with the lanes of `half` then being blocks.
 INLINE void transform_columns(float half[8][8][ACROSS], const float rows[8][8 * ACROSS],
                               const float basis[8][8], size_t extent)
@@ -118,7 +101,7 @@ INLINE void transform_columns(float half[8][8][ACROSS], const float rows[8][8 * 
         }
     }
     for (size_t u = 0; u < extent; u++)
-        transpose_8x8(half[u], line[u]);
+        transpose(half[u][0], ACROSS, line[u], 8, ACROSS, 8);
 }
 
 // The coefficient at `column` of a row of every block.

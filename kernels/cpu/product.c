@@ -24,25 +24,6 @@ INLINE void prefetch(const float *from, size_t n)
         __builtin_prefetch(from + i);
 }
 
-// to (K,TILE_N) = from (TILE_N,K), its rows `stride` apart, transposed.
-static void pack_transposed(float *to, const float *from, size_t stride, size_t K)
-{
-    size_t k = 0;
-    for (; k + LANES <= K; k += LANES, to += LANES * TILE_N) {
-        for (size_t j = 0; j < TILE_N; j += LANES) {
-            vec block[LANES];
-            for (size_t i = 0; i < LANES; i++)
-                block[i] = *(const vec_u *)(from + (j + i) * stride + k);
-            vec_transpose(block);
-            for (size_t i = 0; i < LANES; i++)
-                *(vec *)(to + i * TILE_N + j) = block[i];
-        }
-    }
-    for (; k < K; k++, to += TILE_N)
-        for (size_t j = 0; j < TILE_N; j++)
-            to[j] = from[j * stride + k];
-}
-
 // Strips (K,TILE_N), one behind the other, of element (k,j) of `from` for k < K, j < N.
 static void pack_strips(float *to, struct matrix from, size_t K, size_t N)
 {
@@ -56,7 +37,7 @@ static void pack_strips(float *to, struct matrix from, size_t K, size_t N)
         }
     else
         for (size_t j = 0; j < whole; j += TILE_N)
-            pack_transposed(to + j * K, from.at + j * from.column, from.column, K);
+            transpose(to + j * K, TILE_N, from.at + j * from.column, from.column, TILE_N, K);
     if (whole < N)
         for (size_t k = 0; k < K; k++)
             for (size_t j = 0; j < TILE_N; j++)

@@ -91,6 +91,25 @@ INLINE void vec_transpose(vec rows[LANES])
 #endif
 }
 
+// to[j * to_row + i] = from[i * from_row + j].
+INLINE void transpose(float *to, size_t to_row, const float *from, size_t from_row, size_t rows,
+                      size_t columns)
+{
+    const size_t whole_i = rows / LANES * LANES, whole_j = columns / LANES * LANES;
+    for (size_t j = 0; j < whole_j; j += LANES)
+        for (size_t i = 0; i < whole_i; i += LANES) {
+            vec block[LANES];
+            for (size_t k = 0; k < LANES; k++)
+                block[k] = *(const vec_u *)(from + (i + k) * from_row + j);
+            vec_transpose(block);
+            for (size_t k = 0; k < LANES; k++)
+                *(vec_u *)(to + (j + k) * to_row + i) = block[k];
+        }
+    for (size_t i = 0; i < rows; i++)
+        for (size_t j = i < whole_i ? whole_j : 0; j < columns; j++)
+            to[j * to_row + i] = from[i * from_row + j];
+}
+
 INLINE uint32_t bits_of(float x)
 {
     uint32_t bits;
