@@ -36,11 +36,13 @@ endif
 # MPI is a plug-in too, of one source.
 MPICC      ?= mpicc
 MPI        ?= $(if $(shell command -v $(MPICC)),1,0)
-MPI_SRC    := lib/ranks-mpi.c
+MPI_SRC    := lib/model/ranks-mpi.c
 MPI_PLUGIN := $(if $(filter-out 0,$(MPI)),$B/lib/dit-mpi.so)
 
-PROGRAMS  := $(patsubst bin/%.c,%,$(wildcard bin/*.c))
-LIB_SRC   := $(filter-out $(MPI_SRC),$(wildcard lib/*.c formats/*.c kernels/*.c kernels/ref/*.c))
+# A program is a file in bin/, or a folder where it has outgrown one.
+PROGRAMS  := $(patsubst bin/%.c,%,$(wildcard bin/*.c)) $(patsubst bin/%/,%,$(wildcard bin/*/))
+program_objects = $(patsubst %.c,$B/obj/%.o,$(wildcard bin/$1.c bin/$1/*.c))
+LIB_SRC   := $(filter-out $(MPI_SRC),$(wildcard lib/*/*.c formats/*/*.c kernels/*.c kernels/ref/*.c))
 CPU_SRC   := $(wildcard kernels/cpu/*.c)
 ISAS      := generic $(if $(filter x86_64,$(shell uname -m)),avx2)
 ISA_avx2  := -mavx2 -mfma -mf16c
@@ -139,7 +141,7 @@ $B/lib/dit-cuda-sim.so: $(CUDASIM_PLUGIN)
 	$(call say,LINK)
 	$(Q)$(CXX) $(CUDASIM_FLAGS) $(LDFLAGS) -shared -o $@ $^
 
-$B/lib/dit-mpi.so: $(MPI_SRC) lib/ranks-mpi.h
+$B/lib/dit-mpi.so: $(MPI_SRC) lib/model/ranks-mpi.h
 	@mkdir -p $(@D)
 	$(call say,LINK)
 	$(Q)$(MPICC) $(filter-out -MMD -MP -fsanitize% -fno-sanitize%,$(COMMON)) $(CFLAGS) $(LDFLAGS) -fPIC -shared -o $@ $<
@@ -150,8 +152,9 @@ BUNDLE      := $B/gpu
 BUNDLE_LINK = $(CC) -pthread $(CFLAGS) $(LDFLAGS) -s -static-libgcc -o $@ $(filter %.o %.a,$^) \
               -Wl,-Bstatic $(PKG_LIBS) -lgomp -Wl,-Bdynamic -lm -ldl
 
+.SECONDEXPANSION:
 define LINK_RULES
-$1/bin/%: $B/obj/bin/%.o $B/lib/libdit-tools.a
+$1/bin/%: $$$$(call program_objects,$$$$*) $B/lib/libdit-tools.a
 	@mkdir -p $$(@D)
 	$$(call say,LINK)
 	$$(Q)$$($2)

@@ -3,15 +3,15 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "formats/image-file.h"
-#include "formats/image-list.h"
-#include "formats/row-writer.h"
-#include "formats/tstream.h"
-#include "lib/io.h"
-#include "lib/mem.h"
-#include "lib/pool.h"
-#include "lib/resample.h"
-#include "lib/tool.h"
+#include "formats/images/image-file.h"
+#include "formats/images/image-list.h"
+#include "formats/images/resample.h"
+#include "formats/tstream/row-writer.h"
+#include "formats/tstream/tstream.h"
+#include "lib/base/io.h"
+#include "lib/base/mem.h"
+#include "lib/base/pool.h"
+#include "lib/tool/tool.h"
 
 #define FILE_SIZE_MAX ((size_t)1 << 30)
 

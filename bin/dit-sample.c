@@ -2,14 +2,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "formats/autoencoder-open.h"
-#include "formats/class-choice.h"
-#include "formats/dit-file.h"
-#include "formats/tstream.h"
-#include "lib/mem.h"
-#include "lib/sampler.h"
-#include "lib/tool-device.h"
-#include "lib/tool.h"
+#include "formats/images/class-choice.h"
+#include "formats/tstream/tstream.h"
+#include "formats/weights/autoencoder-open.h"
+#include "formats/weights/dit-file.h"
+#include "lib/base/mem.h"
+#include "lib/model/sampler.h"
+#include "lib/tool/tool-device.h"
+#include "lib/tool/tool.h"
 
 static const char *weights = "run/latest.safetensors", *classes = "balanced", *steps = "250", *vae;
 static int64_t count = 16, batch = 8, heads, image_size;

@@ -3,15 +3,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "formats/class-names.h"
-#include "formats/features.h"
-#include "formats/latent-fields.h"
-#include "formats/row-writer.h"
-#include "formats/tstream.h"
-#include "lib/io.h"
-#include "lib/mem.h"
-#include "lib/pool.h"
-#include "lib/tool.h"
+#include "formats/images/class-names.h"
+#include "formats/latents/features.h"
+#include "formats/latents/latent-fields.h"
+#include "formats/tstream/row-writer.h"
+#include "formats/tstream/tstream.h"
+#include "lib/base/io.h"
+#include "lib/base/mem.h"
+#include "lib/base/pool.h"
+#include "lib/tool/tool.h"
 
 static struct features features;
 static const char *vae, *class_file;

@@ -2,12 +2,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "formats/image-stream.h"
-#include "formats/npz.h"
-#include "formats/tstream.h"
-#include "lib/io.h"
-#include "lib/mem.h"
-#include "lib/tool.h"
+#include "formats/images/image-stream.h"
+#include "formats/images/npz.h"
+#include "formats/tstream/tstream.h"
+#include "lib/base/io.h"
+#include "lib/base/mem.h"
+#include "lib/tool/tool.h"
 
 // The labels of all images: 8 bytes each wait in memory, as they follow the images.
 struct labels {

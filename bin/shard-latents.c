@@ -4,13 +4,13 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "formats/shards.h"
-#include "formats/shuffle.h"
-#include "formats/tstream.h"
-#include "lib/hash.h"
-#include "lib/io.h"
-#include "lib/mem.h"
-#include "lib/tool.h"
+#include "formats/latents/shards.h"
+#include "formats/latents/shuffle.h"
+#include "formats/tstream/tstream.h"
+#include "lib/base/hash.h"
+#include "lib/base/io.h"
+#include "lib/base/mem.h"
+#include "lib/tool/tool.h"
 
 // A file of the folder, other than the first `keep`, that is named as a shard
 // is; malloc'd, NULL if there is none.

@@ -1,11 +1,11 @@
 // A stream of images to one PNG: a contact sheet. SPDX-License-Identifier: MIT
 #include <string.h>
 
-#include "formats/image-sheet.h"
-#include "formats/image-stream.h"
-#include "formats/tstream.h"
-#include "lib/io.h"
-#include "lib/tool.h"
+#include "formats/images/image-sheet.h"
+#include "formats/images/image-stream.h"
+#include "formats/tstream/tstream.h"
+#include "lib/base/io.h"
+#include "lib/tool/tool.h"
 
 int main(int argc, char **argv)
 {

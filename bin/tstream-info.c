@@ -4,9 +4,9 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "formats/tstream.h"
-#include "lib/mem.h"
-#include "lib/tool.h"
+#include "formats/tstream/tstream.h"
+#include "lib/base/mem.h"
+#include "lib/tool/tool.h"
 
 #define VALUE_MAX 240 // bytes of a metadata value in the text
 

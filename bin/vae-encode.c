@@ -2,15 +2,15 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-#include "formats/autoencoder-open.h"
-#include "formats/latent-fields.h"
-#include "formats/transform.h"
-#include "formats/tstream.h"
-#include "lib/autoencoder.h"
-#include "lib/mem.h"
-#include "lib/rng.h"
-#include "lib/tool-device.h"
-#include "lib/tool.h"
+#include "formats/latents/latent-fields.h"
+#include "formats/tstream/transform.h"
+#include "formats/tstream/tstream.h"
+#include "formats/weights/autoencoder-open.h"
+#include "lib/base/mem.h"
+#include "lib/base/rng.h"
+#include "lib/model/autoencoder.h"
+#include "lib/tool/tool-device.h"
+#include "lib/tool/tool.h"
 
 struct encoder {
     struct autoencoder *ae;

@@ -54,7 +54,7 @@ struct backend {
     void (*send_wait)(struct device *device);
 
     // A group of processes with one device each, which sum and copy over a network of their own
-    // (lib/ranks.h). All NULL: arrays are in the host's memory, and the host does it.
+    // (lib/model/ranks.h). All NULL: arrays are in the host's memory, and the host does it.
     // One process makes the group's name, all join by it; both return -1 with a message in why.
     int (*group_make)(unsigned char name[GROUP_NAME], char why[256]);
     int (*group_join)(struct device *device, const unsigned char name[GROUP_NAME], int rank,

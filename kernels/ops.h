@@ -13,7 +13,8 @@
 extern "C" {
 #endif
 
-// What the loss needs to know of one sample's time step t (lib/diffusion.h makes it). All float32.
+// What the loss needs to know of one sample's time step t (lib/model/diffusion.h makes it). All
+// float32.
 struct diffusion_terms {
     float signal, noise;    // sqrt(abar_t), sqrt(1 - abar_t)
     float x0_x, x0_eps;     // x0 = x0_x x_t - x0_eps eps: sqrt(1/abar), sqrt(1/abar - 1)

@@ -6,9 +6,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "formats/safetensors.h"
-#include "lib/error.h"
-#include "lib/mem.h"
+#include "formats/containers/safetensors.h"
+#include "lib/base/error.h"
+#include "lib/base/mem.h"
 #include "tests/tap.h"
 
 // Ends the test with the message that is set.

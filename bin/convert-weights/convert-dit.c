@@ -4,11 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "formats/checksum.h"
-#include "formats/convert.h"
-#include "lib/error.h"
-#include "lib/mem.h"
-#include "lib/tool.h"
+#include "bin/convert-weights/convert.h"
+#include "formats/containers/checksum.h"
+#include "lib/base/error.h"
+#include "lib/base/mem.h"
+#include "lib/tool/tool.h"
 
 struct plan {
     const struct dit_file *file;

@@ -3,10 +3,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "formats/convert.h"
-#include "formats/torch-write.h"
-#include "lib/tool.h"
-#include "lib/trainer.h"
+#include "bin/convert-weights/convert.h"
+#include "formats/weights/torch-write.h"
+#include "lib/model/trainer.h"
+#include "lib/tool/tool.h"
 
 static void put_tensor(struct torch_writer *torch, const struct copy *copy)
 {

@@ -1,6 +1,6 @@
 // convert-weights: a file of weights -> another. SPDX-License-Identifier: MIT
-#include "formats/convert.h"
-#include "lib/tool.h"
+#include "bin/convert-weights/convert.h"
+#include "lib/tool/tool.h"
 
 int main(int argc, char **argv)
 {

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT
-#include "formats/convert.h"
+#include "bin/convert-weights/convert.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "formats/diffusers.h"
-#include "formats/kl-file.h"
-#include "lib/error.h"
-#include "lib/tool.h"
+#include "formats/weights/diffusers.h"
+#include "formats/weights/kl-file.h"
+#include "lib/base/error.h"
+#include "lib/tool/tool.h"
 
 static const char *ending_of(const char *path)
 {

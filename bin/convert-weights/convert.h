@@ -3,8 +3,8 @@
 #ifndef DIT_CONVERT_H
 #define DIT_CONVERT_H
 
-#include "formats/dit-file.h"
-#include "formats/weights-copy.h"
+#include "bin/convert-weights/weights-copy.h"
+#include "formats/weights/dit-file.h"
 
 enum convert_names { CONVERT_PUBLISHED, CONVERT_DIFFUSERS, CONVERT_LDM };
 enum convert_which { CONVERT_EMA, CONVERT_MODEL, CONVERT_ALL };

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: MIT
-#include "formats/weights-copy.h"
+#include "bin/convert-weights/weights-copy.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "formats/checksum.h"
-#include "formats/safetensors.h"
-#include "lib/error.h"
-#include "lib/mem.h"
-#include "lib/tool.h"
+#include "formats/containers/checksum.h"
+#include "formats/containers/safetensors.h"
+#include "lib/base/error.h"
+#include "lib/base/mem.h"
+#include "lib/tool/tool.h"
 
 #define PIECE_SIZE ((size_t)4 << 20) // bytes in memory at once, or one row
 

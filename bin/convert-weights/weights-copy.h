@@ -3,9 +3,9 @@
 #ifndef DIT_WEIGHTS_COPY_H
 #define DIT_WEIGHTS_COPY_H
 
-#include "formats/naming.h"
-#include "formats/weights.h"
-#include "lib/io.h"
+#include "formats/weights/naming.h"
+#include "formats/weights/weights.h"
+#include "lib/base/io.h"
 
 #define COPY_PARTS_MAX 3 // query, key and value
 
@@ -45,7 +45,7 @@ int copies_add_param(struct copies *copies, const char *prefix, const struct nam
 int copy_run(const struct copies *copies, const struct copy *copy,
              int (*write)(void *to, const void *data, size_t size), void *to);
 // A whole safetensors document. Tensors keep their order, but for larger elements before smaller.
-// metadata may be NULL; where it has a checksum (formats/checksum.h), the file's is set.
+// metadata may be NULL; where it has a checksum (formats/containers/checksum.h), the file's is set.
 int copies_write_safetensors(const struct copies *copies, const json_t *metadata,
                              struct output *output);
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "formats/checkpoints.h"
+#include "bin/dit-train/checkpoints.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -7,10 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "lib/clock.h"
-#include "lib/error.h"
-#include "lib/mem.h"
-#include "lib/tool.h"
+#include "lib/base/clock.h"
+#include "lib/base/error.h"
+#include "lib/base/mem.h"
+#include "lib/tool/tool.h"
 
 #define PAUSE_MAX 60 // seconds between attempts
 

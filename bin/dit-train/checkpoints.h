@@ -11,7 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "formats/run-folder.h"
+#include "bin/dit-train/run-folder.h"
 
 struct checkpoints;
 

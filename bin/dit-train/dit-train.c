@@ -1,10 +1,10 @@
 // dit-train: latents -> weights. SPDX-License-Identifier: MIT
 #include <string.h>
 
-#include "formats/settings.h"
-#include "formats/training.h"
-#include "lib/tool-device.h"
-#include "lib/tool.h"
+#include "bin/dit-train/settings.h"
+#include "bin/dit-train/training.h"
+#include "lib/tool/tool-device.h"
+#include "lib/tool/tool.h"
 
 static const char *model = "DiT-S/2";
 static int64_t depth, hidden, heads, patch, classes,

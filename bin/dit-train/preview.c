@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: MIT
-#include "formats/preview.h"
+#include "bin/dit-train/preview.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#include "formats/autoencoder-open.h"
-#include "formats/image-sheet.h"
-#include "lib/device-check.h"
-#include "lib/error.h"
-#include "lib/mem.h"
-#include "lib/rng.h"
-#include "lib/sampler.h"
+#include "formats/images/image-sheet.h"
+#include "formats/weights/autoencoder-open.h"
+#include "lib/base/error.h"
+#include "lib/base/mem.h"
+#include "lib/base/rng.h"
+#include "lib/model/device-check.h"
+#include "lib/model/sampler.h"
 
 #define SAMPLES_AT_ONCE 8 // and twice as many records, as guidance takes two passes of a sample
 #define CFG_SCALE       4

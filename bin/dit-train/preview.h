@@ -7,9 +7,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "formats/latents.h"
-#include "lib/dit.h"
-#include "lib/trainer.h"
+#include "formats/latents/latents.h"
+#include "lib/model/dit.h"
+#include "lib/model/trainer.h"
 
 struct preview_settings {
     uint64_t seed;

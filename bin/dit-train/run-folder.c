@@ -1,5 +1,5 @@
 // Checkpoints by number, one link, one log. SPDX-License-Identifier: MIT
-#include "formats/run-folder.h"
+#include "bin/dit-train/run-folder.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -11,10 +11,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "lib/error.h"
-#include "lib/io.h"
-#include "lib/mem.h"
-#include "lib/tempfile.h"
+#include "lib/base/error.h"
+#include "lib/base/io.h"
+#include "lib/base/mem.h"
+#include "lib/base/tempfile.h"
 
 #define SUFFIX   ".safetensors"
 #define LATEST   "latest" SUFFIX

@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "formats/dit-file.h"
+#include "formats/weights/dit-file.h"
 
 struct run_folder {
     const char *path;

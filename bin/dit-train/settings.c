@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
-#include "formats/settings.h"
+#include "bin/dit-train/settings.h"
 
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "lib/options.h"
+#include "lib/tool/options.h"
 
 static void make_key(const struct option *option, char key[80])
 {

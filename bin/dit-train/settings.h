@@ -4,7 +4,7 @@
 
 #include <jansson.h>
 
-#include "lib/tool.h"
+#include "lib/tool/tool.h"
 
 // Adds the values that the options have now, but for those not set. -1 with an error.
 int settings_write(const struct option *options, json_t *metadata);

@@ -1,9 +1,9 @@
 // The records of the steps. SPDX-License-Identifier: MIT
 #include <stdlib.h>
 
-#include "formats/training.h"
-#include "lib/clock.h"
-#include "lib/mem.h"
+#include "bin/dit-train/training.h"
+#include "lib/base/clock.h"
+#include "lib/base/mem.h"
 
 static int make_batch(struct training_batch *b, size_t rows, const struct latents_shape *shape)
 {

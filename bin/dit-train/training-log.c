@@ -2,9 +2,9 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "formats/training.h"
-#include "lib/clock.h"
-#include "lib/device-check.h"
+#include "bin/dit-train/training.h"
+#include "lib/base/clock.h"
+#include "lib/model/device-check.h"
 
 void training_count(struct training *t, const struct trainer_stats *stats)
 {

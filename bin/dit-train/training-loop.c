@@ -1,6 +1,6 @@
 // The steps of a training. SPDX-License-Identifier: MIT
-#include "formats/training.h"
-#include "lib/clock.h"
+#include "bin/dit-train/training.h"
+#include "lib/base/clock.h"
 
 // What becomes of a training that can't go on.
 enum fate {

@@ -2,8 +2,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "formats/settings.h"
-#include "formats/training.h"
+#include "bin/dit-train/settings.h"
+#include "bin/dit-train/training.h"
 
 static size_t count_classes(const struct schema *schema)
 {

@@ -3,9 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "formats/settings.h"
-#include "formats/training.h"
-#include "lib/mem.h"
+#include "bin/dit-train/settings.h"
+#include "bin/dit-train/training.h"
+#include "lib/base/mem.h"
 
 #define FILES     "shards"    // what latents_describe says
 #define SINCE_LOG "since_log" // the rate and struct training_sums

@@ -6,14 +6,14 @@
 #ifndef DIT_TRAINING_H
 #define DIT_TRAINING_H
 
-#include "formats/checkpoints.h"
-#include "formats/dit-file.h"
-#include "formats/latents.h"
-#include "formats/preview.h"
-#include "formats/run-folder.h"
-#include "lib/ranks.h"
-#include "lib/tool.h"
-#include "lib/trainer.h"
+#include "bin/dit-train/checkpoints.h"
+#include "bin/dit-train/preview.h"
+#include "bin/dit-train/run-folder.h"
+#include "formats/latents/latents.h"
+#include "formats/weights/dit-file.h"
+#include "lib/model/ranks.h"
+#include "lib/model/trainer.h"
+#include "lib/tool/tool.h"
 
 // The records of a step, in host memory: a rank's share of the batch.
 struct training_batch {

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
-#include "formats/checksum.h"
+#include "formats/containers/checksum.h"
 
 #include <stdio.h>
 #include <string.h>
 #include <zlib.h>
 
-#include "lib/error.h"
+#include "lib/base/error.h"
 
 static const char before[] = "\"" CHECKSUM_KEY "\":\"", zeros[] = "00000000";
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "formats/npy.h"
+#include "formats/containers/npy.h"
 
 #include <ctype.h>
 #include <stdbool.h>
@@ -7,10 +7,10 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "formats/tstream-format.h"
-#include "lib/error.h"
-#include "lib/io.h"
-#include "lib/mem.h"
+#include "formats/tstream/tstream-format.h"
+#include "lib/base/error.h"
+#include "lib/base/io.h"
+#include "lib/base/mem.h"
 
 #define MAGIC      "\x93NUMPY"
 #define MAGIC_SIZE (sizeof MAGIC - 1)

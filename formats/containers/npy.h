@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "lib/tensor.h"
+#include "lib/base/tensor.h"
 
 struct npy {
     enum dtype dtype; // F16 F32 F64, I8 to I64, U8 to U64

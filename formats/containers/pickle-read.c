@@ -1,5 +1,5 @@
 // The opcodes are those of Python's Lib/pickletools.py. SPDX-License-Identifier: MIT
-#include "formats/pickle.h"
+#include "formats/containers/pickle.h"
 
 #include <endian.h>
 #include <errno.h>
@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "lib/error.h"
-#include "lib/mem.h"
+#include "lib/base/error.h"
+#include "lib/base/mem.h"
 
 #define NUMBER_MAX 64 // characters of a number in text
 

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
-#include "formats/pickle.h"
+#include "formats/containers/pickle.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "lib/error.h"
-#include "lib/mem.h"
+#include "lib/base/error.h"
+#include "lib/base/mem.h"
 
 #define BLOCK_SIZE ((size_t)64 << 10)
 

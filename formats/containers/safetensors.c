@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "formats/safetensors.h"
+#include "formats/containers/safetensors.h"
 
 #include <endian.h>
 #include <inttypes.h>
@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "lib/error.h"
-#include "lib/mem.h"
+#include "lib/base/error.h"
+#include "lib/base/mem.h"
 
 static const char *shown(const char *text, char out[ERROR_SHOWN_SIZE])
 {

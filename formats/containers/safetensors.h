@@ -7,8 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "lib/io.h"
-#include "lib/tensor.h"
+#include "lib/base/io.h"
+#include "lib/base/tensor.h"
 
 #define SAFETENSORS_HEADER_MAX ((size_t)100 << 20) // as the published reader; a stream's is 1 MiB
 

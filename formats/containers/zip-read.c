@@ -1,13 +1,13 @@
 // The .ZIP File Format Specification 6.3 (APPNOTE.TXT). SPDX-License-Identifier: MIT
-#include "formats/zip-read.h"
+#include "formats/containers/zip-read.h"
 
 #include <inttypes.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "lib/error.h"
-#include "lib/mem.h"
+#include "lib/base/error.h"
+#include "lib/base/mem.h"
 
 #define MEMBERS_MAX    ((uint64_t)1 << 18)
 #define LOCAL_SIZE     30 // the fixed parts of the records

@@ -1,12 +1,12 @@
 // The .ZIP File Format Specification 6.3 (APPNOTE.TXT). SPDX-License-Identifier: MIT
-#include "formats/zip-write.h"
+#include "formats/containers/zip-write.h"
 
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 #include <zlib.h>
 
-#include "lib/mem.h"
+#include "lib/base/mem.h"
 
 #define MEMBER_NAME_MAX 64
 #define ALIGN_MAX       64

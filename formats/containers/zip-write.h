@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "lib/io.h"
+#include "lib/base/io.h"
 
 // Sizes and checksums stand in front of the members where the output can be rewritten, elsewhere
 // after them (data descriptors).

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "formats/class-choice.h"
+#include "formats/images/class-choice.h"
 
 #include <errno.h>
 #include <jansson.h>
@@ -7,9 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "lib/error.h"
-#include "lib/mem.h"
-#include "lib/rng.h"
+#include "lib/base/error.h"
+#include "lib/base/mem.h"
+#include "lib/base/rng.h"
 
 static int unknown_class(const char *word, size_t length, const json_t *names, size_t classes)
 {

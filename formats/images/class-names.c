@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: MIT
-#include "formats/class-names.h"
+#include "formats/images/class-names.h"
 
 #include <jansson.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "lib/error.h"
-#include "lib/hash.h"
-#include "lib/io.h"
-#include "lib/mem.h"
+#include "lib/base/error.h"
+#include "lib/base/hash.h"
+#include "lib/base/io.h"
+#include "lib/base/mem.h"
 
 #define FILE_SIZE_MAX ((size_t)64 << 20)
 

@@ -1,11 +1,11 @@
 // Which decoder, and which way up. SPDX-License-Identifier: MIT
-#include "formats/image-file.h"
+#include "formats/images/image-file.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#include "lib/error.h"
-#include "lib/resample.h"
+#include "formats/images/resample.h"
+#include "lib/base/error.h"
 
 int image_init(struct image *image, size_t width, size_t height)
 {

@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "lib/io.h"
+#include "lib/base/io.h"
 
 // More pixels than any camera's; an image that claims more is refused before memory is taken.
 #define IMAGE_PIXELS_MAX ((size_t)1 << 28)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "formats/image-list.h"
+#include "formats/images/image-list.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -9,8 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "lib/error.h"
-#include "lib/mem.h"
+#include "lib/base/error.h"
+#include "lib/base/mem.h"
 
 enum labels { LABELS_NONE, LABELS_LINES, LABELS_FOLDERS };
 

@@ -6,8 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "formats/class-names.h"
-#include "lib/tool.h"
+#include "formats/images/class-names.h"
+#include "lib/tool/tool.h"
 
 struct image_list_options {
     char **paths;        // NULL-terminated; none: read them from standard input

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
-#include "formats/image-sheet.h"
+#include "formats/images/image-sheet.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#include "formats/image-file.h"
-#include "lib/error.h"
-#include "lib/mem.h"
+#include "formats/images/image-file.h"
+#include "lib/base/error.h"
+#include "lib/base/mem.h"
 
 #define BACKGROUND 255
 

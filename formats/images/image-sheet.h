@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "lib/io.h"
+#include "lib/base/io.h"
 
 struct image_sheet {
     // Set by the user; the rest begins as zeros.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-#include "formats/image-stream.h"
+#include "formats/images/image-stream.h"
 
-#include "lib/error.h"
-#include "lib/tool.h"
+#include "lib/base/error.h"
+#include "lib/tool/tool.h"
 
 static int find_fields(struct image_stream *in, const struct schema *schema, bool with_labels)
 {

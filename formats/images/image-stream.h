@@ -2,7 +2,7 @@
 #ifndef DIT_IMAGE_STREAM_H
 #define DIT_IMAGE_STREAM_H
 
-#include "formats/tstream.h"
+#include "formats/tstream/tstream.h"
 
 struct image_stream {
     struct tstream_reader *reader; // tstream_close it

@@ -7,9 +7,9 @@
 #include <jerror.h>
 #include <jpeglib.h>
 
-#include "formats/image-file.h"
-#include "lib/error.h"
-#include "lib/resample.h"
+#include "formats/images/image-file.h"
+#include "formats/images/resample.h"
+#include "lib/base/error.h"
 
 // A progressive file of a few bytes can ask for any number of passes over the whole image.
 #define SCANS_MAX 500

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "formats/npz.h"
+#include "formats/images/npz.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -7,10 +7,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "formats/zip-write.h"
-#include "lib/error.h"
-#include "lib/mem.h"
-#include "lib/scratch.h"
+#include "formats/containers/zip-write.h"
+#include "lib/base/error.h"
+#include "lib/base/mem.h"
+#include "lib/base/scratch.h"
 
 #define HEADER_SIZE 128 // of a .npy, whatever the number of images
 #define COPY_SIZE   ((size_t)1 << 20)

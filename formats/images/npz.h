@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "lib/io.h"
+#include "lib/base/io.h"
 
 #define NPZ_COUNT_UNKNOWN UINT64_MAX
 

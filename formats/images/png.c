@@ -3,9 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "formats/image-file.h"
-#include "lib/error.h"
-#include "lib/mem.h"
+#include "formats/images/image-file.h"
+#include "lib/base/error.h"
+#include "lib/base/mem.h"
 
 struct png_file {
     png_structp png;

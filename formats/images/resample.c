@@ -1,15 +1,15 @@
 // Resampling as Pillow does it (src/libImaging/Resample.c): a horizontal pass, then a vertical one,
 // with 8 bits in between; weights are normalised, rounded to 22 fractional bits, and summed in 32.
 // SPDX-License-Identifier: MIT
-#include "lib/resample.h"
+#include "formats/images/resample.h"
 
 #include <math.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "lib/error.h"
-#include "lib/mem.h"
+#include "lib/base/error.h"
+#include "lib/base/mem.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "formats/features.h"
+#include "formats/latents/features.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -9,10 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "formats/npy.h"
-#include "formats/tstream-format.h"
-#include "lib/error.h"
-#include "lib/mem.h"
+#include "formats/containers/npy.h"
+#include "formats/tstream/tstream-format.h"
+#include "lib/base/error.h"
+#include "lib/base/mem.h"
 
 #define LATENT_SIZE_MAX ((size_t)64 << 20) // bytes; one of an image of 1024x1024 has 256 KiB
 #define LABEL_MAX       ((1 << 24) - 1)    // a model has no more classes

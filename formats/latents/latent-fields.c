@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
-#include "formats/latent-fields.h"
+#include "formats/latents/latent-fields.h"
 
 #include <float.h>
 #include <math.h>
 #include <string.h>
 
-#include "lib/error.h"
+#include "lib/base/error.h"
 
 static const char *const names[] = {"latent",      "latent_mean",      "latent_std",
                                     "latent_flip", "latent_mean_flip", "latent_std_flip"};

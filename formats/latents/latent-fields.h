@@ -2,7 +2,7 @@
 #ifndef DIT_LATENT_FIELDS_H
 #define DIT_LATENT_FIELDS_H
 
-#include "formats/tstream.h"
+#include "formats/tstream/tstream.h"
 
 // Their indexes in a schema, -1 for what is not there. std and std_flip come with spread alone.
 struct latent_fields {

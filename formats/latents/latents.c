@@ -5,7 +5,7 @@
 // of its own loads the next block while the present one is handed out, so each
 // may take half of the memory; data that fits as a whole is one block, loaded
 // once and put into a new order each epoch.
-#include "formats/latents.h"
+#include "formats/latents/latents.h"
 
 #include <fcntl.h>
 #include <inttypes.h>
@@ -17,15 +17,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "formats/latent-fields.h"
-#include "formats/shards.h"
-#include "lib/error.h"
-#include "lib/hash.h"
-#include "lib/mem.h"
-#include "lib/pool.h"
-#include "lib/rng.h"
-#include "lib/scratch.h"
-#include "lib/tool.h"
+#include "formats/latents/latent-fields.h"
+#include "formats/latents/shards.h"
+#include "lib/base/error.h"
+#include "lib/base/hash.h"
+#include "lib/base/mem.h"
+#include "lib/base/pool.h"
+#include "lib/base/rng.h"
+#include "lib/base/scratch.h"
+#include "lib/tool/tool.h"
 
 // Of memory, bytes for a frame beside its records: its header, the page that it begins with, its
 // places in lists. And for a thread that decodes one: zstd's state; the compressed frame, of which

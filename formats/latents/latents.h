@@ -18,7 +18,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "formats/tstream.h"
+#include "formats/tstream/tstream.h"
 
 struct latents_options {
     uint64_t seed;
@@ -33,8 +33,9 @@ struct latents;
 
 // paths: NULL-terminated; none: standard input. All must have the same schema with either `latent`
 // or `latent_mean` and `latent_std` (F16, BF16 or F32; [N,C,h,w]), perhaps their `_flip` twins, and
-// `label`. A shard among them (formats/shards.h) must come once and, but for `partial`, with all
-// the others of its set. NULL with an error; STATUS_USAGE if there is not the memory for `cache`.
+// `label`. A shard among them (formats/latents/shards.h) must come once and, but for `partial`,
+// with all the others of its set. NULL with an error; STATUS_USAGE if there is not the memory for
+// `cache`.
 struct latents *latents_open(char **paths, const struct latents_options *options);
 void latents_close(struct latents *latents);
 

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
-#include "formats/shards.h"
+#include "formats/latents/shards.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "lib/error.h"
-#include "lib/mem.h"
-#include "lib/pool.h"
+#include "lib/base/error.h"
+#include "lib/base/mem.h"
+#include "lib/base/pool.h"
 
 int shard_mark(struct schema *schema, const struct shard *shard)
 {

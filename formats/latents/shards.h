@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "formats/tstream.h"
+#include "formats/tstream/tstream.h"
 
 struct shard {
     uint64_t set;          // the same in all shards of a set, and in no other

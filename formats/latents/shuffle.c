@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "formats/shuffle.h"
+#include "formats/latents/shuffle.h"
 
 #include <fcntl.h>
 #include <inttypes.h>
@@ -8,11 +8,11 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "lib/error.h"
-#include "lib/io.h"
-#include "lib/mem.h"
-#include "lib/rng.h"
-#include "lib/scratch.h"
+#include "lib/base/error.h"
+#include "lib/base/io.h"
+#include "lib/base/mem.h"
+#include "lib/base/rng.h"
+#include "lib/base/scratch.h"
 
 #define WRITE_SIZE ((size_t)1 << 20)
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "formats/row-writer.h"
+#include "formats/tstream/row-writer.h"
 
 uint8_t *row_writer_at(struct row_writer *w, int field)
 {

@@ -2,7 +2,7 @@
 #ifndef DIT_ROW_WRITER_H
 #define DIT_ROW_WRITER_H
 
-#include "formats/tstream.h"
+#include "formats/tstream/tstream.h"
 
 struct row_writer {
     struct tstream_writer *out;  // the caller's

@@ -5,10 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "formats/tstream-format.h"
-#include "lib/error.h"
-#include "lib/mem.h"
-#include "lib/tool.h"
+#include "formats/tstream/tstream-format.h"
+#include "lib/base/error.h"
+#include "lib/base/mem.h"
+#include "lib/tool/tool.h"
 
 #define ALIGNMENT       64
 #define ARGUMENTS_MAX   4096 // bytes of a provenance entry; the header has to hold many

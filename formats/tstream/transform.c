@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
-#include "formats/transform.h"
+#include "formats/tstream/transform.h"
 
 #include <string.h>
 
-#include "lib/error.h"
-#include "lib/tool.h"
+#include "lib/base/error.h"
+#include "lib/tool/tool.h"
 
 struct transform {
     const char *name; // of the input

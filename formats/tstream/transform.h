@@ -2,7 +2,7 @@
 #ifndef DIT_TRANSFORM_H
 #define DIT_TRANSFORM_H
 
-#include "formats/tstream.h"
+#include "formats/tstream/tstream.h"
 
 // Copies rows of every tensor that both schemas have.
 void batch_copy_rows(const struct schema *to_schema, struct batch *to, size_t to_row,

@@ -3,9 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "formats/tstream-format.h"
-#include "lib/error.h"
-#include "lib/mem.h"
+#include "formats/tstream/tstream-format.h"
+#include "lib/base/error.h"
+#include "lib/base/mem.h"
 
 // What a stream asks of a document beyond safetensors.
 static int check_document(const struct frame *frame)

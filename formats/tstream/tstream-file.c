@@ -11,11 +11,11 @@
 #include <unistd.h>
 #include <zstd.h>
 
-#include "formats/tstream-format.h"
-#include "lib/error.h"
-#include "lib/hash.h"
-#include "lib/mem.h"
-#include "lib/tool.h"
+#include "formats/tstream/tstream-format.h"
+#include "lib/base/error.h"
+#include "lib/base/hash.h"
+#include "lib/base/mem.h"
+#include "lib/tool/tool.h"
 
 struct tstream_file {
     char *name;

@@ -8,8 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "formats/safetensors.h"
-#include "formats/tstream.h"
+#include "formats/containers/safetensors.h"
+#include "formats/tstream/tstream.h"
 
 #define TSTREAM_VERSION     "1"
 #define TSTREAM_ROWS_NAME   "rows" // the end frame's own tensor

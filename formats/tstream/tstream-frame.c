@@ -10,9 +10,9 @@
 #include <unistd.h>
 #include <zstd.h>
 
-#include "formats/tstream-format.h"
-#include "lib/error.h"
-#include "lib/mem.h"
+#include "formats/tstream/tstream-format.h"
+#include "lib/base/error.h"
+#include "lib/base/mem.h"
 
 #define BUFFER_SIZE ((size_t)16 << 10)
 #define PIECE_MAX   ((size_t)256 << 10) // of what is read ahead of all checks

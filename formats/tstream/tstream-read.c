@@ -8,11 +8,11 @@
 #include <unistd.h>
 #include <zstd.h>
 
-#include "formats/tstream-format.h"
-#include "lib/error.h"
-#include "lib/mem.h"
-#include "lib/pool.h"
-#include "lib/tool.h"
+#include "formats/tstream/tstream-format.h"
+#include "lib/base/error.h"
+#include "lib/base/mem.h"
+#include "lib/base/pool.h"
+#include "lib/tool/tool.h"
 
 enum state { BETWEEN_SEGMENTS, IN_SEGMENT, AFTER_END };
 

@@ -6,11 +6,11 @@
 #include <string.h>
 #include <zstd.h>
 
-#include "formats/tstream-format.h"
-#include "lib/error.h"
-#include "lib/mem.h"
-#include "lib/pool.h"
-#include "lib/tool.h"
+#include "formats/tstream/tstream-format.h"
+#include "lib/base/error.h"
+#include "lib/base/mem.h"
+#include "lib/base/pool.h"
+#include "lib/tool/tool.h"
 
 // zstd's level -1 spends 2 ns a byte to save a sixth of a photograph, where a pipe takes 0.3 to
 // carry it; this one only finds what repeats at length.

@@ -18,8 +18,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "lib/io.h"
-#include "lib/tensor.h"
+#include "lib/base/io.h"
+#include "lib/base/tensor.h"
 
 #define SCHEMA_FIELDS_MAX   64
 #define TSTREAM_CONTENT_MAX ((size_t)256 << 20) // bytes of one frame's document

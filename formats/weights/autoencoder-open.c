@@ -1,13 +1,13 @@
 // Opens autoencoders by name or file. SPDX-License-Identifier: MIT
-#include "formats/autoencoder-open.h"
+#include "formats/weights/autoencoder-open.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "formats/kl-file.h"
-#include "lib/error.h"
+#include "formats/weights/kl-file.h"
+#include "lib/base/error.h"
 
 #define BLOCK       64 // coefficients of an 8x8 block
 #define SD_CHANNELS 4  // of Stable Diffusion's latents

@@ -2,12 +2,12 @@
 #ifndef DIT_AUTOENCODER_OPEN_H
 #define DIT_AUTOENCODER_OPEN_H
 
-#include "lib/autoencoder-kl.h"
+#include "lib/model/autoencoder-kl.h"
 
 // spec: "dct" (16 channels), "dct:N" (N channels in all), "dct:Y,C" (Y of the luma, C of each
-// chroma), or a file or folder (formats/kl-file.h). NULL: $DIT_VAE if it is set, else "dct". half:
-// what will be done with it. NULL with an error: 64 for a malformed name, 66 where the file can't
-// be opened, 65 where it holds no autoencoder.
+// chroma), or a file or folder (formats/weights/kl-file.h). NULL: $DIT_VAE if it is set, else
+// "dct". half: what will be done with it. NULL with an error: 64 for a malformed name, 66 where the
+// file can't be opened, 65 where it holds no autoencoder.
 struct autoencoder *autoencoder_open(struct device *device, const char *spec, enum kl_half half);
 
 // For latents or weights that say which autoencoder they belong to. spec (--vae) comes first, then

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
-#include "formats/diffusers.h"
+#include "formats/weights/diffusers.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "lib/error.h"
-#include "lib/mem.h"
+#include "lib/base/error.h"
+#include "lib/base/mem.h"
 
 char *diffusers_find(const char *path, const char *part)
 {

@@ -3,11 +3,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "formats/checksum.h"
-#include "formats/dit-file.h"
-#include "formats/safetensors.h"
-#include "lib/error.h"
-#include "lib/mem.h"
+#include "formats/containers/checksum.h"
+#include "formats/containers/safetensors.h"
+#include "formats/weights/dit-file.h"
+#include "lib/base/error.h"
+#include "lib/base/mem.h"
 
 const char *const dit_file_prefixes[TRAINER_ARRAYS] = {
     [TRAINER_EMA] = "",

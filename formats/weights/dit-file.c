@@ -1,14 +1,14 @@
 // A DiT's weights in files of several kinds. SPDX-License-Identifier: MIT
-#include "formats/dit-file.h"
+#include "formats/weights/dit-file.h"
 
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "formats/diffusers.h"
-#include "lib/error.h"
-#include "lib/mem.h"
+#include "formats/weights/diffusers.h"
+#include "lib/base/error.h"
+#include "lib/base/mem.h"
 
 // What may stand before the names of each kind of array, the first that is there being taken...
 #define BASES 4

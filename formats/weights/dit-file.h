@@ -4,10 +4,10 @@
 
 #include <jansson.h>
 
-#include "formats/naming.h"
-#include "formats/weights.h"
-#include "lib/dit.h"
-#include "lib/trainer.h"
+#include "formats/weights/naming.h"
+#include "formats/weights/weights.h"
+#include "lib/model/dit.h"
+#include "lib/model/trainer.h"
 
 // An open file of weights, safetensors or PyTorch's, under the published or diffusers' names: bare,
 // or with a training's state beside them. A checkpoint of dit-train has the averaged weights (EMA)
@@ -75,7 +75,8 @@ struct dit_source {
 // Writes a checkpoint; metadata (object of strings) gets the model's sizes, the updates and a
 // checksum added.
 int dit_file_save(const char *path, const struct dit_source *source, json_t *metadata);
-// Compares the whole file with its checksum (formats/checksum.h), if it has one. -1 with an error.
+// Compares the whole file with its checksum (formats/containers/checksum.h), if it has one. -1 with
+// an error.
 int dit_file_check(const struct dit_file *file);
 
 // What stands before the published names in each of a checkpoint's arrays.

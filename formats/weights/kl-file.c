@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "formats/kl-file.h"
+#include "formats/weights/kl-file.h"
 
 #include <errno.h>
 #include <math.h>
@@ -7,9 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "formats/diffusers.h"
-#include "lib/error.h"
-#include "lib/mem.h"
+#include "formats/weights/diffusers.h"
+#include "lib/base/error.h"
+#include "lib/base/mem.h"
 
 // What tells the styles apart; the names of all else that is read here don't depend on the levels.
 #define TELLING "encoder.mid_block.attentions.0.to_q.weight"

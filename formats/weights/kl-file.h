@@ -2,9 +2,9 @@
 #ifndef DIT_KL_FILE_H
 #define DIT_KL_FILE_H
 
-#include "formats/naming.h"
-#include "formats/weights.h"
-#include "lib/autoencoder-kl.h"
+#include "formats/weights/naming.h"
+#include "formats/weights/weights.h"
+#include "lib/model/autoencoder-kl.h"
 
 struct kl_file {
     char *path; // of the file itself; owned
@@ -17,10 +17,10 @@ struct kl_file {
 };
 
 // Opens a file, or the file in a diffusers folder or its vae/, under any of the names in
-// formats/naming.h, at the file's root or behind "state_dict.", "first_stage_model.", "vae." or
-// "module.". The sizes are read from the tensors' shapes; the scale is `scaling_factor` of the
-// file's metadata or of the config.json beside it, else KL_SCALE. -1 with an error: 66 where it
-// can't be opened, 65 for everything else.
+// formats/weights/naming.h, at the file's root or behind "state_dict.", "first_stage_model.",
+// "vae." or "module.". The sizes are read from the tensors' shapes; the scale is `scaling_factor`
+// of the file's metadata or of the config.json beside it, else KL_SCALE. -1 with an error: 66 where
+// it can't be opened, 65 for everything else.
 int kl_file_open(struct kl_file *file, const char *path);
 void kl_file_close(struct kl_file *file);
 

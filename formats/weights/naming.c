@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "formats/naming.h"
+#include "formats/weights/naming.h"
 
 #include <assert.h>
 #include <ctype.h>
@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "lib/error.h"
-#include "lib/mem.h"
+#include "lib/base/error.h"
+#include "lib/base/mem.h"
 
 // A layer's name in a layout and in a file, without .weight and .bias. In patterns # is a number
 // and @ a word without dots, the same on both sides; ~ is a number counted from the other end; * is

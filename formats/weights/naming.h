@@ -1,11 +1,11 @@
 // The names under which files hold a model's parameters. SPDX-License-Identifier: MIT
-// A model's layout (lib/layout.h) has one name for each parameter; other programs' files have
+// A model's layout (lib/model/layout.h) has one name for each parameter; other programs' files have
 // others, or hold a parameter in parts. naming.c has the table.
 #ifndef DIT_NAMING_H
 #define DIT_NAMING_H
 
-#include "formats/weights.h"
-#include "lib/layout.h"
+#include "formats/weights/weights.h"
+#include "lib/model/layout.h"
 
 enum naming_style {
     NAMING_OWN,           // the layouts': DiT as published, AutoencoderKL as diffusers has it now

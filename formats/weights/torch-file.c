@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
-#include "formats/torch-file.h"
+#include "formats/weights/torch-file.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#include "lib/error.h"
-#include "lib/mem.h"
+#include "lib/base/error.h"
+#include "lib/base/mem.h"
 
 #define KEY_MAX 64
 

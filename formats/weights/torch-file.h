@@ -3,9 +3,9 @@
 #ifndef DIT_TORCH_FILE_H
 #define DIT_TORCH_FILE_H
 
-#include "formats/pickle.h"
-#include "formats/zip-read.h"
-#include "lib/tensor.h"
+#include "formats/containers/pickle.h"
+#include "formats/containers/zip-read.h"
+#include "lib/base/tensor.h"
 
 struct torch_storage {
     const char *key; // in the file; not terminated

@@ -5,9 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "formats/torch-file.h"
-#include "lib/error.h"
-#include "lib/mem.h"
+#include "formats/weights/torch-file.h"
+#include "lib/base/error.h"
+#include "lib/base/mem.h"
 
 #define VERSION 1001
 

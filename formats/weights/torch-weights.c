@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "formats/torch-weights.h"
+#include "formats/weights/torch-weights.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "lib/error.h"
-#include "lib/mem.h"
+#include "lib/base/error.h"
+#include "lib/base/mem.h"
 
 #define DEPTH_MAX   64
 #define ENTRIES_MAX ((size_t)1 << 20) // of dicts, each as often as it is met: they may be shared

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT
-#include "formats/torch-write.h"
+#include "formats/weights/torch-write.h"
 
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "formats/zip-write.h"
-#include "lib/error.h"
-#include "lib/mem.h"
+#include "formats/containers/zip-write.h"
+#include "lib/base/error.h"
+#include "lib/base/mem.h"
 
 #define ALIGNMENT 64 // of the tensors' data
 #define DEPTH_MAX 16

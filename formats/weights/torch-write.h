@@ -9,8 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "lib/io.h"
-#include "lib/tensor.h"
+#include "lib/base/io.h"
+#include "lib/base/tensor.h"
 
 struct torch_writer;
 

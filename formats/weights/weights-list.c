@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
-#include "formats/weights-list.h"
+#include "formats/weights/weights-list.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#include "lib/error.h"
-#include "lib/mem.h"
+#include "lib/base/error.h"
+#include "lib/base/mem.h"
 
 static int check_name(const char *name, size_t size)
 {

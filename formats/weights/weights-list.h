@@ -2,7 +2,7 @@
 #ifndef DIT_WEIGHTS_LIST_H
 #define DIT_WEIGHTS_LIST_H
 
-#include "formats/weights.h"
+#include "formats/weights/weights.h"
 
 // Bounds for memory, far above what any model has.
 #define WEIGHTS_MAX           ((size_t)1 << 16)

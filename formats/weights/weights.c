@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: MIT
-#include "formats/weights.h"
+#include "formats/weights/weights.h"
 
 #include <assert.h>
 #include <stdalign.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "formats/safetensors.h"
-#include "formats/torch-weights.h"
-#include "formats/weights-list.h"
-#include "lib/error.h"
+#include "formats/containers/safetensors.h"
+#include "formats/weights/torch-weights.h"
+#include "formats/weights/weights-list.h"
+#include "lib/base/error.h"
 
 // A header as JSON takes up to 90 times its size in memory.
 #define HEADER_MAX ((size_t)2 << 20)

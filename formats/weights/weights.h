@@ -8,8 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "lib/io.h"
-#include "lib/tensor.h"
+#include "lib/base/io.h"
+#include "lib/base/tensor.h"
 
 struct weight {
     const char *name; // owned by the file. PyTorch: the dicts' keys on the way to it, joined by

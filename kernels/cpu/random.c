@@ -1,7 +1,7 @@
 // Normal numbers. SPDX-License-Identifier: MIT
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/simd.h"
-#include "kernels/philox.h"
+#include "lib/base/philox.h"
 
 // (word + 0.5) / 2^32, for words below 2^31.
 INLINE float uniform(uint32_t word)

@@ -6,7 +6,7 @@
 // float32. What there is one of a sample is drawn by a thread each: exactly as on the other
 // backends.
 #include "kernels/cuda/vector.h"
-#include "kernels/philox.h"
+#include "lib/base/philox.h"
 
 // sqrt(-2 log u) of u = (word + 0.5) / 2^32; above a half by the distance from 1, which is exact.
 static __device__ __forceinline__ float radius(uint32_t word)

@@ -4,7 +4,7 @@
 #include <math.h>
 
 #include "kernels/host-act.h"
-#include "kernels/philox.h"
+#include "lib/base/philox.h"
 
 void ref_fill_normal(DEVICE, float *x, uint64_t seed, uint32_t purpose, uint32_t step,
                      uint64_t first, size_t B, size_t n)

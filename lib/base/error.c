@@ -1,5 +1,5 @@
 // One message per thread. SPDX-License-Identifier: MIT
-#include "lib/error.h"
+#include "lib/base/error.h"
 
 #include <errno.h>
 #include <stdio.h>

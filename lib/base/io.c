@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "lib/io.h"
+#include "lib/base/io.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -13,10 +13,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "lib/error.h"
-#include "lib/mem.h"
-#include "lib/tempfile.h"
-#include "lib/tool.h"
+#include "lib/base/error.h"
+#include "lib/base/mem.h"
+#include "lib/base/tempfile.h"
+#include "lib/tool/tool.h"
 
 struct output {
     int fd;

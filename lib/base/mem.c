@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "lib/mem.h"
+#include "lib/base/mem.h"
 
 #include <malloc.h>
 #include <stdarg.h>
@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "lib/error.h"
+#include "lib/base/error.h"
 
 static void *checked(void *p, size_t n, size_t size)
 {

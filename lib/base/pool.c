@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "lib/pool.h"
+#include "lib/base/pool.h"
 
 #include <assert.h>
 #include <pthread.h>
@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "lib/error.h"
-#include "lib/mem.h"
+#include "lib/base/error.h"
+#include "lib/base/mem.h"
 
 struct slot {
     void (*work)(void *job);

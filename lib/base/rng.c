@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "lib/rng.h"
+#include "lib/base/rng.h"
 
 #include <assert.h>
 #include <math.h>

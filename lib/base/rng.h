@@ -13,7 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "kernels/philox.h"
+#include "lib/base/philox.h"
 
 enum rng_purpose {
     RNG_INIT = 1,     // initial weights; sample = number of the tensor

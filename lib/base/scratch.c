@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
-#include "lib/scratch.h"
+#include "lib/base/scratch.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "lib/error.h"
-#include "lib/io.h"
-#include "lib/tempfile.h"
+#include "lib/base/error.h"
+#include "lib/base/io.h"
+#include "lib/base/tempfile.h"
 
 int scratch_open(const char *folder)
 {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "lib/tempfile.h"
+#include "lib/base/tempfile.h"
 
 #include <errno.h>
 #include <fcntl.h>

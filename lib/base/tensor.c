@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "lib/tensor.h"
+#include "lib/base/tensor.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -7,8 +7,8 @@
 #include <immintrin.h>
 #endif
 
-#include "lib/error.h"
-#include "lib/mem.h"
+#include "lib/base/error.h"
+#include "lib/base/mem.h"
 
 static const struct {
     const char *name;

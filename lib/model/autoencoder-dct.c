@@ -4,10 +4,10 @@
 #include <stdlib.h>
 
 #include "kernels/ops.h"
-#include "lib/autoencoder.h"
-#include "lib/device-check.h"
-#include "lib/error.h"
-#include "lib/mem.h"
+#include "lib/base/error.h"
+#include "lib/base/mem.h"
+#include "lib/model/autoencoder.h"
+#include "lib/model/device-check.h"
 
 // Brings the 16 default channels to about unit spread: the root of their mean variance. Measured
 // over pictures cropped to 256x256 by ADM's crop: 1.20 over the 194,342 wholly opaque blocks of the

@@ -2,8 +2,8 @@
 #include <math.h>
 #include <stdio.h>
 
-#include "lib/autoencoder-kl.h"
-#include "lib/error.h"
+#include "lib/base/error.h"
+#include "lib/model/autoencoder-kl.h"
 
 #define CHANNELS_MAX 8192
 

@@ -9,12 +9,12 @@
 #include <string.h>
 
 #include "kernels/ops.h"
-#include "lib/arena.h"
-#include "lib/autoencoder-kl.h"
-#include "lib/autoencoder-tiles.h"
-#include "lib/device-check.h"
-#include "lib/error.h"
-#include "lib/mem.h"
+#include "lib/base/error.h"
+#include "lib/base/mem.h"
+#include "lib/model/arena.h"
+#include "lib/model/autoencoder-kl.h"
+#include "lib/model/autoencoder-tiles.h"
+#include "lib/model/device-check.h"
 
 // As many images go through at once as fit this many bytes.
 #define GROUP_BYTES ((size_t)1 << 30)

@@ -3,8 +3,8 @@
 #ifndef DIT_AUTOENCODER_KL_H
 #define DIT_AUTOENCODER_KL_H
 
-#include "lib/autoencoder.h"
-#include "lib/layout.h"
+#include "lib/model/autoencoder.h"
+#include "lib/model/layout.h"
 
 #define KL_LEVELS_MAX  8
 #define KL_RESNETS_MAX 8

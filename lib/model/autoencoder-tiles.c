@@ -1,12 +1,12 @@
 // Overlapping tiles, which fade into each other. SPDX-License-Identifier: MIT
-#include "lib/autoencoder-tiles.h"
+#include "lib/model/autoencoder-tiles.h"
 
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "lib/error.h"
-#include "lib/mem.h"
+#include "lib/base/error.h"
+#include "lib/base/mem.h"
 
 // Tiles along one side, all of one size; the last ends where the side does.
 struct tiles {

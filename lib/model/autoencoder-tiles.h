@@ -2,7 +2,7 @@
 #ifndef DIT_AUTOENCODER_TILES_H
 #define DIT_AUTOENCODER_TILES_H
 
-#include "lib/autoencoder.h"
+#include "lib/model/autoencoder.h"
 
 // As ae->encode and ae->decode of one image, in tiles of at most `side` pixels each way, which
 // overlap by `overlap` pixels and fade into each other linearly there. Both are multiples of

@@ -1,9 +1,9 @@
 // What all autoencoders share. SPDX-License-Identifier: MIT
-#include "lib/autoencoder.h"
+#include "lib/model/autoencoder.h"
 
 #include <math.h>
 
-#include "lib/error.h"
+#include "lib/base/error.h"
 
 void autoencoder_close(struct autoencoder *ae)
 {

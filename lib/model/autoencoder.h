@@ -1,5 +1,5 @@
 // Autoencoders: images to latents and back. SPDX-License-Identifier: MIT
-// formats/autoencoder-open.h opens one by name or file; the built-in one is made here.
+// formats/weights/autoencoder-open.h opens one by name or file; the built-in one is made here.
 #ifndef DIT_AUTOENCODER_H
 #define DIT_AUTOENCODER_H
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
-#include "lib/device-check.h"
+#include "lib/model/device-check.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 
-#include "lib/error.h"
+#include "lib/base/error.h"
 
 int device_check(struct device *device)
 {

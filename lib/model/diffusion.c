@@ -6,9 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "lib/diffusion.h"
-#include "lib/error.h"
-#include "lib/mem.h"
+#include "lib/base/error.h"
+#include "lib/base/mem.h"
+#include "lib/model/diffusion.h"
 
 #define BETA_FIRST 1e-4
 #define BETA_LAST  0.02

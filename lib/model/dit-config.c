@@ -5,10 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "lib/dit.h"
-#include "lib/error.h"
-#include "lib/mem.h"
-#include "lib/rng.h"
+#include "lib/base/error.h"
+#include "lib/base/mem.h"
+#include "lib/base/rng.h"
+#include "lib/model/dit.h"
 
 static const struct {
     const char *name;

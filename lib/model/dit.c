@@ -4,11 +4,11 @@
 #include <stdlib.h>
 
 #include "kernels/ops.h"
-#include "lib/arena.h"
-#include "lib/device-check.h"
-#include "lib/dit.h"
-#include "lib/error.h"
-#include "lib/mem.h"
+#include "lib/base/error.h"
+#include "lib/base/mem.h"
+#include "lib/model/arena.h"
+#include "lib/model/device-check.h"
+#include "lib/model/dit.h"
 
 // A linear layer's weights and their gradients.
 struct linear {

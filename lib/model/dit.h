@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 #include "kernels/device.h"
-#include "lib/layout.h"
+#include "lib/model/layout.h"
 
 #define DIT_TIME_FEATURES 256
 #define DIT_MLP_RATIO     4

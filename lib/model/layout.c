@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
-#include "lib/layout.h"
+#include "lib/model/layout.h"
 
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "lib/mem.h"
+#include "lib/base/mem.h"
 
 static size_t aligned_size(const struct layout *layout)
 {

@@ -1,5 +1,5 @@
 // The MPI plug-in, dit-mpi.so: the one source that mpicc compiles. SPDX-License-Identifier: MIT
-#include "lib/ranks-mpi.h"
+#include "lib/model/ranks-mpi.h"
 
 #include <mpi.h>
 #include <time.h>

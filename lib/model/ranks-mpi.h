@@ -1,4 +1,4 @@
-// What dit-mpi.so, the MPI plug-in, gives to lib/ranks.c. SPDX-License-Identifier: MIT
+// What dit-mpi.so, the MPI plug-in, gives to lib/model/ranks.c. SPDX-License-Identifier: MIT
 #ifndef DIT_RANKS_MPI_H
 #define DIT_RANKS_MPI_H
 

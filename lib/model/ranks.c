@@ -3,7 +3,7 @@
 // Arrays in the host's memory are summed by a thread of its own, so that the backward pass goes on
 // meanwhile. MPI is called by one thread at a time: the others' calls wait until it has nothing to
 // do.
-#include "lib/ranks.h"
+#include "lib/model/ranks.h"
 
 #include <dlfcn.h>
 #include <pthread.h>
@@ -12,12 +12,12 @@
 #include <unistd.h>
 
 #include "kernels/plugin.h"
-#include "lib/error.h"
-#include "lib/hash.h"
-#include "lib/io.h"
-#include "lib/mem.h"
-#include "lib/ranks-mpi.h"
-#include "lib/tool.h"
+#include "lib/base/error.h"
+#include "lib/base/hash.h"
+#include "lib/base/io.h"
+#include "lib/base/mem.h"
+#include "lib/model/ranks-mpi.h"
+#include "lib/tool/tool.h"
 
 #define VARIABLE "DIT_MPI_PLUGIN"
 #define PLUGIN   "dit-mpi.so"

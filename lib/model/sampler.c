@@ -2,11 +2,11 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "lib/device-check.h"
-#include "lib/error.h"
-#include "lib/mem.h"
-#include "lib/rng.h"
-#include "lib/sampler.h"
+#include "lib/base/error.h"
+#include "lib/base/mem.h"
+#include "lib/base/rng.h"
+#include "lib/model/device-check.h"
+#include "lib/model/sampler.h"
 
 struct sampler {
     struct device *device;

@@ -5,8 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "lib/diffusion.h"
-#include "lib/dit.h"
+#include "lib/model/diffusion.h"
+#include "lib/model/dit.h"
 
 struct sampler_settings {
     const char *respacing; // for diffusion_init

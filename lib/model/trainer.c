@@ -2,12 +2,12 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "lib/device-check.h"
-#include "lib/diffusion.h"
-#include "lib/error.h"
-#include "lib/mem.h"
-#include "lib/rng.h"
-#include "lib/trainer.h"
+#include "lib/base/error.h"
+#include "lib/base/mem.h"
+#include "lib/base/rng.h"
+#include "lib/model/device-check.h"
+#include "lib/model/diffusion.h"
+#include "lib/model/trainer.h"
 
 const struct trainer_settings trainer_defaults = {
     .batch = 256,

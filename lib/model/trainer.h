@@ -6,8 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "lib/dit.h"
-#include "lib/ranks.h"
+#include "lib/model/dit.h"
+#include "lib/model/ranks.h"
 
 struct trainer_settings {
     uint64_t seed;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "lib/options.h"
+#include "lib/tool/options.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "lib/mem.h"
+#include "lib/base/mem.h"
 
 // Every program has these, handled here.
 static const struct option help_option = {"help",           'h', OPTION_FLAG, NULL, NULL,

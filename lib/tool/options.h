@@ -5,7 +5,7 @@
 
 #include <stdio.h>
 
-#include "lib/tool.h"
+#include "lib/tool/tool.h"
 
 enum options_result {
     OPTIONS_DONE,

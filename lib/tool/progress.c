@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "lib/progress.h"
+#include "lib/tool/progress.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -10,8 +10,8 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#include "lib/clock.h"
-#include "lib/tool.h"
+#include "lib/base/clock.h"
+#include "lib/tool/tool.h"
 
 #define REDRAW_TERMINAL 0.1 // seconds
 #define REDRAW_LOG      30.0

@@ -1,4 +1,5 @@
-// What lib/tool.c and lib/progress.c share: the one line on stderr. SPDX-License-Identifier: MIT
+// What lib/tool/tool.c and lib/tool/progress.c share: the one line on stderr.
+// SPDX-License-Identifier: MIT
 #ifndef DIT_PROGRESS_H
 #define DIT_PROGRESS_H
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include <signal.h>
 
-#include "lib/tempfile.h"
-#include "lib/tool.h"
+#include "lib/base/tempfile.h"
+#include "lib/tool/tool.h"
 
 static volatile sig_atomic_t stop, save;
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
-#include "lib/tool-device.h"
+#include "lib/tool/tool-device.h"
 
 #include <stdio.h>
 #include <string.h>
 
-#include "lib/tool.h"
+#include "lib/tool/tool.h"
 
 struct device *tool_open_device(void)
 {

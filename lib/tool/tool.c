@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "lib/tool.h"
+#include "lib/tool/tool.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -10,10 +10,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "lib/mem.h"
-#include "lib/options.h"
-#include "lib/progress.h"
-#include "lib/tempfile.h"
+#include "lib/base/mem.h"
+#include "lib/base/tempfile.h"
+#include "lib/tool/options.h"
+#include "lib/tool/progress.h"
 
 struct tool tool = {.progress = true,
                     .level = TOOL_LEVEL_AUTO,

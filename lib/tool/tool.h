@@ -21,7 +21,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
-#include "lib/error.h"
+#include "lib/base/error.h"
 
 #define DIT_TOOLS_VERSION "0.1.0"
 
@@ -79,8 +79,8 @@ struct tool {
     int precision;      // the device's own, bf16, tf32, f32
     bool provenance;    // --no-pg clears it
     uint64_t skipped;   // inputs skipped so far (tool_skip)
-    // Of several processes that work as one (lib/ranks.h) only rank 0 speaks, but for what ends
-    // another one alone.
+    // Of several processes that work as one (lib/model/ranks.h) only rank 0 speaks, but for what
+    // ends another one alone.
     int rank, ranks, local_rank, local_ranks; // 0, 1, 0, 1 alone; local: of this machine
     bool agreed;                              // all know of the error: rank 0 reports it
 };

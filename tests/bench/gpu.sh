@@ -234,7 +234,7 @@ part_torch() {
     done
 }
 
-# FLOP of an image, forward (dit_forward_flops of lib/dit-config.c); three times that in training.
+# FLOP of an image, forward (dit_forward_flops of lib/model/dit-config.c); three times that in training.
 table() {
     awk -F'\t' -v peak="$peak" -v steps="$steps" -v version="${version:-}" '
         function forward(name, D, L, p, T) {

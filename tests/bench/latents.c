@@ -9,13 +9,13 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "formats/latent-fields.h"
-#include "formats/latents.h"
-#include "lib/clock.h"
-#include "lib/error.h"
-#include "lib/mem.h"
-#include "lib/rng.h"
-#include "lib/tool.h"
+#include "formats/latents/latent-fields.h"
+#include "formats/latents/latents.h"
+#include "lib/base/clock.h"
+#include "lib/base/error.h"
+#include "lib/base/mem.h"
+#include "lib/base/rng.h"
+#include "lib/tool/tool.h"
 
 enum { BATCH = 256 };
 

@@ -8,13 +8,13 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "lib/autoencoder-kl.h"
-#include "lib/clock.h"
-#include "lib/error.h"
-#include "lib/mem.h"
-#include "lib/rng.h"
-#include "lib/sampler.h"
-#include "lib/trainer.h"
+#include "lib/base/clock.h"
+#include "lib/base/error.h"
+#include "lib/base/mem.h"
+#include "lib/base/rng.h"
+#include "lib/model/autoencoder-kl.h"
+#include "lib/model/sampler.h"
+#include "lib/model/trainer.h"
 
 #define STEPS 3
 

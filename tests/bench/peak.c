@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 #include "kernels/device.h"
-#include "lib/clock.h"
+#include "lib/base/clock.h"
 
 // GB/s read and written by one thread that copies `size` bytes; 0 without the memory.
 static double copy_bandwidth(size_t size)

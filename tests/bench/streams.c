@@ -9,12 +9,12 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "formats/tstream.h"
-#include "lib/clock.h"
-#include "lib/error.h"
-#include "lib/mem.h"
-#include "lib/rng.h"
-#include "lib/tensor.h"
+#include "formats/tstream/tstream.h"
+#include "lib/base/clock.h"
+#include "lib/base/error.h"
+#include "lib/base/mem.h"
+#include "lib/base/rng.h"
+#include "lib/base/tensor.h"
 
 static void check(bool good)
 {

@@ -24,7 +24,7 @@ silent_when_reader_leaves() {
     [ ! -s "$tmp/err" ]
 }
 
-for source in bin/*.c; do
+for source in bin/*; do
     name=${source#bin/}
     name=${name%.c}
     exits "$name --help" 0 "$name" --help
@@ -101,7 +101,7 @@ refuses 'tstream-info' 'standard input'
 refuses 'tstream-cat >sink' 'standard input'
 refuses 'dit-train' 'standard input'
 
-# The overview names every option of lib/tool.h that programs share.
+# The overview names every option of lib/tool/tool.h that programs share.
 for option in help version quiet verbose progress output threads level device seed pg; do
     ok "dit-tools(7) has --$option" grep -q "^\.It.* Fl -\(no-\)\{0,1\}$option\( \|$\)" \
         man/dit-tools.7

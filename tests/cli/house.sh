@@ -41,10 +41,10 @@ upward() {
             if (n < 2 || !index(allowed, " " part[1] " ") || $2 ~ /\.\./) print
         }'
 }
-none 'kernels include only kernels' upward kernels kernels
+none 'kernels include only kernels and lib/base' upward kernels kernels lib
 none 'lib includes only lib and kernels' upward lib lib kernels
 none 'formats include no programs' upward formats formats lib kernels
-none 'programs include no tests' upward bin formats lib kernels
+none 'programs include no tests' upward bin bin formats lib kernels
 
 long() { # long MOST FILE...
     long_most=$1
@@ -56,7 +56,7 @@ none 'no source is longer than 800 lines' long 800 $(sources .c .h .cc .cu .def 
 none 'no program is much longer than 250 lines' long 275 bin/*.c
 
 impure() {
-    grep -nE '^ *# *(if|ifdef|ifndef|pragma)|omp_|cuda|pthread' lib/dit*.c lib/autoencoder*.c
+    grep -nE '^ *# *(if|ifdef|ifndef|pragma)|omp_|cuda|pthread' lib/model/dit*.c lib/model/autoencoder*.c
     [ $? = 1 ]
 }
 none 'model code has no conditions, threads or CUDA' impure
@@ -80,14 +80,14 @@ unformatted() {
 needs 'sources are formatted' clang-format unformatted
 
 without_page() {
-    for page in bin/*.c; do
+    for page in bin/*; do
         page=${page#bin/}
         page=${page%.c}
         [ -f "man/$page.1" ] || echo "man/$page.1 is missing"
         grep -q "^\.It Xr $page 1" man/dit-tools.7 || echo "man/dit-tools.7 does not name $page"
     done
     sed -n 's/^\.It Xr \([a-z-]*\) 1$/\1/p' man/dit-tools.7 | while read -r page; do
-        [ -f "bin/$page.c" ] || echo "man/dit-tools.7 names $page, which is not in bin/"
+        [ -e "bin/$page.c" ] || [ -d "bin/$page" ] || echo "man/dit-tools.7 names $page, which is not in bin/"
     done
 }
 none 'every program has its page' without_page
@@ -95,13 +95,13 @@ for page in man/*.[157]; do
     needs "$page passes mandoc" mandoc mandoc -T lint -W warning "$page"
 done
 
-# The items of EXIT STATUS of every page are statuses that lib/error.h lists.
+# The items of EXIT STATUS of every page are statuses that lib/base/error.h lists.
 odd_statuses() {
-    known=$(sed -n 's/^ *STATUS_[A-Z_]* = \([0-9]*\),.*/\1/p' lib/error.h | tr '\n' ' ')
+    known=$(sed -n 's/^ *STATUS_[A-Z_]* = \([0-9]*\),.*/\1/p' lib/base/error.h | tr '\n' ' ')
     awk -v known=" $known" '
         FNR == 1 || /^\.Sh / { inside = /^\.Sh EXIT STATUS/ }
         inside && /^\.It / && $2 ~ /^[0-9]+$/ && !index(known, " " $2 " ") {
-            print FILENAME ":" FNR ": exit status " $2 " is not in lib/error.h"
+            print FILENAME ":" FNR ": exit status " $2 " is not in lib/base/error.h"
         }' man/*.[17]
 }
 none 'the pages promise only statuses that exist' odd_statuses

@@ -5,11 +5,11 @@
 #include <stdarg.h>
 #include <string.h>
 
-#include "lib/clock.h"
-#include "lib/mem.h"
-#include "lib/rng.h"
-#include "lib/tensor.h"
-#include "lib/tool.h"
+#include "lib/base/clock.h"
+#include "lib/base/mem.h"
+#include "lib/base/rng.h"
+#include "lib/base/tensor.h"
+#include "lib/tool/tool.h"
 #include "tests/tap.h"
 
 #define GUARD         ((size_t)256) // bytes before and behind every buffer

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
-#include "lib/diffusion.h"
+#include "lib/model/diffusion.h"
 
 #include <math.h>
 
-#include "lib/tool.h"
+#include "lib/tool/tool.h"
 #include "tests/ops/check.h"
 
 // Terms of B samples whose steps spread over the schedule; the first is t = 0, the last 999.

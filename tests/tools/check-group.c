@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "kernels/ops.h"
-#include "lib/mem.h"
+#include "lib/base/mem.h"
 #include "tests/tap.h"
 
 #define RANKS_MAX 16

@@ -6,10 +6,10 @@
 
 #include <jpeglib.h>
 
-#include "lib/io.h"
-#include "lib/mem.h"
-#include "lib/rng.h"
-#include "lib/tool.h"
+#include "lib/base/io.h"
+#include "lib/base/mem.h"
+#include "lib/base/rng.h"
+#include "lib/tool/tool.h"
 
 #define SAMPLES 3 // each way, of a pixel
 #define QUALITY 92

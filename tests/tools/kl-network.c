@@ -7,11 +7,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "formats/kl-file.h"
-#include "lib/clock.h"
-#include "lib/error.h"
-#include "lib/io.h"
-#include "lib/mem.h"
+#include "formats/weights/kl-file.h"
+#include "lib/base/clock.h"
+#include "lib/base/error.h"
+#include "lib/base/io.h"
+#include "lib/base/mem.h"
 
 static int run(struct autoencoder *ae, bool encode, size_t side, const float *from, float *to)
 {

@@ -7,10 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "formats/latent-fields.h"
-#include "formats/tstream.h"
-#include "lib/error.h"
-#include "lib/rng.h"
+#include "formats/latents/latent-fields.h"
+#include "formats/tstream/tstream.h"
+#include "lib/base/error.h"
+#include "lib/base/rng.h"
 
 #define CHANNELS 4
 

@@ -2,10 +2,10 @@
 #include <math.h>
 #include <string.h>
 
-#include "formats/autoencoder-open.h"
-#include "formats/safetensors.h"
-#include "lib/error.h"
-#include "lib/rng.h"
+#include "formats/containers/safetensors.h"
+#include "formats/weights/autoencoder-open.h"
+#include "lib/base/error.h"
+#include "lib/base/rng.h"
 #include "tests/tap.h"
 
 #define SIDE 256

@@ -1,8 +1,8 @@
 // The convolutional autoencoder agrees with the published implementation, under all names that
 // files give its weights; batches, tiles, memory, values that are not finite.
 // SPDX-License-Identifier: MIT
-#include "formats/kl-file.h"
-#include "lib/autoencoder-tiles.h"
+#include "formats/weights/kl-file.h"
+#include "lib/model/autoencoder-tiles.h"
 #include "tests/reference.h"
 
 #define C 4 // channels of a latent

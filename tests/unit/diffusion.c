@@ -1,5 +1,5 @@
 // The schedule's tables are the published ones. SPDX-License-Identifier: MIT
-#include "lib/diffusion.h"
+#include "lib/model/diffusion.h"
 #include "tests/reference.h"
 
 static void compare(const struct safetensors *doc, const char *respacing, const char *name,

@@ -4,10 +4,10 @@
 #include <string.h>
 
 #include "kernels/ops.h"
-#include "lib/dit.h"
-#include "lib/error.h"
-#include "lib/mem.h"
-#include "lib/rng.h"
+#include "lib/base/error.h"
+#include "lib/base/mem.h"
+#include "lib/base/rng.h"
+#include "lib/model/dit.h"
 #include "tests/tap.h"
 
 #define BATCH 3

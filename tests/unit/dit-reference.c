@@ -1,8 +1,8 @@
 // Forward, guidance, training and sampling agree with the published implementation.
 // SPDX-License-Identifier: MIT
-#include "formats/dit-file.h"
-#include "lib/sampler.h"
-#include "lib/trainer.h"
+#include "formats/weights/dit-file.h"
+#include "lib/model/sampler.h"
+#include "lib/model/trainer.h"
 #include "tests/reference.h"
 
 // What relative errors stay below: two to three times the largest seen, in the simulator of CUDA

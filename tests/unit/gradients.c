@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "kernels/ops.h"
-#include "lib/diffusion.h"
-#include "lib/rng.h"
+#include "lib/base/rng.h"
+#include "lib/model/diffusion.h"
 #include "tests/tap.h"
 
 // Arrays are float32 on the host for the caller and the ref device alike.

@@ -9,12 +9,12 @@
 
 #include <jpeglib.h> // after stdio.h
 
-#include "formats/image-file.h"
-#include "formats/safetensors.h"
-#include "lib/error.h"
-#include "lib/mem.h"
-#include "lib/resample.h"
-#include "lib/rng.h"
+#include "formats/containers/safetensors.h"
+#include "formats/images/image-file.h"
+#include "formats/images/resample.h"
+#include "lib/base/error.h"
+#include "lib/base/mem.h"
+#include "lib/base/rng.h"
 #include "tests/tap.h"
 
 #define FILE_SIZE_MAX ((size_t)16 << 20)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "lib/io.h"
+#include "lib/base/io.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -10,8 +10,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "lib/error.h"
-#include "lib/tool.h"
+#include "lib/base/error.h"
+#include "lib/tool/tool.h"
 #include "tests/tap.h"
 
 static size_t entries(const char *folder)

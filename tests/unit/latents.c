@@ -1,6 +1,6 @@
 // The training reader: every record once an epoch, in an order that follows from the seed.
 // SPDX-License-Identifier: MIT
-#include "formats/latents.h"
+#include "formats/latents/latents.h"
 
 #include <fcntl.h>
 #include <math.h>
@@ -8,8 +8,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "formats/latent-fields.h"
-#include "lib/error.h"
+#include "formats/latents/latent-fields.h"
+#include "lib/base/error.h"
 #include "tests/tap.h"
 
 // Latents of 2x2x3 float32 that hold the record's index; its twin's holds -1 - index.

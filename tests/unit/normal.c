@@ -1,9 +1,9 @@
-// Every backend draws the normal numbers that lib/rng.h names. SPDX-License-Identifier: MIT
+// Every backend draws the normal numbers that lib/base/rng.h names. SPDX-License-Identifier: MIT
 #include <math.h>
 #include <stdlib.h>
 
 #include "kernels/ops.h"
-#include "lib/rng.h"
+#include "lib/base/rng.h"
 #include "tests/tap.h"
 
 enum { B = 3, N = 1003 };

@@ -1,12 +1,12 @@
 // .npy files: what is read, and that nothing else is. SPDX-License-Identifier: MIT
-#include "formats/npy.h"
+#include "formats/containers/npy.h"
 
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "lib/error.h"
+#include "lib/base/error.h"
 #include "tests/tap.h"
 
 #define F4(shape) "{'descr': '<f4', 'fortran_order': False, 'shape': " shape ", }"

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
-#include "lib/options.h"
+#include "lib/tool/options.h"
 
 #include <stdint.h>
 #include <string.h>
 
-#include "lib/error.h"
+#include "lib/base/error.h"
 #include "tests/tap.h"
 
 static struct values {

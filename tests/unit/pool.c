@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
-#include "lib/pool.h"
+#include "lib/base/pool.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <time.h>
 
-#include "lib/error.h"
+#include "lib/base/error.h"
 #include "tests/tap.h"
 
 struct job {

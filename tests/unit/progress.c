@@ -8,7 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "lib/tool.h"
+#include "lib/tool/tool.h"
 #include "tests/tap.h"
 
 // The clock of this program stands still but for what a test adds to it.

@@ -1,10 +1,10 @@
 // The crop: fast and plain kernels agree, and nothing but the image decides the result.
 // (That both equal Pillow is shown in images.c.) SPDX-License-Identifier: MIT
-#include "lib/resample.h"
+#include "formats/images/resample.h"
 
 #include <string.h>
 
-#include "lib/rng.h"
+#include "lib/base/rng.h"
 #include "tests/tap.h"
 
 #define GUARD 64

@@ -1,12 +1,12 @@
 // Safetensors: headers built and parsed, files opened, everything odd refused.
 // SPDX-License-Identifier: MIT
-#include "formats/safetensors.h"
+#include "formats/containers/safetensors.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "lib/error.h"
+#include "lib/base/error.h"
 #include "tests/tap.h"
 
 // A document of this header text and `size` bytes of data: 0, 1, 2, ...

@@ -1,12 +1,12 @@
 // Files of a set of data are known again: what is missing, doubled, changed or moved is named.
 // SPDX-License-Identifier: MIT
-#include "formats/shards.h"
+#include "formats/latents/shards.h"
 
 #include <string.h>
 #include <unistd.h>
 
-#include "lib/error.h"
-#include "lib/mem.h"
+#include "lib/base/error.h"
+#include "lib/base/mem.h"
 #include "tests/tap.h"
 
 enum { COUNT = 4, FILES_MAX = 12 };

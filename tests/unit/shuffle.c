@@ -1,10 +1,10 @@
 // The shuffle of records in bounded memory. SPDX-License-Identifier: MIT
-#include "formats/shuffle.h"
+#include "formats/latents/shuffle.h"
 
 #include <stdint.h>
 #include <string.h>
 
-#include "lib/error.h"
+#include "lib/base/error.h"
 #include "tests/tap.h"
 
 #define N 20000

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
-#include "lib/tensor.h"
+#include "lib/base/tensor.h"
 
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
 
-#include "lib/error.h"
+#include "lib/base/error.h"
 #include "tests/tap.h"
 
 // The value of a half by its definition, apart from the bit tricks under test.

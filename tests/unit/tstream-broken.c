@@ -7,9 +7,9 @@
 #include <unistd.h>
 #include <zstd.h>
 
-#include "formats/tstream.h"
-#include "lib/error.h"
-#include "lib/mem.h"
+#include "formats/tstream/tstream.h"
+#include "lib/base/error.h"
+#include "lib/base/mem.h"
 #include "tests/tap.h"
 
 static char path[] = "/tmp/tstream-broken-XXXXXX";

@@ -5,10 +5,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "formats/tstream.h"
-#include "lib/error.h"
-#include "lib/rng.h"
-#include "lib/tool.h"
+#include "formats/tstream/tstream.h"
+#include "lib/base/error.h"
+#include "lib/base/rng.h"
+#include "lib/tool/tool.h"
 #include "tests/tap.h"
 
 #define ROWS_MAX 5

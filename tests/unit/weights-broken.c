@@ -6,10 +6,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "formats/pickle.h"
-#include "formats/weights-list.h"
-#include "formats/weights.h"
-#include "lib/error.h"
+#include "formats/containers/pickle.h"
+#include "formats/weights/weights-list.h"
+#include "formats/weights/weights.h"
+#include "lib/base/error.h"
 #include "tests/forge.h"
 #include "tests/tap.h"
 

@@ -1,12 +1,12 @@
 // The same tensors come out of every file that holds them. SPDX-License-Identifier: MIT
-#include "formats/weights.h"
+#include "formats/weights/weights.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "lib/error.h"
-#include "lib/mem.h"
+#include "lib/base/error.h"
+#include "lib/base/mem.h"
 #include "tests/forge.h"
 #include "tests/reference.h"
 

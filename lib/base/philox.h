@@ -25,7 +25,7 @@ PHILOX_FN void philox4x32(const uint32_t key[2], const uint32_t counter[4], uint
     out[0] = c0, out[1] = c1, out[2] = c2, out[3] = c3;
 }
 
-// The counter layout of dit-tools (lib/rng.h): the block that holds elements 4 * block .. +3.
+// The counter layout of dit-tools (lib/base/rng.h): the block that holds elements 4 * block .. +3.
 PHILOX_FN void philox_block(uint64_t seed, uint32_t purpose, uint32_t step, uint64_t sample,
                             uint32_t block, uint32_t out[4])
 {
