@@ -122,7 +122,8 @@ static struct schema *make_schema(const struct class_names *classes)
     if (!schema || (classes && !names) || schema_add(schema, "image", DTYPE_U8, shape, 3) ||
         schema_add(schema, "label", DTYPE_I64, NULL, 0) ||
         schema_set(schema, "image_size", "%zu", shape[0]) ||
-        (names && schema_set(schema, "classes", "%s", names)) || schema_add_provenance(schema))
+        (names && schema_set(schema, "classes", "%s", names)) ||
+        schema_add_provenance(schema, tool_provenance()))
         tool_fail();
     free(names);
     return schema;
@@ -198,7 +199,8 @@ int main(int argc, char **argv)
                   classes->n == 1 ? "" : "es");
     struct schema *schema = make_schema(classes);
     struct sink sink = {
-        .rows = {.out = tstream_create(output, schema, tool.threads, tool.level), .schema = schema},
+        .rows = {.out = tstream_create(output, schema, tool.threads, tool_level(output)),
+                 .schema = schema},
         .image = schema_find(schema, "image"),
         .label = schema_find(schema, "label")};
     if (!sink.rows.out)

@@ -88,7 +88,7 @@ static struct schema *make_schema(const struct dit_file *file, const struct auto
     }
     check(schema_add(schema, "label", DTYPE_I64, NULL, 0));
     check(schema_set(schema, "count", "%llu", (unsigned long long)n));
-    check(schema_add_provenance(schema));
+    check(schema_add_provenance(schema, tool_provenance()));
     return schema;
 }
 
@@ -177,7 +177,8 @@ int main(int argc, char **argv)
         tool_fail();
     check(dit_file_load(&file, which, sampler_model(sampler)));
     struct schema *schema = make_schema(&file, ae, end - first);
-    struct tstream_writer *out = tstream_create(output, schema, (size_t)tool.threads, tool.level);
+    struct tstream_writer *out =
+        tstream_create(output, schema, (size_t)tool.threads, tool_level(output));
     if (!out)
         tool_fail();
     const struct dit_config *c = dit_get_config(sampler_model(sampler));

@@ -104,7 +104,8 @@ static struct schema *make_schema(void)
          schema_set(schema, "image_size", "%zu", FEATURES_DOWNSAMPLE * fields.height)) ||
         schema_set(schema, "latent_scale", "%.9g", FEATURES_LATENT_SCALE) ||
         (vae && schema_set(schema, "autoencoder", "%s", vae)) ||
-        (names && schema_set(schema, "classes", "%s", names)) || schema_add_provenance(schema))
+        (names && schema_set(schema, "classes", "%s", names)) ||
+        schema_add_provenance(schema, tool_provenance()))
         tool_fail();
     free(names);
     return schema;
@@ -186,7 +187,8 @@ int main(int argc, char **argv)
               features.shape[1], features.shape[2]);
     struct schema *schema = make_schema();
     struct sink sink = {
-        .rows = {.out = tstream_create(output, schema, tool.threads, tool.level), .schema = schema},
+        .rows = {.out = tstream_create(output, schema, tool.threads, tool_level(output)),
+                 .schema = schema},
         .latent = schema_find(schema, "latent"),
         .label = schema_find(schema, "label")};
     if (!sink.rows.out)

@@ -50,7 +50,7 @@ int main(int argc, char **argv)
 
     struct output *output = output_open(tool.output);
     struct image_stream in;
-    if (!output || image_stream_open(&in, inputs[0], with_labels))
+    if (!output || image_stream_open(&in, inputs[0], (size_t)tool.threads, with_labels))
         tool_fail();
     struct npz_writer *npz =
         npz_create(output, in.height, in.width, in.counted ? in.count : NPZ_COUNT_UNKNOWN);

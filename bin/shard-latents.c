@@ -81,7 +81,7 @@ static int write_shard(const char *path, struct schema *schema, struct shuffle *
         return -1;
     struct output *output = output_open(path);
     struct tstream_writer *out =
-        output ? tstream_create(output, schema, tool.threads, tool.level) : NULL;
+        output ? tstream_create(output, schema, tool.threads, tool_level(output)) : NULL;
     int rc = out ? 0 : -1;
     for (size_t aim = schema_rows_aim(schema), n; records && rc == 0; records -= n) {
         n = records < aim ? records : aim;
@@ -166,7 +166,7 @@ int main(int argc, char **argv)
         error_set(STATUS_DATA, "expected records to shuffle, found none");
         tool_fail();
     }
-    if (shuffle_start(shuffle) || schema_add_provenance(schema))
+    if (shuffle_start(shuffle) || schema_add_provenance(schema, tool_provenance()))
         tool_fail();
 
     size_t record_size = schema_record_size(schema);

@@ -40,7 +40,7 @@ int main(int argc, char **argv)
 
     struct output *output = output_open(tool.output);
     struct image_stream in;
-    if (!output || image_stream_open(&in, inputs[0], by_class))
+    if (!output || image_stream_open(&in, inputs[0], (size_t)tool.threads, by_class))
         tool_fail();
     struct image_sheet sheet = {.height = in.height,
                                 .width = in.width,

@@ -110,9 +110,10 @@ static int start_output(struct cat *cat, const struct schema *input, bool counte
     if (counted && schema_set(cat->schema, "count", "%" PRIu64, cat->range.to - cat->range.from))
         return -1;
     struct output *output = NULL;
-    if (schema_add_provenance(cat->schema) || !(output = output_open(tool.output)))
+    if (schema_add_provenance(cat->schema, tool_provenance()) ||
+        !(output = output_open(tool.output)))
         return -1;
-    cat->out = tstream_create(output, cat->schema, (size_t)tool.threads, tool.level);
+    cat->out = tstream_create(output, cat->schema, (size_t)tool.threads, tool_level(output));
     return cat->out ? 0 : -1;
 }
 

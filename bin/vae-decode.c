@@ -38,8 +38,9 @@ static int decode(void *user, struct batch *in, struct batch *out, size_t row)
         }
     }
     uint8_t *images = out->data[d->image] + row * d->height * d->width * 3;
-    if (d->ae->decode(d->ae, d->mean, in->rows, d->height, d->width, images))
+    if (d->ae->decode(d->ae, d->mean, in->rows, d->height, d->width, images) < 0)
         return error_prefix("records from %" PRIu64, in->first);
+    progress_add(in->rows);
     return 0;
 }
 
@@ -55,7 +56,7 @@ static struct schema *make_schema(struct decoder *d, const struct schema *in)
     latent_fields_remove(out);
     if (schema_add(out, "image", DTYPE_U8, shape, 3) || schema_set(out, "kind", "images") ||
         (shape[0] == shape[1] && schema_set(out, "image_size", "%zu", shape[0])) ||
-        schema_add_provenance(out)) {
+        schema_add_provenance(out, tool_provenance())) {
         schema_free(out);
         return NULL;
     }
@@ -93,7 +94,8 @@ int main(int argc, char **argv)
     if (tool_count(inputs) > 1)
         tool_usage_error("one input at most; tstream-cat joins several");
 
-    struct tstream_reader *in = tstream_open(inputs[0], tool.threads);
+    struct output *output = output_open(tool.output);
+    struct tstream_reader *in = output ? tstream_open(inputs[0], tool.threads) : NULL;
     struct decoder d = {.sample = sample};
     if (!in)
         tool_fail();
@@ -113,7 +115,11 @@ int main(int argc, char **argv)
     if (!schema || !(d.mean = mem_new(n, d.from.count * sizeof(float))) ||
         !(d.std = mem_new(n, d.from.count * sizeof(float))))
         tool_fail();
-    if (transform_stream(in, schema, n, decode, &d))
+    uint64_t count = 0; // 0: not known
+    schema_count(in_schema, &count);
+    progress_start("images", count);
+    struct tstream_writer *out = tstream_create(output, schema, tool.threads, tool_level(output));
+    if (!out || transform_stream(in, out, schema, n, decode, &d) < 0)
         tool_fail();
     tstream_close(in);
     schema_free(schema);

@@ -76,10 +76,13 @@ static int encode(void *user, struct batch *in, struct batch *out, size_t row)
     struct encoder *e = user;
     if (encode_side(e, in, out, row, e->to.mean, e->to.std, 0))
         return -1;
-    if (e->to.mean_flip < 0)
-        return 0;
-    mirror(in->data[e->image], in->rows * e->height, e->width);
-    return encode_side(e, in, out, row, e->to.mean_flip, e->to.std_flip, 1);
+    if (e->to.mean_flip >= 0) {
+        mirror(in->data[e->image], in->rows * e->height, e->width);
+        if (encode_side(e, in, out, row, e->to.mean_flip, e->to.std_flip, 1) < 0)
+            return -1;
+    }
+    progress_add(in->rows);
+    return 0;
 }
 
 // Checks the images and makes the schema of their latents.
@@ -112,7 +115,8 @@ static struct schema *make_schema(struct encoder *e, const struct schema *in, co
         schema_set(out, "kind", "latents") ||
         (e->height == e->width && schema_set(out, "image_size", "%zu", e->height)) ||
         schema_set(out, "autoencoder", "%s", e->ae->name) ||
-        schema_set(out, "latent_scale", "%.9g", e->ae->scale) || schema_add_provenance(out)) {
+        schema_set(out, "latent_scale", "%.9g", e->ae->scale) ||
+        schema_add_provenance(out, tool_provenance())) {
         error_prefix("%s", name);
         schema_free(out);
         return NULL;
@@ -154,7 +158,8 @@ int main(int argc, char **argv)
     if (tool_count(inputs) > 1)
         tool_usage_error("one input at most; tstream-cat joins several");
 
-    struct device *device = tool_open_device();
+    struct output *output = output_open(tool.output);
+    struct device *device = output ? tool_open_device() : NULL;
     struct autoencoder *ae = device ? autoencoder_open(device, vae, KL_ENCODER) : NULL;
     struct tstream_reader *in = ae ? tstream_open(inputs[0], tool.threads) : NULL;
     if (!in)
@@ -166,7 +171,11 @@ int main(int argc, char **argv)
     if (!schema || !(e.mean = mem_new(n, e.to.count * sizeof(float))) ||
         !(e.std = mem_new(n, e.to.count * sizeof(float))))
         tool_fail();
-    if (transform_stream(in, schema, n, encode, &e))
+    uint64_t count = 0; // 0: not known
+    schema_count(tstream_schema(in), &count);
+    progress_start("images", count);
+    struct tstream_writer *out = tstream_create(output, schema, tool.threads, tool_level(output));
+    if (!out || transform_stream(in, out, schema, n, encode, &e) < 0)
         tool_fail();
     tstream_close(in);
     schema_free(schema);

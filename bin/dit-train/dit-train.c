@@ -174,7 +174,7 @@ static void make_preview(struct training *t, const struct dit_config *config)
 
 int main(int argc, char **argv)
 {
-    struct training t = {.ranks = ranks_open(argc, argv)};
+    struct training t = {.ranks = ranks_open(argc, argv, &tool.rank)};
     char **shards = tool_start(argc, argv, &info);
     if (!t.ranks)
         tool_fail();

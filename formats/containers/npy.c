@@ -7,7 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "formats/tstream/tstream-format.h"
+#include "lib/base/bytes.h"
 #include "lib/base/error.h"
 #include "lib/base/io.h"
 #include "lib/base/mem.h"
@@ -135,7 +135,7 @@ int npy_parse(struct npy *npy, const uint8_t *file, size_t size)
                          "expected a .npy file of version 1.0, 2.0 or 3.0, found %u.%u", version[0],
                          version[1]);
     const size_t start = MAGIC_SIZE + (version[0] == 1 ? 4 : 6);
-    size_t length = start <= size ? get_uint(version + 2, start - MAGIC_SIZE - 2) : 0;
+    size_t length = start <= size ? get_le(version + 2, start - MAGIC_SIZE - 2) : 0;
     if (start > size || length > size - start || length > HEADER_MAX - start)
         return error_set(STATUS_DATA,
                          "expected a header that ends before byte %zu, found one of %zu bytes from "

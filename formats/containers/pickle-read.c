@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/base/bytes.h"
 #include "lib/base/error.h"
 #include "lib/base/mem.h"
 
@@ -109,9 +110,7 @@ static int take_number(struct reader *r, size_t size, uint64_t *number)
     const uint8_t *bytes = take(r, size);
     if (!bytes)
         return -1;
-    *number = 0;
-    for (size_t i = size; i > 0; i--)
-        *number = *number << 8 | bytes[i - 1];
+    *number = get_le(bytes, size);
     return 0;
 }
 

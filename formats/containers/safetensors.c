@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/base/bytes.h"
 #include "lib/base/error.h"
 #include "lib/base/mem.h"
 
@@ -144,9 +145,7 @@ int safetensors_parse(struct safetensors *doc, const uint8_t *bytes, size_t avai
         return error_set(STATUS_DATA, "%zu bytes: too short for a safetensors document", total);
     if (available < 8)
         return error_set(STATUS_DATA, "the header is not all there");
-    uint64_t length;
-    memcpy(&length, bytes, 8);
-    length = le64toh(length);
+    uint64_t length = get_le(bytes, 8);
     if (length > total - 8)
         return error_set(STATUS_DATA, "a header of %" PRIu64 " bytes in a document of %zu", length,
                          total);
@@ -290,8 +289,7 @@ int safetensors_build_header(struct safetensor *tensors, size_t n, const json_t 
     size_t length = strlen(text);
     size_t size = (8 + length + 63) / 64 * 64;
     if ((*header = mem_new(size, 1))) {
-        uint64_t padded = htole64(size - 8);
-        memcpy(*header, &padded, 8);
+        put_le(*header, 8, size - 8);
         memcpy(*header + 8, text, length);
         memset(*header + 8 + length, ' ', size - 8 - length);
         *header_size = size;

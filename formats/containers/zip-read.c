@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/base/bytes.h"
 #include "lib/base/error.h"
 #include "lib/base/mem.h"
 
@@ -48,14 +49,6 @@ struct header {
     size_t name_size, extra_size;
 };
 
-static uint64_t get(const uint8_t *bytes, size_t size)
-{
-    uint64_t value = 0;
-    for (size_t i = size; i > 0; i--)
-        value = value << 8 | bytes[i - 1];
-    return value;
-}
-
 // A field of 32 bits that says all ones stands in the extra field instead.
 static bool take_wide(const uint8_t **wide, size_t *left, uint64_t *value)
 {
@@ -63,7 +56,7 @@ static bool take_wide(const uint8_t **wide, size_t *left, uint64_t *value)
         return true;
     if (*left < 8)
         return false;
-    *value = get(*wide, 8);
+    *value = get_le(*wide, 8);
     *wide += 8;
     *left -= 8;
     return true;
@@ -74,7 +67,7 @@ static int read_zip64(struct header *header, bool entry)
     const uint8_t *at = header->extra, *wide = NULL;
     size_t left = header->extra_size, n = 0;
     while (left >= 4) {
-        size_t id = get(at, 2), size = get(at + 2, 2);
+        size_t id = get_le(at, 2), size = get_le(at + 2, 2);
         if (size > left - 4)
             break;
         if (id == EXTRA_ZIP64 && wide)
@@ -103,30 +96,30 @@ static int read_header(const struct archive *archive, uint64_t at, uint64_t end,
     const size_t fixed = entry ? ENTRY_SIZE : LOCAL_SIZE;
     const char *what = entry ? "an entry of the directory" : "the header of a member";
     if (at > end || end - at < fixed ||
-        get(archive->bytes + at, 4) != (entry ? SIG_ENTRY : SIG_LOCAL))
+        get_le(archive->bytes + at, 4) != (entry ? SIG_ENTRY : SIG_LOCAL))
         return error_set(STATUS_DATA, "byte %" PRIu64 ": expected %s", at, what);
     const uint8_t *bytes = archive->bytes + at;
     const uint8_t *common = bytes + (entry ? 6 : 4);
     *header = (struct header){
         .at = (size_t)at,
-        .flags = get(common + 2, 2),
-        .method = get(common + 4, 2),
-        .crc = get(common + 10, 4),
-        .packed = get(common + 14, 4),
-        .size = get(common + 18, 4),
+        .flags = get_le(common + 2, 2),
+        .method = get_le(common + 4, 2),
+        .crc = get_le(common + 10, 4),
+        .packed = get_le(common + 14, 4),
+        .size = get_le(common + 18, 4),
         .name = bytes + fixed,
-        .name_size = get(common + 22, 2),
-        .extra_size = get(common + 24, 2),
+        .name_size = get_le(common + 22, 2),
+        .extra_size = get_le(common + 24, 2),
     };
-    size_t comment = entry ? get(bytes + 32, 2) : 0;
+    size_t comment = entry ? get_le(bytes + 32, 2) : 0;
     if (end - at - fixed < header->name_size + header->extra_size + comment)
         return error_set(STATUS_DATA, "byte %" PRIu64 ": %s goes beyond byte %" PRIu64, at, what,
                          end);
     header->extra = header->name + header->name_size;
     *next = at + fixed + header->name_size + header->extra_size + comment;
-    if (entry && get(bytes + 34, 2))
+    if (entry && get_le(bytes + 34, 2))
         return error_set(STATUS_DATA, "byte %" PRIu64 ": a member on another disk", at);
-    header->offset = entry ? get(bytes + 42, 4) : 0;
+    header->offset = entry ? get_le(bytes + 42, 4) : 0;
     return read_zip64(header, entry);
 }
 
@@ -243,20 +236,21 @@ static int find_directory(struct archive *archive)
         return error_set(STATUS_DATA, "%zu bytes: too short for a zip archive", archive->size);
     size_t at = archive->size - END_SIZE;
     const uint8_t *bytes = archive->bytes + at;
-    if (get(bytes, 4) != SIG_END || get(bytes + 20, 2))
+    if (get_le(bytes, 4) != SIG_END || get_le(bytes + 20, 2))
         return error_set(STATUS_DATA,
                          "byte %zu: expected the end of a zip archive: the file was cut short", at);
-    struct end end = {get(bytes + 4, 2),  get(bytes + 6, 2),  get(bytes + 8, 2),
-                      get(bytes + 10, 2), get(bytes + 12, 4), get(bytes + 16, 4)};
-    if (at >= LOCATOR_SIZE + END64_SIZE && get(bytes - LOCATOR_SIZE, 4) == SIG_LOCATOR) {
+    struct end end = {get_le(bytes + 4, 2),  get_le(bytes + 6, 2),  get_le(bytes + 8, 2),
+                      get_le(bytes + 10, 2), get_le(bytes + 12, 4), get_le(bytes + 16, 4)};
+    if (at >= LOCATOR_SIZE + END64_SIZE && get_le(bytes - LOCATOR_SIZE, 4) == SIG_LOCATOR) {
         const uint8_t *locator = bytes - LOCATOR_SIZE;
         at -= LOCATOR_SIZE + END64_SIZE;
         bytes = archive->bytes + at;
-        if (get(locator + 4, 4) || get(locator + 8, 8) != at || get(locator + 16, 4) != 1 ||
-            get(bytes, 4) != SIG_END64 || get(bytes + 4, 8) != END64_SIZE - 12)
+        if (get_le(locator + 4, 4) || get_le(locator + 8, 8) != at ||
+            get_le(locator + 16, 4) != 1 || get_le(bytes, 4) != SIG_END64 ||
+            get_le(bytes + 4, 8) != END64_SIZE - 12)
             return error_set(STATUS_DATA, "byte %zu: expected the zip64 end of a zip archive", at);
-        struct end wide = {get(bytes + 16, 4), get(bytes + 20, 4), get(bytes + 24, 8),
-                           get(bytes + 32, 8), get(bytes + 40, 8), get(bytes + 48, 8)};
+        struct end wide = {get_le(bytes + 16, 4), get_le(bytes + 20, 4), get_le(bytes + 24, 8),
+                           get_le(bytes + 32, 8), get_le(bytes + 40, 8), get_le(bytes + 48, 8)};
         if (!end_agrees(&end, &wide) || end.disk || end.directory_disk)
             return error_set(STATUS_DATA, "byte %zu: the two ends of the zip archive differ", at);
         end = wide;

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <zlib.h>
 
+#include "lib/base/bytes.h"
 #include "lib/base/mem.h"
 
 #define MEMBER_NAME_MAX 64
@@ -53,8 +54,8 @@ struct record {
 
 static void put(struct record *record, size_t bytes, uint64_t value)
 {
-    for (; bytes > 0; bytes--, value >>= 8)
-        record->bytes[record->size++] = (uint8_t)value;
+    put_le(record->bytes + record->size, bytes, value);
+    record->size += bytes;
 }
 
 static void put_text(struct record *record, const char *text)

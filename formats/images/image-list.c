@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "lib/base/error.h"
+#include "lib/base/io.h"
 #include "lib/base/mem.h"
 
 enum labels { LABELS_NONE, LABELS_LINES, LABELS_FOLDERS };
@@ -149,8 +150,8 @@ static int gather(struct image_list *list)
 static int start(struct image_list *list)
 {
     const struct image_list_options *options = &list->options;
-    if (!options->paths[0])
-        tool_refuse_terminal(STDIN_FILENO, "standard input");
+    if (!options->paths[0] && fd_refuse_terminal(STDIN_FILENO, "standard input") < 0)
+        return -1;
     if (options->classes && class_names_read(&list->classes, options->classes))
         return -1;
     int64_t label;

@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 #include "formats/images/class-names.h"
-#include "lib/tool/tool.h"
+#include "lib/base/part.h"
 
 struct image_list_options {
     char **paths;        // NULL-terminated; none: read them from standard input

@@ -2,7 +2,6 @@
 #include "formats/images/image-stream.h"
 
 #include "lib/base/error.h"
-#include "lib/tool/tool.h"
 
 static int find_fields(struct image_stream *in, const struct schema *schema, bool with_labels)
 {
@@ -21,9 +20,9 @@ static int find_fields(struct image_stream *in, const struct schema *schema, boo
     return 0;
 }
 
-int image_stream_open(struct image_stream *in, const char *path, bool with_labels)
+int image_stream_open(struct image_stream *in, const char *path, size_t threads, bool with_labels)
 {
-    *in = (struct image_stream){.reader = tstream_open(path, tool.threads)};
+    *in = (struct image_stream){.reader = tstream_open(path, threads)};
     if (!in->reader)
         return -1;
     in->name = tstream_name(in->reader);

@@ -15,6 +15,6 @@ struct image_stream {
 };
 
 // As tstream_open. Checks that there is `image`, U8 [N,H,W,3], and `label` if it is asked for.
-int image_stream_open(struct image_stream *in, const char *path, bool with_labels);
+int image_stream_open(struct image_stream *in, const char *path, size_t threads, bool with_labels);
 
 #endif

@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "formats/containers/npy.h"
-#include "formats/tstream/tstream-format.h"
+#include "lib/base/bytes.h"
 #include "lib/base/error.h"
 #include "lib/base/mem.h"
 
@@ -252,7 +252,7 @@ static int read_label(const char *path, int64_t *label)
                        dtype_name(dtype), shape_text(npy.shape, npy.rank, text, sizeof text));
     } else {
         size_t size = dtype_size(dtype), unused = 64 - 8 * size;
-        uint64_t bits = get_uint(npy.data, size);
+        uint64_t bits = get_le(npy.data, size);
         double value = with_sign ? (double)((int64_t)(bits << unused) >> unused) : (double)bits;
         if (value < 0 || value > LABEL_MAX)
             rc = error_set(STATUS_DATA, "%s: expected a label from 0 to %d, found %.10g", path,

@@ -25,7 +25,6 @@
 #include "lib/base/pool.h"
 #include "lib/base/rng.h"
 #include "lib/base/scratch.h"
-#include "lib/tool/tool.h"
 
 // Of memory, bytes for a frame beside its records: its header, the page that it begins with, its
 // places in lists. And for a thread that decodes one: zstd's state; the compressed frame, of which
@@ -529,8 +528,8 @@ static int spool(struct latents *l, const char *path)
     const char *name = path ? path : "standard input";
     if (fd < 0)
         return error_set_errno(STATUS_NO_INPUT, "%s", name);
-    if (!path)
-        tool_refuse_terminal(fd, name);
+    if (!path && fd_refuse_terminal(fd, name) < 0)
+        return -1;
     const size_t size = (size_t)1 << 20;
     uint8_t *buffer = mem_new(size, 1);
     l->spool = scratch_open(NULL);
@@ -549,7 +548,9 @@ static int spool(struct latents *l, const char *path)
 
 static int open_inputs(struct latents *l, char **paths)
 {
-    size_t n = paths ? tool_count(paths) : 0;
+    size_t n = 0;
+    while (paths && paths[n])
+        n++;
     const char *only = n && strcmp(paths[0], "-") != 0 ? paths[0] : NULL;
     struct stat st;
     bool pipe = n <= 1 && (only ? stat(only, &st) : fstat(STDIN_FILENO, &st)) == 0 &&

@@ -8,10 +8,8 @@
 #include "formats/tstream/tstream-format.h"
 #include "lib/base/error.h"
 #include "lib/base/mem.h"
-#include "lib/tool/tool.h"
 
 #define ALIGNMENT       64
-#define ARGUMENTS_MAX   4096 // bytes of a provenance entry; the header has to hold many
 #define RECORD_SIZE_MAX (TSTREAM_CONTENT_MAX - TSTREAM_HEADER_MAX)
 
 struct schema *schema_new(const char *kind)
@@ -274,17 +272,6 @@ int schema_check_same(const struct schema *a, const struct schema *b)
                      fields_text(a, text_a, sizeof text_a), fields_text(b, text_b, sizeof text_b));
 }
 
-// Appends an argument as a shell would take it; false when the text is full.
-static bool append_argument(char *text, size_t *used, const char *argument)
-{
-    static const char plain[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
-                                "_@%+=:,./-";
-    bool quote = !*argument || argument[strspn(argument, plain)];
-    int n = snprintf(text + *used, ARGUMENTS_MAX - *used, quote ? " '%s'" : " %s", argument);
-    *used += (size_t)n;
-    return *used < ARGUMENTS_MAX;
-}
-
 // Arguments may be cut within a letter, or be no UTF-8 at all.
 static json_t *json_string_any(char *text)
 {
@@ -295,24 +282,20 @@ static json_t *json_string_any(char *text)
     return string ? string : json_string(text);
 }
 
-int schema_add_provenance(struct schema *schema)
+int schema_add_provenance(struct schema *schema, const char *entry)
 {
-    if (!tool.provenance)
+    if (!entry)
         return 0;
-    char key[32], text[ARGUMENTS_MAX];
+    char key[32], *text = mem_strdup(entry);
+    if (!text)
+        return -1;
     size_t n = 0;
     do
         snprintf(key, sizeof key, "pg.%zu", n++);
     while (schema_get(schema, key));
-    size_t used = (size_t)snprintf(text, sizeof text, "%s %s:", tool.info->name, DIT_TOOLS_VERSION);
-    for (int i = 1; i < tool.argc; i++)
-        if (!append_argument(text, &used, tool.argv[i])) {
-            strcpy(text + sizeof text - 4, "...");
-            break;
-        }
-    if (json_object_set_new(schema->metadata, key, json_string_any(text)))
-        return error_set(STATUS_INTERNAL, "out of memory");
-    return 0;
+    int rc = json_object_set_new(schema->metadata, key, json_string_any(text));
+    free(text);
+    return rc < 0 ? error_set(STATUS_INTERNAL, "out of memory") : 0;
 }
 
 int schema_build_header(const struct schema *schema, size_t rows, const json_t *metadata,

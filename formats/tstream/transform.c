@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "lib/base/error.h"
-#include "lib/tool/tool.h"
 
 struct transform {
     const char *name; // of the input
@@ -55,7 +54,6 @@ static int work_on(struct transform *t, struct batch *in)
     if (t->work(t->user, in, t->out, t->out_rows))
         return error_prefix("%s", t->name);
     t->out_rows += in->rows;
-    progress_add(in->rows);
     return t->out_rows + t->n > t->out_rows_max ? write_out(t) : 0;
 }
 
@@ -110,16 +108,15 @@ static int run(struct transform *t, struct tstream_reader *in)
     return rc;
 }
 
-int transform_stream(struct tstream_reader *in, const struct schema *out_schema, size_t n,
+int transform_stream(struct tstream_reader *in, struct tstream_writer *writer,
+                     const struct schema *out_schema, size_t n,
                      int (*work)(void *user, struct batch *in, struct batch *out, size_t row),
                      void *user)
 {
-    struct output *output = output_open(tool.output);
     size_t aim = schema_rows_aim(out_schema);
     struct transform t = {
         .name = tstream_name(in),
-        .writer =
-            output ? tstream_create(output, out_schema, (size_t)tool.threads, tool.level) : NULL,
+        .writer = writer,
         .in_schema = tstream_schema(in),
         .out_schema = out_schema,
         .n = n,
@@ -127,15 +124,9 @@ int transform_stream(struct tstream_reader *in, const struct schema *out_schema,
         .user = user,
         .out_rows_max = aim < n ? n : aim / n * n,
     };
-    if (!t.writer)
-        return -1;
-    uint64_t count = 0;
-    schema_count(t.in_schema, &count);
-    progress_start("images", count);
-    if (run(&t, in)) {
-        tstream_abandon(t.writer);
+    if (run(&t, in) < 0) {
+        tstream_abandon(writer);
         return -1;
     }
-    progress_finish();
-    return tstream_finish(t.writer);
+    return tstream_finish(writer);
 }

@@ -10,12 +10,13 @@ void batch_copy_rows(const struct schema *to_schema, struct batch *to, size_t to
                      size_t rows);
 
 // Reads all of `in`, hands it to `work` by `n` records (less at the end) whatever its frames hold,
-// and writes what comes of it to the program's output (-o, --threads, --level); tensors that both
-// schemas have are copied. Shows progress, against the count that `in` states.
+// and writes what comes of it; tensors that both schemas have are copied.
 // work fills the new tensors of in->rows records, in rows row, row + 1, ... of `out`; in->first
 // counts from the stream's start, and in's data may be overwritten.
-// -1 with an error, also when `work` returns it; the output is then abandoned. `in` stays open.
-int transform_stream(struct tstream_reader *in, const struct schema *out_schema, size_t n,
+// Takes `writer`, made with out_schema. -1 with an error, also when `work` returns it; the writer
+// is then abandoned. `in` stays open.
+int transform_stream(struct tstream_reader *in, struct tstream_writer *writer,
+                     const struct schema *out_schema, size_t n,
                      int (*work)(void *user, struct batch *in, struct batch *out, size_t row),
                      void *user);
 

@@ -191,7 +191,7 @@ int frame_check_end(const struct frame *frame, const struct schema *schema, cons
     if (!stated)
         return -1;
     for (size_t i = 0; i < n; i++) {
-        int64_t expected = (int64_t)get_uint(stated + 8 * i, 8);
+        int64_t expected = (int64_t)get_le(stated + 8 * i, 8);
         if (expected != rows[i])
             return error_set(STATUS_DATA,
                              "the end frame states %" PRId64
@@ -211,20 +211,21 @@ int seek_table_build(const struct seek_entry *entries, size_t n, uint8_t **bytes
     uint8_t *at = *bytes = mem_new(*size, 1);
     if (!at)
         return -1;
-    put_u32(at, TSTREAM_TABLE_MAGIC);
-    put_u32(at + 4, (uint32_t)(*size - 8));
+    put_le(at, 4, TSTREAM_TABLE_MAGIC);
+    put_le(at + 4, 4, (uint32_t)(*size - 8));
     for (size_t i = 0; i < n; i++) {
-        put_u32(at + 8 + 8 * i, entries[i].size);
-        put_u32(at + 12 + 8 * i, entries[i].content);
+        put_le(at + 8 + 8 * i, 4, entries[i].size);
+        put_le(at + 12 + 8 * i, 4, entries[i].content);
     }
-    put_u32(at + 8 + 8 * n, (uint32_t)n);
-    put_u32(at + 8 + 8 * n + 5, TSTREAM_TABLE_END);
+    put_le(at + 8 + 8 * n, 4, (uint32_t)n);
+    put_le(at + 8 + 8 * n + 5, 4, TSTREAM_TABLE_END);
     return 0;
 }
 
 struct seek_entry seek_table_entry(const uint8_t *bytes, size_t i)
 {
-    return (struct seek_entry){get_u32(bytes + 8 + 8 * i), get_u32(bytes + 12 + 8 * i)};
+    return (struct seek_entry){(uint32_t)get_le(bytes + 8 + 8 * i, 4),
+                               (uint32_t)get_le(bytes + 12 + 8 * i, 4)};
 }
 
 int seek_table_check(const struct frame *frame, const struct seek_entry *entries, size_t n)
@@ -232,9 +233,9 @@ int seek_table_check(const struct frame *frame, const struct seek_entry *entries
     if (!frame->table)
         return error_set(STATUS_DATA, "expected a seek table");
     const uint8_t *end = frame->bytes + frame->size - TSTREAM_TABLE_FIXED;
-    if (frame->size != 8 + 8 * n + TSTREAM_TABLE_FIXED || get_u32(end) != n)
+    if (frame->size != 8 + 8 * n + TSTREAM_TABLE_FIXED || (uint32_t)get_le(end, 4) != n)
         return error_set(STATUS_DATA, "the seek table is not that of %zu frames", n);
-    if (end[4] || get_u32(end + 5) != TSTREAM_TABLE_END)
+    if (end[4] || (uint32_t)get_le(end + 5, 4) != TSTREAM_TABLE_END)
         return error_set(STATUS_DATA, "the seek table does not end as it should");
     for (size_t i = 0; entries && i < n; i++) {
         struct seek_entry entry = seek_table_entry(frame->bytes, i);

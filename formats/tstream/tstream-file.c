@@ -15,7 +15,6 @@
 #include "lib/base/error.h"
 #include "lib/base/hash.h"
 #include "lib/base/mem.h"
-#include "lib/tool/tool.h"
 
 struct tstream_file {
     char *name;
@@ -95,9 +94,9 @@ static int find_extent(const struct tstream_file *file, uint64_t end, struct ext
     size_t got;
     if (end - file->begin < 8 + sizeof footer ||
         fd_pread_full(file->fd, footer, sizeof footer, end - sizeof footer, &got) ||
-        got < sizeof footer || get_u32(footer + 5) != TSTREAM_TABLE_END)
+        got < sizeof footer || (uint32_t)get_le(footer + 5, 4) != TSTREAM_TABLE_END)
         return -1;
-    extent->n = get_u32(footer);
+    extent->n = (uint32_t)get_le(footer, 4);
     if (extent->n < 2 || extent->n > TSTREAM_FRAMES_MAX + 2 ||
         table_entry(extent->n).size > end - file->begin)
         return -1;
@@ -146,7 +145,7 @@ static int take_places(struct tstream_file *file, const struct extent *extent,
         return -1;
     for (size_t i = 1; i < extent->n - 1; i++) {
         struct seek_entry entry = seek_table_entry(table->bytes, i);
-        uint64_t n = get_uint(rows + 8 * (i - 1), 8);
+        uint64_t n = get_le(rows + 8 * (i - 1), 8);
         place.first = file->totals.records;
         place.size = entry.size;
         place.content = entry.content;
@@ -238,9 +237,9 @@ static int open_file(struct tstream_file *file, bool standard)
 {
     struct stat st;
     file->fd = STDIN_FILENO;
-    if (standard)
-        tool_refuse_terminal(STDIN_FILENO, file->name);
-    else if ((file->fd = open(file->name, O_RDONLY | O_CLOEXEC)) < 0)
+    if (standard && fd_refuse_terminal(STDIN_FILENO, file->name) < 0)
+        return -1;
+    if (!standard && (file->fd = open(file->name, O_RDONLY | O_CLOEXEC)) < 0)
         return error_set_errno(STATUS_NO_INPUT, "%s: cannot open", file->name);
     if (fstat(file->fd, &st))
         return error_set_errno(STATUS_NO_INPUT, "%s: cannot read", file->name);
@@ -352,7 +351,7 @@ int tstream_file_hash(const struct tstream_file *file, uint64_t *hash)
             return error_set(STATUS_DATA, "%s: byte %" PRIu64 ": the file has become shorter",
                              file->name, end);
         *hash = hash_number(*hash, place[1].first - place->first);
-        *hash = hash_number(*hash, (uint64_t)place->content << 32 | get_u32(checksum));
+        *hash = hash_number(*hash, (uint64_t)place->content << 32 | (uint32_t)get_le(checksum, 4));
     }
     return 0;
 }

@@ -10,6 +10,7 @@
 
 #include "formats/containers/safetensors.h"
 #include "formats/tstream/tstream.h"
+#include "lib/base/bytes.h"
 
 #define TSTREAM_VERSION     "1"
 #define TSTREAM_ROWS_NAME   "rows" // the end frame's own tensor
@@ -120,11 +121,8 @@ int schema_build_header(const struct schema *schema, size_t rows, const json_t *
 // A bound for the header of a data frame.
 size_t schema_header_room(const struct schema *schema);
 int schema_append(struct schema *schema, const char *name, enum dtype dtype, const size_t *shape,
-                  size_t rank);                       // as schema_add, at the end
-bool text_to_u64(const char *text, uint64_t *value);  // plain decimal; false for NULL
-uint64_t get_uint(const uint8_t *bytes, size_t size); // little-endian
-uint32_t get_u32(const uint8_t *bytes);
-void put_u32(uint8_t *bytes, uint32_t value);
+                  size_t rank);                      // as schema_add, at the end
+bool text_to_u64(const char *text, uint64_t *value); // plain decimal; false for NULL
 
 // Where a data frame lies, and its first record within the stream and within its segment.
 struct frame_place {

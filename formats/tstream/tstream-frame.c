@@ -109,27 +109,6 @@ void contexts_free(struct contexts *contexts, size_t (*drop)(void *context))
     pthread_mutex_destroy(&contexts->lock);
 }
 
-uint32_t get_u32(const uint8_t *bytes)
-{
-    uint32_t value;
-    memcpy(&value, bytes, 4);
-    return le32toh(value);
-}
-
-void put_u32(uint8_t *bytes, uint32_t value)
-{
-    value = htole32(value);
-    memcpy(bytes, &value, 4);
-}
-
-uint64_t get_uint(const uint8_t *bytes, size_t size)
-{
-    uint64_t value = 0;
-    while (size--)
-        value = value << 8 | bytes[size];
-    return value;
-}
-
 // Begins with a page within *allocation. Not aligned_alloc, which leaves splinters behind and so
 // finds no room where a block of the same size was freed.
 static uint8_t *allocate_pages(size_t size, uint8_t **allocation)
@@ -271,7 +250,7 @@ static int take_zstd_header(struct input *input, struct frame *frame)
         return fail_at(input, frame->offset, "the frame does not state the size of its content");
     if (frame_append(input, frame, !single + content_size))
         return -1;
-    uint64_t content = get_uint(frame->bytes + frame->size - content_size, content_size);
+    uint64_t content = get_le(frame->bytes + frame->size - content_size, content_size);
     content += content_size == 2 ? 256 : 0;
     uint64_t window = content;
     if (!single) {
@@ -297,7 +276,7 @@ static int take_table_header(struct input *input, struct frame *frame)
     if (frame_append(input, frame, 4))
         return -1;
     frame->table = true;
-    frame->content = get_u32(frame->bytes + 4);
+    frame->content = (uint32_t)get_le(frame->bytes + 4, 4);
     if (frame->content < TSTREAM_TABLE_FIXED || (frame->content - TSTREAM_TABLE_FIXED) % 8 ||
         frame->content > TSTREAM_TABLE_FIXED + 8 * (TSTREAM_FRAMES_MAX + 2))
         return error_set(STATUS_DATA, "%s: byte %" PRIu64 ": no seek table has %zu bytes",
@@ -319,7 +298,7 @@ int frame_take_header(struct input *input, struct frame *frame)
     frame->bytes[frame->size++] = *bytes;
     if (frame_append(input, frame, 3))
         return -1;
-    uint32_t magic = get_u32(frame->bytes);
+    uint32_t magic = (uint32_t)get_le(frame->bytes, 4);
     if (magic == TSTREAM_MAGIC)
         return take_zstd_header(input, frame);
     if (magic == TSTREAM_TABLE_MAGIC)
@@ -417,7 +396,7 @@ static int take_blocks(struct input *input, struct frame *frame, struct sink *si
         }
         last = header[0] & 1;
         unsigned type = header[0] >> 1 & 3;
-        size_t size = (size_t)get_uint(header, 3) >> 3;
+        size_t size = (size_t)get_le(header, 3) >> 3;
         if (type == 3 || size > BLOCK_MAX)
             return fail_at(input, offset, "not a zstd block");
         if (type == 1)

@@ -12,7 +12,6 @@
 #include "lib/base/error.h"
 #include "lib/base/mem.h"
 #include "lib/base/pool.h"
-#include "lib/tool/tool.h"
 
 enum state { BETWEEN_SEGMENTS, IN_SEGMENT, AFTER_END };
 
@@ -322,9 +321,9 @@ struct tstream_reader *tstream_open(const char *path, size_t threads)
 {
     bool standard = !path || !strcmp(path, "-");
     struct input input = {.name = standard ? "standard input" : path, .fd = STDIN_FILENO};
-    if (standard)
-        tool_refuse_terminal(STDIN_FILENO, input.name);
-    else if ((input.fd = open(path, O_RDONLY | O_CLOEXEC)) < 0) {
+    if (standard && fd_refuse_terminal(STDIN_FILENO, input.name) < 0)
+        return NULL;
+    if (!standard && (input.fd = open(path, O_RDONLY | O_CLOEXEC)) < 0) {
         error_set_errno(STATUS_NO_INPUT, "%s: cannot open", path);
         return NULL;
     }

@@ -10,12 +10,9 @@
 #include "lib/base/error.h"
 #include "lib/base/mem.h"
 #include "lib/base/pool.h"
-#include "lib/tool/tool.h"
 
 // zstd's level -1 spends 2 ns a byte to save a sixth of a photograph, where a pipe takes 0.3 to
 // carry it; this one only finds what repeats at length.
-#define LEVEL_PIPE (-512)
-#define LEVEL_FILE 1
 
 struct tstream_writer {
     struct output *output;
@@ -231,18 +228,16 @@ static int start(struct tstream_writer *writer, size_t threads)
 }
 
 struct tstream_writer *tstream_create(struct output *output, const struct schema *schema,
-                                      size_t threads, int64_t level)
+                                      size_t threads, int level)
 {
     struct tstream_writer *writer = mem_new(1, sizeof *writer);
     if (!writer) {
         output_discard(output);
         return NULL;
     }
-    if (level == TOOL_LEVEL_AUTO)
-        level = output_is_file(output) ? LEVEL_FILE : LEVEL_PIPE;
     threads = threads ? threads : 1;
     writer->output = output;
-    writer->level = level < 19 ? (int)level : 19; // beyond, windows are too large
+    writer->level = level < 19 ? level : 19; // beyond, windows are too large
     budget_init(&writer->budget, threads);
     contexts_init(&writer->contexts);
     writer->schema = schema_copy(schema);
@@ -359,8 +354,8 @@ static int write_end(struct tstream_writer *writer)
         return -1;
     }
     for (size_t i = 0; i < writer->n_rows; i++) {
-        put_u32(document + size + 8 * i, (uint32_t)writer->rows[i]);
-        put_u32(document + size + 8 * i + 4, 0); // no frame holds 2^32 records
+        put_le(document + size + 8 * i, 4, (uint32_t)writer->rows[i]);
+        put_le(document + size + 8 * i + 4, 4, 0); // no frame holds 2^32 records
     }
     rc = write_now(writer, document, size + rows_size);
     free(document);

@@ -69,9 +69,8 @@ size_t schema_rows_aim(const struct schema *schema); // rows for a frame of TSTR
 // Same fields (name, dtype, shape) and the same value of every metadata key that says what the data
 // means (all but count, pg.*, shard.*); else -1 with an error that says what differs.
 int schema_check_same(const struct schema *a, const struct schema *b);
-// Appends this program's entry pg.N to the chain (no-op with --no-pg): "PROGRAM VERSION:
-// ARGUMENTS".
-int schema_add_provenance(struct schema *schema);
+// Appends a program's entry, "PROGRAM VERSION: ARGUMENTS", to the chain as pg.N; NULL appends none.
+int schema_add_provenance(struct schema *schema, const char *entry);
 
 // N records: for each field, rows * field.size bytes in C order, aligned to its element size.
 struct batch {
@@ -110,9 +109,9 @@ const struct tstream_totals *tstream_totals(const struct tstream_reader *reader)
 
 struct tstream_writer;
 // Writes the begin frame. Takes `output` (also when it fails). The schema is copied.
-// level TOOL_LEVEL_AUTO: -512 into a pipe, 1 into a regular file.
+// level: zstd's.
 struct tstream_writer *tstream_create(struct output *output, const struct schema *schema,
-                                      size_t threads, int64_t level);
+                                      size_t threads, int level);
 // Takes the batch, sets its `first`. A batch of 0 rows is freed and not written.
 int tstream_write(struct tstream_writer *writer, struct batch *batch);
 // End frame, seek table, output_commit. Frees the writer, also when it fails.

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "formats/weights/torch-file.h"
+#include "lib/base/bytes.h"
 #include "lib/base/error.h"
 #include "lib/base/mem.h"
 
@@ -141,8 +142,7 @@ static int place_storage(struct torch_file *file, const struct pickle_value *key
     if (input->size - input->at < sizeof count)
         return error_set(STATUS_DATA, "byte %zu: expected storage \"%s\", found the end", input->at,
                          text);
-    for (size_t i = sizeof count; i > 0; i--)
-        count = count << 8 | input->bytes[input->at + i - 1];
+    count = get_le(input->bytes + input->at, sizeof count);
     size_t left = input->size - input->at - sizeof count, size;
     if (count != storage->count)
         return error_set(STATUS_DATA,

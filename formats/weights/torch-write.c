@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "formats/containers/zip-write.h"
+#include "lib/base/bytes.h"
 #include "lib/base/error.h"
 #include "lib/base/mem.h"
 
@@ -102,8 +103,9 @@ static void put_op(struct torch_writer *torch, enum opcode opcode)
 
 static void put_little_endian(struct torch_writer *torch, uint64_t value, size_t bytes)
 {
-    for (; bytes > 0; bytes--, value >>= 8)
-        put(torch, &(const uint8_t){(uint8_t)value}, 1);
+    uint8_t little[sizeof value];
+    put_le(little, bytes, value);
+    put(torch, little, bytes);
 }
 
 static void put_global(struct torch_writer *torch, const char *module, const char *name)

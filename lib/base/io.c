@@ -16,7 +16,6 @@
 #include "lib/base/error.h"
 #include "lib/base/mem.h"
 #include "lib/base/tempfile.h"
-#include "lib/tool/tool.h"
 
 struct output {
     int fd;
@@ -62,8 +61,11 @@ struct output *output_open(const char *path)
     if (!output)
         return NULL;
     if (!path || strcmp(path, "-") == 0) {
-        tool_refuse_terminal(STDOUT_FILENO, "standard output");
         struct stat st;
+        if (fd_refuse_terminal(STDOUT_FILENO, "standard output") < 0) {
+            output_free(output);
+            return NULL;
+        }
         output->fd = STDOUT_FILENO;
         output->regular = fstat(STDOUT_FILENO, &st) == 0 && S_ISREG(st.st_mode);
         off_t start = lseek(STDOUT_FILENO, 0, SEEK_CUR);
@@ -290,6 +292,14 @@ void file_unmap(struct mapping *mapping)
     if (mapping->data)
         munmap((void *)(uintptr_t)mapping->data, mapping->size);
     *mapping = (struct mapping){NULL, 0};
+}
+
+int fd_refuse_terminal(int fd, const char *name)
+{
+    if (!isatty(fd))
+        return 0;
+    return error_set(STATUS_USAGE, "%s is a terminal; redirect it or %s", name,
+                     fd == STDIN_FILENO ? "put a program before it with a pipe" : "use -o FILE");
 }
 
 int fd_read_full(int fd, void *data, size_t size, size_t *got)

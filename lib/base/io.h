@@ -14,8 +14,8 @@
 // output_discard removes it. A signal that ends the process, or exit(), removes it too.
 struct output;
 
-// path NULL or "-": standard output (exits 64 by tool_refuse_terminal if that is a terminal).
-// NULL with an error (STATUS_CANT_CREATE) if the file can't be made.
+// path NULL or "-": standard output. NULL with an error: STATUS_USAGE if that is a terminal,
+// STATUS_CANT_CREATE if the file can't be made.
 struct output *output_open(const char *path);
 // All bytes or -1 (STATUS_IO). EPIPE on standard output ends the process as SIGPIPE does.
 int output_write(struct output *output, const void *data, size_t size);
@@ -40,6 +40,10 @@ struct mapping {
 };
 int file_map(const char *path, struct mapping *mapping);
 void file_unmap(struct mapping *mapping);
+
+// Data is neither read from a terminal nor written to one: -1 with an error (STATUS_USAGE) that
+// begins with `name` if the descriptor is one.
+int fd_refuse_terminal(int fd, const char *name);
 
 // read() until size bytes, end of file or error; *got < size only at the end. -1 with errno set and
 // no message.

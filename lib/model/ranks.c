@@ -17,7 +17,6 @@
 #include "lib/base/io.h"
 #include "lib/base/mem.h"
 #include "lib/model/ranks-mpi.h"
-#include "lib/tool/tool.h"
 
 #define VARIABLE "DIT_MPI_PLUGIN"
 #define PLUGIN   "dit-mpi.so"
@@ -31,6 +30,7 @@ struct job {
 
 struct ranks {
     struct mpi_calls mpi;
+    struct rank *self;          // the caller's
     char (*machines)[MPI_NAME]; // of each rank
 
     pthread_t worker;
@@ -96,13 +96,11 @@ static int name_machines(struct ranks *r)
         return -1;
     gethostname(own, sizeof own - 1);
     r->mpi.gather(own, r->machines, sizeof own);
-    tool.rank = r->mpi.rank;
-    tool.ranks = r->mpi.ranks;
-    tool.local_ranks = 0;
+    *r->self = (struct rank){.index = r->mpi.rank, .count = r->mpi.ranks};
     for (int rank = 0; rank < r->mpi.ranks; rank++) {
         if (rank == r->mpi.rank)
-            tool.local_rank = tool.local_ranks;
-        tool.local_ranks += strcmp(r->machines[rank], own) == 0;
+            r->self->local_index = r->self->local_count;
+        r->self->local_count += strcmp(r->machines[rank], own) == 0;
     }
     return 0;
 }
@@ -135,7 +133,7 @@ static void leave(int status, void *arg)
     struct ranks *r = arg;
     if (r->mpi.ranks == 1)
         return;
-    if (status == STATUS_OK || status == STATUS_STOPPED || tool.agreed)
+    if (status == STATUS_OK || status == STATUS_STOPPED || r->self->agreed)
         r->mpi.finish();
     else
         r->mpi.abort(status);
@@ -170,13 +168,13 @@ static void *work(void *arg)
     return NULL;
 }
 
-struct ranks *ranks_open(int argc, char **argv)
+struct ranks *ranks_open(int argc, char **argv, struct rank *self)
 {
     static struct ranks ranks; // which leave() sees to the end
     struct ranks *r = &ranks;
     const char *launcher;
     int launched = count_launched(&launcher);
-    *r = (struct ranks){.mpi.ranks = 1};
+    *r = (struct ranks){.mpi.ranks = 1, .self = self};
     pthread_mutex_init(&r->lock, NULL);
     pthread_cond_init(&r->changed, NULL);
     if (launched == 1)
@@ -258,7 +256,7 @@ int ranks_check(struct ranks *r, int rc)
     if (first == r->mpi.ranks)
         return 0;
     r->mpi.broadcast(&error, sizeof error, first);
-    tool.agreed = true;
+    r->self->agreed = true;
     error_restore(&error);
     return error_prefix("rank %d (%s)", first, r->machines[first]);
 }
@@ -278,7 +276,7 @@ int ranks_check_same(struct ranks *r, int status, const char *what, const void *
     free(all);
     if (first == r->mpi.ranks)
         return 0;
-    tool.agreed = true;
+    r->self->agreed = true;
     return error_set((enum status)status, "rank %d (%s) has %s than rank 0 (%s)", first,
                      r->machines[first], what, r->machines[0]);
 }

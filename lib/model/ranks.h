@@ -10,14 +10,16 @@
 #include <stddef.h>
 
 #include "kernels/device.h"
+#include "lib/base/rank.h"
 
 struct ranks;
 
-// Before tool_start: sets tool.rank and tool.ranks, by which only rank 0 speaks, and what fails on
-// another one says where. Ends with an error (64) that names the rank whose executable or
-// arguments are others than rank 0's. Exiting with another status than 0 stops all ranks. NULL with
-// an error: a launcher without the plug-in, or with one of another MPI.
-struct ranks *ranks_open(int argc, char **argv);
+// Joins the processes that the launcher started and fills *self, which is kept: later errors that
+// all ranks know set self->agreed. From then on a process that exits with another status than 0 or
+// STATUS_STOPPED, and no error that all agreed on, stops all ranks. NULL with an error: a launcher
+// without the plug-in or of another MPI, or a rank whose executable or arguments differ from rank
+// 0's (STATUS_USAGE). Call it before tool_start with &tool.rank.
+struct ranks *ranks_open(int argc, char **argv, struct rank *self);
 void ranks_close(struct ranks *ranks); // all have come to their end; NULL is fine
 
 int ranks_rank(const struct ranks *ranks);

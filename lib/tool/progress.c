@@ -125,7 +125,7 @@ static void draw(double time, bool finished)
 
 void progress_start(const char *unit, uint64_t total)
 {
-    if (tool.quiet || !tool.progress || tool.rank)
+    if (tool.quiet || !tool.progress || tool.rank.index)
         return;
     pthread_mutex_lock(&lock);
     const char *term = getenv("TERM");

@@ -10,8 +10,9 @@ struct device *tool_open_device(void)
 {
     static const char *const precisions[] = {"", ",bf16", ",tf32", ",f32"};
     char name[80], why[256], own[16] = ""; // each rank of a machine has a GPU of its own
-    if (tool.ranks > 1 && (strcmp(tool.device, "auto") == 0 || strcmp(tool.device, "cuda") == 0))
-        snprintf(own, sizeof own, ":%d", tool.local_rank);
+    if (tool.rank.count > 1 &&
+        (strcmp(tool.device, "auto") == 0 || strcmp(tool.device, "cuda") == 0))
+        snprintf(own, sizeof own, ":%d", tool.rank.local_index);
     snprintf(name, sizeof name, "%.40s%s%s", tool.device, own, precisions[tool.precision]);
     struct device *device = device_open(name, (int)tool.threads, why);
     if (!device) {

@@ -15,12 +15,13 @@
 #include "lib/tool/options.h"
 #include "lib/tool/progress.h"
 
+#define PROVENANCE_SIZE 4096 // of an entry; a stream's header has to hold many
+
 struct tool tool = {.progress = true,
                     .level = TOOL_LEVEL_AUTO,
                     .device = "auto",
                     .provenance = true,
-                    .ranks = 1,
-                    .local_ranks = 1};
+                    .rank = {.count = 1, .local_count = 1}};
 
 // Those that this process may run on; where the launcher of several has not divided them, its part.
 static int64_t processors(void)
@@ -30,7 +31,7 @@ static int64_t processors(void)
     if (sched_getaffinity(0, sizeof set, &set) == 0) // fails where there are more than a set holds
         n = CPU_COUNT(&set);
     if (n == online)
-        n /= tool.local_ranks;
+        n /= tool.rank.local_count;
     return n > 0 ? n : 1;
 }
 
@@ -76,11 +77,11 @@ char **tool_start(int argc, char **argv, const struct tool_info *info)
     case OPTIONS_DONE:
         break;
     case OPTIONS_HELP:
-        if (tool.rank == 0)
+        if (tool.rank.index == 0)
             options_print_help(info, stdout);
         exit(close_stdout());
     case OPTIONS_VERSION:
-        if (tool.rank == 0)
+        if (tool.rank.index == 0)
             printf("%s (dit-tools) %s\n", info->name, DIT_TOOLS_VERSION);
         exit(close_stdout());
     default:
@@ -89,6 +90,38 @@ char **tool_start(int argc, char **argv, const struct tool_info *info)
     if (tool.threads == 0)
         tool.threads = processors();
     return operands;
+}
+
+int tool_level(const struct output *output)
+{
+    if (tool.level != TOOL_LEVEL_AUTO)
+        return (int)tool.level;
+    return output_is_file(output) ? 1 : -512;
+}
+
+// Appends an argument as a shell would take it; false when the text is full.
+static bool append_argument(char *text, size_t *used, const char *argument)
+{
+    static const char plain[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+                                "_@%+=:,./-";
+    bool quote = !*argument || argument[strspn(argument, plain)];
+    int n = snprintf(text + *used, PROVENANCE_SIZE - *used, quote ? " '%s'" : " %s", argument);
+    *used += (size_t)n;
+    return *used < PROVENANCE_SIZE;
+}
+
+const char *tool_provenance(void)
+{
+    static char text[PROVENANCE_SIZE];
+    if (!tool.provenance)
+        return NULL;
+    size_t used = (size_t)snprintf(text, sizeof text, "%s %s:", tool.info->name, DIT_TOOLS_VERSION);
+    for (int i = 1; i < tool.argc; i++)
+        if (!append_argument(text, &used, tool.argv[i])) {
+            strcpy(text + sizeof text - 4, "...");
+            break;
+        }
+    return text;
 }
 
 size_t tool_count(char **list)
@@ -103,7 +136,7 @@ void tool_warn(const char *format, ...)
 {
     va_list ap;
     va_start(ap, format);
-    if (tool.rank == 0)
+    if (tool.rank.index == 0)
         progress_message(format, ap);
     va_end(ap);
 }
@@ -112,7 +145,7 @@ void tool_note(const char *format, ...)
 {
     va_list ap;
     va_start(ap, format);
-    if (!tool.quiet && tool.rank == 0)
+    if (!tool.quiet && tool.rank.index == 0)
         progress_message(format, ap);
     va_end(ap);
 }
@@ -121,7 +154,7 @@ void tool_detail(const char *format, ...)
 {
     va_list ap;
     va_start(ap, format);
-    if (tool.verbose && tool.rank == 0)
+    if (tool.verbose && tool.rank.index == 0)
         progress_message(format, ap);
     va_end(ap);
 }
@@ -129,11 +162,11 @@ void tool_detail(const char *format, ...)
 void tool_fail(void)
 {
     progress_finish();
-    if (tool.ranks > 1 && !tool.agreed) {
+    if (tool.rank.count > 1 && !tool.rank.agreed) {
         char machine[64] = "";
         gethostname(machine, sizeof machine - 1);
-        error_prefix("rank %d (%s)", tool.rank, machine);
-        tool.rank = 0; // it speaks
+        error_prefix("rank %d (%s)", tool.rank.index, machine);
+        tool.rank.index = 0; // it speaks
     }
     tool_warn("%s", error_message());
     exit(error_status());
@@ -143,11 +176,11 @@ void tool_usage_error(const char *format, ...)
 {
     va_list ap;
     va_start(ap, format);
-    if (tool.rank == 0) // all have the same arguments
+    if (tool.rank.index == 0) // all have the same arguments
         progress_message(format, ap);
     va_end(ap);
     tool_warn("try '%s --help'", tool.info->name);
-    tool.agreed = true;
+    tool.rank.agreed = true;
     exit(STATUS_USAGE);
 }
 
@@ -168,15 +201,4 @@ int tool_finish(void)
         return status;
     tool_warn("%" PRIu64 " input%s skipped", tool.skipped, tool.skipped == 1 ? " was" : "s were");
     return status ? status : STATUS_SKIPPED;
-}
-
-void tool_refuse_terminal(int fd, const char *what)
-{
-    if (!isatty(fd))
-        return;
-    if (fd == STDIN_FILENO)
-        tool_warn("%s is a terminal; redirect it or put a program before it with a pipe", what);
-    else
-        tool_warn("%s is a terminal; redirect it or use -o FILE", what);
-    exit(STATUS_USAGE);
 }

@@ -22,6 +22,9 @@
 #include <stdio.h>
 
 #include "lib/base/error.h"
+#include "lib/base/io.h"
+#include "lib/base/part.h"
+#include "lib/base/rank.h"
 
 #define DIT_TOOLS_VERSION "0.1.0"
 
@@ -35,10 +38,6 @@ enum option_type {
     OPTION_SIZE,   // uint64_t *, bytes with an optional K, M, G or T (powers of 1024)
     OPTION_CHOICE, // int *, index into choices
     OPTION_PART,   // struct part *, I/N with 1 <= I <= N
-};
-
-struct part {
-    uint64_t index, count; // index from 0; {0, 1} is everything
 };
 
 struct option {
@@ -72,21 +71,20 @@ struct tool {
     bool verbose;
     bool progress;   // draw it; default: not quiet
     int64_t threads; // 0 = one per processor this process may run on; resolved by tool_start
-    int64_t level;   // zstd level; TOOL_LEVEL_AUTO until the output is known
+    int64_t level;   // zstd level, or TOOL_LEVEL_AUTO: see tool_level
     uint64_t seed;
     const char *output; // -o FILE, or NULL for standard output
     const char *device; // "auto", "cpu", "cuda", "cuda:N"
     int precision;      // the device's own, bf16, tf32, f32
     bool provenance;    // --no-pg clears it
     uint64_t skipped;   // inputs skipped so far (tool_skip)
-    // Of several processes that work as one (lib/model/ranks.h) only rank 0 speaks, but for what
-    // ends another one alone.
-    int rank, ranks, local_rank, local_ranks; // 0, 1, 0, 1 alone; local: of this machine
-    bool agreed;                              // all know of the error: rank 0 reports it
+    // Of several processes that work as one (lib/model/ranks.h fills this) only rank 0 prints,
+    // unless another one ends by an error that rank 0 doesn't know.
+    struct rank rank;
 };
 extern struct tool tool;
 
-#define TOOL_LEVEL_AUTO INT64_MIN // -512 into a pipe, 1 into a regular file
+#define TOOL_LEVEL_AUTO INT64_MIN
 
 // Table entries for the options that programs share. Every program takes COMMON
 // (help, version, quiet, verbose, progress; handled by tool_start), the others where they apply.
@@ -152,12 +150,14 @@ void tool_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void tool_detail(const char *format, ...) __attribute__((format(printf, 1, 2)));
 // Names an input that is skipped, with error_message() as the reason, and counts it.
 void tool_skip(const char *input);
+// The zstd level for a stream into this output: --level, else -512 into a pipe and 1 into a regular
+// file.
+int tool_level(const struct output *output);
+// This program's entry in a stream's history, "PROGRAM VERSION: ARGUMENTS"; NULL with --no-pg.
+const char *tool_provenance(void);
 // For main's end: closes stdout with a check, reports the number skipped; the exit status (0, 1 or
 // 74).
 int tool_finish(void);
-
-// Exits 64 if fd is a terminal: "standard output is a terminal; redirect it or use -o FILE".
-void tool_refuse_terminal(int fd, const char *what);
 
 // Progress on stderr. A terminal: one line redrawn at most 10 times a second; else a line every
 // 30 s. Nothing with --quiet or --no-progress. Safe to call from any thread.

@@ -31,20 +31,55 @@ sources() {
     done | sort
 }
 
-# Includes of LAYER that are not of the layers named after it.
-upward() {
-    upward_layer=$1
-    shift
-    find "$upward_layer" -type f -name '*.[chd]*' -exec grep -Hn '^ *# *include *"' {} + |
-        awk -F'"' -v allowed=" $* " '{
-            n = split($2, part, "/")
-            if (n < 2 || !index(allowed, " " part[1] " ") || $2 ~ /\.\./) print
-        }'
+# Each room, and the rooms that its files may include, itself apart.
+rooms='
+bin:                formats/containers formats/tstream formats/images formats/latents formats/weights
+                    lib/tool lib/model lib/base kernels
+formats/latents:    formats/tstream formats/containers lib/base
+formats/images:     formats/tstream formats/containers lib/base
+formats/weights:    formats/containers lib/model lib/base kernels
+formats/tstream:    formats/containers lib/base
+formats/containers: lib/base
+lib/tool:           kernels lib/base
+lib/model:          kernels lib/base
+kernels:            lib/base
+lib/base:
+'
+# "FILE INCLUDED" for each include of a file of the tree.
+includes() {
+    find bin formats kernels lib -type f -name '*.[chd]*' -exec \
+        grep -H '^ *# *include *"' {} + | sed 's/:.*"\(.*\)".*/ \1/'
 }
-none 'kernels include only kernels and lib/base' upward kernels kernels lib
-none 'lib includes only lib and kernels' upward lib lib kernels
-none 'formats include no programs' upward formats formats lib kernels
-none 'programs include no tests' upward bin bin formats lib kernels
+# Includes that lead from a room to one that it may not see.
+upward() {
+    includes | awk -v rooms="$rooms" '
+        function room(path, part) {
+            split(path, part, "/")
+            if (part[1] == "bin" || part[1] == "kernels") return part[1]
+            return part[1] "/" part[2]
+        }
+        BEGIN {
+            n = split(rooms, word)
+            for (i = 1; i <= n; i++) {
+                if (sub(/:$/, "", word[i])) from = word[i]
+                allowed[from, word[i]]
+            }
+        }
+        !((room($1), room($2)) in allowed) || $2 ~ /\.\./'
+}
+none 'includes go from each room only to those below it' upward
+
+# Only programs and lib/tool end the process, print, or read the options of the tool.
+outspoken() {
+    grep -nE '(^|[^.>_a-z])(_?exit|abort|v?printf|f?puts|putchar|perror)\(|\b(stdout|stderr)\b|\btool[._]' \
+        formats/*/*.[ch] lib/base/*.[ch] lib/model/*.[ch] | grep -vE '^[^:]*:[0-9]+: *//'
+}
+none 'the library neither exits nor prints nor reads options' outspoken
+
+loose() {
+    find formats lib -maxdepth 1 -name '*.[ch]'
+}
+none 'every file of formats and lib has a room' loose
 
 long() { # long MOST FILE...
     long_most=$1

@@ -153,7 +153,7 @@ static void test_round_trip(const struct schema *schema)
         size_t threads;
         int64_t level;
     } cases[] = {{0, 1, 1},   {1, 1, -1},   {100, 1, -1}, {100, 3, 1},
-                 {100, 8, 3}, {100, 2, 19}, {33, 2, -7},  {100, 2, TOOL_LEVEL_AUTO}};
+                 {100, 8, 3}, {100, 2, 19}, {33, 2, -7},  {100, 2, 1}};
     char path[256];
     snprintf(path, sizeof path, "%s", in_folder("a"));
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -213,8 +213,7 @@ static void test_copy(void)
     snprintf(a, sizeof a, "%s", in_folder("a"));
     snprintf(b, sizeof b, "%s", in_folder("b"));
     struct tstream_reader *reader = tstream_open(a, 2);
-    struct tstream_writer *writer =
-        tstream_create(output_open(b), tstream_schema(reader), 2, TOOL_LEVEL_AUTO);
+    struct tstream_writer *writer = tstream_create(output_open(b), tstream_schema(reader), 2, 1);
     struct batch *batch;
     int rc = 0;
     for (int i = 0; i < 30 && !rc; i++) { // 30 times, so that `first` gets longer than it was
@@ -237,8 +236,7 @@ static void test_large(void)
     struct schema *schema = schema_new("images");
     schema_add(schema, "image", DTYPE_U8, shape, 3);
     schema_add(schema, "label", DTYPE_I64, NULL, 0);
-    struct tstream_writer *writer =
-        tstream_create(output_open(in_folder("large")), schema, 2, TOOL_LEVEL_AUTO);
+    struct tstream_writer *writer = tstream_create(output_open(in_folder("large")), schema, 2, 1);
     int rc = 0;
     for (int i = 0; i < 4; i++) {
         struct batch *batch = batch_new(schema, i == 2 ? 1 : rows);
@@ -295,8 +293,7 @@ static void test_early_end(void)
     pclose(shell);
     close(fds[0]);
     close(fds[1]);
-    struct tstream_writer *writer =
-        tstream_create(output_open(in_folder("gone")), schema, 2, TOOL_LEVEL_AUTO);
+    struct tstream_writer *writer = tstream_create(output_open(in_folder("gone")), schema, 2, 1);
     tstream_write(writer, batch_new(schema, 0));
     tstream_abandon(writer);
     ok(access(in_folder("gone"), F_OK) < 0, "an abandoned stream leaves no file");
