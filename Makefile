@@ -1,10 +1,15 @@
 # Everything is built under build/; nothing else in the tree changes. `make help` lists the targets.
 # SPDX-License-Identifier: MIT
 
-CC      ?= cc
-PREFIX  ?= /usr/local
-JOBS    ?= $(shell nproc)
-DESTDIR ?=
+CC       ?= cc
+PREFIX   ?= /usr/local
+LIBDIR   ?= $(PREFIX)/lib
+DESTDIR  ?=
+JOBS     ?= $(shell nproc)
+CPPFLAGS ?=
+# WERROR=1 makes warnings errors, as the project's own checks do. A newer compiler may know more
+# warnings, and a user's build shall not fail for them.
+WERROR   ?=
 # SAN=address,undefined builds everything with those sanitizers, in a folder of its own.
 SAN     ?=
 CFLAGS  ?= $(if $(SAN),-O1,-O3) -g
@@ -18,8 +23,9 @@ CXX := g++
 endif
 
 PACKAGES := libjpeg libpng zlib libzstd jansson
-WARNINGS := -Wall -Wextra -Werror -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes
-COMMON   := -std=c11 -D_GNU_SOURCE -I. -pthread -fopenmp -MMD -MP $(WARNINGS) \
+WARNINGS := -Wall -Wextra $(if $(WERROR),-Werror) -Wshadow -Wvla -Wstrict-prototypes \
+            -Wmissing-prototypes
+COMMON   := -std=c11 -D_GNU_SOURCE -I. -pthread -fopenmp -MMD -MP $(WARNINGS) $(CPPFLAGS) \
             $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all -fno-omit-frame-pointer)
 # Kernels may reorder sums and ignore errno; results stay independent of the number of threads.
 KERNEL   := -fno-math-errno -fno-trapping-math
@@ -33,11 +39,13 @@ $(error Missing libraries among: $(PACKAGES). On Debian and Ubuntu `make install
 endif
 endif
 
-# MPI is a plug-in too, of one source.
+# Plug-ins stand in a folder of their own: beside the programs in ../lib/dit-tools, or where LIBDIR
+# put them. MPI is one, of one source.
+PLUGINS    := $B/lib/dit-tools
 MPICC      ?= mpicc
 MPI        ?= $(if $(shell command -v $(MPICC)),1,0)
 MPI_SRC    := lib/model/ranks-mpi.c
-MPI_PLUGIN := $(if $(filter-out 0,$(MPI)),$B/lib/dit-mpi.so)
+MPI_PLUGIN := $(if $(filter-out 0,$(MPI)),$(PLUGINS)/dit-mpi.so)
 
 # A program is a file in bin/, or a folder where it has outgrown one.
 PROGRAMS  := $(patsubst bin/%.c,%,$(wildcard bin/*.c)) $(patsubst bin/%/,%,$(wildcard bin/*/))
@@ -55,7 +63,8 @@ CHECK_OPS := $(patsubst %.c,$B/obj/%.o,$(wildcard tests/ops/*.c))
 CUDASIM       := $(patsubst %.cc,$B/obj/cudasim/%.o,$(wildcard tests/cudasim/*.cc))
 CUDASIM_TESTS := $(patsubst tests/cudasim/tests/%.cu,$B/tests/%,$(wildcard tests/cudasim/tests/*.cu))
 CUDASIM_FLAGS := -std=c++17 -D_GNU_SOURCE -DCUDASIM -I. -Itests/cudasim -pthread -fPIC -O2 -g -MMD -MP \
-                 -Wall -Wextra -Werror -Wshadow=local -Wno-unknown-pragmas -fno-strict-aliasing \
+                 -Wall -Wextra $(if $(WERROR),-Werror) -Wshadow=local -Wno-unknown-pragmas \
+                 -fno-strict-aliasing $(CPPFLAGS) \
                  $(if $(SAN),-O1 $(filter -fsanitize% -fno-%,$(COMMON)))
 # Without sanitizers misaligned vectors and indices past an array's end trap.
 CUDASIM_TRAPS := $(if $(SAN),,-fsanitize=alignment,bounds -fsanitize-undefined-trap-on-error)
@@ -65,7 +74,7 @@ CUDASIM_TRAPS := $(if $(SAN),,-fsanitize=alignment,bounds -fsanitize-undefined-t
 CUDA       ?= $(if $(SAN),0,$(if $(shell command -v nvcc),1,0))
 NVCC       ?= nvcc
 CUDA_ARCHS ?= -gencode arch=compute_80,code=[sm_80,compute_80] -gencode arch=compute_90a,code=sm_90a
-NVCC_FLAGS := -std=c++17 -O3 -lineinfo -I. -MMD -MP -Xcompiler -fPIC,-Wall -Werror all-warnings \
+NVCC_FLAGS := -std=c++17 -O3 -lineinfo -I. -MMD -MP -Xcompiler -fPIC,-Wall $(if $(WERROR),-Werror all-warnings) \
               $(CUDA_ARCHS)
 CUDA_ONCE  := $(foreach s,backend gemm-cublaslt group group-nccl,kernels/cuda/$s.cu)
 CUDA_OPS   := $(filter-out $(CUDA_ONCE),$(wildcard kernels/cuda/*.cu))
@@ -75,13 +84,17 @@ CUDASIM_PLUGIN := $(CUDASIM) $B/obj/cudasim/tests/cudasim/gemm.o \
                   $(foreach s,backend group,$B/obj/cudasim/kernels/cuda/$s.o) \
                   $(foreach b,16 32,$(CUDA_OPS:kernels/cuda/%.cu=$B/obj/cudasim/$b/%.o))
 
+MAN   := 1 5 7
+SHARE := $(DESTDIR)$(PREFIX)/share/dit-tools
+DOC   := $(DESTDIR)$(PREFIX)/share/doc/dit-tools
+
 # Recipes say what they make; V=1 shows the commands.
 Q := $(if $(V),,@)
 say = $(if $(V),,@echo '  $1 $@')
 
 all: programs plugin ## the programs into build/bin, and the plug-in (the default)
 programs: $(PROGRAMS:%=$B/bin/%) $B/bin/decode $(MPI_PLUGIN) ## the programs, with MPI where mpicc is (MPI=0 leaves it out)
-plugin: $(if $(filter-out 0,$(CUDA)),$B/lib/dit-cuda.so) ## the CUDA plug-in, minutes of work where nvcc is (CUDA=0 leaves it out)
+plugin: $(if $(filter-out 0,$(CUDA)),$(PLUGINS)/dit-cuda.so) ## the CUDA plug-in, minutes of work where nvcc is (CUDA=0 leaves it out)
 tests: programs $(UNIT) $(TOOLS) $(BENCHES) $B/tests/check-ops $(CUDASIM_TESTS) $B/lib/dit-cuda-sim.so
 
 $B/lib/libdit-tools.a: $(LIB_OBJ)
@@ -93,6 +106,13 @@ $B/obj/%.o: %.c
 	@mkdir -p $(@D)
 	$(call say,CC  )
 	$(Q)$(CC) $(COMMON) $(CFLAGS) $(PKG_CFLAGS) -c $< -o $@
+
+$B/obj/kernels/plugin.o: COMMON += -DPLUGIN_FOLDER='"$(LIBDIR)/dit-tools"'
+$B/obj/kernels/plugin.o: $B/libdir
+# Changes when LIBDIR does.
+$B/libdir: FORCE
+	@mkdir -p $(@D)
+	@echo '$(LIBDIR)' | cmp -s - $@ || echo '$(LIBDIR)' >$@
 
 $B/obj/kernels/ref/%.o: kernels/ref/%.c
 	@mkdir -p $(@D)
@@ -132,7 +152,7 @@ $B/obj/cudasim/$1/%.o: kernels/cuda/%.cu
 	$$(Q)$$(CXX) $$(CUDASIM_FLAGS) $$(CUDASIM_TRAPS) -DCUDA_BITS=$1 -x c++ -c $$< -o $$@
 endef
 $(foreach b,16 32,$(eval $(call CUDA_BITS_RULE,$b)))
-$B/lib/dit-cuda.so: $(CUDA_OBJ)
+$(PLUGINS)/dit-cuda.so: $(CUDA_OBJ)
 	@mkdir -p $(@D)
 	$(call say,LINK)
 	$(Q)$(NVCC) -shared -o $@ $^ -cudart static -lcublasLt -ldl
@@ -141,7 +161,7 @@ $B/lib/dit-cuda-sim.so: $(CUDASIM_PLUGIN)
 	$(call say,LINK)
 	$(Q)$(CXX) $(CUDASIM_FLAGS) $(LDFLAGS) -shared -o $@ $^
 
-$B/lib/dit-mpi.so: $(MPI_SRC) lib/model/ranks-mpi.h
+$(PLUGINS)/dit-mpi.so: $(MPI_SRC) lib/model/ranks-mpi.h
 	@mkdir -p $(@D)
 	$(call say,LINK)
 	$(Q)$(MPICC) $(filter-out -MMD -MP -fsanitize% -fno-sanitize%,$(COMMON)) $(CFLAGS) $(LDFLAGS) -fPIC -shared -o $@ $<
@@ -230,29 +250,49 @@ bench-gpu: $(GPU_BUILT) ## measure the GPU, beside PyTorch where $PYTHON has it 
 
 # The same for a machine where nothing can be built or installed. The folder mirrors the tree.
 gpu-bundle: $(GPU_BUILT) $(GPU_BIN:%=$(BUNDLE)/build/bin/%) $(GPU_TOOLS:%=$(BUNDLE)/build/tests/%) ## pack build/gpu, whose run.sh does check-gpu and bench-gpu on another machine
-	@mkdir -p $(BUNDLE)/build/lib $(BUNDLE)/build/tests/gpu
-	@cp $B/lib/dit-cuda.so $(BUNDLE)/build/lib
+	@mkdir -p $(BUNDLE)/build/lib/dit-tools $(BUNDLE)/build/tests/gpu
+	@cp $(PLUGINS)/dit-cuda.so $(BUNDLE)/build/lib/dit-tools
 	@cp $B/tests/gpu/cuda-primitives $(BUNDLE)/build/tests/gpu
 	@cp --parents tests/tap.sh tests/gpu/*.sh tests/bench/gpu.* tests/bench/train.py tests/bench/vae.py \
 	    tests/data/dit-* tests/data/vae-* $(BUNDLE)
 	@mv $(BUNDLE)/tests/gpu/run.sh $(BUNDLE)
 	@du -sh $(BUNDLE)
 
-install: all ## install into PREFIX (/usr/local); DESTDIR for packagers
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1 \
-	    $(DESTDIR)$(PREFIX)/share/man/man5 $(DESTDIR)$(PREFIX)/share/man/man7
+# What was built is installed, whether or not nvcc and mpicc are on root's PATH.
+install: programs ## install what was built into PREFIX (/usr/local), LIBDIR (PREFIX/lib); DESTDIR for packagers
+	install -d $(MAN:%=$(DESTDIR)$(PREFIX)/share/man/man%) $(SHARE)/slurm $(DOC) \
+	    $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(LIBDIR)/dit-tools
 	install -m 755 $(PROGRAMS:%=$B/bin/%) $(DESTDIR)$(PREFIX)/bin
 	ln -sf decode-images $(DESTDIR)$(PREFIX)/bin/decode
-	$(if $(filter-out 0,$(CUDA)),install -Dm 755 -t $(DESTDIR)$(PREFIX)/lib $B/lib/dit-cuda.so)
-	$(if $(MPI_PLUGIN),install -Dm 755 -t $(DESTDIR)$(PREFIX)/lib $(MPI_PLUGIN))
-	for s in 1 5 7; do install -m 644 man/*.$$s $(DESTDIR)$(PREFIX)/share/man/man$$s || exit; done
+	for plugin in $(PLUGINS)/dit-*.so; do \
+	    [ ! -e "$$plugin" ] || install -m 755 "$$plugin" $(DESTDIR)$(LIBDIR)/dit-tools || exit; \
+	done
+	for s in $(MAN); do install -m 644 man/*.$$s $(DESTDIR)$(PREFIX)/share/man/man$$s || exit; done
 	ln -sf decode-images.1 $(DESTDIR)$(PREFIX)/share/man/man1/decode.1
+	install -m 755 pipelines/*.sh $(SHARE)
+	install -m 755 pipelines/slurm/*.sh pipelines/slurm/*.sbatch $(SHARE)/slurm
+	install -m 644 README.md CONTRIBUTING.md CHANGELOG.md LICENSE $(DOC)
 
 uninstall: ## remove what install put there
 	rm -f $(PROGRAMS:%=$(DESTDIR)$(PREFIX)/bin/%) $(DESTDIR)$(PREFIX)/bin/decode
-	rm -f $(DESTDIR)$(PREFIX)/lib/dit-cuda.so $(DESTDIR)$(PREFIX)/lib/dit-mpi.so
-	for f in man/*.[157]; do rm -f $(DESTDIR)$(PREFIX)/share/man/man$${f##*.}/$${f##*/}; done
+	for s in $(MAN); do \
+	    for f in man/*.$$s; do rm -f $(DESTDIR)$(PREFIX)/share/man/man$$s/$${f##*/}; done; \
+	done
 	rm -f $(DESTDIR)$(PREFIX)/share/man/man1/decode.1
+	rm -rf $(DESTDIR)$(LIBDIR)/dit-tools $(SHARE) $(DOC)
+
+coverage: ## run the tests and report which lines they reach, in build/coverage (needs gcovr)
+	@command -v gcovr >/dev/null || { echo 'make coverage needs gcovr' >&2; exit 1; }
+	@$(MAKE) -j$(JOBS) --no-print-directory B=build/coverage CUDA=0 run-tests \
+	    CFLAGS='-O1 -g --coverage -fprofile-update=atomic' LDFLAGS=--coverage
+	@gcovr --object-directory build/coverage/obj --filter 'bin/' --filter 'formats/' --filter 'lib/' \
+	    --filter 'kernels/' --html-details build/coverage/index.html --print-summary build/coverage
+	@echo 'Open build/coverage/index.html.'
+
+compile_commands.json: Makefile ## how each file is compiled, for editors and analysers
+	@{ echo '['; $(MAKE) -Bn V=1 --no-print-directory CUDA=0 tests | sed -n \
+	    -e 's/["\\]/\\&/g' -e 's|^.* -c \([^ ]*\) -o \([^ ]*\)$$|{"directory": "$(CURDIR)", "file": "\1", "output": "\2", "command": "&"},|p' \
+	    | sed '$$s/,$$//'; echo ']'; } >$@
 
 format: ## clang-format all sources in place
 	clang-format -i $$(git ls-files '*.c' '*.h' '*.cc' '*.cu')
@@ -261,10 +301,10 @@ clean: ## remove build/
 	rm -rf build
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\)\( [a-z-]*\)*:.*## /\1: /p' Makefile | column -t -s: -l 2
+	@sed -n 's/^\([a-z_.-]*\)\( [a-z-]*\)*:.*## /\1: /p' Makefile | column -t -s: -l 2
 
 -include $(shell find $B/obj -name '*.d' 2>/dev/null)
 .SECONDARY:
 .DELETE_ON_ERROR:
-.PHONY: all programs plugin tests deps install-deps demo check run-tests check-valgrind bench bench-peers \
-    check-gpu bench-gpu gpu-bundle install uninstall format clean help
+.PHONY: FORCE all programs plugin tests deps install-deps demo check run-tests check-valgrind bench bench-peers \
+    check-gpu bench-gpu gpu-bundle install uninstall coverage format clean help

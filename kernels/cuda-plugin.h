@@ -32,8 +32,8 @@ int dit_cuda_open(struct device *device, int index, const char *precision, char 
 // cuda_interface of its build.
 const char *dit_cuda_interface(size_t sizes[CUDA_SIZES]);
 
-// Loads $DIT_CUDA_PLUGIN (empty: none), else ../lib/dit-cuda.so beside the program's folder, and
-// opens a GPU. -1 with a message in why.
+// Loads $DIT_CUDA_PLUGIN (empty: none), else dit-cuda.so as plugin_find finds it, and opens a GPU.
+// -1 with a message in why.
 int cuda_plugin_open(struct device *device, int index, const char *precision, char why[256]);
 // Whether there is a plug-in that was named, or one with a driver for it.
 bool cuda_plugin_found(void);

@@ -22,7 +22,10 @@ bool plugin_find(const char *variable, const char *file, char path[PLUGIN_PATH])
     char *slash = strrchr(program, '/');
     if (slash)
         *slash = '\0';
-    snprintf(path, PLUGIN_PATH, "%s/../lib/%s", program, file);
+    snprintf(path, PLUGIN_PATH, "%s/../lib/dit-tools/%s", program, file);
+    if (access(path, R_OK) == 0)
+        return true;
+    snprintf(path, PLUGIN_PATH, PLUGIN_FOLDER "/%s", file);
     return access(path, R_OK) == 0;
 }
 

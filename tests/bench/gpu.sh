@@ -88,7 +88,7 @@ describe_device() {
         nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm,clocks.max.mem,power.limit \
             --format=csv
         nvcc --version | tail -n 2
-        ldd "$build/lib/dit-cuda.so" | grep cublas
+        ldd "$build/lib/dit-tools/dit-cuda.so" | grep cublas
         "$python" -c 'import torch; print("PyTorch", torch.__version__, torch.version.cuda)'
         nproc
         free -g

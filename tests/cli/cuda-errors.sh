@@ -37,9 +37,9 @@ mkdir -p "$tmp/bin"
 cp "$BUILD/bin/dit-train" "$tmp/bin/"
 exits 'no plug-in' 64 "$tmp/bin/dit-train" --device cuda --run "$tmp/run" "$tmp/latents"
 one '... says how to get it' 'device cuda: there is no CUDA plug-in (dit-cuda.so); build with nvcc on the PATH, or use --device cpu'
-mkdir "$tmp/lib"
-cp "$plugin" "$tmp/lib/dit-cuda.so"
-exits 'one in ../lib' 0 "$tmp/bin/dit-train" -q --device cuda --depth 1 --hidden 32 --heads 1 \
+mkdir -p "$tmp/lib/dit-tools"
+cp "$plugin" "$tmp/lib/dit-tools/dit-cuda.so"
+exits 'one in ../lib/dit-tools' 0 "$tmp/bin/dit-train" -q --device cuda --depth 1 --hidden 32 --heads 1 \
     --patch 4 --batch 8 --classes 10 --steps 1 --run "$tmp/run" "$tmp/latents"
 exits 'a plug-in that is not there' 64 env DIT_CUDA_PLUGIN="$tmp/no.so" dit-train --device cuda \
     --run "$tmp/run2" "$tmp/latents"

@@ -32,7 +32,7 @@ unset CUDASIM_STREAMS
 ok 'two ranks on one GPU' lost 'ranks 0 and 1 are both on GPU 0: ranks must not share a GPU' \
     "$tool" cuda:0 2
 
-if ! command -v mpirun >/dev/null || [ ! -e "$BUILD/lib/dit-mpi.so" ]; then
+if ! command -v mpirun >/dev/null || [ ! -e "$BUILD/lib/dit-tools/dit-mpi.so" ]; then
     skip 'training on several GPUs' 'there is no MPI'
     done_testing
 fi

@@ -237,7 +237,7 @@ exits '--dry-run of a pipe' 0 sh -c "cat $data | dit-train --dry-run"
 says 'reads all of it' '64 latents, 1.00 epochs of 64'
 exits '--dry-run of what is not there' 66 dit-train --dry-run "$tmp/nothing"
 
-if command -v mpirun >/dev/null && [ -e "$BUILD/lib/dit-mpi.so" ]; then
+if command -v mpirun >/dev/null && [ -e "$BUILD/lib/dit-tools/dit-mpi.so" ]; then
     export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
     export ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}detect_leaks=0"
     # shellcheck disable=SC2086

@@ -73,6 +73,7 @@ none 'includes go from each room only to those below it' upward
 outspoken() {
     grep -nE '(^|[^.>_a-z])(_?exit|abort|v?printf|f?puts|putchar|perror)\(|\b(stdout|stderr)\b|\btool[._]' \
         formats/*/*.[ch] lib/base/*.[ch] lib/model/*.[ch] | grep -vE '^[^:]*:[0-9]+: *//'
+    [ $? = 1 ]
 }
 none 'the library neither exits nor prints nor reads options' outspoken
 

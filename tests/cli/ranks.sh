@@ -4,7 +4,7 @@
 # shellcheck disable=SC2317 # functions are arguments of others
 . tests/tap.sh
 export PYTHONPATH=tests/tools PYTHONDONTWRITEBYTECODE=1
-if ! command -v mpirun >/dev/null || [ ! -e "$BUILD/lib/dit-mpi.so" ]; then
+if ! command -v mpirun >/dev/null || [ ! -e "$BUILD/lib/dit-tools/dit-mpi.so" ]; then
     skip 'training on several ranks' 'there is no MPI'
     done_testing
 fi

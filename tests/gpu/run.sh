@@ -18,7 +18,7 @@ export B=build OUT END PATH="$PWD/build/bin:$PATH" PYTHON="${PYTHON:-python3}"
 
 # NVIDIA's libraries are not in it: cuBLASLt, and NCCL, which several GPUs take. Those that the
 # system does not find are in the toolkit or among PyTorch's packages.
-libraries=$(ldd build/lib/dit-cuda.so | sed -n 's/^[[:space:]]*\(libcublasLt[^ ]*\) => not found.*/\1/p')
+libraries=$(ldd build/lib/dit-tools/dit-cuda.so | sed -n 's/^[[:space:]]*\(libcublasLt[^ ]*\) => not found.*/\1/p')
 /sbin/ldconfig -p 2>/dev/null | grep -q 'libnccl\.so\.2' || libraries="$libraries libnccl.so.2"
 for library in $libraries; do
     found=$("$PYTHON" - "$library" 2>/dev/null <<'PYTHON'
