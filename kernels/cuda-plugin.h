@@ -10,7 +10,7 @@ extern "C" {
 #endif
 
 // What a program and its plug-in must agree on: the sizes of what they share, and the operations.
-#define CUDA_SIZES 5
+#define CUDA_SIZES 6
 static inline const char *cuda_interface(size_t sizes[CUDA_SIZES])
 {
     sizes[0] = sizeof(struct device);
@@ -18,6 +18,7 @@ static inline const char *cuda_interface(size_t sizes[CUDA_SIZES])
     sizes[2] = sizeof(struct diffusion_terms);
     sizes[3] = sizeof(struct sampler_step);
     sizes[4] = sizeof(struct adamw);
+    sizes[5] = sizeof(struct modulation);
     return ""
 #define OP(name, cpu, params, args) #name #params "\n"
 #include "kernels/ops.def"

@@ -38,6 +38,14 @@ struct adamw {
     uint64_t step; // from 1, of this update
 };
 
+// How adaLN modulates a norm, and gates the residual branch that is added before it: (B) rows of D
+// activations each, `stride` activations apart. The same struct holds their gradients.
+struct modulation {
+    act *shift, *scale;
+    act *gate; // only for the operations with a gate
+    size_t stride;
+};
+
 // 3x3 convolutions of the autoencoder, by what they do to the size.
 enum conv_kind {
     CONV_SAME, // stride 1, zeros on all sides: H' = H

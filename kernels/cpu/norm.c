@@ -28,41 +28,39 @@ INLINE void modulate(float *y, const float *x, const float *shift, const float *
 }
 
 void CPU_FN(norm_modulate)(struct device *device, act *y, float *mean, float *rstd, const act *x,
-                           const act *shift, const act *scale, size_t stride, size_t B, size_t T,
-                           size_t D)
+                           struct modulation m, size_t B, size_t T, size_t D)
 {
 #pragma omp parallel for num_threads(threads_for(device, B *T *D))
     for (size_t r = 0; r < B * T; r++) {
         const float *in = const_floats(x) + r * D;
-        const size_t at = r / T * stride;
-        float m, s;
-        find_moments(in, D, &m, &s);
-        modulate(floats(y) + r * D, in, const_floats(shift) + at, const_floats(scale) + at, m, s,
-                 D);
+        const size_t at = r / T * m.stride;
+        float row_mean, row_rstd;
+        find_moments(in, D, &row_mean, &row_rstd);
+        modulate(floats(y) + r * D, in, const_floats(m.shift) + at, const_floats(m.scale) + at,
+                 row_mean, row_rstd, D);
         if (mean)
-            mean[r] = m, rstd[r] = s;
+            mean[r] = row_mean, rstd[r] = row_rstd;
     }
 }
 
 void CPU_FN(gate_residual_norm_modulate)(struct device *device, act *sum, act *y, float *mean,
                                          float *rstd, const act *x, const act *branch,
-                                         const act *gate, const act *shift, const act *scale,
-                                         size_t stride, size_t B, size_t T, size_t D)
+                                         struct modulation m, size_t B, size_t T, size_t D)
 {
 #pragma omp parallel for num_threads(threads_for(device, B *T *D))
     for (size_t r = 0; r < B * T; r++) {
         const float *in = const_floats(x) + r * D, *add = const_floats(branch) + r * D;
-        const size_t at = r / T * stride;
-        const float *mul = const_floats(gate) + at;
-        float m, s, *total = floats(sum) + r * D;
+        const size_t at = r / T * m.stride;
+        const float *gate = const_floats(m.gate) + at;
+        float row_mean, row_rstd, *total = floats(sum) + r * D;
 #pragma omp simd
         for (size_t d = 0; d < D; d++)
-            total[d] = in[d] + mul[d] * add[d];
-        find_moments(total, D, &m, &s);
-        modulate(floats(y) + r * D, total, const_floats(shift) + at, const_floats(scale) + at, m, s,
-                 D);
+            total[d] = in[d] + gate[d] * add[d];
+        find_moments(total, D, &row_mean, &row_rstd);
+        modulate(floats(y) + r * D, total, const_floats(m.shift) + at, const_floats(m.scale) + at,
+                 row_mean, row_rstd, D);
         if (mean)
-            mean[r] = m, rstd[r] = s;
+            mean[r] = row_mean, rstd[r] = row_rstd;
     }
 }
 
@@ -105,7 +103,7 @@ INLINE void backward_row(float *dx, float *dshift, float *dscale, const float *d
 struct backward {
     float *dx, *dbranch, *dgate, *dshift, *dscale;
     const float *dy, *dsum, *x, *mean, *rstd, *branch, *gate, *scale;
-    size_t stride, B, T, D;
+    size_t stride, dstride, B, T, D;
 };
 
 // Tokens t .. end - 1 of sample b; sums (3,D): dshift, dscale, dgate.
@@ -154,56 +152,57 @@ static void backward(struct device *device, const struct backward *p)
 #pragma omp for
         for (size_t b = 0; b < p->B; b++) {
             const float *from = sums + b * chunks * 3 * D;
-            add_chunks(p->dshift + b * p->stride, from, chunks, D);
-            add_chunks(p->dscale + b * p->stride, from + D, chunks, D);
+            add_chunks(p->dshift + b * p->dstride, from, chunks, D);
+            add_chunks(p->dscale + b * p->dstride, from + D, chunks, D);
             if (p->branch)
-                add_chunks(p->dgate + b * p->stride, from + 2 * D, chunks, D);
+                add_chunks(p->dgate + b * p->dstride, from + 2 * D, chunks, D);
         }
     }
 }
 
-void CPU_FN(norm_modulate_backward)(struct device *device, act *dx, act *dshift, act *dscale,
+void CPU_FN(norm_modulate_backward)(struct device *device, act *dx, struct modulation dm,
                                     const act *dy, const act *dsum, const act *x, const float *mean,
-                                    const float *rstd, const act *scale, size_t stride, size_t B,
-                                    size_t T, size_t D)
+                                    const float *rstd, struct modulation m, size_t B, size_t T,
+                                    size_t D)
 {
     backward(device, &(struct backward){.dx = floats(dx),
-                                        .dshift = floats(dshift),
-                                        .dscale = floats(dscale),
+                                        .dshift = floats(dm.shift),
+                                        .dscale = floats(dm.scale),
                                         .dy = const_floats(dy),
                                         .dsum = const_floats(dsum),
                                         .x = const_floats(x),
                                         .mean = mean,
                                         .rstd = rstd,
-                                        .scale = const_floats(scale),
-                                        .stride = stride,
+                                        .scale = const_floats(m.scale),
+                                        .stride = m.stride,
+                                        .dstride = dm.stride,
                                         .B = B,
                                         .T = T,
                                         .D = D});
 }
 
 void CPU_FN(gate_residual_norm_modulate_backward)(struct device *device, act *dx, act *dbranch,
-                                                  act *dgate, act *dshift, act *dscale,
-                                                  const act *dy, const act *dsum, const act *sum,
+                                                  struct modulation dm, const act *dy,
+                                                  const act *dsum, const act *sum,
                                                   const float *mean, const float *rstd,
-                                                  const act *branch, const act *gate,
-                                                  const act *scale, size_t stride, size_t B,
+                                                  const act *branch, struct modulation m, size_t B,
                                                   size_t T, size_t D)
 {
     backward(device, &(struct backward){.dx = floats(dx),
                                         .dbranch = floats(dbranch),
-                                        .dgate = floats(dgate),
-                                        .dshift = floats(dshift),
-                                        .dscale = floats(dscale),
+                                        .dgate = floats(dm.gate),
+                                        .dshift = floats(dm.shift),
+                                        .dscale = floats(dm.scale),
                                         .dy = const_floats(dy),
                                         .dsum = const_floats(dsum),
                                         .x = const_floats(sum),
                                         .mean = mean,
                                         .rstd = rstd,
                                         .branch = const_floats(branch),
-                                        .gate = const_floats(gate),
-                                        .scale = const_floats(scale),
-                                        .stride = stride,
+                                        .gate = const_floats(m.gate),
+                                        .scale = const_floats(m.scale),
+                                        .stride = m.stride,
+                                        .dstride = dm.stride,
                                         .B = B,
                                         .T = T,
                                         .D = D});

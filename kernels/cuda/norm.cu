@@ -191,25 +191,23 @@ template <bool GATED> static void run_forward(struct device *device, const struc
 }
 
 void CUDA_FN(norm_modulate)(struct device *device, act *y, float *mean, float *rstd, const act *x,
-                            const act *shift, const act *scale, size_t stride, size_t B, size_t T,
-                            size_t D)
+                            struct modulation m, size_t B, size_t T, size_t D)
 {
     struct forward p = {};
     p.y = reals(y), p.mean = mean, p.rstd = rstd, p.x = reals(x);
-    p.shift = reals(shift), p.scale = reals(scale), p.stride = stride;
+    p.shift = reals(m.shift), p.scale = reals(m.scale), p.stride = m.stride;
     p.B = B, p.T = T, p.D = D;
     run_forward<false>(device, &p);
 }
 
 void CUDA_FN(gate_residual_norm_modulate)(struct device *device, act *sum, act *y, float *mean,
                                           float *rstd, const act *x, const act *branch,
-                                          const act *gate, const act *shift, const act *scale,
-                                          size_t stride, size_t B, size_t T, size_t D)
+                                          struct modulation m, size_t B, size_t T, size_t D)
 {
     struct forward p = {};
     p.sum = reals(sum), p.y = reals(y), p.mean = mean, p.rstd = rstd;
-    p.x = reals(x), p.branch = reals(branch), p.gate = reals(gate);
-    p.shift = reals(shift), p.scale = reals(scale), p.stride = stride;
+    p.x = reals(x), p.branch = reals(branch), p.gate = reals(m.gate);
+    p.shift = reals(m.shift), p.scale = reals(m.scale), p.stride = m.stride;
     p.B = B, p.T = T, p.D = D;
     run_forward<true>(device, &p);
 }
@@ -220,7 +218,7 @@ struct backward {
     const real *dy, *dsum, *x;
     const float *mean, *rstd;
     const real *branch, *gate, *scale;
-    size_t stride, B, T, D;
+    size_t stride, dstride, B, T, D;
     float *parts; // (B,chunks,3,D): the sums over a chunk's rows
     unsigned chunk, chunks;
 };
@@ -332,7 +330,7 @@ static __global__ void __launch_bounds__(THREADS) add_chunks(struct backward p)
 #pragma unroll 4
         for (size_t c = 0; c < p.chunks; c++)
             sum += from[c * 3 * p.D];
-        p.sums[blockIdx.z][b * p.stride + d] = to_real(sum);
+        p.sums[blockIdx.z][b * p.dstride + d] = to_real(sum);
     }
 }
 
@@ -382,7 +380,7 @@ static __global__ void __launch_bounds__(THREADS) backward_columns(struct backwa
                 sums[2] += to_float(p.branch[row * p.D + d]) * to_float(p.dx[row * p.D + d]);
         }
         for (int i = 0; i < (GATED ? 3 : 2); i++)
-            p.sums[i][b * p.stride + d] = to_real(sums[i]);
+            p.sums[i][b * p.dstride + d] = to_real(sums[i]);
     }
 }
 
@@ -421,33 +419,33 @@ template <bool GATED> static void run_backward(struct device *device, struct bac
     RUN_KERNEL(device, add_chunks, columns, THREADS, 0, *p);
 }
 
-void CUDA_FN(norm_modulate_backward)(struct device *device, act *dx, act *dshift, act *dscale,
+void CUDA_FN(norm_modulate_backward)(struct device *device, act *dx, struct modulation dm,
                                      const act *dy, const act *dsum, const act *x,
-                                     const float *mean, const float *rstd, const act *scale,
-                                     size_t stride, size_t B, size_t T, size_t D)
+                                     const float *mean, const float *rstd, struct modulation m,
+                                     size_t B, size_t T, size_t D)
 {
     struct backward p = {};
-    p.dx = reals(dx), p.sums[0] = reals(dshift), p.sums[1] = reals(dscale);
+    p.dx = reals(dx), p.sums[0] = reals(dm.shift), p.sums[1] = reals(dm.scale);
     p.dy = reals(dy), p.dsum = dsum ? reals(dsum) : nullptr, p.x = reals(x);
-    p.mean = mean, p.rstd = rstd, p.scale = reals(scale), p.stride = stride;
+    p.mean = mean, p.rstd = rstd, p.scale = reals(m.scale), p.stride = m.stride,
+    p.dstride = dm.stride;
     p.B = B, p.T = T, p.D = D;
     run_backward<false>(device, &p);
 }
 
 void CUDA_FN(gate_residual_norm_modulate_backward)(struct device *device, act *dx, act *dbranch,
-                                                   act *dgate, act *dshift, act *dscale,
-                                                   const act *dy, const act *dsum, const act *sum,
+                                                   struct modulation dm, const act *dy,
+                                                   const act *dsum, const act *sum,
                                                    const float *mean, const float *rstd,
-                                                   const act *branch, const act *gate,
-                                                   const act *scale, size_t stride, size_t B,
+                                                   const act *branch, struct modulation m, size_t B,
                                                    size_t T, size_t D)
 {
     struct backward p = {};
     p.dx = reals(dx), p.dbranch = reals(dbranch);
-    p.sums[0] = reals(dshift), p.sums[1] = reals(dscale), p.sums[2] = reals(dgate);
+    p.sums[0] = reals(dm.shift), p.sums[1] = reals(dm.scale), p.sums[2] = reals(dm.gate);
     p.dy = reals(dy), p.dsum = dsum ? reals(dsum) : nullptr, p.x = reals(sum);
-    p.mean = mean, p.rstd = rstd, p.branch = reals(branch), p.gate = reals(gate);
-    p.scale = reals(scale), p.stride = stride;
+    p.mean = mean, p.rstd = rstd, p.branch = reals(branch), p.gate = reals(m.gate);
+    p.scale = reals(m.scale), p.stride = m.stride, p.dstride = dm.stride;
     p.B = B, p.T = T, p.D = D;
     run_backward<true>(device, &p);
 }

@@ -64,6 +64,12 @@ struct dit {
 // The six rows of a block's modulation, in the order of the published weights.
 enum { SHIFT1, SCALE1, GATE1, SHIFT2, SCALE2, GATE2, MODULATIONS };
 
+// Activations in a sample's row of modulations: of the L blocks, then of the final layer.
+static size_t modulations_width(const struct dit_config *c)
+{
+    return (MODULATIONS * c->depth + 2) * c->hidden;
+}
+
 // Gives each parameter that is not held its place. Returns their size.
 static size_t place_weights(struct dit *m)
 {
@@ -148,7 +154,7 @@ static void place(struct dit *m, uintptr_t base)
 {
     const struct dit_config *c = &m->config;
     size_t B = m->batch, T = dit_tokens(c), D = c->hidden, L = c->depth;
-    size_t modulation = (MODULATIONS * L + 2) * D, patch = c->patch * c->patch * c->channels;
+    size_t modulation = modulations_width(c), patch = c->patch * c->patch * c->channels;
     struct arena arena = {base, m->device->backend->act_size};
     m->weights = take_act(&arena, place_weights(m));
     m->positions = take_act(&arena, T * D);
@@ -315,17 +321,24 @@ float *dit_gradients(struct dit *m)
     return m->gradients;
 }
 
-// Row `which` of block l's modulations (of the final layer where l is the depth) within `all`.
-static act *modulation_of(const struct dit *m, act *all, size_t l, size_t which)
+// The modulation of the norm whose shift is row `shift` of block l, or of the final layer where l
+// is the depth. Its scale is the next row. The row before is the gate of the residual that the norm
+// follows; the first norm follows none.
+static struct modulation modulation_at(const struct dit *m, act *modulations, size_t l,
+                                       size_t shift)
 {
-    return act_at(m->device, all, (l * MODULATIONS + which) * m->config.hidden);
+    size_t D = m->config.hidden, row = l * MODULATIONS + shift;
+    return (struct modulation){.shift = act_at(m->device, modulations, row * D),
+                               .scale = act_at(m->device, modulations, (row + 1) * D),
+                               .gate = row ? act_at(m->device, modulations, (row - 1) * D) : NULL,
+                               .stride = modulations_width(&m->config)};
 }
 
 // The modulations of all blocks: as one product, where their weights lie together.
 static void forward_modulations(struct dit *m, size_t B)
 {
     struct device *d = m->device;
-    size_t D = m->config.hidden, L = m->config.depth, stride = (MODULATIONS * L + 2) * D;
+    size_t D = m->config.hidden, L = m->config.depth;
     for (size_t l = 0, end; l <= L; l = end) {
         const struct linear *first = &m->blocks[l].modulation;
         size_t rows = 0;
@@ -335,8 +348,8 @@ static void forward_modulations(struct dit *m, size_t B)
                 break;
             rows += (end < L ? MODULATIONS : 2) * D;
         }
-        op_linear(d, modulation_of(m, m->modulations, l, 0), stride, m->c_silu, first->w, first->b,
-                  B, D, rows);
+        op_linear(d, act_at(d, m->modulations, l * MODULATIONS * D), modulations_width(&m->config),
+                  m->c_silu, first->w, first->b, B, D, rows);
     }
 }
 
@@ -361,14 +374,11 @@ static void forward_block(struct dit *m, size_t l, size_t B)
     struct device *d = m->device;
     struct block *b = &m->blocks[l];
     size_t T = dit_tokens(&m->config), D = m->config.hidden, H = m->config.heads, R = B * T;
-    size_t stride = (MODULATIONS * m->config.depth + 2) * D;
     op_linear(d, b->qkv_out, 3 * D, b->norm1, b->qkv.w, b->qkv.b, R, D, 3 * D);
     op_attention(d, b->attention, b->lse, b->qkv_out, B, T, H, D / H);
     op_linear(d, b->proj_out, D, b->attention, b->proj.w, b->proj.b, R, D, D);
     op_gate_residual_norm_modulate(d, b->x_mid, b->norm2, b->mean2, b->rstd2, b->x, b->proj_out,
-                                   modulation_of(m, m->modulations, l, GATE1),
-                                   modulation_of(m, m->modulations, l, SHIFT2),
-                                   modulation_of(m, m->modulations, l, SCALE2), stride, B, T, D);
+                                   modulation_at(m, m->modulations, l, SHIFT2), B, T, D);
     op_linear_gelu(d, b->gelu, b->fc1_out, b->norm2, b->fc1.w, b->fc1.b, R, D, DIT_MLP_RATIO * D);
     op_linear(d, b->fc2_out, D, b->gelu, b->fc2.w, b->fc2.b, R, DIT_MLP_RATIO * D, D);
 }
@@ -379,7 +389,7 @@ void dit_forward(struct dit *m, float *out, const float *x, const float *t, cons
     struct device *d = m->device;
     const struct dit_config *c = &m->config;
     size_t S = c->input_size, C = c->channels, P = c->patch, T = dit_tokens(c), D = c->hidden;
-    size_t L = c->depth, stride = (MODULATIONS * L + 2) * D;
+    size_t L = c->depth;
     struct block *first = &m->blocks[0], *last = &m->blocks[L];
 
     forward_condition(m, t, y, B);
@@ -387,16 +397,13 @@ void dit_forward(struct dit *m, float *out, const float *x, const float *t, cons
     op_linear(d, first->x, D, m->patches, m->x_embedder.w, m->x_embedder.b, B * T, C * P * P, D);
     op_add_row(d, first->x, m->positions, B, T * D);
     op_norm_modulate(d, first->norm1, first->mean1, first->rstd1, first->x,
-                     modulation_of(m, m->modulations, 0, SHIFT1),
-                     modulation_of(m, m->modulations, 0, SCALE1), stride, B, T, D);
+                     modulation_at(m, m->modulations, 0, SHIFT1), B, T, D);
     for (size_t l = 0; l < L; l++) {
         struct block *b = &m->blocks[l], *next = b + 1;
         forward_block(m, l, B);
         op_gate_residual_norm_modulate(d, next->x, next->norm1, next->mean1, next->rstd1, b->x_mid,
-                                       b->fc2_out, modulation_of(m, m->modulations, l, GATE2),
-                                       modulation_of(m, m->modulations, l + 1, SHIFT1),
-                                       modulation_of(m, m->modulations, l + 1, SCALE1), stride, B,
-                                       T, D);
+                                       b->fc2_out, modulation_at(m, m->modulations, l + 1, SHIFT1),
+                                       B, T, D);
     }
     op_linear(d, m->tokens, 2 * C * P * P, last->norm1, m->final_linear.w, m->final_linear.b, B * T,
               D, 2 * C * P * P);
@@ -406,10 +413,8 @@ void dit_forward(struct dit *m, float *out, const float *x, const float *t, cons
 // What forward made of x (B,T,D) by the norm and the modulation that begins at row `shift`.
 static void norm_again(struct dit *m, act *norm, const act *x, size_t l, size_t shift, size_t B)
 {
-    size_t D = m->config.hidden, stride = (MODULATIONS * m->config.depth + 2) * D;
-    op_norm_modulate(m->device, norm, NULL, NULL, x, modulation_of(m, m->modulations, l, shift),
-                     modulation_of(m, m->modulations, l, shift + 1), stride, B,
-                     dit_tokens(&m->config), D);
+    op_norm_modulate(m->device, norm, NULL, NULL, x, modulation_at(m, m->modulations, l, shift), B,
+                     dit_tokens(&m->config), m->config.hidden);
 }
 
 // From m->dbranch, the gradient of b->fc2_out, to that of the block's input: m->dnorm reaches
@@ -419,7 +424,7 @@ static void backward_block(struct dit *m, size_t l, size_t B)
     struct device *d = m->device;
     struct block *b = &m->blocks[l];
     size_t T = dit_tokens(&m->config), D = m->config.hidden, H = m->config.heads, R = B * T;
-    size_t D4 = DIT_MLP_RATIO * D, stride = (MODULATIONS * m->config.depth + 2) * D;
+    size_t D4 = DIT_MLP_RATIO * D;
 
     if (m->mode == DIT_TRAIN_LIGHT)
         op_gelu(d, b->gelu, b->fc1_out, R * D4);
@@ -429,12 +434,10 @@ static void backward_block(struct dit *m, size_t l, size_t B)
         norm_again(m, b->norm2, b->x_mid, l, SHIFT2, B);
     op_linear_backward_weight(d, b->fc1.dw, b->fc1.db, m->dfc, b->norm2, R, D, D4);
     op_linear_backward_input(d, m->dnorm, m->dfc, b->fc1.w, R, D, D4);
-    op_gate_residual_norm_modulate_backward(
-        d, m->dx, m->dbranch, modulation_of(m, m->dmodulations, l, GATE1),
-        modulation_of(m, m->dmodulations, l, SHIFT2), modulation_of(m, m->dmodulations, l, SCALE2),
-        m->dnorm, m->dx, b->x_mid, b->mean2, b->rstd2, b->proj_out,
-        modulation_of(m, m->modulations, l, GATE1), modulation_of(m, m->modulations, l, SCALE2),
-        stride, B, T, D);
+    op_gate_residual_norm_modulate_backward(d, m->dx, m->dbranch,
+                                            modulation_at(m, m->dmodulations, l, SHIFT2), m->dnorm,
+                                            m->dx, b->x_mid, b->mean2, b->rstd2, b->proj_out,
+                                            modulation_at(m, m->modulations, l, SHIFT2), B, T, D);
     op_linear_backward_weight(d, b->proj.dw, b->proj.db, m->dbranch, b->attention, R, D, D);
     op_linear_backward_input(d, m->dnorm, m->dbranch, b->proj.w, R, D, D);
     float *scratch = (float *)m->dfc; // is used up, and as large
@@ -449,7 +452,7 @@ static void backward_block(struct dit *m, size_t l, size_t B)
 static void backward_condition(struct dit *m, const int32_t *y, size_t B)
 {
     struct device *d = m->device;
-    size_t D = m->config.hidden, modulation = (MODULATIONS * m->config.depth + 2) * D;
+    size_t D = m->config.hidden, modulation = modulations_width(&m->config);
     const struct linear *all = &m->blocks[0].modulation; // the first of them
     op_linear_backward_weight(d, all->dw, all->db, m->dmodulations, m->c_silu, B, D, modulation);
     op_linear_backward_input(d, m->dc_silu, m->dmodulations, all->w, B, D, modulation);
@@ -475,7 +478,7 @@ void dit_backward(struct dit *m, const float *dout, const int32_t *y, size_t B,
     struct device *d = m->device;
     const struct dit_config *c = &m->config;
     size_t S = c->input_size, C = c->channels, P = c->patch, T = dit_tokens(c), D = c->hidden;
-    size_t L = c->depth, stride = (MODULATIONS * L + 2) * D;
+    size_t L = c->depth;
     struct block *first = &m->blocks[0], *last = &m->blocks[L];
 
     op_unpatchify_backward(d, m->dtokens, dout, B, 2 * C, S, S, P);
@@ -492,20 +495,16 @@ void dit_backward(struct dit *m, const float *dout, const int32_t *y, size_t B,
             forward_block(m, l, B);
         }
         op_gate_residual_norm_modulate_backward(
-            d, m->dx, m->dbranch, modulation_of(m, m->dmodulations, l, GATE2),
-            modulation_of(m, m->dmodulations, l + 1, SHIFT1),
-            modulation_of(m, m->dmodulations, l + 1, SCALE1), m->dnorm, next == last ? NULL : m->dx,
-            next->x, next->mean1, next->rstd1, b->fc2_out,
-            modulation_of(m, m->modulations, l, GATE2),
-            modulation_of(m, m->modulations, l + 1, SCALE1), stride, B, T, D);
+            d, m->dx, m->dbranch, modulation_at(m, m->dmodulations, l + 1, SHIFT1), m->dnorm,
+            next == last ? NULL : m->dx, next->x, next->mean1, next->rstd1, b->fc2_out,
+            modulation_at(m, m->modulations, l + 1, SHIFT1), B, T, D);
         backward_block(m, l, B);
         if (ready)
             ready(user, block_begin(m, l), block_begin(m, l + 1));
     }
-    op_norm_modulate_backward(d, m->dx, modulation_of(m, m->dmodulations, 0, SHIFT1),
-                              modulation_of(m, m->dmodulations, 0, SCALE1), m->dnorm, m->dx,
-                              first->x, first->mean1, first->rstd1,
-                              modulation_of(m, m->modulations, 0, SCALE1), stride, B, T, D);
+    op_norm_modulate_backward(d, m->dx, modulation_at(m, m->dmodulations, 0, SHIFT1), m->dnorm,
+                              m->dx, first->x, first->mean1, first->rstd1,
+                              modulation_at(m, m->modulations, 0, SHIFT1), B, T, D);
     op_linear_backward_weight(d, m->x_embedder.dw, m->x_embedder.db, m->dx, m->patches, B * T,
                               C * P * P, D);
     backward_condition(m, y, B);

@@ -10,10 +10,24 @@ static void norm_cases(struct check *check, check_body *body, unsigned flags)
 
 enum { SAVED = 1, IN_PLACE = 1, DSUM = 2 };
 
-// A matrix (B, parts D + extra) of modulations; part k is `modulation + k D`.
-static size_t modulation_stride(const size_t *n, size_t parts)
+// The rows of a matrix (B, parts D + extra) as shift, scale and, where there are three parts, gate.
+static struct modulation modulation_of(struct check *check, const act *rows, const size_t *n,
+                                       size_t parts)
 {
-    return parts * n[2] + n[3];
+    return (struct modulation){.shift = act_at(check->device, rows, 0),
+                               .scale = act_at(check->device, rows, n[2]),
+                               .gate = parts == 3 ? act_at(check->device, rows, 2 * n[2]) : NULL,
+                               .stride = parts * n[2] + n[3]};
+}
+static struct modulation in_modulation(struct check *check, const size_t *n, size_t parts)
+{
+    const act *rows = in_act(check, n[0] * (parts * n[2] + n[3]), 1);
+    return modulation_of(check, rows, n, parts);
+}
+static struct modulation out_modulation(struct check *check, const size_t *n, size_t parts)
+{
+    const act *rows = check_buffer(check, PARTS, ACT, NULL, n[0] * (parts * n[2] + n[3]), 0);
+    return modulation_of(check, rows, n, parts);
 }
 
 // What a backward pass reads and writes: matrices of (B,T,D), beside which the rest is small.
@@ -24,13 +38,13 @@ static double bytes_of_rows(const struct check *check, const size_t *n, size_t m
 
 static void norm_modulate(struct check *check, const size_t *n)
 {
-    const size_t B = n[0], T = n[1], D = n[2], stride = modulation_stride(n, 2);
-    const act *x = in_act(check, B * T * D, 3), *shift = in_act(check, B * stride, 1);
-    const act *scale = act_at(check->device, shift, D);
+    const size_t B = n[0], T = n[1], D = n[2];
+    const act *x = in_act(check, B * T * D, 3);
+    const struct modulation m = in_modulation(check, n, 2);
     act *y = out_act(check, B * T * D);
     float *mean = n[FLAGS] & SAVED ? out_f32(check, B * T) : NULL;
     float *rstd = n[FLAGS] & SAVED ? out_f32(check, B * T) : NULL;
-    RUN(check, norm_modulate, y, mean, rstd, x, shift, scale, stride, B, T, D);
+    RUN(check, norm_modulate, y, mean, rstd, x, m, B, T, D);
 }
 
 void test_norm_modulate(struct check *check)
@@ -43,9 +57,9 @@ void test_norm_modulate(struct check *check)
 // Flags: with DSUM, also IN_PLACE: dx is dsum.
 static void norm_modulate_backward(struct check *check, const size_t *n)
 {
-    const size_t B = n[0], T = n[1], D = n[2], stride = modulation_stride(n, 2);
+    const size_t B = n[0], T = n[1], D = n[2];
     const act *x = in_act(check, B * T * D, 3), *dy = in_act(check, B * T * D, 1);
-    const act *shift = in_act(check, B * stride, 1), *scale = act_at(check->device, shift, D);
+    const struct modulation m = in_modulation(check, n, 2);
     float *mean = out_f32(check, B * T), *rstd = out_f32(check, B * T);
     act *y = out_act(check, B * T * D);
     act *dx = n[FLAGS] & DSUM && n[FLAGS] & IN_PLACE ? inout_act(check, B * T * D, 1)
@@ -53,12 +67,10 @@ static void norm_modulate_backward(struct check *check, const size_t *n)
     const act *dsum = !(n[FLAGS] & DSUM)    ? NULL
                       : n[FLAGS] & IN_PLACE ? dx
                                             : in_act(check, B * T * D, 1);
-    act *dshift = check_buffer(check, PARTS, ACT, NULL, B * stride, 0);
-    act *dscale = act_at(check->device, dshift, D);
-    op_norm_modulate(check->device, y, mean, rstd, x, shift, scale, stride, B, T, D);
+    const struct modulation dm = out_modulation(check, n, 2);
+    op_norm_modulate(check->device, y, mean, rstd, x, m, B, T, D);
     check->bytes = bytes_of_rows(check, n, n[FLAGS] & DSUM ? 4 : 3);
-    RUN(check, norm_modulate_backward, dx, dshift, dscale, dy, dsum, x, mean, rstd, scale, stride,
-        B, T, D);
+    RUN(check, norm_modulate_backward, dx, dm, dy, dsum, x, mean, rstd, m, B, T, D);
 }
 
 void test_norm_modulate_backward(struct check *check)
@@ -71,16 +83,15 @@ void test_norm_modulate_backward(struct check *check)
 // Flags: SAVED, and 2: sum is x.
 static void gate_residual_norm_modulate(struct check *check, const size_t *n)
 {
-    const size_t B = n[0], T = n[1], D = n[2], stride = modulation_stride(n, 3);
-    const act *branch = in_act(check, B * T * D, 1), *gate = in_act(check, B * stride, 1);
-    const act *shift = act_at(check->device, gate, D), *scale = act_at(check->device, gate, 2 * D);
+    const size_t B = n[0], T = n[1], D = n[2];
+    const act *branch = in_act(check, B * T * D, 1);
+    const struct modulation m = in_modulation(check, n, 3);
     act *sum = n[FLAGS] & 2 ? inout_act(check, B * T * D, 3) : out_act(check, B * T * D);
     const act *x = n[FLAGS] & 2 ? sum : in_act(check, B * T * D, 3);
     act *y = out_act(check, B * T * D);
     float *mean = n[FLAGS] & SAVED ? out_f32(check, B * T) : NULL;
     float *rstd = n[FLAGS] & SAVED ? out_f32(check, B * T) : NULL;
-    RUN(check, gate_residual_norm_modulate, sum, y, mean, rstd, x, branch, gate, shift, scale,
-        stride, B, T, D);
+    RUN(check, gate_residual_norm_modulate, sum, y, mean, rstd, x, branch, m, B, T, D);
 }
 
 void test_gate_residual_norm_modulate(struct check *check)
@@ -93,10 +104,10 @@ void test_gate_residual_norm_modulate(struct check *check)
 // Flags as in norm_modulate_backward.
 static void gate_residual_norm_modulate_backward(struct check *check, const size_t *n)
 {
-    const size_t B = n[0], T = n[1], D = n[2], stride = modulation_stride(n, 3);
+    const size_t B = n[0], T = n[1], D = n[2];
     const act *x = in_act(check, B * T * D, 3), *dy = in_act(check, B * T * D, 1);
-    const act *branch = in_act(check, B * T * D, 1), *gate = in_act(check, B * stride, 1);
-    const act *shift = act_at(check->device, gate, D), *scale = act_at(check->device, gate, 2 * D);
+    const act *branch = in_act(check, B * T * D, 1);
+    const struct modulation m = in_modulation(check, n, 3);
     float *mean = out_f32(check, B * T), *rstd = out_f32(check, B * T);
     act *sum = out_act(check, B * T * D), *y = out_act(check, B * T * D);
     act *dx = n[FLAGS] & DSUM && n[FLAGS] & IN_PLACE ? inout_act(check, B * T * D, 1)
@@ -105,13 +116,11 @@ static void gate_residual_norm_modulate_backward(struct check *check, const size
                       : n[FLAGS] & IN_PLACE ? dx
                                             : in_act(check, B * T * D, 1);
     act *dbranch = out_act(check, B * T * D);
-    act *dgate = check_buffer(check, PARTS, ACT, NULL, B * stride, 0);
-    act *dshift = act_at(check->device, dgate, D), *dscale = act_at(check->device, dgate, 2 * D);
-    op_gate_residual_norm_modulate(check->device, sum, y, mean, rstd, x, branch, gate, shift, scale,
-                                   stride, B, T, D);
+    const struct modulation dm = out_modulation(check, n, 3);
+    op_gate_residual_norm_modulate(check->device, sum, y, mean, rstd, x, branch, m, B, T, D);
     check->bytes = bytes_of_rows(check, n, n[FLAGS] & DSUM ? 6 : 5);
-    RUN(check, gate_residual_norm_modulate_backward, dx, dbranch, dgate, dshift, dscale, dy, dsum,
-        sum, mean, rstd, branch, gate, scale, stride, B, T, D);
+    RUN(check, gate_residual_norm_modulate_backward, dx, dbranch, dm, dy, dsum, sum, mean, rstd,
+        branch, m, B, T, D);
 }
 
 void test_gate_residual_norm_modulate_backward(struct check *check)

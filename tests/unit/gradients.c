@@ -147,13 +147,19 @@ struct norm {
     float x[N], branch[N], modulation[B * STRIDE], dy[N], dsum[N];
 };
 
-// The loss takes y, and x or sum by its other way.
+// Rows of shift, scale and gate, and one more element.
+static struct modulation modulation_rows(float *rows)
+{
+    return (struct modulation){as_act(rows), as_act(rows + D), as_act(rows + 2 * D), STRIDE};
+}
+
+// The loss takes y, and x or sum through the residual connection.
 static double norm_loss(void *problem)
 {
     struct norm *p = problem;
     float y[N];
-    op_norm_modulate(p->device, as_act(y), NULL, NULL, as_act(p->x), as_act(p->modulation),
-                     as_act(p->modulation + D), STRIDE, B, T, D);
+    op_norm_modulate(p->device, as_act(y), NULL, NULL, as_act(p->x), modulation_rows(p->modulation),
+                     B, T, D);
     return dot(y, p->dy, N) + dot(p->x, p->dsum, N);
 }
 
@@ -162,9 +168,7 @@ static double gate_norm_loss(void *problem)
     struct norm *p = problem;
     float sum[N], y[N];
     op_gate_residual_norm_modulate(p->device, as_act(sum), as_act(y), NULL, NULL, as_act(p->x),
-                                   as_act(p->branch), as_act(p->modulation + 2 * D),
-                                   as_act(p->modulation), as_act(p->modulation + D), STRIDE, B, T,
-                                   D);
+                                   as_act(p->branch), modulation_rows(p->modulation), B, T, D);
     return dot(y, p->dy, N) + dot(sum, p->dsum, N);
 }
 
@@ -177,22 +181,19 @@ static void test_norm(struct device *device)
     fill(p.modulation, B * STRIDE, 1, 9);
     fill(p.dy, N, 1, 10);
     fill(p.dsum, N, 1, 11);
-    const act *shift = as_act(p.modulation), *scale = as_act(p.modulation + D);
-    const act *gate = as_act(p.modulation + 2 * D);
-    act *dshift = as_act(dmodulation), *dscale = as_act(dmodulation + D);
-    act *dgate = as_act(dmodulation + 2 * D);
+    const struct modulation m = modulation_rows(p.modulation), dm = modulation_rows(dmodulation);
 
-    op_norm_modulate(device, as_act(y), mean, rstd, as_act(p.x), shift, scale, STRIDE, B, T, D);
-    op_norm_modulate_backward(device, as_act(dx), dshift, dscale, as_act(p.dy), as_act(p.dsum),
-                              as_act(p.x), mean, rstd, scale, STRIDE, B, T, D);
+    op_norm_modulate(device, as_act(y), mean, rstd, as_act(p.x), m, B, T, D);
+    op_norm_modulate_backward(device, as_act(dx), dm, as_act(p.dy), as_act(p.dsum), as_act(p.x),
+                              mean, rstd, m, B, T, D);
     agrees("norm_modulate: input", norm_loss, &p, p.x, dx, N);
     agrees("norm_modulate: shift and scale", norm_loss, &p, p.modulation, dmodulation, B * STRIDE);
 
     op_gate_residual_norm_modulate(device, as_act(sum), as_act(y), mean, rstd, as_act(p.x),
-                                   as_act(p.branch), gate, shift, scale, STRIDE, B, T, D);
-    op_gate_residual_norm_modulate_backward(device, as_act(dx), as_act(dbranch), dgate, dshift,
-                                            dscale, as_act(p.dy), as_act(p.dsum), as_act(sum), mean,
-                                            rstd, as_act(p.branch), gate, scale, STRIDE, B, T, D);
+                                   as_act(p.branch), m, B, T, D);
+    op_gate_residual_norm_modulate_backward(device, as_act(dx), as_act(dbranch), dm, as_act(p.dy),
+                                            as_act(p.dsum), as_act(sum), mean, rstd,
+                                            as_act(p.branch), m, B, T, D);
     agrees("gate_residual_norm_modulate: input", gate_norm_loss, &p, p.x, dx, N);
     agrees("gate_residual_norm_modulate: branch", gate_norm_loss, &p, p.branch, dbranch, N);
     agrees("gate_residual_norm_modulate: gate, shift and scale", gate_norm_loss, &p, p.modulation,
