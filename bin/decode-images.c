@@ -144,7 +144,7 @@ static void decode_all(struct image_list *list, struct sink *sink)
                 tool_fail();
         if (more < 0)
             tool_fail();
-        if ((job = pool_collect(pool, 1))) {
+        if ((job = pool_collect(pool, POOL_WAIT))) {
             sink_take(sink, job);
             job_free(job);
         }

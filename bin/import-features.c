@@ -125,7 +125,7 @@ static void import_all(struct sink *sink, size_t n)
             if (pool_submit(pool, job_run, job_new(number)))
                 tool_fail();
         }
-        if ((job = pool_collect(pool, 1))) {
+        if ((job = pool_collect(pool, POOL_WAIT))) {
             sink_take(sink, job);
             job_free(job);
         }

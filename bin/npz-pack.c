@@ -11,20 +11,14 @@
 
 // The labels of all images: 8 bytes each wait in memory, as they follow the images.
 struct labels {
-    size_t n, room;
+    size_t n;
     int64_t *values;
 };
 
 static int labels_append(struct labels *labels, const uint8_t *data, size_t n)
 {
-    if (labels->n + n > labels->room) {
-        size_t room = labels->n + n + labels->room;
-        int64_t *values = mem_resize(labels->values, room, sizeof *values);
-        if (!values)
-            return -1;
-        labels->values = values;
-        labels->room = room;
-    }
+    if (mem_grow(&labels->values, labels->n, n, sizeof *labels->values) < 0)
+        return -1;
     memcpy(labels->values + labels->n, data, n * sizeof *labels->values);
     labels->n += n;
     return 0;

@@ -38,12 +38,8 @@ static int check_floating(const struct copies *copies, const struct weight *weig
 static struct copy *add(struct copies *copies, const char *prefix, const char *name,
                         enum dtype dtype, const size_t *shape, size_t rank)
 {
-    if (copies->n % 256 == 0) {
-        struct copy *all = mem_resize(copies->all, copies->n + 256, sizeof *all);
-        if (!all)
-            return NULL;
-        copies->all = all;
-    }
+    if (mem_grow(&copies->all, copies->n, 1, sizeof *copies->all) < 0)
+        return NULL;
     struct copy *copy = &copies->all[copies->n++];
     *copy =
         (struct copy){.dtype = copies->dtype == DTYPE_COUNT ? dtype : copies->dtype, .rank = rank};

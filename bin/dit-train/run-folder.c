@@ -103,22 +103,20 @@ static uint64_t *list_steps(const struct run_folder *run, uint64_t limit, uint64
                             size_t *count)
 {
     DIR *dir = opendir(run->path);
-    size_t room = 16, n = 0;
-    uint64_t *steps = mem_new(room, sizeof *steps);
+    size_t n = 0;
+    uint64_t *steps = mem_new(1, sizeof *steps); // not NULL where there are none
     if (!dir)
         error_set_errno(STATUS_IO, "%s", run->path);
     for (struct dirent *entry; dir && steps && (entry = readdir(dir));) {
         uint64_t step;
         if (!parse_name(entry->d_name, &step) || step >= limit || step == except)
             continue;
-        uint64_t *grown = n < room ? steps : mem_resize(steps, room *= 2, sizeof *steps);
-        if (!grown) {
-            free(steps);
-            steps = NULL;
-            break;
+        if (mem_grow(&steps, n, 1, sizeof *steps) == 0) {
+            steps[n++] = step;
+            continue;
         }
-        steps = grown;
-        steps[n++] = step;
+        free(steps);
+        steps = NULL;
     }
     if (dir)
         closedir(dir);

@@ -89,9 +89,9 @@ struct reader {
     const uint8_t *bytes;
     size_t at, size;
     struct pickle_value *stack;
-    size_t n, room;
+    size_t n;
     struct pickle_value *memo; // entries that are not set are MARKs
-    size_t memo_room, memo_n;
+    size_t memo_end, memo_n;   // one past the highest entry; entries that are set
 };
 
 // NULL with an error if less is left.
@@ -140,14 +140,8 @@ static int take_line(struct reader *r, struct pickle_value *text)
 
 static int push(struct reader *r, struct pickle_value value)
 {
-    if (r->n == r->room) {
-        size_t room = 2 * r->room + 64;
-        struct pickle_value *stack = mem_resize(r->stack, room, sizeof *stack);
-        if (!stack)
-            return -1;
-        r->stack = stack;
-        r->room = room;
-    }
+    if (mem_grow(&r->stack, r->n, 1, sizeof *r->stack) < 0)
+        return -1;
     r->stack[r->n++] = value;
     return 0;
 }
@@ -466,15 +460,11 @@ static int put_memo(struct reader *r, uint64_t index)
         return error_set(STATUS_DATA,
                          "expected a memo of at most %zu values, found number %" PRIu64,
                          PICKLE_OPERATIONS_MAX, index);
-    if (index >= r->memo_room) {
-        size_t room = 2 * (size_t)index + 64;
-        struct pickle_value *memo = mem_resize(r->memo, room, sizeof *memo);
-        if (!memo)
+    if (index >= r->memo_end) {
+        if (mem_grow(&r->memo, r->memo_end, index + 1 - r->memo_end, sizeof *r->memo) < 0)
             return -1;
-        for (size_t i = r->memo_room; i < room; i++)
-            memo[i].type = PICKLE_MARK;
-        r->memo = memo;
-        r->memo_room = room;
+        while (r->memo_end <= index)
+            r->memo[r->memo_end++].type = PICKLE_MARK;
     }
     r->memo_n += r->memo[index].type == PICKLE_MARK;
     r->memo[index] = *value;
@@ -483,7 +473,7 @@ static int put_memo(struct reader *r, uint64_t index)
 
 static int get_memo(struct reader *r, uint64_t index)
 {
-    if (index >= r->memo_room || r->memo[index].type == PICKLE_MARK)
+    if (index >= r->memo_end || r->memo[index].type == PICKLE_MARK)
         return error_set(STATUS_DATA, "value %" PRIu64 " of the memo was not set", index);
     return push(r, r->memo[index]);
 }

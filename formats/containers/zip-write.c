@@ -141,12 +141,8 @@ static struct record local_header(const struct zip_writer *zip, const struct mem
 int zip_start(struct zip_writer *zip, const char *name)
 {
     assert(strlen(name) < MEMBER_NAME_MAX);
-    if (zip->n % 64 == 0) {
-        struct member *members = mem_resize(zip->members, zip->n + 64, sizeof *members);
-        if (!members)
-            return -1;
-        zip->members = members;
-    }
+    if (mem_grow(&zip->members, zip->n, 1, sizeof *zip->members) < 0)
+        return -1;
     struct member *member = &zip->members[zip->n++];
     *member = (struct member){0};
     strcpy(member->name, name);

@@ -39,20 +39,20 @@ static uint32_t *find_slot(const struct class_names *list, const char *name, siz
 
 static int grow(struct class_names *list)
 {
-    size_t room = list->room ? 2 * list->room : 64;
-    char **names = mem_resize(list->names, room, sizeof *names);
-    if (!names)
+    size_t n_slots = list->slots ? (size_t)list->slots_mask + 1 : 0;
+    if (mem_grow(&list->names, list->n, 1, sizeof *list->names) < 0)
         return -1;
-    list->names = names;
-    list->room = room;
-    uint32_t *slots = mem_new(2 * room, sizeof *slots);
+    if (list->n < n_slots / 2)
+        return 0;
+    n_slots = n_slots ? 2 * n_slots : 128;
+    uint32_t *slots = mem_new(n_slots, sizeof *slots);
     if (!slots)
         return -1;
     free(list->slots);
     list->slots = slots;
-    list->slots_mask = (uint32_t)(2 * room - 1);
+    list->slots_mask = (uint32_t)(n_slots - 1);
     for (size_t i = 0; i < list->n; i++)
-        *find_slot(list, names[i], strlen(names[i])) = (uint32_t)i + 1;
+        *find_slot(list, list->names[i], strlen(list->names[i])) = (uint32_t)i + 1;
     return 0;
 }
 
@@ -66,7 +66,7 @@ int64_t class_names_add(struct class_names *list, const char *name, size_t lengt
     int64_t number = class_names_find(list, name, length);
     if (number >= 0)
         return number;
-    if (list->n == list->room && grow(list))
+    if (grow(list) < 0)
         return -1;
     char *copy = strndup(name, length);
     if (!copy)

@@ -8,7 +8,6 @@
 struct class_names {
     size_t n;
     char **names;                // (n): by number; owned
-    size_t room;                 // private: of names
     uint32_t *slots, slots_mask; // private: a hash table of numbers + 1
 };
 

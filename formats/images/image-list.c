@@ -29,7 +29,7 @@ struct image_list {
     // All paths, if they had to be read first: u32 class and string, one after the other.
     bool gathered;
     char *paths;
-    size_t paths_used, paths_room, paths_at, count;
+    size_t paths_used, paths_at, count;
     uint32_t *rank; // of the classes
 };
 
@@ -110,18 +110,12 @@ static bool in_part(const struct image_list *list)
 
 static int keep_path(struct image_list *list, const char *path, uint32_t class)
 {
-    size_t size = strlen(path) + 1, end = list->paths_used + sizeof class + size;
-    if (end > list->paths_room) {
-        size_t room = end + list->paths_room;
-        char *paths = mem_resize(list->paths, room, 1);
-        if (!paths)
-            return -1;
-        list->paths = paths;
-        list->paths_room = room;
-    }
+    size_t size = strlen(path) + 1;
+    if (mem_grow(&list->paths, list->paths_used, sizeof class + size, 1) < 0)
+        return -1;
     memcpy(list->paths + list->paths_used, &class, sizeof class);
     memcpy(list->paths + list->paths_used + sizeof class, path, size);
-    list->paths_used = end;
+    list->paths_used += sizeof class + size;
     list->count++;
     return 0;
 }

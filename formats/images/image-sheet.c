@@ -57,20 +57,19 @@ static struct image_row *find_row(struct image_sheet *sheet, int64_t key, int *r
     if (sheet->n == sheet->rows_max)
         free(sheet->rows[--sheet->n].images);
     size_t size;
-    struct image_row *rows = NULL;
     uint8_t *images = NULL;
     if (check_size(sheet, sheet->n + 1) == 0 &&
-        (rows = mem_resize(sheet->rows, sheet->n + 1, sizeof *rows)))
-        sheet->rows = rows;
-    if (rows && size_mul(sheet->columns, image_size(sheet), &size))
+        mem_grow(&sheet->rows, sheet->n, 1, sizeof *sheet->rows) == 0 &&
+        size_mul(sheet->columns, image_size(sheet), &size))
         images = mem_new(size, 1);
     if (!images) {
         *rc = -1;
         return NULL;
     }
-    memmove(&rows[at + 1], &rows[at], (sheet->n++ - at) * sizeof *rows);
-    rows[at] = (struct image_row){key, 0, images};
-    return &rows[at];
+    struct image_row *row = &sheet->rows[at];
+    memmove(row + 1, row, (sheet->n++ - at) * sizeof *row);
+    *row = (struct image_row){key, 0, images};
+    return row;
 }
 
 int image_sheet_add(struct image_sheet *sheet, int64_t key, const uint8_t *image)

@@ -37,7 +37,6 @@ static int each_name(const char *folder, int (*visit)(void *user, const char *na
 struct scan {
     struct features *features;
     const char *folder;
-    size_t room; // of the numbers
     void (*stray)(const char *path);
 };
 
@@ -65,14 +64,8 @@ static int take_number(void *user, const char *name)
         free(path);
         return 0;
     }
-    if (f->n == scan->room) {
-        size_t room = scan->room ? 2 * scan->room : 1024;
-        uint64_t *numbers = mem_resize(f->numbers, room, sizeof *numbers);
-        if (!numbers)
-            return -1;
-        f->numbers = numbers;
-        scan->room = room;
-    }
+    if (mem_grow(&f->numbers, f->n, 1, sizeof *f->numbers) < 0)
+        return -1;
     f->numbers[f->n++] = number;
     return 0;
 }

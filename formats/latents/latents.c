@@ -46,7 +46,7 @@ struct loaded_frame {
 
 struct block {
     uint64_t epoch;
-    size_t n_frames, frames_max;
+    size_t n_frames;
     struct loaded_frame *frames;
     size_t n_entries, next; // in `entries`, the order of the records
     struct entry *entries;
@@ -106,15 +106,9 @@ static void free_block(struct block *block)
 // Takes the batch.
 static int add_frame(struct block *block, struct batch *batch, uint64_t first)
 {
-    if (block->n_frames == block->frames_max) {
-        size_t max = block->frames_max ? 2 * block->frames_max : 64;
-        struct loaded_frame *frames = mem_resize(block->frames, max, sizeof(*frames));
-        if (!frames) {
-            batch_free(batch);
-            return -1;
-        }
-        block->frames = frames;
-        block->frames_max = max;
+    if (mem_grow(&block->frames, block->n_frames, 1, sizeof *block->frames) < 0) {
+        batch_free(batch);
+        return -1;
     }
     block->frames[block->n_frames++] = (struct loaded_frame){batch, first};
     block->n_entries += batch->rows;
@@ -241,10 +235,10 @@ static int load_frames(struct latents *l, struct block *block, size_t end)
             .file_first = l->file_first[frame.file],
         };
         if (pool_full(l->pool))
-            pool_collect(l->pool, 1);
+            pool_collect(l->pool, POOL_WAIT);
         pool_submit(l->pool, read_frame, &jobs[started]);
     }
-    while (pool_collect(l->pool, 1))
+    while (pool_collect(l->pool, POOL_WAIT))
         ;
     int rc = 0;
     for (size_t i = 0; i < started; i++) {

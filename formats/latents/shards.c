@@ -113,7 +113,7 @@ int shards_hash(struct tstream_file *const *files, size_t n, size_t threads, uin
         jobs[i] = (struct hash_job){.file = files[i], .hash = &hashes[i]};
         pool_submit(pool, hash_file, &jobs[i]);
     }
-    for (struct hash_job *job; pool && (job = pool_collect(pool, 1));)
+    for (struct hash_job *job; pool && (job = pool_collect(pool, POOL_WAIT));)
         if (job->failed && rc == 0)
             rc = error_restore(&job->error);
     pool_free(pool, NULL);

@@ -22,7 +22,6 @@ struct tstream_file {
     uint64_t begin, end;
     struct schema *schema;
     struct frame_place *places; // one more than there are data frames: the end
-    size_t places_room;
     struct tstream_totals totals;
     struct contexts *contexts;
 };
@@ -35,14 +34,8 @@ struct extent {
 
 static int add_place(struct tstream_file *file, const struct frame_place *place)
 {
-    if (file->totals.frames + 1 >= file->places_room) {
-        size_t room = 2 * file->places_room + 64;
-        struct frame_place *places = mem_resize(file->places, room, sizeof *places);
-        if (!places)
-            return -1;
-        file->places = places;
-        file->places_room = room;
-    }
+    if (mem_grow(&file->places, file->totals.frames, 2, sizeof *file->places) < 0)
+        return -1;
     file->places[file->totals.frames++] = *place;
     return 0;
 }
@@ -189,19 +182,12 @@ static void forget(struct tstream_file *file)
 static int open_by_tables(struct tstream_file *file)
 {
     struct extent *extents = NULL;
-    size_t n = 0, room = 0;
+    size_t n = 0;
     int rc = file->end > file->begin ? 0 : -1;
     for (uint64_t end = file->end; !rc && end > file->begin; n++) {
-        if (n == room) {
-            room = 2 * room + 16;
-            struct extent *larger = mem_resize(extents, room, sizeof *extents);
-            if (!larger) {
-                rc = -1;
-                break;
-            }
-            extents = larger;
-        }
-        rc = find_extent(file, end, &extents[n]);
+        rc = mem_grow(&extents, n, 1, sizeof *extents);
+        if (!rc)
+            rc = find_extent(file, end, &extents[n]);
         end = rc ? 0 : extents[n].begin;
     }
     while (!rc && n)

@@ -20,9 +20,9 @@ struct segment {
     enum state state;
     uint64_t first, records; // of the stream before it, and of it
     int64_t *rows;           // of its data frames
-    size_t n_rows, rows_room;
+    size_t n_rows;
     struct seek_entry *entries; // of all its frames
-    size_t n_entries, entries_room;
+    size_t n_entries;
 };
 
 struct tstream_reader {
@@ -113,18 +113,9 @@ static int segment_add(struct segment *segment, const struct frame *frame)
 {
     if (segment->n_entries == TSTREAM_FRAMES_MAX + 2)
         return error_set(STATUS_DATA, "a segment of more than %zu frames", TSTREAM_FRAMES_MAX + 2);
-    if (segment->n_entries == segment->entries_room) {
-        size_t room = 2 * segment->entries_room + 64;
-        struct seek_entry *entries = mem_resize(segment->entries, room, sizeof *entries);
-        if (!entries)
-            return -1;
-        segment->entries = entries;
-        int64_t *rows = mem_resize(segment->rows, room, sizeof *rows);
-        if (!rows)
-            return -1;
-        segment->rows = rows;
-        segment->entries_room = room;
-    }
+    if (mem_grow(&segment->entries, segment->n_entries, 1, sizeof *segment->entries) < 0 ||
+        mem_grow(&segment->rows, segment->n_entries, 1, sizeof *segment->rows) < 0)
+        return -1;
     segment->entries[segment->n_entries++] =
         (struct seek_entry){(uint32_t)frame->size, (uint32_t)frame->content};
     return 0;
@@ -230,7 +221,7 @@ static int take_end_of_input(const struct tstream_reader *reader)
 // The next frame: 1 with a batch, 2 if it held none, 0 at the end, -1.
 static int next_frame(struct tstream_reader *reader, struct batch **batch)
 {
-    struct job *job = pool_collect(reader->pool, 2);
+    struct job *job = pool_collect(reader->pool, POOL_WAIT_UNTIL_END);
     if (!job)
         return take_end_of_input(reader);
     int rc;

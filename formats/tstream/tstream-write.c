@@ -27,9 +27,9 @@ struct tstream_writer {
     struct error error;
     uint64_t records;
     int64_t *rows; // of every data frame
-    size_t n_rows, rows_room;
+    size_t n_rows;
     struct seek_entry *entries; // of every frame written
-    size_t n_entries, entries_room;
+    size_t n_entries;
 };
 
 struct job {
@@ -94,14 +94,8 @@ static int compress(struct tstream_writer *writer, const uint8_t *document, size
 
 static int add_entry(struct tstream_writer *writer, size_t size, size_t content)
 {
-    if (writer->n_entries == writer->entries_room) {
-        size_t room = 2 * writer->entries_room + 64;
-        struct seek_entry *entries = mem_resize(writer->entries, room, sizeof *entries);
-        if (!entries)
-            return -1;
-        writer->entries = entries;
-        writer->entries_room = room;
-    }
+    if (mem_grow(&writer->entries, writer->n_entries, 1, sizeof *writer->entries) < 0)
+        return -1;
     writer->entries[writer->n_entries++] = (struct seek_entry){(uint32_t)size, (uint32_t)content};
     return 0;
 }
@@ -169,7 +163,7 @@ static void *drain(void *arg)
 {
     struct tstream_writer *writer = arg;
     struct job *job;
-    while ((job = pool_collect(writer->pool, 2))) {
+    while ((job = pool_collect(writer->pool, POOL_WAIT_UNTIL_END))) {
         if (!writer->failed && write_job(writer, job)) {
             error_save(&writer->error);
             writer->failed = true;
@@ -254,14 +248,8 @@ static int add_rows(struct tstream_writer *writer, size_t rows)
     if (writer->n_rows == TSTREAM_FRAMES_MAX)
         return error_set(STATUS_INTERNAL, "a segment holds at most %zu data frames",
                          TSTREAM_FRAMES_MAX);
-    if (writer->n_rows == writer->rows_room) {
-        size_t room = 2 * writer->rows_room + 64;
-        int64_t *larger = mem_resize(writer->rows, room, sizeof *larger);
-        if (!larger)
-            return -1;
-        writer->rows = larger;
-        writer->rows_room = room;
-    }
+    if (mem_grow(&writer->rows, writer->n_rows, 1, sizeof *writer->rows) < 0)
+        return -1;
     writer->rows[writer->n_rows++] = (int64_t)rows;
     return 0;
 }

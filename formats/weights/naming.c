@@ -136,12 +136,8 @@ void naming_translate(enum naming_style style, const char *param, size_t blocks,
 
 static struct name_part *add_part(struct naming *naming, size_t param)
 {
-    if (naming->n % 64 == 0) {
-        struct name_part *parts = mem_resize(naming->parts, naming->n + 64, sizeof *parts);
-        if (!parts)
-            return NULL;
-        naming->parts = parts;
-    }
+    if (mem_grow(&naming->parts, naming->n, 1, sizeof *naming->parts) < 0)
+        return NULL;
     struct name_part *part = &naming->parts[naming->n++];
     *part = (struct name_part){.param = param, .rows = naming->layout->params[param].shape[0]};
     return part;

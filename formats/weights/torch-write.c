@@ -47,7 +47,7 @@ static const char *const storages[DTYPE_COUNT] = {
 struct torch_writer {
     struct zip_writer *zip;
     uint8_t *pickle;
-    size_t size, capacity;
+    size_t size;
     bool failed;
     size_t depth;
     enum torch_kind open[DEPTH_MAX];
@@ -82,15 +82,9 @@ static void put(struct torch_writer *torch, const void *bytes, size_t size)
 {
     if (torch->failed || size == 0)
         return;
-    if (size > torch->capacity - torch->size) {
-        size_t capacity = 2 * (torch->size + size);
-        uint8_t *pickle = mem_resize(torch->pickle, capacity, 1);
-        if (!pickle) {
-            torch->failed = true;
-            return;
-        }
-        torch->pickle = pickle;
-        torch->capacity = capacity;
+    if (mem_grow(&torch->pickle, torch->size, size, 1) < 0) {
+        torch->failed = true;
+        return;
     }
     memcpy(torch->pickle + torch->size, bytes, size);
     torch->size += size;
@@ -191,15 +185,10 @@ static void put_sizes(struct torch_writer *torch, const size_t *sizes, size_t n)
 // Remembers the size of the tensor's bytes; its index names its storage.
 static void add_size(struct torch_writer *torch, size_t size)
 {
-    if (torch->n_tensors % 256 == 0) {
-        size_t *sizes = mem_resize(torch->sizes, torch->n_tensors + 256, sizeof *sizes);
-        if (!sizes) {
-            torch->failed = true;
-            return;
-        }
-        torch->sizes = sizes;
-    }
-    torch->sizes[torch->n_tensors++] = size;
+    if (mem_grow(&torch->sizes, torch->n_tensors, 1, sizeof *torch->sizes) < 0)
+        torch->failed = true;
+    else
+        torch->sizes[torch->n_tensors++] = size;
 }
 
 void torch_tensor(struct torch_writer *torch, enum dtype dtype, const size_t *shape, size_t rank)

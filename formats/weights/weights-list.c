@@ -39,23 +39,9 @@ int weights_list_count_text(struct weights_list *list, size_t size)
 static int grow(struct weights_list *list, size_t size)
 {
     struct weights *weights = list->weights;
-    if (weights->n_weights == list->room) {
-        size_t room = 2 * list->room + 64;
-        struct weight *all = mem_resize(weights->all, room, sizeof *all);
-        if (!all)
-            return -1;
-        weights->all = all;
-        list->room = room;
-    }
-    if (size > list->names_room - list->names_size) {
-        size_t room = 2 * list->names_room + size;
-        char *names = mem_resize(weights->names, room, 1);
-        if (!names)
-            return -1;
-        weights->names = names;
-        list->names_room = room;
-    }
-    return 0;
+    if (mem_grow(&weights->all, weights->n_weights, 1, sizeof *weights->all) < 0)
+        return -1;
+    return mem_grow(&weights->names, list->names_size, size, 1);
 }
 
 int weights_list_add(struct weights_list *list, struct weight weight, const char *name, size_t size)

@@ -11,8 +11,7 @@
 
 struct weights_list {
     struct weights *weights;
-    size_t room;
-    size_t names_size, names_room;
+    size_t names_size;
     size_t text_size;
 };
 

@@ -1,4 +1,4 @@
-// One message per thread. SPDX-License-Identifier: MIT
+// The error of each thread: a status and a message. SPDX-License-Identifier: MIT
 #include "lib/base/error.h"
 
 #include <errno.h>
@@ -7,8 +7,8 @@
 
 static _Thread_local struct error current;
 
-// The arguments may point into the current message, so the new one is made beside it.
-static void set(enum status status, const char *format, va_list ap, const char *reason)
+// The arguments may point into the current message, so the new one is written to a copy.
+static void set_message(enum status status, const char *format, va_list ap, const char *reason)
 {
     struct error next = {.status = status};
     int n = vsnprintf(next.text, sizeof next.text, format, ap);
@@ -22,7 +22,7 @@ int error_set(enum status status, const char *format, ...)
 {
     va_list ap;
     va_start(ap, format);
-    set(status, format, ap, NULL);
+    set_message(status, format, ap, NULL);
     va_end(ap);
     return -1;
 }
@@ -32,7 +32,7 @@ int error_set_errno(enum status status, const char *format, ...)
     const char *reason = strerror(errno);
     va_list ap;
     va_start(ap, format);
-    set(status, format, ap, reason);
+    set_message(status, format, ap, reason);
     va_end(ap);
     return -1;
 }
@@ -42,7 +42,7 @@ int error_prefix(const char *format, ...)
     struct error old = current;
     va_list ap;
     va_start(ap, format);
-    set(old.status, format, ap, old.text);
+    set_message(old.status, format, ap, old.text);
     va_end(ap);
     return -1;
 }

@@ -1,7 +1,8 @@
-// How a library function says what went wrong. SPDX-License-Identifier: MIT
+// How library functions report errors. SPDX-License-Identifier: MIT
 //
-// A function that can fail for an operating reason returns -1 (or NULL) after it has called
-// error_set; only bin/ prints the message and exits (tool_fail). One message per thread.
+// A function that fails calls error_set, which keeps one message and status per thread, and returns
+// -1 or NULL. Libraries neither print nor exit: programs do, by tool_fail (lib/tool/tool.h).
+// Mistakes of the programmer are assertions instead.
 #ifndef DIT_ERROR_H
 #define DIT_ERROR_H
 
@@ -15,8 +16,8 @@ enum status {
     STATUS_USAGE = 64,       // unknown option or value
     STATUS_DATA = 65,        // bad or truncated data
     STATUS_NO_INPUT = 66,    // an input cannot be opened or read
-    STATUS_INTERNAL = 70,    // a defect of ours, or out of memory
-    STATUS_CANT_CREATE = 73, // an output cannot be made
+    STATUS_INTERNAL = 70,    // a bug in the program, or out of memory
+    STATUS_CANT_CREATE = 73, // an output cannot be created
     STATUS_IO = 74,          // an output cannot be written
     STATUS_STOPPED = 75,     // stopped by a signal after saving
 };
@@ -28,18 +29,19 @@ int error_set(enum status status, const char *format, ...) __attribute__((format
 int error_set_errno(enum status status, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
-// Puts "PREFIX: " before the message that is set; returns -1. For a caller that knows the file.
+// Puts "PREFIX: " before the current message and returns -1; for callers that know the file's name.
 int error_prefix(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-// The message set last on this thread ("" if none) and its status.
+// The last message set on this thread ("" if none), and its status.
 const char *error_message(void);
 enum status error_status(void);
 
-// Text from a file, cut and made fit to be shown in a message; returns out.
 #define ERROR_SHOWN_SIZE 80
+// Makes text from a file fit for a message: cut to ERROR_SHOWN_SIZE - 1 bytes, all but printable
+// ASCII replaced by '?'. Returns out.
 char *error_shown(const char *text, size_t size, char out[ERROR_SHOWN_SIZE]);
 
-// A message carried from a worker thread to the one that reports it.
+// A copy of the error, to carry it from a worker thread to the one that reports it.
 struct error {
     enum status status;
     char text[1024];

@@ -1,4 +1,4 @@
-// A hash that tells data apart, though not against someone who wants it not to.
+// A fast hash of bytes. It is not cryptographic: collisions are easy to construct.
 // SPDX-License-Identifier: MIT
 #ifndef DIT_HASH_H
 #define DIT_HASH_H
@@ -10,8 +10,8 @@
 
 #define HASH_START 0xCBF29CE484222325
 
-// FNV-1a by words of 64 bits, whose upper half is folded into the lower. Returns the hash of what
-// came before, `hash`, and these bytes.
+// Continues `hash`, which starts as HASH_START, with these bytes. FNV-1a over 64-bit little-endian
+// words; the upper half is folded into the lower one after each word.
 static inline uint64_t hash_bytes(uint64_t hash, const void *data, size_t size)
 {
     for (uint64_t word = 0; size; word = 0) {

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT
+// Allocation that fails with an error, never quietly. SPDX-License-Identifier: MIT
 #include "lib/base/mem.h"
 
 #include <malloc.h>
@@ -12,11 +12,12 @@
 static void *checked(void *p, size_t n, size_t size)
 {
     if (!p)
-        error_set(STATUS_INTERNAL, "out of memory: %zu times %zu bytes are not to be had", n, size);
+        error_set(STATUS_INTERNAL, "out of memory (%zu x %zu bytes)", n, size);
     return p;
 }
 
-// malloc(0) may give NULL, which would read as a failure; so nothing is smaller than one byte.
+// malloc(0) may return NULL, which callers would take for a failure; so at least one byte is asked
+// for.
 void *mem_new(size_t n, size_t size)
 {
     return checked(n && size ? calloc(n, size) : calloc(1, 1), n, size);
@@ -25,6 +26,29 @@ void *mem_new(size_t n, size_t size)
 void *mem_resize(void *old, size_t n, size_t size)
 {
     return checked(n && size ? reallocarray(old, n, size) : realloc(old, 1), n, size);
+}
+
+// The elements that mem_grow has made room for in an array of n: a power of two. So arrays need not
+// remember their capacity.
+static size_t capacity_of(size_t n)
+{
+    return n <= 64 ? 64 : (size_t)1 << (8 * sizeof n - (size_t)__builtin_clzl(n - 1));
+}
+
+int mem_grow(void *array, size_t n, size_t more, size_t size)
+{
+    void *old;
+    size_t needed;
+    memcpy(&old, array, sizeof old);
+    if (!size_add(n, more, &needed) || needed > SIZE_MAX / 2)
+        return error_set(STATUS_INTERNAL, "out of memory (%zu + %zu x %zu bytes)", n, more, size);
+    if (old && n && needed <= capacity_of(n))
+        return 0;
+    void *grown = mem_resize(old, capacity_of(needed), size);
+    if (!grown)
+        return -1;
+    memcpy(array, &grown, sizeof grown);
+    return 0;
 }
 
 uint64_t mem_available(void)

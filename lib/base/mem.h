@@ -16,18 +16,24 @@ static inline bool size_add(size_t a, size_t b, size_t *out)
     return !__builtin_add_overflow(a, b, out);
 }
 
-// NULL with an error set (STATUS_INTERNAL) when there is no memory. Zeroed; freed with free().
-void *mem_new(size_t n, size_t size);
-// Grows an array; the new part is not zeroed. On failure the old array stays valid.
+// All of these return memory to be freed with free(), or NULL with an error (STATUS_INTERNAL).
+void *mem_new(size_t n, size_t size); // n elements of `size` bytes, zeroed
+// An array with room for n elements; new ones are not zeroed. On failure the old array stays valid.
 void *mem_resize(void *old, size_t n, size_t size);
-// Bytes that the system could give without harm to others; as if there were no end of them where it
-// does not say.
-uint64_t mem_available(void);
-// Freed blocks of up to 16 MiB stay with the process, 512 MiB in all: fresh pages cost as much time
-// as filling them.
-void mem_keep_freed(void);
 char *mem_strdup(const char *s);
 // printf into a new string.
 char *mem_printf(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+// Makes room for `more` elements after the n that an array holds, at least doubling it when it is
+// full. `array` is the address of the pointer to the array, which starts as NULL and is resized by
+// mem_grow alone; new elements are not zeroed. On failure, -1 with an error, the array stays valid.
+//     if (mem_grow(&list->names, list->n, 1, sizeof *list->names) < 0)
+int mem_grow(void *array, size_t n, size_t more, size_t size);
+
+// Memory available without swapping, in bytes; UINT64_MAX if unknown.
+uint64_t mem_available(void);
+// Keeps freed blocks of up to 16 MiB in the process, 512 MiB in all: fresh pages from the system
+// cost as much time as filling them.
+void mem_keep_freed(void);
 
 #endif

@@ -1,4 +1,4 @@
-// Philox 4x32-10: a counter-based random generator, the same in every backend.
+// Philox 4x32-10, a counter-based random number generator, for host and CUDA code alike.
 // Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
 // SPDX-License-Identifier: MIT
 #ifndef DIT_PHILOX_H
@@ -25,7 +25,7 @@ PHILOX_FN void philox4x32(const uint32_t key[2], const uint32_t counter[4], uint
     out[0] = c0, out[1] = c1, out[2] = c2, out[3] = c3;
 }
 
-// The counter layout of dit-tools (lib/base/rng.h): the block that holds elements 4 * block .. +3.
+// The words of elements 4 * block .. 4 * block + 3, by the counter layout of lib/base/rng.h.
 PHILOX_FN void philox_block(uint64_t seed, uint32_t purpose, uint32_t step, uint64_t sample,
                             uint32_t block, uint32_t out[4])
 {
@@ -35,19 +35,19 @@ PHILOX_FN void philox_block(uint64_t seed, uint32_t purpose, uint32_t step, uint
     philox4x32(key, counter, out);
 }
 
-// A word as a uniform number in the open interval (0, 1). Exact in double.
+// Maps a word to a uniform number in the open interval (0, 1), without rounding.
 PHILOX_FN double philox_uniform(uint32_t word)
 {
     return (word + 0.5) * (1.0 / 4294967296.0);
 }
 
-// Uniform in [0, n), with a bias below n / 2^64, of the first two words of a sample's block.
+// Uniform in [0, n), with a bias below n / 2^64, from the first two words of the sample's block 0.
 PHILOX_FN uint64_t philox_below(uint64_t seed, uint32_t purpose, uint32_t step, uint64_t sample,
                                 uint32_t n)
 {
     uint32_t words[4];
     philox_block(seed, purpose, step, sample, 0, words);
-    // The upper half of the product of 64 and 32 bits.
+    // The upper 32 bits of the 96-bit product.
     return ((uint64_t)words[1] * n + ((uint64_t)words[0] * n >> 32)) >> 32;
 }
 

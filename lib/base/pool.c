@@ -1,3 +1,4 @@
+// A ring of jobs between the submitting thread, the workers and the collecting thread.
 // SPDX-License-Identifier: MIT
 #include "lib/base/pool.h"
 
@@ -11,18 +12,18 @@
 #include "lib/base/error.h"
 #include "lib/base/mem.h"
 
-struct slot {
+struct pool_slot {
     void (*work)(void *job);
     void *job;
     bool done;
 };
 
-// Jobs are numbered as they are submitted: collected <= started <= submitted; job i is in slot
-// i % window.
+// Jobs are numbered in the order of submission, and job i is in slot i % window:
+// collected <= started <= submitted <= collected + window.
 struct pool {
     size_t n_threads, window;
     pthread_t *threads;
-    struct slot *slots;
+    struct pool_slot *slots;
     uint64_t collected, started, submitted;
     bool closed, stopping;
     pthread_mutex_t lock;
@@ -38,7 +39,7 @@ static void *worker(void *arg)
             pthread_cond_wait(&pool->to_start, &pool->lock);
         if (pool->stopping)
             break;
-        struct slot *slot = &pool->slots[pool->started++ % pool->window];
+        struct pool_slot *slot = &pool->slots[pool->started++ % pool->window];
         pthread_mutex_unlock(&pool->lock);
         slot->work(slot->job);
         pthread_mutex_lock(&pool->lock);
@@ -87,7 +88,7 @@ int pool_submit(struct pool *pool, void (*work)(void *job), void *job)
         pthread_cond_wait(&pool->to_submit, &pool->lock);
     bool closed = pool->closed;
     if (!closed) {
-        pool->slots[pool->submitted++ % pool->window] = (struct slot){work, job, false};
+        pool->slots[pool->submitted++ % pool->window] = (struct pool_slot){work, job, false};
         pthread_cond_signal(&pool->to_start);
         pthread_cond_broadcast(&pool->to_collect);
     }
@@ -95,28 +96,28 @@ int pool_submit(struct pool *pool, void (*work)(void *job), void *job)
     return closed ? error_set(STATUS_INTERNAL, "a job was submitted to a closed pool") : 0;
 }
 
-int pool_full(struct pool *pool)
+bool pool_full(struct pool *pool)
 {
     pthread_mutex_lock(&pool->lock);
-    int full = pool->submitted - pool->collected == pool->window;
+    bool full = pool->submitted - pool->collected == pool->window;
     pthread_mutex_unlock(&pool->lock);
     return full;
 }
 
-void *pool_collect(struct pool *pool, int wait)
+void *pool_collect(struct pool *pool, enum pool_wait wait)
 {
     void *job = NULL;
     pthread_mutex_lock(&pool->lock);
     for (;;) {
         bool none = pool->collected == pool->submitted;
-        struct slot *slot = &pool->slots[pool->collected % pool->window];
+        struct pool_slot *slot = &pool->slots[pool->collected % pool->window];
         if (!none && slot->done) {
             job = slot->job;
             pool->collected++;
             pthread_cond_signal(&pool->to_submit);
             break;
         }
-        if (wait == 0 || (none && (wait == 1 || pool->closed)))
+        if (wait == POOL_POLL || (none && (wait == POOL_WAIT || pool->closed)))
             break;
         pthread_cond_wait(&pool->to_collect, &pool->lock);
     }

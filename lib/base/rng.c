@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT
+// Random numbers on the host, from Philox blocks. SPDX-License-Identifier: MIT
 #include "lib/base/rng.h"
 
 #include <assert.h>

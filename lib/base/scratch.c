@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT
+// Temporary files that are unlinked as soon as they are open. SPDX-License-Identifier: MIT
 #include "lib/base/scratch.h"
 
 #include <errno.h>

@@ -1,3 +1,4 @@
+// A list of the temporary files, which exit() and signals walk to remove them.
 // SPDX-License-Identifier: MIT
 #include "lib/base/tempfile.h"
 
@@ -12,9 +13,10 @@
 #include <string.h>
 #include <unistd.h>
 
-// A signal handler may walk the list at any moment, so entries are used again but never freed, and
-// a path is only valid while `live` is set. While `opening` is, it may become so at once.
+// A signal handler may walk the list at any moment, so entries are reused but never freed.
 struct tempfile {
+    // used: the entry belongs to a caller. opening: the file is being created. live: the file
+    // exists, and `path` is valid.
     atomic_bool used, opening, live;
     struct tempfile *next;
     char path[PATH_MAX];
@@ -25,7 +27,8 @@ static _Atomic(struct tempfile *) files;
 static void remove_all(void)
 {
     for (struct tempfile *file = atomic_load(&files); file; file = file->next) {
-        while (atomic_load(&file->opening)) // in another thread: this one blocks signals then
+        // Another thread is creating the file: this one would have blocked signals meanwhile.
+        while (atomic_load(&file->opening))
             ;
         if (atomic_exchange(&file->live, false))
             unlink(file->path);
@@ -40,7 +43,9 @@ void tempfile_die(int signal)
     raise(signal); // delivered when the handler returns
 }
 
-// Signals that are ignored, or that the program catches, stay so.
+// Registers remove_all for exit() and for signals that end the process. A library leaves signals to
+// the program otherwise; but without this a killed program would leave its temporary files behind.
+// Signals that are ignored or that the program catches keep their action.
 static void watch_exit(void)
 {
     static const int fatal[] = {SIGHUP, SIGINT, SIGQUIT, SIGPIPE, SIGTERM};
@@ -72,13 +77,13 @@ static struct tempfile *new_entry(void)
     return file;
 }
 
-// Creates the file under a name that is free. -1 with errno.
+// Creates the file under a name that is not taken. -1 with errno.
 static int create(struct tempfile *file, const char *path)
 {
     const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path;
     int fd = -1;
     for (unsigned n = 0; fd < 0 && n < 10000; n++) {
-        // The base is cut so that the name is not too long where the final one is just not.
+        // The base is cut so that a final name of maximum length does not make this one too long.
         int length = snprintf(file->path, sizeof file->path, "%.*s.%.200s.%ld-%u.tmp",
                               (int)(base - path), path, base, (long)getpid(), n);
         if (length < 0 || (size_t)length >= sizeof file->path) {
@@ -132,7 +137,7 @@ void tempfile_remove(struct tempfile *file)
 
 bool tempfile_is_name(const char *name)
 {
-    // As create() makes them: BASE.PID-N.tmp.
+    // The form that create() gives them: BASE.PID-N.tmp.
     static const char digits[] = "0123456789";
     size_t end = strlen(name), n = 0;
     if (end < 4 || strcmp(name + end - 4, ".tmp") != 0)

@@ -1,4 +1,4 @@
-// Files that must not outlive the process: removed at exit() and by a signal that ends it.
+// Temporary files that are removed when the process exits or is ended by a signal.
 // SPDX-License-Identifier: MIT
 #ifndef DIT_TEMPFILE_H
 #define DIT_TEMPFILE_H
@@ -7,16 +7,19 @@
 
 struct tempfile;
 
-// Opens a new file for writing and reading, with the usual permissions, beside `path` and with a
-// name made from it. The descriptor, or -1 with errno set and no message.
+// Creates a file beside `path` with a name made from it, for writing and reading, with permissions
+// by the umask. The descriptor, or -1 with errno set and no message.
 int tempfile_open(const char *path, struct tempfile **file);
 const char *tempfile_path(const struct tempfile *file);
 void tempfile_remove(struct tempfile *file);
-void tempfile_keep(struct tempfile *file); // it has its final name: nothing is left to remove
-// Whether this is a name as these files have: where no other process is at work, one was killed.
+// Forgets the file, which has been renamed to its final name.
+void tempfile_keep(struct tempfile *file);
+// Whether a file's name has the form of these. If no process is running that could own the file, it
+// was left behind by one that was killed.
 bool tempfile_is_name(const char *name);
 
-// Removes them all, then lets the signal end the process. For signal handlers.
+// Removes all temporary files, then ends the process by the signal. Safe in signal handlers. It is
+// the one place in the library that ends the process: a signal has told it to.
 void tempfile_die(int signal);
 
 #endif

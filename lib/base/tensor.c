@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT
+// Sizes and names of element types, and conversion of floats. SPDX-License-Identifier: MIT
 #include "lib/base/tensor.h"
 
 #include <stdio.h>
@@ -79,15 +79,16 @@ uint16_t f16_from_f32(float value)
 {
     uint32_t bits = bits_of(value), magnitude = bits & 0x7FFFFFFF;
     uint16_t sign = (uint16_t)(bits >> 16 & 0x8000);
-    if (magnitude > 0x7F800000) { // NaN: what fits of the payload, but never none
+    if (magnitude > 0x7F800000) { // NaN: keep what fits of the payload, which must not become 0
         uint32_t payload = magnitude >> 13 & 0x3FF;
         return (uint16_t)(sign | 0x7C00 | (payload ? payload : 0x200));
     }
     if (magnitude >= 0x477FF000) // rounds to 65536 or more
         return sign | 0x7C00;
-    if (magnitude < 0x38800000) // subnormal: the FPU's own rounding, at the unit of 2^-24
+    if (magnitude < 0x38800000) // subnormal: adding 0.5 makes the FPU round to multiples of 2^-24
         return sign | (uint16_t)(bits_of(float_of(magnitude) + 0.5f) - bits_of(0.5f));
-    // Rebias the exponent; then half of the dropped unit, less one where the kept bit is even.
+    // Rebias the exponent and round to even: add half a unit, less one if the last kept bit is
+    // even.
     magnitude += 0xC8000FFF + (magnitude >> 13 & 1);
     return (uint16_t)(sign | magnitude >> 13);
 }
@@ -115,14 +116,14 @@ float bf16_to_f32(uint16_t bits)
     return float_of((uint32_t)bits << 16);
 }
 
-static int refuse(enum dtype dtype)
+static int refuse_dtype(enum dtype dtype)
 {
     return error_set(STATUS_DATA, "expected a floating type (F16, BF16, F32 or F64), found %s",
                      dtype_name(dtype));
 }
 
 #ifdef __x86_64__
-// The first elements, by eights; returns how many.
+// Converts elements in groups of eight with F16C; returns how many, the rest being the caller's.
 __attribute__((target("avx,f16c"))) static size_t f16_read(float *dst, const uint8_t *src, size_t n)
 {
     size_t i = 0;
@@ -177,7 +178,7 @@ int floats_read(float *dst, const void *src, enum dtype dtype, size_t n)
         }
         return 0;
     default:
-        return refuse(dtype);
+        return refuse_dtype(dtype);
     }
 }
 
@@ -210,6 +211,6 @@ int floats_write(void *dst, enum dtype dtype, const float *src, size_t n)
         }
         return 0;
     default:
-        return refuse(dtype);
+        return refuse_dtype(dtype);
     }
 }

@@ -1,4 +1,5 @@
-// Element types and shapes, as safetensors names them. SPDX-License-Identifier: MIT
+// Element types under the names of safetensors, shapes, and conversion of floats.
+// SPDX-License-Identifier: MIT
 #ifndef DIT_TENSOR_H
 #define DIT_TENSOR_H
 
@@ -7,7 +8,7 @@
 #include <stdint.h>
 
 #define TENSOR_RANK_MAX 8
-#define TENSOR_NAME_MAX 64 // of a stream's tensor; weights may have longer names
+#define TENSOR_NAME_MAX 64 // bytes of a name in a stream; names in files of weights may be longer
 
 enum dtype {
     DTYPE_BOOL,
@@ -28,21 +29,21 @@ enum dtype {
 
 size_t dtype_size(enum dtype dtype);                      // bytes of one element
 const char *dtype_name(enum dtype dtype);                 // "F32"
-int dtype_from_name(const char *name, enum dtype *dtype); // -1, no message, if there is none
+int dtype_from_name(const char *name, enum dtype *dtype); // -1, without a message, if unknown
 
-// Number of elements; false on overflow. rank 0 is a scalar: 1.
+// The number of elements, 1 for rank 0; false on overflow.
 bool shape_count(const size_t *shape, size_t rank, size_t *count);
-// "[1, 2, 3]" into text, cut to size; returns text.
+// Writes "[1, 2, 3]" into text, cut to size; returns text.
 char *shape_text(const size_t *shape, size_t rank, char *text, size_t size);
 
-// Round to nearest even; infinities and NaN are kept.
+// Rounding is to nearest even; infinities and NaN are kept.
 uint16_t f16_from_f32(float value);
 float f16_to_f32(uint16_t bits);
 uint16_t bf16_from_f32(float value);
 float bf16_to_f32(uint16_t bits);
 
-// Converts n elements of any floating dtype (F16 BF16 F32 F64) to or from float32.
-// Returns -1 with an error set if dtype is not a floating one. src and dst need no alignment.
+// Convert n elements of a floating type (F16, BF16, F32 or F64) to or from float32. src and dst
+// need no alignment. -1 with an error (STATUS_DATA) if dtype is not a floating type.
 int floats_read(float *dst, const void *src, enum dtype dtype, size_t n);
 int floats_write(void *dst, enum dtype dtype, const float *src, size_t n);
 

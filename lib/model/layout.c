@@ -16,15 +16,9 @@ static size_t aligned_size(const struct layout *layout)
 void layout_add(struct layout *layout, bool aligned, const char *name, size_t rank,
                 const size_t *shape)
 {
-    if (layout->n_params == layout->capacity) {
-        size_t capacity = 2 * layout->capacity + 64;
-        struct param *params = mem_resize(layout->params, capacity, sizeof *params);
-        if (!params) {
-            layout->failed = true;
-            return;
-        }
-        layout->params = params;
-        layout->capacity = capacity;
+    if (mem_grow(&layout->params, layout->n_params, 1, sizeof *layout->params) < 0) {
+        layout->failed = true;
+        return;
     }
     struct param *p = &layout->params[layout->n_params++];
     *p = (struct param){.rank = rank, .count = 1};

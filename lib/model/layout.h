@@ -19,9 +19,8 @@ struct param {
 struct layout {
     size_t n_params;
     struct param *params;
-    size_t size;     // elements, with padding (which stays 0)
-    size_t capacity; // private, as is the next
-    bool failed;
+    size_t size; // elements, with padding (which stays 0)
+    bool failed; // private
 };
 
 // Adds a tensor after the last; on an aligned offset unless it is to follow without padding.

@@ -38,7 +38,7 @@ struct ranks {
     pthread_mutex_t lock;
     pthread_cond_t changed;
     struct job *jobs; // a queue: next .. n_jobs - 1 are to be done, or under way
-    size_t next, n_jobs, jobs_max;
+    size_t next, n_jobs;
     bool stop;
 };
 
@@ -334,16 +334,9 @@ static void add_job(struct ranks *r, struct device *device, struct job job)
         return;
     }
     pthread_mutex_lock(&r->lock);
-    if (r->n_jobs == r->jobs_max) {
-        struct job *jobs = mem_resize(r->jobs, 2 * r->jobs_max + 64, sizeof *jobs);
-        if (jobs) {
-            r->jobs = jobs;
-            r->jobs_max = 2 * r->jobs_max + 64;
-        } else {
-            device_set_error(device, "no memory to sum over the ranks");
-        }
-    }
-    if (r->n_jobs < r->jobs_max)
+    if (mem_grow(&r->jobs, r->n_jobs, 1, sizeof *r->jobs) < 0)
+        device_set_error(device, "no memory to sum over the ranks");
+    else
         r->jobs[r->n_jobs++] = job;
     pthread_cond_broadcast(&r->changed);
     pthread_mutex_unlock(&r->lock);

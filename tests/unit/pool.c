@@ -59,12 +59,12 @@ static void test_one_thread_uses_it(size_t threads, size_t window)
     int collected = 0, good = 0;
     for (int i = 0; i < N; i++) {
         if (pool_full(pool)) {
-            good += in_order(pool_collect(pool, 1), collected);
+            good += in_order(pool_collect(pool, POOL_WAIT), collected);
             collected++;
         }
         pool_submit(pool, work, &jobs[i]);
     }
-    for (void *job; (job = pool_collect(pool, 1)); collected++)
+    for (void *job; (job = pool_collect(pool, POOL_WAIT)); collected++)
         good += in_order(job, collected);
     ok(collected == N && good == N, "%zu threads, window %zu: all jobs, in order", threads, window);
     ok(most <= (int)threads && (threads == 1 || window == 1 || most > 1),
@@ -78,7 +78,7 @@ static void *collect_all(void *arg)
     static int good;
     good = 0;
     int i = 0;
-    for (void *job; (job = pool_collect(arg, 2)); i++)
+    for (void *job; (job = pool_collect(arg, POOL_WAIT_UNTIL_END)); i++)
         good += in_order(job, i);
     return i == N ? &good : NULL;
 }
@@ -115,13 +115,14 @@ static void test_polling_and_dropping(void)
     reset();
     gate = false;
     struct pool *pool = pool_new(1, 5);
-    ok(pool_collect(pool, 0) == NULL && pool_collect(pool, 1) == NULL, "an empty pool has no job");
+    ok(pool_collect(pool, POOL_POLL) == NULL && pool_collect(pool, POOL_WAIT) == NULL,
+       "an empty pool has no job");
     for (int i = 0; i < 5; i++)
         pool_submit(pool, i ? work : wait_for_gate, &jobs[i]);
     ok(pool_full(pool), "five of five are submitted");
-    ok(pool_collect(pool, 0) == NULL, "a job that is not done is not waited for");
+    ok(pool_collect(pool, POOL_POLL) == NULL, "a job that is not done is not waited for");
     gate = true;
-    ok(in_order(pool_collect(pool, 1), 0), "or is, when asked");
+    ok(in_order(pool_collect(pool, POOL_WAIT), 0), "or is, when asked");
     pool_free(pool, drop);
     ok(dropped == 4, "jobs not collected are dropped: %d", dropped);
 }
