@@ -1,4 +1,4 @@
-// Image files to a stream of images. SPDX-License-Identifier: MIT
+// decode-images: image files -> a stream of images. SPDX-License-Identifier: MIT
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -10,169 +10,127 @@
 #include "formats/tstream/tstream.h"
 #include "lib/base/io.h"
 #include "lib/base/mem.h"
-#include "lib/base/pool.h"
+#include "lib/tool/input-files.h"
 #include "lib/tool/tool.h"
 
 #define FILE_SIZE_MAX ((size_t)1 << 30)
 
 static int64_t side = 256;
-static bool exif, strict;
+static bool exif;
 
-// One file on its way through the workers.
-struct job {
-    char *path;
+struct picture {
+    struct input_file file;
     int64_t label;
-    enum { DECODED, FAILED, FOLDER } result;
-    struct error error;
+    bool folder;     // passed over: find(1) lists folders too
     uint8_t *pixels; // (side, side, 3)
 };
 
-static void job_free(void *arg)
+struct decoding {
+    struct image_list *list;
+    struct row_writer rows;
+    int image, label; // indices of the output's tensors
+};
+
+static int next_picture(void *user, void *file)
 {
-    struct job *job = arg;
-    free(job->path);
-    free(job->pixels);
-    free(job);
+    struct decoding *decoding = user;
+    struct picture *picture = file;
+    struct image_entry entry;
+    int more = image_list_next(decoding->list, &entry);
+    if (more <= 0)
+        return more;
+    // Among paths "-" is a file of that name, not standard input.
+    picture->file.path = mem_strdup(strcmp(entry.path, "-") == 0 ? "./-" : entry.path);
+    if (!picture->file.path)
+        return -1;
+    picture->label = entry.label;
+    if (entry.bad) {
+        error_prefix("%s", picture->file.path);
+        error_save(&picture->file.error);
+    }
+    return 1;
 }
 
-static int decode_file(struct job *job)
+static int read_picture(void *file)
 {
-    uint8_t *file;
+    struct picture *picture = file;
+    const char *path = picture->file.path;
+    uint8_t *bytes;
     size_t size;
     struct stat st;
-    if (stat(job->path, &st) < 0)
-        return error_set_errno(STATUS_NO_INPUT, "%s: cannot open", job->path);
-    if (S_ISDIR(st.st_mode)) {
-        job->result = FOLDER;
+    if (stat(path, &st) < 0)
+        return error_set_errno(STATUS_NO_INPUT, "%s: cannot open", path);
+    picture->folder = S_ISDIR(st.st_mode);
+    if (picture->folder)
         return 0;
-    }
     if (!S_ISREG(st.st_mode))
-        return error_set(STATUS_NO_INPUT, "%s: expected a regular file", job->path);
-    if (file_read_all(job->path, &file, &size, FILE_SIZE_MAX))
+        return error_set(STATUS_NO_INPUT, "%s: expected a regular file", path);
+    if (file_read_all(path, &bytes, &size, FILE_SIZE_MAX) < 0)
         return -1;
     struct image image;
-    int rc = image_decode(&image, file, size, exif, side);
-    free(file);
-    if (rc)
-        return error_prefix("%s", job->path);
-    job->pixels = malloc(3 * (size_t)(side * side));
-    rc = job->pixels ? resample_crop(image.rgb, image.width, image.height, side, job->pixels)
-                     : error_set(STATUS_INTERNAL, "out of memory");
+    int rc = image_decode(&image, bytes, size, exif, side);
+    free(bytes);
+    if (rc < 0)
+        return error_prefix("%s", path);
+    picture->pixels = mem_resize(NULL, (size_t)(side * side), 3);
+    rc = picture->pixels
+             ? resample_crop(image.rgb, image.width, image.height, side, picture->pixels)
+             : -1;
     image_free(&image);
     return rc;
 }
 
-static void job_run(void *arg)
+static int write_picture(void *user, void *file)
 {
-    struct job *job = arg;
-    if (job->result != FAILED && decode_file(job)) {
-        job->result = FAILED;
-        error_save(&job->error);
-    }
-}
-
-static struct job *job_new(const struct image_entry *entry)
-{
-    struct job *job = mem_new(1, sizeof *job);
-    // "-" is a file of that name here, not standard input.
-    char *path = mem_strdup(strcmp(entry->path, "-") == 0 ? "./-" : entry->path);
-    if (!job || !path)
-        tool_fail();
-    job->path = path;
-    job->label = entry->label;
-    if (entry->bad) {
-        error_prefix("%s", job->path);
-        job->result = FAILED;
-        error_save(&job->error);
-    }
-    return job;
-}
-
-struct sink {
-    struct row_writer rows;
-    int image, label; // indices of the tensors
-};
-
-static void sink_take(struct sink *sink, const struct job *job)
-{
-    progress_add(job->result != FOLDER);
-    if (job->result == FAILED) {
-        error_restore(&job->error);
-        if (strict || job->error.status == STATUS_INTERNAL)
-            tool_fail();
-        tool_skip(job->path);
-    }
-    if (job->result != DECODED)
-        return;
-    uint8_t *image = row_writer_at(&sink->rows, sink->image);
-    uint8_t *label = row_writer_at(&sink->rows, sink->label);
+    struct decoding *decoding = user;
+    const struct picture *picture = file;
+    if (picture->folder)
+        return 0;
+    progress_add(1);
+    struct row_writer *rows = &decoding->rows;
+    uint8_t *image = row_writer_at(rows, decoding->image);
+    uint8_t *label = row_writer_at(rows, decoding->label);
     if (!image || !label)
-        tool_fail();
-    memcpy(image, job->pixels, sink->rows.schema->fields[sink->image].size);
-    memcpy(label, &job->label, sizeof job->label);
-    if (row_writer_next(&sink->rows))
-        tool_fail();
+        return -1;
+    memcpy(image, picture->pixels, rows->schema->fields[decoding->image].size);
+    memcpy(label, &picture->label, sizeof picture->label);
+    return row_writer_next(rows);
 }
 
-static struct schema *make_schema(const struct class_names *classes)
+static void release_picture(void *file)
+{
+    free(((struct picture *)file)->pixels);
+}
+
+static struct schema *images_schema_new(const struct class_names *classes)
 {
     struct schema *schema = schema_new("images");
     const size_t shape[3] = {side, side, 3};
     char *names = classes ? class_names_json(classes) : NULL;
-    if (!schema || (classes && !names) || schema_add(schema, "image", DTYPE_U8, shape, 3) ||
-        schema_add(schema, "label", DTYPE_I64, NULL, 0) ||
-        schema_set(schema, "image_size", "%zu", shape[0]) ||
-        (names && schema_set(schema, "classes", "%s", names)) ||
-        schema_add_provenance(schema, tool_provenance()))
+    if (!schema || (classes && !names) || schema_add(schema, "image", DTYPE_U8, shape, 3) < 0 ||
+        schema_add(schema, "label", DTYPE_I64, NULL, 0) < 0 ||
+        schema_set(schema, "image_size", "%zu", shape[0]) < 0 ||
+        (names && schema_set(schema, "classes", "%s", names) < 0) ||
+        schema_add_provenance(schema, tool_provenance()) < 0)
         tool_fail();
     free(names);
     return schema;
 }
 
-// Keeps the workers busy and takes the images in the order of the list.
-static void decode_all(struct image_list *list, struct sink *sink)
-{
-    struct pool *pool = pool_new(tool.threads, 4 * tool.threads);
-    if (!pool)
-        tool_fail();
-    struct image_entry entry;
-    struct job *job;
-    int more = 1;
-    do {
-        while (more > 0 && !pool_full(pool) && (more = image_list_next(list, &entry)) > 0)
-            if (pool_submit(pool, job_run, job_new(&entry)))
-                tool_fail();
-        if (more < 0)
-            tool_fail();
-        if ((job = pool_collect(pool, POOL_WAIT))) {
-            sink_take(sink, job);
-            job_free(job);
-        }
-    } while (job);
-    pool_free(pool, job_free);
-    if (row_writer_flush(&sink->rows))
-        tool_fail();
-}
-
 int main(int argc, char **argv)
 {
     struct image_list_options from = {.part = {0, 1}};
-    bool labels = true;
+    bool labels = true, strict = false;
     const struct option options[] = {
-        {"size", 's', OPTION_INT, &side, "N", "side of the images in pixels (default 256)", 8, 8192,
-         NULL},
-        {"null", '0', OPTION_FLAG, &from.nul, NULL, "paths end with NUL (find -print0)", 0, 0,
-         NULL},
-        {"classes", 'c', OPTION_STRING, &from.classes, "FILE",
-         "names of the classes, one a line, in the order of their numbers", 0, 0, NULL},
-        {"labels", 0, OPTION_FLAG, &labels, NULL, "label images (--no-labels: all are -1)", 0, 0,
-         NULL},
-        {"part", 0, OPTION_PART, &from.part, "I/N", "take lines I, I+N, I+2N, ... of the list", 0,
-         0, NULL},
-        {"exif", 0, OPTION_FLAG, &exif, NULL, "turn images as their EXIF orientation says", 0, 0,
-         NULL},
-        {"strict", 0, OPTION_FLAG, &strict, NULL, "stop at the first file that cannot be decoded",
-         0, 0, NULL},
+        OPTION_INT("size", 's', &side, 8, 8192, "side of the images in pixels (default 256)"),
+        OPTION_FLAG("null", '0', &from.nul,
+                    "paths on standard input end with NUL, as from find -print0"),
+        OPTION_STRING("classes", 'c', &from.classes, "FILE",
+                      "names of the classes, one a line, in the order of their numbers"),
+        OPTION_FLAG("labels", 0, &labels, "label the images (--no-labels: all labels are -1)"),
+        OPTION_PART("part", 0, &from.part, "decode only lines I, I+N, I+2N, ... of the list"),
+        OPTION_FLAG("exif", 0, &exif, "rotate images by their EXIF orientation"),
+        OPTION_FLAG("strict", 0, &strict, "stop at the first file that cannot be decoded"),
         TOOL_OPTION_THREADS,
         TOOL_OPTION_LEVEL,
         TOOL_OPTION_OUTPUT,
@@ -188,28 +146,34 @@ int main(int argc, char **argv)
     from.no_labels = !labels;
 
     struct output *output = output_open(tool.output);
-    if (!output)
-        tool_fail();
-    struct image_list *list = image_list_open(&from);
+    struct image_list *list = output ? image_list_open(&from) : NULL;
     if (!list)
         tool_fail();
     const struct class_names *classes = image_list_classes(list);
     if (classes && !from.classes)
         tool_note("%zu files, %zu class%s", image_list_count(list), classes->n,
                   classes->n == 1 ? "" : "es");
-    struct schema *schema = make_schema(classes);
-    struct sink sink = {
-        .rows = {.out = tstream_create(output, schema, tool.threads, tool_level(output)),
-                 .schema = schema},
-        .image = schema_find(schema, "image"),
-        .label = schema_find(schema, "label")};
-    if (!sink.rows.out)
+    struct schema *schema = images_schema_new(classes);
+    struct tstream_writer *out =
+        tstream_create(output, schema, (size_t)tool.threads, tool_level(output));
+    if (!out)
         tool_fail();
+    struct decoding decoding = {.list = list,
+                                .rows = {.out = out, .schema = schema},
+                                .image = schema_find(schema, "image"),
+                                .label = schema_find(schema, "label")};
     progress_start("images", image_list_count(list));
-    decode_all(list, &sink);
+    input_files_run(&(struct input_files){.size = sizeof(struct picture),
+                                          .ahead = 4,
+                                          .strict = strict,
+                                          .user = &decoding,
+                                          .next = next_picture,
+                                          .read = read_picture,
+                                          .use = write_picture,
+                                          .release = release_picture});
+    tool_check(row_writer_flush(&decoding.rows));
     progress_finish();
-    if (tstream_finish(sink.rows.out))
-        tool_fail();
+    tool_check(tstream_finish(out));
     schema_free(schema);
     image_list_close(list);
     return tool_finish();

@@ -1,4 +1,4 @@
-// dit-sample: weights -> images, or latents. SPDX-License-Identifier: MIT
+// dit-sample: weights -> a stream of images or latents. SPDX-License-Identifier: MIT
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,38 +13,39 @@
 
 static const char *weights = "run/latest.safetensors", *classes = "balanced", *steps = "250", *vae;
 static int64_t count = 16, batch = 8, heads, image_size;
-static int which = DIT_WEIGHTS_EMA, method, guided;
+static int which = DIT_WEIGHTS_EMA; // enum dit_weights
+static int method;
+enum { METHOD_DDPM, METHOD_DDIM };
+static int guided;
+enum { GUIDED_3, GUIDED_ALL };
 static double eta, cfg_scale = 4;
 static bool want_latents;
 static struct part part = {0, 1};
 static const struct option options[] = {
-    {"weights", 'w', OPTION_STRING, &weights, "FILE", "the model (default run/latest.safetensors)",
-     0, 0, NULL},
-    {"which", 0, OPTION_CHOICE, &which, "ema|model",
-     "the averaged weights (default) or the last ones", 0, 0,
-     (const char *const[]){"ema", "model", NULL}},
-    {"heads", 0, OPTION_INT, &heads, "N", "heads of its attention, where it does not say", 1, 1024,
-     NULL},
-    {"image-size", 0, OPTION_INT, &image_size, "N", "side of the images, where it does not say", 8,
-     32768, NULL},
-    {"count", 'n', OPTION_INT, &count, "N", "samples (default 16)", 1, 1e12, NULL},
-    {"classes", 'c', OPTION_STRING, &classes, "LIST",
-     "names or numbers with commas, random, or balanced (default)", 0, 0, NULL},
-    {"part", 0, OPTION_PART, &part, "I/N", "draw only the I-th of N equal parts", 0, 0, NULL},
-    {"cfg-scale", 's', OPTION_FLOAT, &cfg_scale, "X",
-     "classifier-free guidance; 1 is none (default 4)", 0, 1000, NULL},
-    {"cfg-channels", 0, OPTION_CHOICE, &guided, "3|all",
-     "channels that are guided (default: the first 3, as published)", 0, 0,
-     (const char *const[]){"3", "all", NULL}},
-    {"steps", 0, OPTION_STRING, &steps, "SPEC", "N, ddimN or A,B,C of the 1000 steps (default 250)",
-     0, 0, NULL},
-    {"sampler", 0, OPTION_CHOICE, &method, "ddpm|ddim", "the method (default ddpm)", 0, 0,
-     (const char *const[]){"ddpm", "ddim", NULL}},
-    {"eta", 0, OPTION_FLOAT, &eta, "X", "noise of DDIM, 0 to 1 (default 0)", 0, 1, NULL},
-    {"batch", 'b', OPTION_INT, &batch, "N", "samples drawn at once (default 8)", 1, 65536, NULL},
-    {"latents", 0, OPTION_FLAG, &want_latents, NULL, "write latents, not images", 0, 0, NULL},
-    {"vae", 0, OPTION_STRING, &vae, "FILE",
-     "autoencoder (default: the one that made the model's latents)", 0, 0, NULL},
+    OPTION_STRING("weights", 'w', &weights, "FILE",
+                  "weights of the model (default run/latest.safetensors)"),
+    OPTION_CHOICE("which", 0, &which,
+                  "averaged (EMA) weights, or those of the last step (default ema)", "ema",
+                  "model"),
+    OPTION_INT("heads", 0, &heads, 1, 1024, "attention heads of the model, if FILE does not say"),
+    OPTION_INT("image-size", 0, &image_size, 8, 32768,
+               "side of the images in pixels, if FILE does not say"),
+    OPTION_INT("count", 'n', &count, 1, 1e12, "number of samples (default 16)"),
+    OPTION_STRING("classes", 'c', &classes, "LIST",
+                  "class names or numbers with commas, random, or balanced (default)"),
+    OPTION_PART("part", 0, &part, "draw only the I-th of N equal parts of the samples"),
+    OPTION_FLOAT("cfg-scale", 's', &cfg_scale, 0, 1000,
+                 "scale of classifier-free guidance; 1 for none (default 4)"),
+    OPTION_CHOICE("cfg-channels", 0, &guided,
+                  "guided channels (default: the first 3, as published)", "3", "all"),
+    OPTION_STRING("steps", 0, &steps, "SPEC",
+                  "N, ddimN or A,B,C of the 1000 diffusion steps (default 250)"),
+    OPTION_CHOICE("sampler", 0, &method, "sampling method (default ddpm)", "ddpm", "ddim"),
+    OPTION_FLOAT("eta", 0, &eta, 0, 1, "noise of the ddim sampler, 0 to 1 (default 0)"),
+    OPTION_INT("batch", 'b', &batch, 1, 65536, "samples drawn at a time (default 8)"),
+    OPTION_FLAG("latents", 0, &want_latents, "write latents instead of images"),
+    OPTION_STRING("vae", 0, &vae, "FILE",
+                  "autoencoder (default: the one that made the model's latents)"),
     TOOL_OPTION_SEED,
     TOOL_OPTION_OUTPUT,
     TOOL_OPTION_LEVEL,
@@ -56,19 +57,13 @@ static const struct option options[] = {
 static const struct tool_info info = {"dit-sample", "[OPTION]... > IMAGES",
                                       "Draw images from a trained Diffusion Transformer.", options};
 
-// Ends the program if what was called has set an error.
-static void check(int rc)
-{
-    if (rc < 0)
-        tool_fail();
-}
-
-// The stream's header: what the checkpoint says of its data stays true of the samples.
-static struct schema *make_schema(const struct dit_file *file, const struct autoencoder *ae,
-                                  uint64_t n)
+// The stream's schema; for latents, `ae` is NULL. What the checkpoint says of its data is true of
+// the samples, too.
+static struct schema *samples_schema_new(const struct dit_file *file, const struct autoencoder *ae,
+                                         uint64_t n)
 {
     static const char *const kept[] = {"classes", "image_size", "autoencoder", "latent_scale"};
-    size_t n_kept = ae ? 2 : sizeof kept / sizeof *kept; // the others are about latents
+    size_t n_kept = ae ? 2 : sizeof kept / sizeof *kept; // the last two describe latents
     const struct dit_config *c = &file->config;
     struct schema *schema = schema_new(ae ? "images" : "latents");
     if (!schema)
@@ -76,43 +71,44 @@ static struct schema *make_schema(const struct dit_file *file, const struct auto
     for (size_t i = 0; i < n_kept; i++) {
         const char *value = weights_get(&file->weights, kept[i]);
         if (value)
-            check(schema_set(schema, kept[i], "%s", value));
+            tool_check(schema_set(schema, kept[i], "%s", value));
     }
     if (ae) {
         size_t side = c->input_size * ae->downsample, shape[] = {side, side, 3};
-        check(schema_add(schema, "image", DTYPE_U8, shape, 3));
-        check(schema_set(schema, "image_size", "%zu", side));
+        tool_check(schema_add(schema, "image", DTYPE_U8, shape, 3));
+        tool_check(schema_set(schema, "image_size", "%zu", side));
     } else {
         size_t shape[] = {c->channels, c->input_size, c->input_size};
-        check(schema_add(schema, "latent", DTYPE_F32, shape, 3));
+        tool_check(schema_add(schema, "latent", DTYPE_F32, shape, 3));
     }
-    check(schema_add(schema, "label", DTYPE_I64, NULL, 0));
-    check(schema_set(schema, "count", "%llu", (unsigned long long)n));
-    check(schema_add_provenance(schema, tool_provenance()));
+    tool_check(schema_add(schema, "label", DTYPE_I64, NULL, 0));
+    tool_check(schema_set(schema, "count", "%llu", (unsigned long long)n));
+    tool_check(schema_add_provenance(schema, tool_provenance()));
     return schema;
 }
 
-struct shown {
-    size_t step, steps;
+struct sampling_steps {
+    size_t done, all;
 };
 
 static void show_step(void *user)
 {
-    struct shown *shown = user;
-    progress_text("step %zu of %zu", ++shown->step, shown->steps);
+    struct sampling_steps *shown = user;
+    progress_text("step %zu of %zu", ++shown->done, shown->all);
 }
 
-// Draws samples first .. first + rows - 1 and writes them. latents (batch,C,S,S) is scratch.
-static void write_samples(struct sampler *sampler, struct autoencoder *ae,
-                          const struct class_choice *choice, struct tstream_writer *out,
-                          const struct schema *schema, uint64_t first, size_t rows, float *latents,
-                          int32_t *labels)
+// Draws samples first .. first + rows - 1 and writes them. latents (batch,C,S,S) and labels (batch)
+// are working memory.
+static void draw_samples(struct sampler *sampler, struct autoencoder *ae,
+                         const struct class_choice *choice, struct tstream_writer *out,
+                         const struct schema *schema, uint64_t first, size_t rows, float *latents,
+                         int32_t *labels)
 {
     const struct dit_config *c = dit_get_config(sampler_model(sampler));
-    struct shown shown = {0, sampler_steps(sampler)};
+    struct sampling_steps shown = {0, sampler_steps(sampler)};
     for (size_t b = 0; b < rows; b++)
         labels[b] = class_choice_get(choice, tool.seed, first + b);
-    check(sampler_run(sampler, first, labels, rows, latents, show_step, &shown));
+    tool_check(sampler_run(sampler, first, labels, rows, latents, show_step, &shown));
 
     struct batch *frame = batch_new(schema, rows);
     if (!frame)
@@ -122,12 +118,13 @@ static void write_samples(struct sampler *sampler, struct autoencoder *ae,
         label[b] = (size_t)labels[b] == c->classes ? -1 : labels[b];
     if (ae) {
         size_t side = c->input_size * ae->downsample;
-        check(ae->decode(ae, latents, rows, side, side, frame->data[schema_find(schema, "image")]));
+        tool_check(
+            ae->decode(ae, latents, rows, side, side, frame->data[schema_find(schema, "image")]));
     } else {
         int field = schema_find(schema, "latent");
         memcpy(frame->data[field], latents, rows * schema->fields[field].size);
     }
-    check(tstream_write(out, frame));
+    tool_check(tstream_write(out, frame));
     progress_add(rows);
 }
 
@@ -140,12 +137,12 @@ int main(int argc, char **argv)
     if (!output)
         tool_fail();
     struct dit_file file;
-    check(dit_file_open(
+    tool_check(dit_file_open(
         &file, weights,
         &(struct dit_hints){.heads = (size_t)heads, .image_size = (size_t)image_size}));
     struct class_choice choice;
-    check(class_choice_parse(&choice, classes, weights_get(&file.weights, "classes"),
-                             file.config.classes));
+    tool_check(class_choice_parse(&choice, classes, weights_get(&file.weights, "classes"),
+                                  file.config.classes));
     uint64_t first = (uint64_t)count * part.index / part.count;
     uint64_t end = (uint64_t)count * (part.index + 1) / part.count;
     if (end > first && (uint64_t)batch > end - first)
@@ -163,20 +160,20 @@ int main(int argc, char **argv)
     }
     struct sampler_settings settings = {
         .respacing = steps,
-        .ddim = method == 1,
+        .ddim = method == METHOD_DDIM,
         .eta = eta,
         .cfg_scale = cfg_scale,
-        .cfg_channels = guided || file.config.channels < 3 ? file.config.channels : 3,
+        .cfg_channels = guided == GUIDED_ALL || file.config.channels < 3 ? file.config.channels : 3,
         .seed = tool.seed,
     };
-    // On a CPU the weights stay in the mapped file, which other processes share.
-    const float **held =
+    // On a CPU the weights are used in the mapped file, whose memory other processes share.
+    const float **in_place =
         device->backend->host_floats ? dit_file_in_place(&file, (enum dit_weights)which) : NULL;
-    struct sampler *sampler = sampler_new(device, &file.config, (size_t)batch, held, &settings);
+    struct sampler *sampler = sampler_new(device, &file.config, (size_t)batch, in_place, &settings);
     if (!sampler)
         tool_fail();
-    check(dit_file_load(&file, which, sampler_model(sampler)));
-    struct schema *schema = make_schema(&file, ae, end - first);
+    tool_check(dit_file_load(&file, which, sampler_model(sampler)));
+    struct schema *schema = samples_schema_new(&file, ae, end - first);
     struct tstream_writer *out =
         tstream_create(output, schema, (size_t)tool.threads, tool_level(output));
     if (!out)
@@ -190,16 +187,16 @@ int main(int argc, char **argv)
     progress_start(ae ? "images" : "latents", end - first);
     for (uint64_t at = first; at < end; at += (uint64_t)batch) {
         size_t rows = end - at < (uint64_t)batch ? (size_t)(end - at) : (size_t)batch;
-        write_samples(sampler, ae, &choice, out, schema, at, rows, latents, labels);
+        draw_samples(sampler, ae, &choice, out, schema, at, rows, latents, labels);
     }
     progress_finish();
-    check(tstream_finish(out));
+    tool_check(tstream_finish(out));
 
     free(latents);
     free(labels);
     schema_free(schema);
     sampler_free(sampler);
-    free(held);
+    free(in_place);
     dit_file_close(&file);
     autoencoder_close(ae);
     device_close(device);

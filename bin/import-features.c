@@ -1,4 +1,5 @@
-// Folders of extracted features to a stream of latents. SPDX-License-Identifier: MIT
+// import-features: folders of extracted features -> a stream of latents.
+// SPDX-License-Identifier: MIT
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,7 +11,8 @@
 #include "formats/tstream/tstream.h"
 #include "lib/base/io.h"
 #include "lib/base/mem.h"
-#include "lib/base/pool.h"
+#include "lib/model/autoencoder-kl.h"
+#include "lib/tool/input-files.h"
 #include "lib/tool/tool.h"
 
 static struct features features;
@@ -20,124 +22,89 @@ static enum dtype dtype = DTYPE_F32;
 static struct part part = {0, 1};
 static bool strict;
 
-// One pair of files on its way through the workers.
-struct job {
+// A file of a latent, and that of its label.
+struct feature {
+    struct input_file file; // the latent's
     uint64_t number;
-    char *path; // of the latent
-    bool failed;
-    struct error error;
     float *latent; // (C, h, w)
     int64_t label;
 };
 
-static void job_free(void *arg)
-{
-    struct job *job = arg;
-    free(job->path);
-    free(job->latent);
-    free(job);
-}
-
-static struct job *job_new(uint64_t number)
-{
-    struct job *job = mem_new(1, sizeof *job);
-    if (!job || !(job->path = features_path(&features, number)) ||
-        !(job->latent = mem_new(features.count, sizeof *job->latent)))
-        tool_fail();
-    job->number = number;
-    return job;
-}
-
-static int check_job(const struct job *job)
-{
-    if (class_file && job->label >= (int64_t)classes.n)
-        return error_set(STATUS_DATA, "label %" PRId64 ", but %s has %zu class%s", job->label,
-                         class_file, classes.n, classes.n == 1 ? "" : "es");
-    return latent_check(job->latent, features.count, dtype);
-}
-
-static void job_run(void *arg)
-{
-    struct job *job = arg;
-    int rc = features_read(&features, job->number, job->latent, &job->label);
-    if (rc == 0 && check_job(job))
-        rc = error_prefix("%s", job->path);
-    if (rc) {
-        job->failed = true;
-        error_save(&job->error);
-    }
-}
-
-struct sink {
+struct import {
+    size_t next, n; // features of this part, by their order
     struct row_writer rows;
-    int latent, label; // indices of the tensors
+    int latent, label; // indices of the output's tensors
 };
 
-static void sink_take(struct sink *sink, const struct job *job)
+static int next_feature(void *user, void *file)
 {
-    progress_add(1);
-    if (job->failed) {
-        error_restore(&job->error);
-        if (strict || job->error.status == STATUS_INTERNAL)
-            tool_fail();
-        tool_skip(job->path);
-        return;
-    }
-    uint8_t *latent = row_writer_at(&sink->rows, sink->latent);
-    uint8_t *label = row_writer_at(&sink->rows, sink->label);
-    if (!latent || !label || floats_write(latent, dtype, job->latent, features.count))
-        tool_fail();
-    memcpy(label, &job->label, sizeof job->label);
-    if (row_writer_next(&sink->rows))
-        tool_fail();
+    struct import *import = user;
+    struct feature *feature = file;
+    if (import->next == import->n)
+        return 0;
+    feature->number = features.numbers[part.index + import->next++ * part.count];
+    feature->file.path = features_path(&features, feature->number);
+    feature->latent = mem_new(features.count, sizeof *feature->latent);
+    return feature->file.path && feature->latent ? 1 : -1;
 }
 
-static struct schema *make_schema(void)
+static int check_feature(const struct feature *feature)
+{
+    if (class_file && feature->label >= (int64_t)classes.n)
+        return error_set(STATUS_DATA, "label %" PRId64 ", but %s has %zu class%s", feature->label,
+                         class_file, classes.n, classes.n == 1 ? "" : "es");
+    return latent_check(feature->latent, features.count, dtype);
+}
+
+static int read_feature(void *file)
+{
+    struct feature *feature = file;
+    if (features_read(&features, feature->number, feature->latent, &feature->label) < 0)
+        return -1;
+    return check_feature(feature) < 0 ? error_prefix("%s", feature->file.path) : 0;
+}
+
+static int write_feature(void *user, void *file)
+{
+    struct import *import = user;
+    const struct feature *feature = file;
+    progress_add(1);
+    uint8_t *latent = row_writer_at(&import->rows, import->latent);
+    uint8_t *label = row_writer_at(&import->rows, import->label);
+    if (!latent || !label || floats_write(latent, dtype, feature->latent, features.count) < 0)
+        return -1;
+    memcpy(label, &feature->label, sizeof feature->label);
+    return row_writer_next(&import->rows);
+}
+
+static void release_feature(void *file)
+{
+    free(((struct feature *)file)->latent);
+}
+
+static struct schema *features_schema_new(void)
 {
     struct latent_fields fields;
     struct schema *schema = schema_new("latents");
     char *names = class_file ? class_names_json(&classes) : NULL;
     if (!schema || (class_file && !names) ||
-        latent_fields_add(schema, false, false, dtype, features.shape, &fields) ||
-        schema_add(schema, "label", DTYPE_I64, NULL, 0) ||
+        latent_fields_add(schema, false, false, dtype, features.shape, &fields) < 0 ||
+        schema_add(schema, "label", DTYPE_I64, NULL, 0) < 0 ||
         (fields.height == fields.width &&
-         schema_set(schema, "image_size", "%zu", FEATURES_DOWNSAMPLE * fields.height)) ||
-        schema_set(schema, "latent_scale", "%.9g", FEATURES_LATENT_SCALE) ||
-        (vae && schema_set(schema, "autoencoder", "%s", vae)) ||
-        (names && schema_set(schema, "classes", "%s", names)) ||
-        schema_add_provenance(schema, tool_provenance()))
+         schema_set(schema, "image_size", "%zu", FEATURES_DOWNSAMPLE * fields.height) < 0) ||
+        schema_set(schema, "latent_scale", "%.9g", KL_SCALE) < 0 ||
+        (vae && schema_set(schema, "autoencoder", "%s", vae) < 0) ||
+        (names && schema_set(schema, "classes", "%s", names) < 0) ||
+        schema_add_provenance(schema, tool_provenance()) < 0)
         tool_fail();
     free(names);
     return schema;
 }
 
-// Keeps the workers busy and takes the part's n latents in the order of their numbers.
-static void import_all(struct sink *sink, size_t n)
-{
-    struct pool *pool = pool_new(tool.threads, 16 * tool.threads);
-    if (!pool)
-        tool_fail();
-    size_t next = 0;
-    struct job *job;
-    do {
-        for (; next < n && !pool_full(pool); next++) {
-            uint64_t number = features.numbers[part.index + next * part.count];
-            if (pool_submit(pool, job_run, job_new(number)))
-                tool_fail();
-        }
-        if ((job = pool_collect(pool, POOL_WAIT))) {
-            sink_take(sink, job);
-            job_free(job);
-        }
-    } while (job);
-    pool_free(pool, job_free);
-    if (row_writer_flush(&sink->rows))
-        tool_fail();
-}
-
+// A file that belongs to no feature.
 static void skip_stray(const char *path)
 {
-    if (part.index > 0) // they belong to the first part
+    if (part.index > 0) // the first part reports them
         return;
     if (strict) {
         error_prefix("%s", path);
@@ -148,20 +115,17 @@ static void skip_stray(const char *path)
 
 int main(int argc, char **argv)
 {
-    static const char *const dtype_names[] = {"f16", "bf16", "f32", NULL};
     static const enum dtype dtypes[] = {DTYPE_F16, DTYPE_BF16, DTYPE_F32};
     int choice = 2;
     const struct option options[] = {
-        {"vae", 0, OPTION_STRING, &vae, "NAME",
-         "record the autoencoder that made them, for vae-decode and dit-sample", 0, 0, NULL},
-        {"classes", 'c', OPTION_STRING, &class_file, "FILE",
-         "names of the classes, one a line, in the order of the labels", 0, 0, NULL},
-        {"dtype", 0, OPTION_CHOICE, &choice, "TYPE", "f16, bf16 or f32 (default f32)", 0, 0,
-         dtype_names},
-        {"part", 0, OPTION_PART, &part, "I/N", "take images I, I+N, I+2N, ... of the folders", 0, 0,
-         NULL},
-        {"strict", 0, OPTION_FLAG, &strict, NULL, "stop at the first file that cannot be used", 0,
-         0, NULL},
+        OPTION_STRING("vae", 0, &vae, "NAME",
+                      "record NAME as the autoencoder that made the latents"),
+        OPTION_STRING("classes", 'c', &class_file, "FILE",
+                      "names of the classes, one a line, in the order of their numbers"),
+        OPTION_CHOICE("dtype", 0, &choice, "type of the latents in the stream (default f32)", "f16",
+                      "bf16", "f32"),
+        OPTION_PART("part", 0, &part, "read only images I, I+N, I+2N, ... of the folders"),
+        OPTION_FLAG("strict", 0, &strict, "stop at the first file that cannot be used"),
         TOOL_OPTION_THREADS,
         TOOL_OPTION_LEVEL,
         TOOL_OPTION_OUTPUT,
@@ -180,25 +144,33 @@ int main(int argc, char **argv)
     dtype = dtypes[choice];
 
     struct output *output = output_open(tool.output);
-    if (!output || (class_file && class_names_read(&classes, class_file)) ||
-        features_open(&features, folders, skip_stray))
+    if (!output || (class_file && class_names_read(&classes, class_file) < 0) ||
+        features_open(&features, folders, skip_stray) < 0)
         tool_fail();
     tool_note("%zu images, latents of %zux%zux%zu", features.n, features.shape[0],
               features.shape[1], features.shape[2]);
-    struct schema *schema = make_schema();
-    struct sink sink = {
-        .rows = {.out = tstream_create(output, schema, tool.threads, tool_level(output)),
-                 .schema = schema},
+    struct schema *schema = features_schema_new();
+    struct tstream_writer *out =
+        tstream_create(output, schema, (size_t)tool.threads, tool_level(output));
+    if (!out)
+        tool_fail();
+    struct import import = {
+        .n = part.index < features.n ? (features.n - 1 - part.index) / part.count + 1 : 0,
+        .rows = {.out = out, .schema = schema},
         .latent = schema_find(schema, "latent"),
         .label = schema_find(schema, "label")};
-    if (!sink.rows.out)
-        tool_fail();
-    size_t n = part.index < features.n ? (features.n - 1 - part.index) / part.count + 1 : 0;
-    progress_start("latents", n);
-    import_all(&sink, n);
+    progress_start("latents", import.n);
+    input_files_run(&(struct input_files){.size = sizeof(struct feature),
+                                          .ahead = 16,
+                                          .strict = strict,
+                                          .user = &import,
+                                          .next = next_feature,
+                                          .read = read_feature,
+                                          .use = write_feature,
+                                          .release = release_feature});
+    tool_check(row_writer_flush(&import.rows));
     progress_finish();
-    if (tstream_finish(sink.rows.out))
-        tool_fail();
+    tool_check(tstream_finish(out));
     schema_free(schema);
     features_close(&features);
     class_names_free(&classes);

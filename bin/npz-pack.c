@@ -1,4 +1,4 @@
-// A stream of images to a NumPy archive. SPDX-License-Identifier: MIT
+// npz-pack: a stream of images -> a NumPy archive. SPDX-License-Identifier: MIT
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,7 +9,7 @@
 #include "lib/base/mem.h"
 #include "lib/tool/tool.h"
 
-// The labels of all images: 8 bytes each wait in memory, as they follow the images.
+// The labels of all images, kept in memory: their array follows that of the images.
 struct labels {
     size_t n;
     int64_t *values;
@@ -28,23 +28,21 @@ int main(int argc, char **argv)
 {
     bool with_labels = false;
     const struct option options[] = {
-        {"labels", 'l', OPTION_FLAG, &with_labels, NULL, "also pack the labels, as arr_1", 0, 0,
-         NULL},
+        OPTION_FLAG("labels", 'l', &with_labels, "also pack the labels, as arr_1"),
         TOOL_OPTION_THREADS,
         TOOL_OPTION_OUTPUT,
         TOOL_OPTIONS_COMMON,
         OPTION_END,
     };
-    char **inputs =
+    char **operands =
         tool_start(argc, argv,
                    &(struct tool_info){"npz-pack", "[OPTION]... [FILE]",
                                        "Pack a stream of images into a NumPy archive.", options});
-    if (tool_count(inputs) > 1)
-        tool_usage_error("one input at most; tstream-cat joins several");
+    const char *input = tool_one_input(operands);
 
     struct output *output = output_open(tool.output);
     struct image_stream in;
-    if (!output || image_stream_open(&in, inputs[0], (size_t)tool.threads, with_labels))
+    if (!output || image_stream_open(&in, input, (size_t)tool.threads, with_labels) < 0)
         tool_fail();
     struct npz_writer *npz =
         npz_create(output, in.height, in.width, in.counted ? in.count : NPZ_COUNT_UNKNOWN);
@@ -56,15 +54,15 @@ int main(int argc, char **argv)
     int rc;
     progress_start("images", in.count);
     while ((rc = tstream_read(in.reader, &batch)) > 0) {
-        if (npz_write(npz, batch->data[in.image], batch->rows) ||
-            (with_labels && labels_append(&labels, batch->data[in.label], batch->rows)))
-            tool_fail();
+        tool_check(npz_write(npz, batch->data[in.image], batch->rows));
+        if (with_labels)
+            tool_check(labels_append(&labels, batch->data[in.label], batch->rows));
         progress_add(batch->rows);
         batch_free(batch);
     }
     progress_finish();
-    if (rc < 0 || npz_finish(npz, labels.values, with_labels))
-        tool_fail();
+    tool_check(rc);
+    tool_check(npz_finish(npz, labels.values, with_labels));
     tstream_close(in.reader);
     free(labels.values);
     return tool_finish();

@@ -1,4 +1,4 @@
-// Latents to shuffled files. SPDX-License-Identifier: MIT
+// shard-latents: streams of latents -> shuffled files. SPDX-License-Identifier: MIT
 #include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,8 +12,8 @@
 #include "lib/base/mem.h"
 #include "lib/tool/tool.h"
 
-// A file of the folder, other than the first `keep`, that is named as a shard
-// is; malloc'd, NULL if there is none.
+// The path of a file in the folder that has the name of a shard, but not of one of the first
+// `keep`; malloc'd, NULL if there is none.
 static char *find_shard(const char *folder, uint64_t keep)
 {
     DIR *dir = opendir(folder);
@@ -32,10 +32,10 @@ static char *find_shard(const char *folder, uint64_t keep)
     return path;
 }
 
-// Adds all records of a stream; *schema is the first stream's, NULL before it;
-// *hash is that of all records.
-static int read_stream(const char *path, uint64_t memory, const char *folder,
-                       struct schema **schema, struct shuffle **shuffle, uint64_t *hash)
+// Adds all records of a stream to the shuffle and to the hash. The first stream makes *schema and
+// *shuffle, which are NULL before it.
+static int shuffle_stream(const char *path, uint64_t memory, const char *folder,
+                          struct schema **schema, struct shuffle **shuffle, uint64_t *hash)
 {
     struct tstream_reader *in = tstream_open(path, tool.threads);
     if (!in)
@@ -47,7 +47,7 @@ static int read_stream(const char *path, uint64_t memory, const char *folder,
         *shuffle =
             *schema ? shuffle_new(schema_record_size(found), memory, tool.seed, folder) : NULL;
         rc = *shuffle ? 0 : -1;
-    } else if (schema_check_same(*schema, found)) {
+    } else if (schema_check_same(*schema, found) < 0) {
         rc = error_prefix("%s", tstream_name(in));
     }
     struct batch *batch;
@@ -71,13 +71,13 @@ static int read_stream(const char *path, uint64_t memory, const char *folder,
     return rc;
 }
 
-// The next records of the shuffle into a file.
+// Writes the next records of the shuffle to a file.
 static int write_shard(const char *path, struct schema *schema, struct shuffle *shuffle,
                        const struct shard *shard)
 {
     uint64_t records = shard->records;
-    if (schema_set(schema, "count", "%llu", (unsigned long long)records) ||
-        shard_mark(schema, shard))
+    if (schema_set(schema, "count", "%llu", (unsigned long long)records) < 0 ||
+        shard_mark(schema, shard) < 0)
         return -1;
     struct output *output = output_open(path);
     struct tstream_writer *out =
@@ -116,17 +116,15 @@ int main(int argc, char **argv)
     int64_t shard_records = 0, shards = 0;
     bool force = false;
     const struct option options[] = {
-        {"output", 'o', OPTION_STRING, &folder, "FOLDER", "where the shards go (default shards)", 0,
-         0, NULL},
-        {"shard-size", 0, OPTION_SIZE, &shard_size, "SIZE",
-         "bytes of data in a shard, uncompressed (default 1G)", 0, 0, NULL},
-        {"records-per-shard", 0, OPTION_INT, &shard_records, "N", "or so many records in a shard",
-         1, 1e15, NULL},
-        {"shards", 0, OPTION_INT, &shards, "N", "or so many shards, as equal as can be", 1, 1e6,
-         NULL},
-        {"memory", 0, OPTION_SIZE, &memory, "SIZE", "bytes for records (default 1G)", 0, 0, NULL},
-        {"force", 'f', OPTION_FLAG, &force, NULL, "replace the shards that are in FOLDER", 0, 0,
-         NULL},
+        OPTION_STRING("output", 'o', &folder, "FOLDER", "folder for the shards (default shards)"),
+        OPTION_SIZE("shard-size", 0, &shard_size,
+                    "bytes of uncompressed data in a shard (default 1G)"),
+        OPTION_INT("records-per-shard", 0, &shard_records, 1, 1e15,
+                   "records in a shard, instead of --shard-size"),
+        OPTION_INT("shards", 0, &shards, 1, 1e6,
+                   "number of shards of equal size, instead of --shard-size"),
+        OPTION_SIZE("memory", 0, &memory, "memory for records in bytes (default 1G)"),
+        OPTION_FLAG("force", 'f', &force, "replace the shards that are already in FOLDER"),
         TOOL_OPTION_SEED,
         TOOL_OPTION_THREADS,
         TOOL_OPTION_LEVEL,
@@ -134,15 +132,14 @@ int main(int argc, char **argv)
         TOOL_OPTIONS_COMMON,
         OPTION_END,
     };
-    char **inputs =
+    char **operands =
         tool_start(argc, argv,
                    &(struct tool_info){
                        "shard-latents", "[OPTION]... [FILE]...",
                        "Shuffle streams of latents into files; print the files' paths.", options});
     if ((shard_size > 0) + (shard_records > 0) + (shards > 0) > 1)
         tool_usage_error("--shard-size, --records-per-shard and --shards exclude each other");
-    if (folder_make(folder))
-        tool_fail();
+    tool_check(folder_make(folder));
     char *old = find_shard(folder, 0);
     bool refused = old && !force;
     if (refused)
@@ -155,19 +152,16 @@ int main(int argc, char **argv)
     struct shuffle *shuffle = NULL;
     uint64_t hash = hash_number(HASH_START, tool.seed);
     progress_start("records read", 0);
-    size_t i = 0;
-    do {
-        if (read_stream(inputs[i], memory, folder, &schema, &shuffle, &hash))
-            tool_fail();
-    } while (inputs[i] && inputs[++i]);
+    for (char **input = tool_inputs(operands); *input; input++)
+        tool_check(shuffle_stream(*input, memory, folder, &schema, &shuffle, &hash));
     progress_finish();
     uint64_t records = shuffle_count(shuffle);
     if (records == 0) {
         error_set(STATUS_DATA, "expected records to shuffle, found none");
         tool_fail();
     }
-    if (shuffle_start(shuffle) || schema_add_provenance(schema, tool_provenance()))
-        tool_fail();
+    tool_check(shuffle_start(shuffle));
+    tool_check(schema_add_provenance(schema, tool_provenance()));
 
     size_t record_size = schema_record_size(schema);
     if (!shard_size)
@@ -184,7 +178,7 @@ int main(int argc, char **argv)
             end = records - done < each ? records : done + each;
         shard.records = end - done;
         char *path = mem_printf("%s/shard-%05llu.tstream", folder, (unsigned long long)shard.index);
-        if (!path || write_shard(path, schema, shuffle, &shard))
+        if (!path || write_shard(path, schema, shuffle, &shard) < 0)
             tool_fail();
         puts(path);
         fflush(stdout);
@@ -193,7 +187,7 @@ int main(int argc, char **argv)
     }
     progress_finish();
     while ((old = find_shard(folder, n))) {
-        if (unlink(old)) {
+        if (unlink(old) < 0) {
             error_set_errno(STATUS_CANT_CREATE, "cannot remove the old %s", old);
             tool_fail();
         }

@@ -1,4 +1,4 @@
-// A stream of images to one PNG: a contact sheet. SPDX-License-Identifier: MIT
+// tile-images: a stream of images -> a contact sheet as PNG. SPDX-License-Identifier: MIT
 #include <string.h>
 
 #include "formats/images/image-sheet.h"
@@ -12,25 +12,24 @@ int main(int argc, char **argv)
     int64_t columns = 8, rows = 0, count = 0, scale = 1, gap = 2;
     bool by_class = false;
     const struct option options[] = {
-        {"columns", 'c', OPTION_INT, &columns, "N", "images in a row (default 8)", 1, 65536, NULL},
-        {"rows", 'r', OPTION_INT, &rows, "N",
-         "rows (default 8, as many as --count needs, or one for every class)", 1, 65536, NULL},
-        {"count", 'n', OPTION_INT, &count, "N", "show the first N images", 1, 1 << 24, NULL},
-        {"by-class", 'b', OPTION_FLAG, &by_class, NULL, "a row for every label, in their order", 0,
-         0, NULL},
-        {"scale", 's', OPTION_INT, &scale, "N", "enlarge each pixel to N x N", 1, 256, NULL},
-        {"gap", 'g', OPTION_INT, &gap, "N", "pixels between images (default 2)", 0, 4096, NULL},
+        OPTION_INT("columns", 'c', &columns, 1, 65536, "images in a row (default 8)"),
+        OPTION_INT("rows", 'r', &rows, 1, 65536,
+                   "largest number of rows (default 8, what --count needs, or all classes)"),
+        OPTION_INT("count", 'n', &count, 1, 1 << 24, "show only the first N images"),
+        OPTION_FLAG("by-class", 'b', &by_class,
+                    "show a row of images for each label, in the order of the labels"),
+        OPTION_INT("scale", 's', &scale, 1, 256, "enlarge each pixel to N x N (default 1)"),
+        OPTION_INT("gap", 'g', &gap, 0, 4096, "pixels between images (default 2)"),
         TOOL_OPTION_THREADS,
         TOOL_OPTION_OUTPUT,
         TOOL_OPTIONS_COMMON,
         OPTION_END,
     };
-    char **inputs = tool_start(
+    char **operands = tool_start(
         argc, argv,
         &(struct tool_info){"tile-images", "[OPTION]... [FILE]",
                             "Show the images of a stream side by side, as one PNG.", options});
-    if (tool_count(inputs) > 1)
-        tool_usage_error("one input at most; tstream-cat joins several");
+    const char *input = tool_one_input(operands);
     if (by_class && count)
         tool_usage_error("--count and --by-class exclude each other; --columns limits each class");
     if (!rows)
@@ -40,7 +39,7 @@ int main(int argc, char **argv)
 
     struct output *output = output_open(tool.output);
     struct image_stream in;
-    if (!output || image_stream_open(&in, inputs[0], (size_t)tool.threads, by_class))
+    if (!output || image_stream_open(&in, input, (size_t)tool.threads, by_class) < 0)
         tool_fail();
     struct image_sheet sheet = {.height = in.height,
                                 .width = in.width,
@@ -49,8 +48,8 @@ int main(int argc, char **argv)
                                 .scale = scale,
                                 .gap = gap};
 
-    // All is read, also what is not shown: a cut stream is told, and a program before us in the
-    // pipe can finish.
+    // Images that are not shown are read, too: so a stream that was cut short is noticed, and the
+    // program before this one in a pipe can finish.
     struct batch *batch;
     int rc;
     progress_start("images", in.count);
@@ -60,21 +59,19 @@ int main(int argc, char **argv)
             if (by_class)
                 memcpy(&key, batch->data[in.label] + i * sizeof key, sizeof key);
             const uint8_t *image = batch->data[in.image] + i * in.image_size;
-            if (index < count && image_sheet_add(&sheet, key, image))
-                tool_fail();
+            if (index < count)
+                tool_check(image_sheet_add(&sheet, key, image));
         }
         progress_add(batch->rows);
         batch_free(batch);
     }
     progress_finish();
-    if (rc < 0)
-        tool_fail();
-    if (image_sheet_write(&sheet, output)) {
+    tool_check(rc);
+    if (image_sheet_write(&sheet, output) < 0) {
         error_prefix("%s", in.name);
         tool_fail();
     }
-    if (output_commit(output))
-        tool_fail();
+    tool_check(output_commit(output));
     image_sheet_free(&sheet);
     tstream_close(in.reader);
     return tool_finish();

@@ -1,16 +1,16 @@
-// Streams to one stream: joined, cut, with fewer tensors. SPDX-License-Identifier: MIT
+// tstream-cat: streams -> one stream, of all or some of their records and tensors.
+// SPDX-License-Identifier: MIT
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "formats/tstream/tstream.h"
 #include "lib/base/mem.h"
 #include "lib/tool/tool.h"
 
-#define AS_THEY_COME (-1) // --rechunk was not given
+#define KEEP_FRAMES (-1) // --rechunk was not given
 
-// Records from `from` to before `to`, counted over all inputs.
+// The records from .. to - 1, counted over all inputs.
 struct range {
     uint64_t from, to;
 };
@@ -20,15 +20,16 @@ struct cat {
     int64_t rechunk;
     struct range range;
     uint64_t position;     // records read
-    struct schema *input;  // the first input's
+    struct output *output; // taken by out
+    struct schema *input;  // of the first input
     struct schema *schema; // of the output
     struct tstream_writer *out;
-    int fields[SCHEMA_FIELDS_MAX]; // of the input, for each of the output
-    struct batch *pending;         // filled in part
+    int fields[SCHEMA_FIELDS_MAX]; // by field of the output: its index in the input
+    struct batch *pending;         // the next frame, of which `filled` rows are set
     size_t filled;
 };
 
-// "FROM:TO", either may be left out.
+// Parses "FROM:TO", of which either may be omitted.
 static struct range parse_range(const char *text)
 {
     struct range range = {0, UINT64_MAX};
@@ -63,34 +64,26 @@ static int keep_tensors(struct schema *schema, const char *list)
     return rc;
 }
 
-static bool is_regular(const char *path)
-{
-    struct stat st;
-    bool standard = !path || !strcmp(path, "-");
-    return (standard ? fstat(0, &st) : stat(path, &st)) == 0 && S_ISREG(st.st_mode);
-}
-
-// The records of all inputs; -1 if one is not a whole stream in a regular file.
+// Counts the records of all inputs. -1 with an error if one is not a complete stream in a regular
+// file.
 static int count_records(char **inputs, uint64_t *total)
 {
-    size_t i = 0;
     *total = 0;
-    do {
-        if (!is_regular(inputs[i]))
+    for (char **input = inputs; *input; input++) {
+        if (!file_is_regular(*input))
             return error_set(STATUS_NO_INPUT,
-                             "%s: expected a regular file, whose records can be "
-                             "counted",
-                             inputs[i] ? inputs[i] : "standard input");
-        struct tstream_file *file = tstream_file_open(inputs[i]);
+                             "%s: expected a regular file, whose records can be counted",
+                             file_name(*input));
+        struct tstream_file *file = tstream_file_open(*input);
         if (!file)
             return -1;
         *total += tstream_file_records(file);
         tstream_file_close(file);
-    } while (inputs[i] && inputs[++i]);
+    }
     return 0;
 }
 
-static struct range part_of(struct range range, const struct part *part, uint64_t total)
+static struct range range_part(struct range range, const struct part *part, uint64_t total)
 {
     uint64_t to = range.to < total ? range.to : total, from = range.from < to ? range.from : to;
     unsigned __int128 n = to - from;
@@ -102,18 +95,19 @@ static int start_output(struct cat *cat, const struct schema *input, bool counte
 {
     cat->input = schema_copy(input);
     cat->schema = schema_copy(input);
-    if (!cat->input || !cat->schema || (cat->tensors && keep_tensors(cat->schema, cat->tensors)))
+    if (!cat->input || !cat->schema ||
+        (cat->tensors && keep_tensors(cat->schema, cat->tensors) < 0))
         return -1;
     for (size_t i = 0; i < cat->schema->n_fields; i++)
         cat->fields[i] = schema_find(input, cat->schema->fields[i].name);
     schema_set(cat->schema, "count", NULL);
-    if (counted && schema_set(cat->schema, "count", "%" PRIu64, cat->range.to - cat->range.from))
+    if (counted &&
+        schema_set(cat->schema, "count", "%" PRIu64, cat->range.to - cat->range.from) < 0)
         return -1;
-    struct output *output = NULL;
-    if (schema_add_provenance(cat->schema, tool_provenance()) ||
-        !(output = output_open(tool.output)))
+    if (schema_add_provenance(cat->schema, tool_provenance()) < 0)
         return -1;
-    cat->out = tstream_create(output, cat->schema, (size_t)tool.threads, tool_level(output));
+    cat->out =
+        tstream_create(cat->output, cat->schema, (size_t)tool.threads, tool_level(cat->output));
     return cat->out ? 0 : -1;
 }
 
@@ -123,16 +117,16 @@ static int write_pending(struct cat *cat)
     cat->pending = NULL;
     if (!batch)
         return 0;
-    if (batch_truncate(cat->schema, batch, cat->filled))
+    if (batch_truncate(cat->schema, batch, cat->filled) < 0)
         return -1;
     return tstream_write(cat->out, batch);
 }
 
-// Copies records from `row` to before `end` of the batch.
+// Copies records row .. end - 1 of the batch.
 static int copy_records(struct cat *cat, const struct batch *batch, size_t row, size_t end)
 {
     size_t rows = end - row;
-    if (cat->rechunk != AS_THEY_COME)
+    if (cat->rechunk != KEEP_FRAMES)
         rows = cat->rechunk ? (size_t)cat->rechunk : schema_rows_aim(cat->schema);
     while (row < end) {
         if (!cat->pending) {
@@ -148,23 +142,23 @@ static int copy_records(struct cat *cat, const struct batch *batch, size_t row, 
         }
         row += n;
         cat->filled += n;
-        if (cat->filled == rows && write_pending(cat))
+        if (cat->filled == rows && write_pending(cat) < 0)
             return -1;
     }
     return 0;
 }
 
-// The records of the batch that are in the range. Takes the batch.
+// Writes the records of the batch that are in the range. Takes the batch.
 static int write_batch(struct cat *cat, struct batch *batch)
 {
     const struct range *range = &cat->range;
-    uint64_t first = cat->position, last = first + batch->rows; // last: the one after it
+    uint64_t first = cat->position, end = first + batch->rows;
     uint64_t from = first < range->from ? range->from : first;
-    uint64_t to = last < range->to ? last : range->to;
+    uint64_t to = end < range->to ? end : range->to;
     int rc = 0;
-    cat->position = last;
+    cat->position = end;
     progress_add(batch->rows);
-    if (from == first && to == last && cat->rechunk == AS_THEY_COME && !cat->tensors)
+    if (from == first && to == end && cat->rechunk == KEEP_FRAMES && !cat->tensors)
         return tstream_write(cat->out, batch);
     if (from < to)
         rc = copy_records(cat, batch, (size_t)(from - first), (size_t)(to - first));
@@ -172,36 +166,35 @@ static int write_batch(struct cat *cat, struct batch *batch)
     return rc;
 }
 
-static int read_stream(struct cat *cat, const char *path, bool counted)
+static int cat_stream(struct cat *cat, const char *path, bool counted)
 {
     struct tstream_reader *in = tstream_open(path, (size_t)tool.threads);
     if (!in)
         return -1;
     int rc = 1;
     if (!cat->out)
-        rc = start_output(cat, tstream_schema(in), counted) ? -1 : 1;
-    else if (schema_check_same(cat->input, tstream_schema(in)))
+        rc = start_output(cat, tstream_schema(in), counted) < 0 ? -1 : 1;
+    else if (schema_check_same(cat->input, tstream_schema(in)) < 0)
         rc = error_prefix("%s: not the same as the first input", tstream_name(in));
     struct batch *batch;
     while (rc > 0 && cat->position < cat->range.to && (rc = tstream_read(in, &batch)) > 0)
-        rc = write_batch(cat, batch) ? -1 : 1;
+        rc = write_batch(cat, batch) < 0 ? -1 : 1;
     tstream_close(in);
     return rc < 0 ? -1 : 0;
 }
 
 int main(int argc, char **argv)
 {
-    struct cat cat = {.rechunk = AS_THEY_COME, .range = {0, UINT64_MAX}};
+    struct cat cat = {.rechunk = KEEP_FRAMES, .range = {0, UINT64_MAX}};
     struct part part = {0, 1};
     const char *records = NULL;
     const struct option options[] = {
-        {"tensors", 't', OPTION_STRING, &cat.tensors, "NAME,...", "keep only these tensors", 0, 0,
-         NULL},
-        {"records", 'r', OPTION_STRING, &records, "FROM:TO",
-         "only records FROM to TO - 1; either may be left out", 0, 0, NULL},
-        {"part", 0, OPTION_PART, &part, "I/N", "only part I of N equal ones, 1 to N", 0, 0, NULL},
-        {"rechunk", 0, OPTION_INT, &cat.rechunk, "N",
-         "records in a frame; 0: what makes 2 MiB (default: as they come)", 0, 1 << 28, NULL},
+        OPTION_STRING("tensors", 't', &cat.tensors, "NAME,...", "keep only these tensors"),
+        OPTION_STRING("records", 'r', &records, "FROM:TO",
+                      "keep only records FROM to TO - 1; either number may be omitted"),
+        OPTION_PART("part", 0, &part, "keep only the I-th of N equal parts of the records"),
+        OPTION_INT("rechunk", 0, &cat.rechunk, 0, 1 << 28,
+                   "records in a frame, or 0 for frames of 2 MiB (default: as in the input)"),
         TOOL_OPTION_OUTPUT,
         TOOL_OPTION_LEVEL,
         TOOL_OPTION_THREADS,
@@ -209,28 +202,28 @@ int main(int argc, char **argv)
         TOOL_OPTIONS_COMMON,
         OPTION_END,
     };
-    char **inputs =
+    char **operands =
         tool_start(argc, argv,
                    &(struct tool_info){"tstream-cat", "[OPTION]... [FILE]...",
                                        "Join tensor streams, or take parts of them.", options});
     if (records)
         cat.range = parse_range(records);
+    if (!(cat.output = output_open(tool.output)))
+        tool_fail();
+    char **inputs = tool_inputs(operands);
     uint64_t total;
-    bool counted = !count_records(inputs, &total);
+    bool counted = count_records(inputs, &total) == 0;
     if (part.count > 1 && !counted)
         tool_fail();
     if (counted)
-        cat.range = part_of(cat.range, &part, total);
+        cat.range = range_part(cat.range, &part, total);
 
     progress_start("records", counted ? cat.range.to : 0);
-    size_t i = 0;
-    do {
-        if (read_stream(&cat, inputs[i], counted))
-            tool_fail();
-    } while (inputs[i] && inputs[++i]);
+    for (; *inputs; inputs++)
+        tool_check(cat_stream(&cat, *inputs, counted));
     progress_finish();
-    if (write_pending(&cat) || tstream_finish(cat.out))
-        tool_fail();
+    tool_check(write_pending(&cat));
+    tool_check(tstream_finish(cat.out));
     schema_free(cat.input);
     schema_free(cat.schema);
     return tool_finish();

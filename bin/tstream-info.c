@@ -1,8 +1,7 @@
-// What streams hold, and whether they are whole. SPDX-License-Identifier: MIT
+// tstream-info: streams -> a description of what they hold. SPDX-License-Identifier: MIT
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "formats/tstream/tstream.h"
 #include "lib/base/mem.h"
@@ -17,7 +16,7 @@ struct report {
     bool checked;
 };
 
-// The N-th entry of the history, or NULL.
+// Entry n of the history, or NULL.
 static const char *history(const struct schema *schema, size_t n)
 {
     char key[32];
@@ -31,11 +30,12 @@ static bool is_shown(const char *key)
            strncmp(key, "pg.", 3) != 0;
 }
 
-// Text from a stream must not reach a terminal as control codes.
+// Prints the value, cut to VALUE_MAX bytes. Control characters, which could do anything to a
+// terminal, become '?'.
 static void print_value(FILE *out, const char *key, const char *value)
 {
     size_t length = strlen(value), n = length < VALUE_MAX ? length : VALUE_MAX;
-    while (n < length && n && (value[n] & 0xC0) == 0x80) // not within a letter
+    while (n < length && n && (value[n] & 0xC0) == 0x80) // don't cut within a UTF-8 character
         n--;
     fprintf(out, "  %-14s ", key);
     for (size_t i = 0; i < n; i++)
@@ -114,7 +114,7 @@ static void print_json(FILE *out, const struct report *report)
     json_decref(root);
 }
 
-// Reads all of it.
+// Describes a stream after reading all of it.
 static int report_stream(const char *path, FILE *out, void (*print)(FILE *, const struct report *))
 {
     struct tstream_reader *in = tstream_open(path, (size_t)tool.threads);
@@ -131,7 +131,7 @@ static int report_stream(const char *path, FILE *out, void (*print)(FILE *, cons
     return rc;
 }
 
-// Reads the tables at the end.
+// Describes a file by the tables at its end.
 static int report_file(const char *path, FILE *out, void (*print)(FILE *, const struct report *))
 {
     struct tstream_file *file = tstream_file_open(path);
@@ -143,46 +143,26 @@ static int report_file(const char *path, FILE *out, void (*print)(FILE *, const 
     return 0;
 }
 
-static bool is_regular(const char *path)
-{
-    struct stat st;
-    bool standard = !path || !strcmp(path, "-");
-    return (standard ? fstat(0, &st) : stat(path, &st)) == 0 && S_ISREG(st.st_mode);
-}
-
-static int write_text(const char *text, size_t size)
-{
-    if (!tool.output) {
-        fwrite(text, 1, size, stdout); // tool_finish checks
-        return 0;
-    }
-    struct output *output = output_open(tool.output);
-    if (!output)
-        return -1;
-    if (!output_write(output, text, size))
-        return output_commit(output);
-    output_discard(output);
-    return -1;
-}
-
 int main(int argc, char **argv)
 {
     bool check = false, json = false;
     const struct option options[] = {
-        {"check", 'c', OPTION_FLAG, &check, NULL, "read and verify every frame", 0, 0, NULL},
-        {"json", 'j', OPTION_FLAG, &json, NULL, "print an object of JSON on a line for each file",
-         0, 0, NULL},
+        OPTION_FLAG("check", 'c', &check, "read and verify every frame"),
+        OPTION_FLAG("json", 'j', &json, "print a JSON object on one line for each file"),
         TOOL_OPTION_OUTPUT,
         TOOL_OPTION_THREADS,
         TOOL_OPTIONS_COMMON,
         OPTION_END,
     };
-    char **inputs = tool_start(argc, argv,
-                               &(struct tool_info){"tstream-info", "[OPTION]... [FILE]...",
-                                                   "Show what tensor streams hold.", options});
+    char **operands = tool_start(argc, argv,
+                                 &(struct tool_info){"tstream-info", "[OPTION]... [FILE]...",
+                                                     "Show what tensor streams hold.", options});
+    struct output *output = tool.output ? output_open(tool.output) : NULL;
+    if (tool.output && !output)
+        tool_fail();
     void (*print)(FILE *, const struct report *) = json ? print_json : print_text;
     char *text = NULL;
-    size_t size = 0, i = 0;
+    size_t size = 0;
     FILE *out = open_memstream(&text, &size);
     if (!out) {
         error_set_errno(STATUS_INTERNAL, "out of memory");
@@ -190,17 +170,21 @@ int main(int argc, char **argv)
     }
     int status = STATUS_OK;
     progress_start("records", 0);
-    do {
-        bool by_tables = !check && is_regular(inputs[i]);
-        if ((by_tables ? report_file : report_stream)(inputs[i], out, print)) {
+    for (char **input = tool_inputs(operands); *input; input++) {
+        bool by_tables = !check && file_is_regular(*input);
+        if ((by_tables ? report_file : report_stream)(*input, out, print) < 0) {
             tool_warn("%s", error_message());
             status = status ? status : (int)error_status();
         }
-    } while (inputs[i] && inputs[++i]);
+    }
     progress_finish();
     fclose(out);
-    if (write_text(text, size))
-        tool_fail();
+    if (output) {
+        tool_check(output_write(output, text, size));
+        tool_check(output_commit(output));
+    } else {
+        fwrite(text, 1, size, stdout); // tool_finish reports errors
+    }
     free(text);
     int finished = tool_finish();
     return status ? status : finished;

@@ -1,4 +1,4 @@
-// Latents to images. SPDX-License-Identifier: MIT
+// vae-decode: a stream of latents -> a stream of images. SPDX-License-Identifier: MIT
 #include <inttypes.h>
 #include <stdlib.h>
 
@@ -14,23 +14,23 @@
 
 struct decoder {
     struct autoencoder *ae;
-    struct latent_fields from; // of the input
+    struct latent_fields from; // the input's
     enum dtype mean_dtype, std_dtype;
-    int image;            // index of the tensor in the output
+    int image;            // index of the output's tensor
     size_t height, width; // of an image
     bool sample;
     float *mean, *std; // of a batch
 };
 
-static int decode(void *user, struct batch *in, struct batch *out, size_t row)
+static int decode_latents(void *user, struct batch *in, struct batch *out, size_t row)
 {
     struct decoder *d = user;
     const struct latent_fields *from = &d->from;
     size_t values = in->rows * from->count;
-    if (floats_read(d->mean, in->data[from->mean], d->mean_dtype, values))
+    if (floats_read(d->mean, in->data[from->mean], d->mean_dtype, values) < 0)
         return -1;
     if (d->sample && from->std >= 0) {
-        if (floats_read(d->std, in->data[from->std], d->std_dtype, values))
+        if (floats_read(d->std, in->data[from->std], d->std_dtype, values) < 0)
             return -1;
         for (size_t i = 0; i < values; i++) {
             struct rng rng = {tool.seed, RNG_LATENT, 0, in->first + i / from->count};
@@ -44,19 +44,19 @@ static int decode(void *user, struct batch *in, struct batch *out, size_t row)
     return 0;
 }
 
-// The schema of the images; sets their place and size.
-static struct schema *make_schema(struct decoder *d, const struct schema *in)
+// The output's schema; also sets the image's index and size. NULL with an error.
+static struct schema *decoded_schema_new(struct decoder *d, const struct schema *in)
 {
     size_t f = d->ae->downsample;
     size_t shape[3] = {d->from.height * f, d->from.width * f, 3};
     struct schema *out = schema_copy(in);
     if (!out)
         return NULL;
-    schema_set(out, "count", NULL); // the first segment's; more may follow
+    schema_set(out, "count", NULL); // it counts the first segment only
     latent_fields_remove(out);
-    if (schema_add(out, "image", DTYPE_U8, shape, 3) || schema_set(out, "kind", "images") ||
-        (shape[0] == shape[1] && schema_set(out, "image_size", "%zu", shape[0])) ||
-        schema_add_provenance(out, tool_provenance())) {
+    if (schema_add(out, "image", DTYPE_U8, shape, 3) < 0 || schema_set(out, "kind", "images") < 0 ||
+        (shape[0] == shape[1] && schema_set(out, "image_size", "%zu", shape[0]) < 0) ||
+        schema_add_provenance(out, tool_provenance()) < 0) {
         schema_free(out);
         return NULL;
     }
@@ -72,12 +72,11 @@ int main(int argc, char **argv)
     bool sample = false;
     int64_t n = 16;
     const struct option options[] = {
-        {"vae", 0, OPTION_STRING, &vae, "FILE",
-         "the autoencoder (default: the one that the stream names)", 0, 0, NULL},
-        {"sample", 0, OPTION_FLAG, &sample, NULL, "decode a draw of each latent, not its mean", 0,
-         0, NULL},
-        {"batch", 'b', OPTION_INT, &n, "N", "latents decoded at a time (default 16)", 1, 4096,
-         NULL},
+        OPTION_STRING("vae", 0, &vae, "FILE",
+                      "autoencoder (default: the one that the stream names)"),
+        OPTION_FLAG("sample", 0, &sample,
+                    "decode a random draw of each latent instead of its mean"),
+        OPTION_INT("batch", 'b', &n, 1, 4096, "latents decoded at a time (default 16)"),
         TOOL_OPTION_SEED,
         TOOL_OPTION_DEVICE,
         TOOL_OPTION_THREADS,
@@ -87,20 +86,19 @@ int main(int argc, char **argv)
         TOOL_OPTIONS_COMMON,
         OPTION_END,
     };
-    char **inputs =
+    char **operands =
         tool_start(argc, argv,
                    &(struct tool_info){"vae-decode", "[OPTION]... [FILE]",
                                        "Decode a stream of latents into images.", options});
-    if (tool_count(inputs) > 1)
-        tool_usage_error("one input at most; tstream-cat joins several");
+    const char *input = tool_one_input(operands);
 
     struct output *output = output_open(tool.output);
-    struct tstream_reader *in = output ? tstream_open(inputs[0], tool.threads) : NULL;
+    struct tstream_reader *in = output ? tstream_open(input, tool.threads) : NULL;
     struct decoder d = {.sample = sample};
     if (!in)
         tool_fail();
     const struct schema *in_schema = tstream_schema(in);
-    if (latent_fields_find(in_schema, &d.from)) {
+    if (latent_fields_find(in_schema, &d.from) < 0) {
         error_prefix("%s", tstream_name(in));
         tool_fail();
     }
@@ -111,15 +109,15 @@ int main(int argc, char **argv)
     d.ae = device ? autoencoder_open_for(device, vae, schema_get(in_schema, "autoencoder"),
                                          d.from.channels, KL_DECODER, tstream_name(in))
                   : NULL;
-    struct schema *schema = d.ae ? make_schema(&d, in_schema) : NULL;
+    struct schema *schema = d.ae ? decoded_schema_new(&d, in_schema) : NULL;
     if (!schema || !(d.mean = mem_new(n, d.from.count * sizeof(float))) ||
         !(d.std = mem_new(n, d.from.count * sizeof(float))))
         tool_fail();
-    uint64_t count = 0; // 0: not known
+    uint64_t count = 0; // 0: unknown
     schema_count(in_schema, &count);
     progress_start("images", count);
     struct tstream_writer *out = tstream_create(output, schema, tool.threads, tool_level(output));
-    if (!out || transform_stream(in, out, schema, n, decode, &d) < 0)
+    if (!out || transform_stream(in, out, schema, n, decode_latents, &d) < 0)
         tool_fail();
     tstream_close(in);
     schema_free(schema);

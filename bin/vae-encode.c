@@ -1,4 +1,4 @@
-// Images to latents. SPDX-License-Identifier: MIT
+// vae-encode: a stream of images -> a stream of latents. SPDX-License-Identifier: MIT
 #include <inttypes.h>
 #include <stdlib.h>
 
@@ -14,15 +14,16 @@
 
 struct encoder {
     struct autoencoder *ae;
-    int image;               // index of the tensor in the input
-    struct latent_fields to; // of the output
-    enum dtype dtype;        // of the latents
+    int image;               // index of the input's tensor
+    struct latent_fields to; // the output's
+    enum dtype dtype;        // of the output's latents
     size_t height, width;    // of an image
     bool sample;
     float *mean, *std; // of a batch
 };
 
-static void mirror(uint8_t *images, size_t rows, size_t width)
+// Mirrors rows (rows, width, 3) left to right.
+static void mirror_rows(uint8_t *images, size_t rows, size_t width)
 {
     for (size_t row = 0; row < rows; row++, images += width * 3) {
         for (size_t i = 0, j = width - 1; i < j; i++, j--) {
@@ -35,8 +36,9 @@ static void mirror(uint8_t *images, size_t rows, size_t width)
     }
 }
 
-// mean + std * noise, of records first, first + 1, ...; step tells an image from its twin.
-static void draw(const struct encoder *e, size_t n, uint64_t first, uint32_t step)
+// Replaces the means of records first, first + 1, ... by mean + std * noise. Mirrored images get
+// other noise by another step.
+static void draw_latents(const struct encoder *e, size_t n, uint64_t first, uint32_t step)
 {
     for (size_t i = 0; i < n; i++) {
         struct rng rng = {tool.seed, RNG_LATENT, step, first + i};
@@ -47,9 +49,9 @@ static void draw(const struct encoder *e, size_t n, uint64_t first, uint32_t ste
     }
 }
 
-// Writes n latents into a tensor of `out`, if each can be held by its type.
-static int store(const struct encoder *e, const float *values, size_t n, uint64_t first,
-                 struct batch *out, size_t row, int field)
+// Writes n latents into a tensor of `out`. -1 with an error if a value does not fit its type.
+static int store_latents(const struct encoder *e, const float *values, size_t n, uint64_t first,
+                         struct batch *out, size_t row, int field)
 {
     for (size_t i = 0; i < n; i++)
         if (latent_check(values + i * e->to.count, e->to.count, e->dtype) < 0)
@@ -58,26 +60,27 @@ static int store(const struct encoder *e, const float *values, size_t n, uint64_
     return floats_write(out->data[field] + row * size, e->dtype, values, n * e->to.count);
 }
 
+// Encodes the images into tensor mean_field and, unless it is -1, std_field.
 static int encode_side(struct encoder *e, struct batch *in, struct batch *out, size_t row,
                        int mean_field, int std_field, uint32_t step)
 {
     size_t n = in->rows;
-    if (e->ae->encode(e->ae, in->data[e->image], n, e->height, e->width, e->mean, e->std))
+    if (e->ae->encode(e->ae, in->data[e->image], n, e->height, e->width, e->mean, e->std) < 0)
         return error_prefix("records from %" PRIu64, in->first);
     if (e->sample && e->ae->spread)
-        draw(e, n, in->first, step);
-    if (store(e, e->mean, n, in->first, out, row, mean_field))
+        draw_latents(e, n, in->first, step);
+    if (store_latents(e, e->mean, n, in->first, out, row, mean_field) < 0)
         return -1;
-    return std_field < 0 ? 0 : store(e, e->std, n, in->first, out, row, std_field);
+    return std_field < 0 ? 0 : store_latents(e, e->std, n, in->first, out, row, std_field);
 }
 
-static int encode(void *user, struct batch *in, struct batch *out, size_t row)
+static int encode_images(void *user, struct batch *in, struct batch *out, size_t row)
 {
     struct encoder *e = user;
-    if (encode_side(e, in, out, row, e->to.mean, e->to.std, 0))
+    if (encode_side(e, in, out, row, e->to.mean, e->to.std, 0) < 0)
         return -1;
     if (e->to.mean_flip >= 0) {
-        mirror(in->data[e->image], in->rows * e->height, e->width);
+        mirror_rows(in->data[e->image], in->rows * e->height, e->width);
         if (encode_side(e, in, out, row, e->to.mean_flip, e->to.std_flip, 1) < 0)
             return -1;
     }
@@ -85,9 +88,9 @@ static int encode(void *user, struct batch *in, struct batch *out, size_t row)
     return 0;
 }
 
-// Checks the images and makes the schema of their latents.
-static struct schema *make_schema(struct encoder *e, const struct schema *in, const char *name,
-                                  bool flip)
+// Checks the images and makes the output's schema. NULL with an error.
+static struct schema *encoded_schema_new(struct encoder *e, const struct schema *in,
+                                         const char *name, bool flip)
 {
     e->image = schema_expect(in, "image", DTYPE_U8, 3);
     if (e->image < 0) {
@@ -109,14 +112,14 @@ static struct schema *make_schema(struct encoder *e, const struct schema *in, co
     struct schema *out = schema_copy(in);
     if (!out)
         return NULL;
-    schema_set(out, "count", NULL); // the first segment's; more may follow
+    schema_set(out, "count", NULL); // it counts the first segment only
     schema_remove(out, "image");
-    if (latent_fields_add(out, e->ae->spread && !e->sample, flip, e->dtype, latent, &e->to) ||
-        schema_set(out, "kind", "latents") ||
-        (e->height == e->width && schema_set(out, "image_size", "%zu", e->height)) ||
-        schema_set(out, "autoencoder", "%s", e->ae->name) ||
-        schema_set(out, "latent_scale", "%.9g", e->ae->scale) ||
-        schema_add_provenance(out, tool_provenance())) {
+    if (latent_fields_add(out, e->ae->spread && !e->sample, flip, e->dtype, latent, &e->to) < 0 ||
+        schema_set(out, "kind", "latents") < 0 ||
+        (e->height == e->width && schema_set(out, "image_size", "%zu", e->height) < 0) ||
+        schema_set(out, "autoencoder", "%s", e->ae->name) < 0 ||
+        schema_set(out, "latent_scale", "%.9g", e->ae->scale) < 0 ||
+        schema_add_provenance(out, tool_provenance()) < 0) {
         error_prefix("%s", name);
         schema_free(out);
         return NULL;
@@ -126,22 +129,21 @@ static struct schema *make_schema(struct encoder *e, const struct schema *in, co
 
 int main(int argc, char **argv)
 {
-    static const char *const dtype_names[] = {"f16", "bf16", "f32", NULL};
     static const enum dtype dtypes[] = {DTYPE_F16, DTYPE_BF16, DTYPE_F32};
     const char *vae = NULL;
     bool flip = false, sample = false;
     int dtype = 0;
     int64_t n = 0;
     const struct option options[] = {
-        {"vae", 0, OPTION_STRING, &vae, "FILE",
-         "the autoencoder, or dct (default: $DIT_VAE, or dct)", 0, 0, NULL},
-        {"flip", 0, OPTION_FLAG, &flip, NULL, "add the latents of the mirrored images", 0, 0, NULL},
-        {"sample", 0, OPTION_FLAG, &sample, NULL, "one draw of each latent, not its mean and std",
-         0, 0, NULL},
-        {"dtype", 0, OPTION_CHOICE, &dtype, "TYPE", "f16, bf16 or f32 (default f16)", 0, 0,
-         dtype_names},
-        {"batch", 'b', OPTION_INT, &n, "N", "images encoded at a time (default 16, by dct 1)", 1,
-         4096, NULL},
+        OPTION_STRING("vae", 0, &vae, "FILE",
+                      "autoencoder, or dct for the built-in one (default: $DIT_VAE, or dct)"),
+        OPTION_FLAG("flip", 0, &flip, "also encode the mirrored images"),
+        OPTION_FLAG("sample", 0, &sample,
+                    "write a random draw of each latent instead of mean and deviation"),
+        OPTION_CHOICE("dtype", 0, &dtype, "type of the latents (default f16)", "f16", "bf16",
+                      "f32"),
+        OPTION_INT("batch", 'b', &n, 1, 4096,
+                   "images encoded at a time (default 16, or 1 with dct)"),
         TOOL_OPTION_SEED,
         TOOL_OPTION_DEVICE,
         TOOL_OPTION_THREADS,
@@ -151,31 +153,30 @@ int main(int argc, char **argv)
         TOOL_OPTIONS_COMMON,
         OPTION_END,
     };
-    char **inputs =
+    char **operands =
         tool_start(argc, argv,
                    &(struct tool_info){"vae-encode", "[OPTION]... [FILE]",
                                        "Encode a stream of images into latents.", options});
-    if (tool_count(inputs) > 1)
-        tool_usage_error("one input at most; tstream-cat joins several");
+    const char *input = tool_one_input(operands);
 
     struct output *output = output_open(tool.output);
     struct device *device = output ? tool_open_device() : NULL;
     struct autoencoder *ae = device ? autoencoder_open(device, vae, KL_ENCODER) : NULL;
-    struct tstream_reader *in = ae ? tstream_open(inputs[0], tool.threads) : NULL;
+    struct tstream_reader *in = ae ? tstream_open(input, tool.threads) : NULL;
     if (!in)
         tool_fail();
-    if (!n) // the built-in one is as fast by one, and that stays in the processor's cache
+    if (!n) // the built-in one gains nothing from batches, and one image stays in the cache
         n = ae->spread ? 16 : 1;
     struct encoder e = {.ae = ae, .sample = sample, .dtype = dtypes[dtype]};
-    struct schema *schema = make_schema(&e, tstream_schema(in), tstream_name(in), flip);
+    struct schema *schema = encoded_schema_new(&e, tstream_schema(in), tstream_name(in), flip);
     if (!schema || !(e.mean = mem_new(n, e.to.count * sizeof(float))) ||
         !(e.std = mem_new(n, e.to.count * sizeof(float))))
         tool_fail();
-    uint64_t count = 0; // 0: not known
+    uint64_t count = 0; // 0: unknown
     schema_count(tstream_schema(in), &count);
     progress_start("images", count);
     struct tstream_writer *out = tstream_create(output, schema, tool.threads, tool_level(output));
-    if (!out || transform_stream(in, out, schema, n, encode, &e) < 0)
+    if (!out || transform_stream(in, out, schema, n, encode_images, &e) < 0)
         tool_fail();
     tstream_close(in);
     schema_free(schema);

@@ -8,6 +8,7 @@
 #include "formats/containers/checksum.h"
 #include "lib/base/error.h"
 #include "lib/base/mem.h"
+#include "lib/model/trainer.h"
 #include "lib/tool/tool.h"
 
 struct plan {
@@ -200,7 +201,7 @@ static int adopt(struct plan *plan, uint64_t updates)
         return -1;
     // Without a limit it would be one pass over a pipe.
     if (!json_object_get(metadata, "setting.epochs") &&
-        set(metadata, "setting.steps", json_string("400000")) < 0)
+        set(metadata, "setting.steps", json_sprintf("%d", TRAINER_STEPS_DEFAULT)) < 0)
         return -1;
     tool_note("%s: a training of %" PRIu64 " updates that does not say where in the data it was: "
               "dit-train --resume begins at the first latent",

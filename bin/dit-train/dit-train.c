@@ -19,63 +19,64 @@ static const char *valid, *vae;
 // What a checkpoint remembers of the command line, so that --resume needs none of it again.
 // clang-format off
 #define SETTINGS                                                                                   \
-    {"model", 'm', OPTION_STRING, &model, "NAME",                                                  \
-     "DiT-S, -B, -L or -XL with /2, /4 or /8 (default DiT-S/2)", 0, 0, NULL},                      \
-    {"depth", 0, OPTION_INT, &depth, "N", "blocks, in place of the model's", 1, 1024, NULL},       \
-    {"hidden", 0, OPTION_INT, &hidden, "N", "width, in place of the model's", 4, 65536, NULL},     \
-    {"heads", 0, OPTION_INT, &heads, "N", "heads, in place of the model's", 1, 1024, NULL},        \
-    {"patch", 0, OPTION_INT, &patch, "N", "side of a patch, in place of the model's", 1, 1024,     \
-     NULL},                                                                                        \
-    {"classes", 0, OPTION_INT, &classes, "N", "classes (default: the data's, else 1000)", 1,       \
-     1 << 24, NULL},                                                                               \
-    {"batch", 'b', OPTION_INT, &batch, "N", "samples of a step (default 256)", 1, 1 << 20, NULL},  \
-    {"micro-batch", 0, OPTION_INT, &micro_batch, "N",                                              \
-     "of them, those in memory at once (default: what 2 GiB hold)", 1, 1 << 20, NULL},             \
-    {"recompute", 0, OPTION_CHOICE, &recompute, "none|light|block",                                \
-     "save memory by computing again (default light; a GPU: none if it fits)", 0, 0,                  \
-     (const char *const[]){"none", "light", "block", NULL}},                                       \
-    {"lr", 0, OPTION_FLOAT, &lr, "X", "learning rate (default 1e-4)", 0, 1000, NULL},              \
-    {"lr-warmup", 0, OPTION_INT, &warmup, "N", "steps over which it rises (default 0)", 0, 1e15,   \
-     NULL},                                                                                        \
-    {"beta1", 0, OPTION_FLOAT, &beta1, "X", "of AdamW (default 0.9)", 0, 0.999999, NULL},                 \
-    {"beta2", 0, OPTION_FLOAT, &beta2, "X", "of AdamW (default 0.999)", 0, 0.999999, NULL},               \
-    {"eps", 0, OPTION_FLOAT, &eps, "X", "of AdamW (default 1e-8)", 0, 1, NULL},                    \
-    {"weight-decay", 0, OPTION_FLOAT, &weight_decay, "X", "of AdamW (default 0)", 0, 1000, NULL},  \
-    {"clip", 0, OPTION_FLOAT, &clip, "X", "largest norm of the gradient (default: any)", 0, 1e9,   \
-     NULL},                                                                                        \
-    {"ema-decay", 0, OPTION_FLOAT, &ema_decay, "X", "of the averaged weights (default 0.9999)", 0, \
-     1, NULL},                                                                                     \
-    {"class-dropout", 0, OPTION_FLOAT, &class_dropout, "X",                                        \
-     "share of labels dropped for guidance (default 0.1)", 0, 1, NULL},                            \
+    OPTION_STRING("model", 'm', &model, "NAME",                                                    \
+                  "DiT-S, -B, -L or -XL with /2, /4 or /8 (default DiT-S/2)"),                     \
+    OPTION_INT("depth", 0, &depth, 1, 1024, "number of blocks, instead of the model's"),           \
+    OPTION_INT("hidden", 0, &hidden, 4, 65536, "width, instead of the model's"),                   \
+    OPTION_INT("heads", 0, &heads, 1, 1024, "attention heads, instead of the model's"),            \
+    OPTION_INT("patch", 0, &patch, 1, 1024, "side of a patch, instead of the model's"),            \
+    OPTION_INT("classes", 0, &classes, 1, 1 << 24,                                                 \
+               "number of classes (default: that of the data, or 1000)"),                          \
+    OPTION_INT("batch", 'b', &batch, 1, 1 << 20,                                                   \
+               "samples per step, over all ranks (default 256)"),                                  \
+    OPTION_INT("micro-batch", 0, &micro_batch, 1, 1 << 20,                                         \
+               "samples computed at a time on a rank (default: as memory allows)"),                \
+    OPTION_CHOICE("recompute", 0, &recompute,                                                      \
+                  "recompute activations to save memory (default light; on a GPU none if it fits)",\
+                  "none", "light", "block"),                                                       \
+    OPTION_FLOAT("lr", 0, &lr, 0, 1000, "learning rate (default 1e-4)"),                           \
+    OPTION_INT("lr-warmup", 0, &warmup, 0, 1e15,                                                   \
+               "steps over which the learning rate rises (default 0)"),                            \
+    OPTION_FLOAT("beta1", 0, &beta1, 0, 0.999999,                                                  \
+                 "AdamW's decay of the first moment (default 0.9)"),                               \
+    OPTION_FLOAT("beta2", 0, &beta2, 0, 0.999999,                                                  \
+                 "AdamW's decay of the second moment (default 0.999)"),                            \
+    OPTION_FLOAT("eps", 0, &eps, 0, 1, "AdamW's epsilon (default 1e-8)"),                          \
+    OPTION_FLOAT("weight-decay", 0, &weight_decay, 0, 1000, "AdamW's weight decay (default 0)"),   \
+    OPTION_FLOAT("clip", 0, &clip, 0, 1e9,                                                         \
+                 "largest norm of the gradient, or 0 for any (default 0)"),                        \
+    OPTION_FLOAT("ema-decay", 0, &ema_decay, 0, 1,                                                 \
+                 "decay of the averaged (EMA) weights (default 0.9999)"),                          \
+    OPTION_FLOAT("class-dropout", 0, &class_dropout, 0, 1,                                         \
+                 "share of labels to drop, for guidance (default 0.1)"),                           \
     TOOL_OPTION_SEED,                                                                              \
-    {"steps", 'n', OPTION_INT, &steps, "N",                                                        \
-     "stop after step N (default 400000; a pipe: one pass)", 1, 1e15, NULL},                       \
-    {"epochs", 'e', OPTION_INT, &epochs, "N", "stop after N passes over the data", 1, 1e9, NULL},  \
-    {"log-every", 0, OPTION_INT, &log_every, "N", "steps between lines of the log (default 100)",  \
-     1, 1e9, NULL},                                                                                \
-    {"save-every", 0, OPTION_INT, &save_every, "N", "steps between checkpoints (default 50000)",   \
-     1, 1e12, NULL},                                                                               \
-    {"keep", 0, OPTION_INT, &keep, "N", "checkpoints kept (default 3)", 1, 1e6, NULL},             \
-    {"max-skips", 0, OPTION_INT, &max_skips, "N",                                                  \
-     "give up after N steps in a row that are not finite (default 100)", 1, 1e9, NULL},            \
-    {"sample-every", 0, OPTION_INT, &sample_every, "N",                                            \
-     "steps between sheets of pictures (default 0: none)", 0, 1e12, NULL},                         \
-    {"sample-count", 0, OPTION_INT, &sample_count, "N", "pictures of a sheet (default 16)", 1,     \
-     4096, NULL},                                                                                  \
-    {"vae", 0, OPTION_STRING, &vae, "FILE",                                                        \
-     "autoencoder of the pictures (default: the one that made the latents)", 0, 0, NULL},          \
-    {"valid", 0, OPTION_STRING, &valid, "SHARD", "log the loss of these latents, too", 0, 0,       \
-     NULL},                                                                                        \
-    {"valid-every", 0, OPTION_INT, &valid_every, "N", "steps between that (default 1000)", 1,      \
-     1e12, NULL},                                                                                  \
-    {"valid-count", 0, OPTION_INT, &valid_count, "N", "of at most N latents (default 1024)", 1,    \
-     1 << 24, NULL},                                                                               \
-    {"memory", 0, OPTION_SIZE, &memory, "SIZE", "for latents read ahead (default 1G)", 0, 0,       \
-     NULL},                                                                                        \
-    {"cache", 0, OPTION_FLAG, &cache, NULL, "keep all latents in memory", 0, 0, NULL},             \
-    {"partial", 0, OPTION_FLAG, &partial, NULL, "shards of a set may be missing", 0, 0, NULL},     \
-    {"shard-optimizer", 0, OPTION_FLAG, &shard_optimizer, NULL,                                    \
-     "each rank keeps a part of the optimizer's state", 0, 0, NULL}
+    OPTION_INT("steps", 'n', &steps, 1, 1e15,                                                      \
+               "stop after step N (default 400000; from a pipe: one pass)"),                       \
+    OPTION_INT("epochs", 'e', &epochs, 1, 1e9, "stop after N passes over the data"),               \
+    OPTION_INT("log-every", 0, &log_every, 1, 1e9,                                                 \
+               "steps between lines of the log (default 100)"),                                    \
+    OPTION_INT("save-every", 0, &save_every, 1, 1e12,                                              \
+               "steps between checkpoints (default 50000)"),                                       \
+    OPTION_INT("keep", 0, &keep, 1, 1e6, "number of newest checkpoints to keep (default 3)"),      \
+    OPTION_INT("max-skips", 0, &max_skips, 1, 1e9,                                                 \
+               "give up after N non-finite steps in a row (default 100)"),                         \
+    OPTION_INT("sample-every", 0, &sample_every, 0, 1e12,                                          \
+               "steps between sheets of sample images (default 0: none)"),                         \
+    OPTION_INT("sample-count", 0, &sample_count, 1, 4096,                                          \
+               "sample images on a sheet (default 16)"),                                           \
+    OPTION_STRING("vae", 0, &vae, "FILE",                                                          \
+                  "autoencoder of the sample images (default: the one that made the latents)"),    \
+    OPTION_STRING("valid", 0, &valid, "SHARD",                                                     \
+                  "also log the loss on these latents, which are not trained on"),                 \
+    OPTION_INT("valid-every", 0, &valid_every, 1, 1e12,                                            \
+               "steps between evaluations of --valid (default 1000)"),                             \
+    OPTION_INT("valid-count", 0, &valid_count, 1, 1 << 24,                                         \
+               "largest number of latents of --valid (default 1024)"),                             \
+    OPTION_SIZE("memory", 0, &memory, "memory for latents in bytes (default 1G)"),                 \
+    OPTION_FLAG("cache", 0, &cache, "keep all latents in memory"),                                 \
+    OPTION_FLAG("partial", 0, &partial, "train even if shards of a set are missing"),              \
+    OPTION_FLAG("shard-optimizer", 0, &shard_optimizer,                                            \
+                "keep only a part of the optimizer's state on each rank")
 // clang-format on
 static const struct option settings[] = {SETTINGS, OPTION_END};
 
@@ -84,16 +85,13 @@ static const char *folder = "run", *init;
 static bool resume, accept_data, dry_run;
 static const struct option options[] = {
     SETTINGS,
-    {"minutes", 0, OPTION_FLOAT, &minutes, "X", "stop, saved, after X minutes", 0, 1e9, NULL},
-    {"run", 'r', OPTION_STRING, &folder, "FOLDER", "checkpoints and log go here (default run)", 0,
-     0, NULL},
-    {"resume", 0, OPTION_FLAG, &resume, NULL,
-     "go on from the newest checkpoint in FOLDER, if there is one", 0, 0, NULL},
-    {"accept-data", 0, OPTION_FLAG, &accept_data, NULL,
-     "resume although the data is not what it was", 0, 0, NULL},
-    {"init", 0, OPTION_STRING, &init, "FILE", "start from these weights (fine-tune)", 0, 0, NULL},
-    {"dry-run", 0, OPTION_FLAG, &dry_run, NULL, "only read the latents, and tell how fast", 0, 0,
-     NULL},
+    OPTION_FLOAT("minutes", 0, &minutes, 0, 1e9, "stop after X minutes, with a checkpoint"),
+    OPTION_STRING("run", 'r', &folder, "FOLDER", "folder for checkpoints and log (default run)"),
+    OPTION_FLAG("resume", 0, &resume,
+                "continue from the newest checkpoint in FOLDER, if there is one"),
+    OPTION_FLAG("accept-data", 0, &accept_data, "resume even if the data has changed"),
+    OPTION_STRING("init", 0, &init, "FILE", "start from the weights in FILE (fine-tuning)"),
+    OPTION_FLAG("dry-run", 0, &dry_run, "only read the latents and report the speed"),
     TOOL_OPTION_THREADS,
     TOOL_OPTION_DEVICE,
     TOOL_OPTIONS_COMMON,
@@ -101,13 +99,6 @@ static const struct option options[] = {
 static const struct tool_info info = {"dit-train", "[OPTION]... [SHARD]... < LATENTS",
                                       "Train a Diffusion Transformer on a stream of latents.",
                                       options};
-
-// Ends the program if what was called has set an error.
-static void check(int rc)
-{
-    if (rc < 0)
-        tool_fail();
-}
 
 static void set_wishes(struct training *t)
 {
@@ -154,7 +145,7 @@ static void open_data(struct training *t, char **shards)
                                       .partial = partial,
                                       .threads = (size_t)tool.threads};
     t->latents = latents_open(shards, &reading);
-    check(ranks_check(t->ranks, t->latents ? 0 : -1));
+    tool_check(ranks_check(t->ranks, t->latents ? 0 : -1));
 }
 
 // The model that shows pictures and held-out losses: of rank 0, and where it is wanted.
@@ -169,7 +160,7 @@ static void make_preview(struct training *t, const struct dit_config *config)
     bool here = ranks_rank(t->ranks) == 0 && (wanted.samples || wanted.valid);
     if (here)
         t->preview = preview_new(t->device, config, t->latents, &wanted);
-    check(ranks_check(t->ranks, here && !t->preview ? -1 : 0));
+    tool_check(ranks_check(t->ranks, here && !t->preview ? -1 : 0));
 }
 
 int main(int argc, char **argv)
@@ -183,7 +174,7 @@ int main(int argc, char **argv)
         t.one_pass = epochs <= 1 && !steps;
         open_data(&t, shards);
         tool_catch_signals();
-        check(training_dry_run(&t, (uint64_t)steps, (uint64_t)epochs));
+        tool_check(training_dry_run(&t, (uint64_t)steps, (uint64_t)epochs));
         latents_close(t.latents);
         ranks_close(t.ranks);
         return tool_finish();
@@ -191,17 +182,17 @@ int main(int argc, char **argv)
 
     struct dit_file from = {0};
     int resumed = training_open_folder(&t, folder, resume, &from);
-    check(resumed);
+    tool_check(resumed);
     if (resumed) {
         bool limited = steps || epochs;
-        check(settings_read(settings, from.weights.metadata) < 0 ? error_prefix("%s", from.path)
-                                                                 : 0);
+        tool_check(
+            settings_read(settings, from.weights.metadata) < 0 ? error_prefix("%s", from.path) : 0);
         if (limited)
             steps = epochs = 0;
         shards = tool_start(argc, argv, &info); // again: what it says comes before the settings
     } else if (init) {
         struct dit_hints hints = {.heads = (size_t)heads, .other_data = true};
-        check(ranks_check(t.ranks, dit_file_open(&from, init, &hints)));
+        tool_check(ranks_check(t.ranks, dit_file_open(&from, init, &hints)));
     }
     const struct dit_file *source = from.path ? &from : NULL;
     set_wishes(&t);
@@ -211,9 +202,9 @@ int main(int argc, char **argv)
         t.one_pass = latents_shape(t.latents)->records == 0;
 
     t.device = tool_open_device();
-    check(ranks_check(t.ranks, t.device ? 0 : -1));
-    check(ranks_join(t.ranks, t.device));
-    check(training_check_same(&t));
+    tool_check(ranks_check(t.ranks, t.device ? 0 : -1));
+    tool_check(ranks_join(t.ranks, t.device));
+    tool_check(training_check_same(&t));
     tool_catch_signals();
     struct dit_config config = {.depth = (size_t)depth,
                                 .hidden = (size_t)hidden,
@@ -222,17 +213,17 @@ int main(int argc, char **argv)
                                 .classes = classes   ? (size_t)classes
                                            : resumed ? from.config.classes
                                                      : 0};
-    check(training_choose_config(&config, t.latents, model, source));
+    tool_check(training_choose_config(&config, t.latents, model, source));
     make_preview(&t, &config);
-    check(training_plan_memory(&t, &config, recompute >= 0));
+    tool_check(training_plan_memory(&t, &config, recompute >= 0));
     micro_batch = (int64_t)t.how.micro_batch; // as checkpoints remember them
     recompute = (int)(t.how.mode - DIT_TRAIN);
     t.trainer = trainer_new(t.device, &config, &t.how, t.ranks);
-    check(ranks_check(t.ranks, t.trainer ? 0 : -1));
-    check(resumed ? training_resume(&t, source) : training_start(&t, source));
+    tool_check(ranks_check(t.ranks, t.trainer ? 0 : -1));
+    tool_check(resumed ? training_resume(&t, source) : training_start(&t, source));
     t.last_step = training_last_step(&t, (uint64_t)steps, (uint64_t)epochs);
-    check(training_describe(&t));
-    check(training_run(&t));
+    tool_check(training_describe(&t));
+    tool_check(training_run(&t));
 
     bool stopped = t.stopped;
     preview_free(t.preview);

@@ -15,14 +15,14 @@ static void make_key(const struct option *option, char key[80])
 // A number that may not be 0 and is 0 has not been given, nor has a choice below the first.
 static bool is_unset(const struct option *option)
 {
-    if (option->type == OPTION_CHOICE)
-        return *(const int *)option->value < 0;
-    return option->type == OPTION_INT && option->min > 0 && *(const int64_t *)option->value == 0;
+    if (option->type == OPTION_TYPE_CHOICE)
+        return *option->value.choice < 0;
+    return option->type == OPTION_TYPE_INT && option->min > 0 && *option->value.integer == 0;
 }
 
 int settings_write(const struct option *options, json_t *metadata)
 {
-    for (const struct option *o = options; o->type != OPTION_NONE; o++) {
+    for (const struct option *o = options; o->type != OPTION_TYPE_END; o++) {
         char key[80], *text;
         make_key(o, key);
         if (is_unset(o))
@@ -40,7 +40,7 @@ int settings_write(const struct option *options, json_t *metadata)
 
 int settings_read(const struct option *options, const json_t *metadata)
 {
-    for (const struct option *o = options; o->type != OPTION_NONE; o++) {
+    for (const struct option *o = options; o->type != OPTION_TYPE_END; o++) {
         char key[80];
         make_key(o, key);
         const char *text = json_string_value(json_object_get(metadata, key));

@@ -138,7 +138,7 @@ uint64_t training_last_step(const struct training *t, uint64_t steps, uint64_t e
         uint64_t end = (epochs * records + B - 1) / B;
         last = steps && last < end ? last : end;
     }
-    return last ? last : t->one_pass ? records / B : 400000;
+    return last ? last : t->one_pass ? records / B : TRAINER_STEPS_DEFAULT;
 }
 
 int training_check_same(const struct training *t)

@@ -9,8 +9,7 @@
 #include <stdint.h>
 
 // Of the Stable Diffusion autoencoder, which made the latents.
-#define FEATURES_LATENT_SCALE 0.18215
-#define FEATURES_DOWNSAMPLE   8 // image side / latent side
+#define FEATURES_DOWNSAMPLE 8 // image side / latent side
 
 struct features {
     char *latents, *labels; // the folders

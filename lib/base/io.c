@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT
+// Files: reading, mapping, and writing by way of a temporary name. SPDX-License-Identifier: MIT
 #include "lib/base/io.h"
 
 #include <assert.h>
@@ -20,10 +20,10 @@
 struct output {
     int fd;
     bool regular, rewritable;
-    uint64_t start, offset; // where the file stood at first; bytes written since
+    uint64_t start, offset; // position in the file at first; bytes written since
     char *path;             // as given; NULL for standard output
-    char *target;           // the file that is replaced: path with links followed
-    struct tempfile *temp;  // NULL where bytes go straight to fd
+    char *target;           // the file to replace: path with links followed
+    struct tempfile *temp;  // NULL if fd is the file itself
 };
 
 static void output_free(struct output *output)
@@ -33,7 +33,7 @@ static void output_free(struct output *output)
     free(output);
 }
 
-// A device or a FIFO is written to directly; any other destination is replaced when complete.
+// Devices and FIFOs are written to directly; other files are replaced when complete.
 static int open_path(struct output *output, const char *path)
 {
     struct stat st;
@@ -42,7 +42,7 @@ static int open_path(struct output *output, const char *path)
         output->fd = open(path, O_WRONLY | O_CLOEXEC);
         return output->fd < 0 ? error_set_errno(STATUS_CANT_CREATE, "%s: cannot open", path) : 0;
     }
-    // Renaming would also replace a file that its owner has made read-only.
+    // Renaming would also replace a read-only file.
     if (exists && access(path, W_OK) < 0)
         return error_set_errno(STATUS_CANT_CREATE, "%s: cannot replace", path);
     output->target = exists ? realpath(path, NULL) : mem_strdup(path);
@@ -82,7 +82,7 @@ struct output *output_open(const char *path)
     return output;
 }
 
-static int fail_write(const struct output *output, uint64_t offset)
+static int write_failed(const struct output *output, uint64_t offset)
 {
     return error_set_errno(STATUS_IO, "%s: cannot write at byte %" PRIu64, output_name(output),
                            offset);
@@ -95,10 +95,10 @@ int output_write(struct output *output, const void *data, size_t size)
         ssize_t n = write(output->fd, bytes, size);
         if (n < 0 && errno == EINTR)
             continue;
-        if (n < 0 && errno == EPIPE) // where SIGPIPE was blocked; elsewhere it has ended us
+        if (n < 0 && errno == EPIPE) // SIGPIPE was blocked; end as it would have
             tempfile_die(SIGPIPE);
         if (n < 0)
-            return fail_write(output, output->offset);
+            return write_failed(output, output->offset);
         bytes += n, size -= (size_t)n, output->offset += (uint64_t)n;
     }
     return 0;
@@ -113,7 +113,7 @@ int output_write_at(struct output *output, const void *data, size_t size, uint64
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
-            return fail_write(output, offset);
+            return write_failed(output, offset);
         bytes += n, size -= (size_t)n, offset += (uint64_t)n;
     }
     return 0;
@@ -139,8 +139,8 @@ uint64_t output_offset(const struct output *output)
     return output->offset;
 }
 
-// The new name is on disk only once its folder is. Some file systems can't sync a folder; then the
-// rename is as safe as it gets there.
+// A renamed file has its new name on the disk only when its folder is synced. Some file systems
+// can't do that; then nothing safer can be done.
 static int sync_folder(const char *path)
 {
     const char *slash = strrchr(path, '/');
@@ -152,7 +152,7 @@ static int sync_folder(const char *path)
     int fd = open(slash ? folder : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     free(folder);
     if (fd < 0)
-        return 0; // a folder may be writable but not readable
+        return 0; // the folder is writable but not readable
     int rc = fsync(fd) < 0 && errno != EINVAL ? -1 : 0;
     if (rc < 0)
         error_set_errno(STATUS_IO, "%s: cannot sync its folder", path);
@@ -166,7 +166,7 @@ int output_commit(struct output *output)
     const char *name = output_name(output);
     if (output->temp && fsync(output->fd) < 0)
         rc = error_set_errno(STATUS_IO, "%s: cannot sync", name);
-    // Standard output is closed, with a check, by tool_finish.
+    // Standard output stays open: the program closes it at its end.
     if (output->path && close(output->fd) < 0 && rc == 0)
         rc = error_set_errno(STATUS_IO, "%s: cannot close", name);
     if (output->temp) {
@@ -195,9 +195,16 @@ void output_discard(struct output *output)
     output_free(output);
 }
 
-static const char *input_name(const char *path)
+const char *file_name(const char *path)
 {
     return strcmp(path, "-") == 0 ? "standard input" : path;
+}
+
+bool file_is_regular(const char *path)
+{
+    struct stat st;
+    bool found = (strcmp(path, "-") == 0 ? fstat(STDIN_FILENO, &st) : stat(path, &st)) == 0;
+    return found && S_ISREG(st.st_mode);
 }
 
 static int open_input(const char *path)
@@ -208,7 +215,7 @@ static int open_input(const char *path)
     return fd < 0 ? error_set_errno(STATUS_NO_INPUT, "%s: cannot open", path) : fd;
 }
 
-// Reads to the end in growing steps; one byte more than size_max tells that there is too much.
+// Reads to the end in growing steps; a byte beyond size_max shows that there is too much.
 static int read_all(int fd, const char *name, uint8_t **data, size_t *size, size_t size_max)
 {
     struct stat st;
@@ -254,7 +261,7 @@ int file_read_all(const char *path, uint8_t **data, size_t *size, size_t size_ma
     int fd = open_input(path);
     if (fd < 0)
         return -1;
-    int rc = read_all(fd, input_name(path), data, size, size_max);
+    int rc = read_all(fd, file_name(path), data, size, size_max);
     if (fd != STDIN_FILENO)
         close(fd);
     return rc;
@@ -336,23 +343,23 @@ int fd_pread_full(int fd, void *data, size_t size, uint64_t offset, size_t *got)
 
 int folder_make(const char *path)
 {
-    char *part = mem_strdup(path);
-    if (!part)
+    char *parent = mem_strdup(path);
+    if (!parent)
         return -1;
     int rc = 0;
-    for (char *end = part; rc == 0 && end;) {
+    for (char *end = parent; rc == 0 && end;) {
         end = strchr(end + (*end != 0), '/');
         if (end)
             *end = 0;
         struct stat st;
-        if (mkdir(part, 0777) < 0 && errno != EEXIST)
-            rc = error_set_errno(STATUS_CANT_CREATE, "%s: cannot make folder", part);
-        else if (stat(part, &st) < 0 || !S_ISDIR(st.st_mode))
-            rc = error_set(STATUS_CANT_CREATE, "%s: expected a folder", part);
+        if (mkdir(parent, 0777) < 0 && errno != EEXIST)
+            rc = error_set_errno(STATUS_CANT_CREATE, "%s: cannot make folder", parent);
+        else if (stat(parent, &st) < 0 || !S_ISDIR(st.st_mode))
+            rc = error_set(STATUS_CANT_CREATE, "%s: expected a folder", parent);
         if (end)
             *end = '/';
     }
-    free(part);
+    free(parent);
     return rc;
 }
 

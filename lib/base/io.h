@@ -1,4 +1,4 @@
-// Files: reading whole, mapping, and output that appears whole or not at all.
+// Files: reading whole, mapping, and output that appears complete or not at all.
 // SPDX-License-Identifier: MIT
 #ifndef DIT_IO_H
 #define DIT_IO_H
@@ -9,50 +9,54 @@
 #include <stdio.h>
 #include <sys/types.h>
 
-// An output: standard output, or a file that gets its name only when it is complete.
-// The file is written to a temporary name in the same folder; output_commit syncs and renames it,
-// output_discard removes it. A signal that ends the process, or exit(), removes it too.
+// Standard output, or a file, which is written under a temporary name in the same folder and gets
+// its own name from output_commit. output_discard removes it; so do exit() and a signal that ends
+// the process.
 struct output;
 
-// path NULL or "-": standard output. NULL with an error: STATUS_USAGE if that is a terminal,
-// STATUS_CANT_CREATE if the file can't be made.
+// path NULL or "-" is standard output. NULL with an error: STATUS_USAGE if that is a terminal,
+// STATUS_CANT_CREATE if the file can't be created.
 struct output *output_open(const char *path);
-// All bytes or -1 (STATUS_IO). EPIPE on standard output ends the process as SIGPIPE does.
+// Writes all bytes. -1 with an error (STATUS_IO); EPIPE ends the process as SIGPIPE does.
 int output_write(struct output *output, const void *data, size_t size);
-// Overwrites earlier bytes; only where output_can_rewrite.
+// Overwrites earlier bytes; only if output_can_rewrite.
 int output_write_at(struct output *output, const void *data, size_t size, uint64_t offset);
-bool output_is_file(const struct output *output); // a regular file, also as standard output
-// A regular file that is not being appended to (>>).
+// Whether it is a regular file, which standard output may be, too.
+bool output_is_file(const struct output *output);
+// Whether it is a regular file that is not opened for appending (>>).
 bool output_can_rewrite(const struct output *output);
 const char *output_name(const struct output *output); // the final path, or "standard output"
 uint64_t output_offset(const struct output *output);  // bytes written so far
-// Flush, fsync, close with checks, rename. Frees output also when it fails.
+// Syncs, closes and renames the file. -1 with an error. Frees the output in either case.
 int output_commit(struct output *output);
 void output_discard(struct output *output); // NULL is fine
 
-// The whole file, or standard input for "-". *data is malloc'd, with a 0 byte after its end.
+// In these, path "-" is standard input.
+bool file_is_regular(const char *path);
+const char *file_name(const char *path); // for messages: the path, or "standard input"
+// Reads the whole file into *data, which is malloc'd and has a 0 byte after its end. -1 with an
+// error: STATUS_NO_INPUT, or STATUS_DATA if it holds more than size_max bytes.
 int file_read_all(const char *path, uint8_t **data, size_t *size, size_t size_max);
 
-// A read-only mapping of a regular file. size 0: data is NULL.
+// A regular file in memory, read-only; data is NULL if it is empty.
 struct mapping {
     const uint8_t *data;
     size_t size;
 };
-int file_map(const char *path, struct mapping *mapping);
+int file_map(const char *path, struct mapping *mapping); // -1 with an error (STATUS_NO_INPUT)
 void file_unmap(struct mapping *mapping);
 
-// Data is neither read from a terminal nor written to one: -1 with an error (STATUS_USAGE) that
-// begins with `name` if the descriptor is one.
+// -1 with an error (STATUS_USAGE) that begins with `name` if the descriptor is a terminal, which
+// data is neither read from nor written to.
 int fd_refuse_terminal(int fd, const char *name);
 
-// read() until size bytes, end of file or error; *got < size only at the end. -1 with errno set and
-// no message.
+// Reads `size` bytes; *got is less only at the end of the file. -1 with errno set and no message.
 int fd_read_full(int fd, void *data, size_t size, size_t *got);
 int fd_pread_full(int fd, void *data, size_t size, uint64_t offset, size_t *got);
 
-// Makes the folder and its parents. 0 if it is there already.
+// Makes the folder and its parents, unless they exist. -1 with an error (STATUS_CANT_CREATE).
 int folder_make(const char *path);
-// Path of NAME within FOLDER; malloc'd.
+// FOLDER/NAME, malloc'd; NULL with an error.
 char *path_join(const char *folder, const char *name);
 
 #endif

@@ -9,6 +9,8 @@
 #include "lib/model/dit.h"
 #include "lib/model/ranks.h"
 
+#define TRAINER_STEPS_DEFAULT 400000 // the steps of the published models
+
 struct trainer_settings {
     uint64_t seed;
     size_t batch;       // samples of a step, of all ranks

@@ -1,3 +1,4 @@
+// GNU-style options: strict values, and the nearest name for one that is unknown.
 // SPDX-License-Identifier: MIT
 #include "lib/tool/options.h"
 
@@ -7,24 +8,26 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/base/error.h"
 #include "lib/base/mem.h"
 
-// Every program has these, handled here.
-static const struct option help_option = {"help",           'h', OPTION_FLAG, NULL, NULL,
-                                          "show this help", 0,   0,           NULL};
-static const struct option version_option = {"version",          'V', OPTION_FLAG, NULL, NULL,
-                                             "show the version", 0,   0,           NULL};
+#define ARGUMENT_SIZE 96
 
-static const struct option *at(const struct option *options, size_t i)
+// Every program has these besides its table. They set no variable, and have no --no-NAME.
+static const struct option help_option = OPTION_FLAG("help", 'h', NULL, "show this help");
+static const struct option version_option = OPTION_FLAG("version", 'V', NULL, "show the version");
+
+// Row i of the table and the two above; NULL after the last.
+static const struct option *option_at(const struct option *options, size_t i)
 {
     size_t n = 0;
-    while (options[n].type != OPTION_NONE)
+    while (options[n].type != OPTION_TYPE_END)
         n++;
     return i < n ? &options[i] : i == n ? &help_option : i == n + 1 ? &version_option : NULL;
 }
 
-// Letters to change, add, leave out or swap with the next to make one word of the other. Words
-// longer than a row are far apart.
+// The fewest letters to change, add, drop or swap with a neighbour to turn one word into the other;
+// SIZE_MAX if b is longer than a row.
 static size_t edit_distance(const char *a, const char *b)
 {
     enum { ROW = 64 };
@@ -51,10 +54,10 @@ static size_t edit_distance(const char *a, const char *b)
     return rows[(i + 2) % 3][length];
 }
 
-// The nearest word so far to one that was typed wrong; a word that it begins counts as near.
+// The nearest known word to one that is unknown. A word that begins with it counts as near.
 struct guess {
     const char *typed;
-    char best[64];
+    char best[64]; // the nearest so far
     size_t distance;
 };
 
@@ -73,7 +76,7 @@ static void guess_try(struct guess *guess, const char *prefix, const char *word)
     }
 }
 
-// "; did you mean ...?" into text, or nothing if no word is near.
+// Writes "; did you mean ...?" into text, or nothing if no word is near.
 static const char *guess_text(const struct guess *guess, const char *dashes, char text[96])
 {
     text[0] = 0;
@@ -86,9 +89,9 @@ static int unknown_option(const struct option *options, const char *name)
 {
     struct guess guess = {.typed = name, .distance = SIZE_MAX};
     const struct option *option;
-    for (size_t i = 0; (option = at(options, i)); i++) {
+    for (size_t i = 0; (option = option_at(options, i)); i++) {
         guess_try(&guess, "", option->name);
-        if (option->type == OPTION_FLAG && option->value)
+        if (option->type == OPTION_TYPE_FLAG && option->value.flag)
             guess_try(&guess, "no-", option->name);
     }
     char text[96];
@@ -108,17 +111,15 @@ static bool is_digit(char c)
 
 static int parse_int(const struct option *option, const char *text)
 {
-    char expected[96] = "a whole number", *end;
-    bool bounded = option->min != 0 || option->max != 0;
-    if (bounded)
-        snprintf(expected, sizeof expected, "a whole number from %.0f to %.0f", option->min,
-                 option->max);
+    char expected[96], *end;
+    snprintf(expected, sizeof expected, "a whole number from %.0f to %.0f", option->min,
+             option->max);
     errno = 0;
     long long value = strtoll(text, &end, 10);
-    if (!is_digit(text[text[0] == '-']) || *end || errno ||
-        (bounded && ((double)value < option->min || (double)value > option->max)))
+    if (!is_digit(text[text[0] == '-']) || *end || errno || (double)value < option->min ||
+        (double)value > option->max)
         return bad_value(option, text, expected);
-    *(int64_t *)option->value = value;
+    *option->value.integer = value;
     return 0;
 }
 
@@ -129,26 +130,24 @@ static int parse_seed(const struct option *option, const char *text)
     unsigned long long value = strtoull(text, &end, 10);
     if (!is_digit(text[0]) || *end || errno)
         return bad_value(option, text, "a whole number from 0 to 18446744073709551615");
-    *(uint64_t *)option->value = value;
+    *option->value.number = value;
     return 0;
 }
 
 static int parse_float(const struct option *option, const char *text)
 {
-    char expected[96] = "a number", *end;
-    bool bounded = option->min != 0 || option->max != 0;
-    if (bounded)
-        snprintf(expected, sizeof expected, "a number from %g to %g", option->min, option->max);
+    char expected[96], *end;
+    snprintf(expected, sizeof expected, "a number from %g to %g", option->min, option->max);
     double value = strtod(text, &end);
-    // strtod also takes leading blanks, hexadecimal, "inf" and "nan".
+    // strtod would also accept leading blanks, hexadecimal, "inf" and "nan".
     if (!*text || strspn(text, "+-.0123456789eE") != strlen(text) || *end || !isfinite(value) ||
-        (bounded && (value < option->min || value > option->max)))
+        value < option->min || value > option->max)
         return bad_value(option, text, expected);
-    *(double *)option->value = value;
+    *option->value.real = value;
     return 0;
 }
 
-static int parse_size(const struct option *option, const char *text)
+static int parse_bytes(const struct option *option, const char *text)
 {
     static const char units[] = "KMGT";
     char *end;
@@ -158,7 +157,7 @@ static int parse_size(const struct option *option, const char *text)
         factor = (uint64_t)1 << 10 * (strchr(units, *end++) - units + 1);
     if (!is_digit(text[0]) || *end || errno || __builtin_mul_overflow(value, factor, &value))
         return bad_value(option, text, "a number of bytes, as in 4096, 64K, 256M, 2G or 1T");
-    *(uint64_t *)option->value = value;
+    *option->value.number = value;
     return 0;
 }
 
@@ -169,7 +168,7 @@ static int parse_choice(const struct option *option, const char *text)
     size_t used = 0;
     for (int i = 0; option->choices[i]; i++) {
         if (strcmp(text, option->choices[i]) == 0) {
-            *(int *)option->value = i;
+            *option->value.choice = i;
             return 0;
         }
         guess_try(&guess, "", option->choices[i]);
@@ -190,94 +189,105 @@ static int parse_part(const struct option *option, const char *text)
         count = strtoull(slash + 1, &end, 10);
     if (!end || *end || errno || index < 1 || index > count)
         return bad_value(option, text, "a part I/N with 1 <= I <= N, as in 1/4");
-    *(struct part *)option->value = (struct part){index - 1, count};
+    *option->value.part = (struct part){index - 1, count};
     return 0;
 }
 
 static int parse_value(const struct option *option, const char *text)
 {
     switch (option->type) {
-    case OPTION_INT:
+    case OPTION_TYPE_INT:
         return parse_int(option, text);
-    case OPTION_SEED:
+    case OPTION_TYPE_SEED:
         return parse_seed(option, text);
-    case OPTION_FLOAT:
+    case OPTION_TYPE_FLOAT:
         return parse_float(option, text);
-    case OPTION_SIZE:
-        return parse_size(option, text);
-    case OPTION_CHOICE:
+    case OPTION_TYPE_SIZE:
+        return parse_bytes(option, text);
+    case OPTION_TYPE_CHOICE:
         return parse_choice(option, text);
-    case OPTION_PART:
+    case OPTION_TYPE_PART:
         return parse_part(option, text);
-    default: // OPTION_STRING
-        *(const char **)option->value = text;
+    default: // OPTION_TYPE_STRING
+        *option->value.string = text;
         return 0;
     }
 }
 
 int options_set_value(const struct option *option, const char *text)
 {
-    if (option->type != OPTION_FLAG)
+    if (option->type != OPTION_TYPE_FLAG)
         return parse_value(option, text);
     bool on = strcmp(text, "true") == 0;
     if (!on && strcmp(text, "false") != 0)
         return bad_value(option, text, "true or false");
-    *(bool *)option->value = on;
+    *option->value.flag = on;
     return 0;
 }
 
 static char *value_text(const struct option *option)
 {
-    const void *value = option->value;
     switch (option->type) {
-    case OPTION_FLAG:
-        return mem_strdup(*(const bool *)value ? "true" : "false");
-    case OPTION_INT:
-        return mem_printf("%" PRId64, *(const int64_t *)value);
-    case OPTION_SEED:
-    case OPTION_SIZE:
-        return mem_printf("%" PRIu64, *(const uint64_t *)value);
-    case OPTION_FLOAT:
-        return mem_printf("%.17g", *(const double *)value);
-    case OPTION_CHOICE:
-        return mem_strdup(option->choices[*(const int *)value]);
-    case OPTION_PART: {
-        const struct part *part = value;
+    case OPTION_TYPE_FLAG:
+        return mem_strdup(*option->value.flag ? "true" : "false");
+    case OPTION_TYPE_INT:
+        return mem_printf("%" PRId64, *option->value.integer);
+    case OPTION_TYPE_SEED:
+    case OPTION_TYPE_SIZE:
+        return mem_printf("%" PRIu64, *option->value.number);
+    case OPTION_TYPE_FLOAT:
+        return mem_printf("%.17g", *option->value.real);
+    case OPTION_TYPE_CHOICE:
+        return mem_strdup(option->choices[*option->value.choice]);
+    case OPTION_TYPE_PART: {
+        const struct part *part = option->value.part;
         return mem_printf("%" PRIu64 "/%" PRIu64, part->index + 1, part->count);
     }
-    default: // OPTION_STRING
-        return mem_strdup(*(const char *const *)value);
+    default: // OPTION_TYPE_STRING
+        return mem_strdup(*option->value.string);
     }
 }
 
 int options_value_text(const struct option *option, char **text)
 {
     *text = NULL;
-    if (option->type == OPTION_STRING && !*(const char *const *)option->value)
+    if (option->type == OPTION_TYPE_STRING && !*option->value.string)
         return 0;
     *text = value_text(option);
     return *text ? 0 : -1;
 }
 
-// Flags store; --help and --version are results.
 static int set_flag(const struct option *option, bool on)
 {
-    if (option->value)
-        *(bool *)option->value = on;
+    if (option->value.flag)
+        *option->value.flag = on;
     return option == &help_option      ? OPTIONS_HELP
            : option == &version_option ? OPTIONS_VERSION
                                        : OPTIONS_DONE;
 }
 
-// The value is after "=", or the next argument, whatever that looks like.
+// What the help calls the option's value: its choices with | between them, or a name such as "N";
+// "" for a flag. Into text of ARGUMENT_SIZE bytes.
+static const char *argument_text(const struct option *option, char text[ARGUMENT_SIZE])
+{
+    size_t used =
+        (size_t)snprintf(text, ARGUMENT_SIZE, "%s", option->argument ? option->argument : "");
+    for (size_t i = 0; option->choices && option->choices[i] && used < ARGUMENT_SIZE; i++)
+        used += (size_t)snprintf(text + used, ARGUMENT_SIZE - used, i ? "|%s" : "%s",
+                                 option->choices[i]);
+    return text;
+}
+
+// The value follows "=" or is the next argument, even one that begins with a dash.
 static int parse_long(const struct option *options, char **argv, int *i)
 {
     const char *name = argv[*i] + 2, *equals = strchr(name, '=');
     size_t length = equals ? (size_t)(equals - name) : strlen(name);
     const struct option *option;
-    for (size_t k = 0; (option = at(options, k)); k++) {
-        bool flag = option->type == OPTION_FLAG;
-        size_t skip = flag && option->value && strncmp(name, "no-", 3) == 0 ? 3 : 0;
+    char text[ARGUMENT_SIZE];
+    for (size_t k = 0; (option = option_at(options, k)); k++) {
+        bool flag = option->type == OPTION_TYPE_FLAG;
+        size_t skip = flag && option->value.flag && strncmp(name, "no-", 3) == 0 ? 3 : 0;
         if (strlen(option->name) == length && memcmp(name, option->name, length) == 0)
             skip = 0;
         else if (!skip || strlen(option->name) != length - skip ||
@@ -292,7 +302,7 @@ static int parse_long(const struct option *options, char **argv, int *i)
             return parse_value(option, equals + 1);
         if (!argv[*i + 1])
             return error_set(STATUS_USAGE, "option --%s needs a value: %s", option->name,
-                             option->argument);
+                             argument_text(option, text));
         return parse_value(option, argv[++*i]);
     }
     char *given = mem_printf("%.*s", (int)length, name);
@@ -303,16 +313,18 @@ static int parse_long(const struct option *options, char **argv, int *i)
     return -1;
 }
 
-// "-qv", "-n5", "-n 5": letters up to the first that takes a value, which is the rest.
+// A word of short options, such as "-qv": the first that takes a value takes the rest of the word,
+// or the next argument if nothing is left ("-n5", "-n 5").
 static int parse_letters(const struct option *options, char **argv, int *i)
 {
     for (const char *letter = argv[*i] + 1; *letter; letter++) {
         const struct option *option = NULL;
-        for (size_t k = 0; (option = at(options, k)) && option->letter != *letter; k++)
+        char text[ARGUMENT_SIZE];
+        for (size_t k = 0; (option = option_at(options, k)) && option->letter != *letter; k++)
             ;
         if (!option)
             return error_set(STATUS_USAGE, "unknown option '-%c' in '%s'", *letter, argv[*i]);
-        if (option->type == OPTION_FLAG) {
+        if (option->type == OPTION_TYPE_FLAG) {
             int result = set_flag(option, true);
             if (result != OPTIONS_DONE)
                 return result;
@@ -322,7 +334,7 @@ static int parse_letters(const struct option *options, char **argv, int *i)
             return parse_value(option, letter + 1);
         if (!argv[*i + 1])
             return error_set(STATUS_USAGE, "option -%c (--%s) needs a value: %s", *letter,
-                             option->name, option->argument);
+                             option->name, argument_text(option, text));
         return parse_value(option, argv[++*i]);
     }
     return OPTIONS_DONE;
@@ -353,26 +365,27 @@ int options_parse(const struct option *options, int argc, char **argv, char **op
 // "  -s, --size=N"
 static int left_column(const struct option *option, char *text, size_t size)
 {
-    char letter[8] = "    ";
+    char letter[8] = "    ", argument[ARGUMENT_SIZE];
     if (option->letter)
         snprintf(letter, sizeof letter, "-%c, ", option->letter);
-    return snprintf(text, size, "  %s--%s%s%s", letter, option->name, option->argument ? "=" : "",
-                    option->argument ? option->argument : "");
+    argument_text(option, argument);
+    return snprintf(text, size, "  %s--%s%s%s", letter, option->name, *argument ? "=" : "",
+                    argument);
 }
 
 void options_print_help(const struct tool_info *info, FILE *file)
 {
-    const int widest = 30; // a wider left column has its help on a line of its own
-    char left[128];
+    const int widest = 30; // the help of a wider option goes on the next line
+    char left[64 + ARGUMENT_SIZE];
     int width = 0;
     const struct option *option;
-    for (size_t i = 0; (option = at(info->options, i)); i++) {
+    for (size_t i = 0; (option = option_at(info->options, i)); i++) {
         int n = left_column(option, left, sizeof left);
         if (n > width && n <= widest)
             width = n;
     }
     fprintf(file, "Usage: %s %s\n%s\n\n", info->name, info->usage, info->summary);
-    for (size_t i = 0; (option = at(info->options, i)); i++) {
+    for (size_t i = 0; (option = option_at(info->options, i)); i++) {
         if (left_column(option, left, sizeof left) > width)
             fprintf(file, "%s\n%*s  %s\n", left, width, "", option->help);
         else

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT
+// The one line of progress on stderr, and messages in its place. SPDX-License-Identifier: MIT
 #include "lib/tool/progress.h"
 
 #include <errno.h>
@@ -13,8 +13,8 @@
 #include "lib/base/clock.h"
 #include "lib/tool/tool.h"
 
-#define REDRAW_TERMINAL 0.1 // seconds
-#define REDRAW_LOG      30.0
+#define REDRAW_TERMINAL 0.1  // seconds between lines on a terminal
+#define REDRAW_LOG      30.0 // and elsewhere
 #define CLEAR_LINE      "\r\033[K"
 
 static struct {
@@ -26,9 +26,9 @@ static struct {
 } progress;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
-// One write for a line, so that lines of the programs of a pipe don't mix. File names may hold
-// anything: what would steer the terminal is shown as '?'.
-static void put(const char *before, char *line, const char *after)
+// Writes a line by one write(), so that the lines of a pipe's programs don't mix. Control
+// characters, which a file's name may hold, become '?': they could do anything to a terminal.
+static void write_line(const char *before, char *line, const char *after)
 {
     char all[2400];
     for (char *c = line; *c; c++)
@@ -38,13 +38,14 @@ static void put(const char *before, char *line, const char *after)
     for (const char *c = all; n > 0;) {
         ssize_t written = write(STDERR_FILENO, c, (size_t)n);
         if (written < 0 && errno != EINTR)
-            return; // there is nobody to tell
+            return; // an error on stderr cannot be reported
         if (written > 0)
             c += written, n -= (int)written;
     }
 }
 
-// The programs of a pipe share one terminal: the first that draws keeps its line until it ends.
+// The programs of a pipe share one terminal: the first to draw has the line until it ends. A lock
+// on the terminal's file tells the others.
 static bool own_terminal(void)
 {
     struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
@@ -58,9 +59,9 @@ void progress_message(const char *format, va_list ap)
                      "%s: ", tool.info ? tool.info->name : program_invocation_short_name);
     vsnprintf(line + n, sizeof line - (size_t)n, format, ap);
     pthread_mutex_lock(&lock);
-    // The line to clear is ours or that of another program of the pipe.
+    // The line to clear may also be that of another program of the pipe.
     bool clear = progress.active && progress.terminal && (progress.drawn || !own_terminal());
-    put(clear ? CLEAR_LINE : "", line, "\n");
+    write_line(clear ? CLEAR_LINE : "", line, "\n");
     pthread_mutex_unlock(&lock);
 }
 
@@ -70,7 +71,7 @@ static size_t terminal_width(void)
     return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 1 ? size.ws_col - 1u : 79;
 }
 
-static int duration(double seconds, char *text, size_t size)
+static int format_duration(double seconds, char *text, size_t size)
 {
     uint64_t s = (uint64_t)(seconds + 0.5);
     if (s >= 3600)
@@ -80,7 +81,7 @@ static int duration(double seconds, char *text, size_t size)
 }
 
 // "decode-images: 1200/5000 images 24%, 310/s, 0:12 left"
-static void make_line(char *line, size_t size, double elapsed, bool finished)
+static void format_line(char *line, size_t size, double elapsed, bool finished)
 {
     char time_text[32];
     double rate = elapsed > 0 ? (double)progress.done / elapsed : 0;
@@ -99,10 +100,11 @@ static void make_line(char *line, size_t size, double elapsed, bool finished)
     if (rate > 0)
         fprintf(out, rate >= 100 ? ", %.0f/s" : rate >= 1 ? ", %.1f/s" : ", %.2g/s", rate);
     if (!finished && rate > 0 && progress.total > progress.done) {
-        duration((double)(progress.total - progress.done) / rate, time_text, sizeof time_text);
+        format_duration((double)(progress.total - progress.done) / rate, time_text,
+                        sizeof time_text);
         fprintf(out, ", %s left", time_text);
     } else {
-        duration(elapsed, time_text, sizeof time_text);
+        format_duration(elapsed, time_text, sizeof time_text);
         fprintf(out, ", %s", time_text);
     }
     if (progress.text[0])
@@ -110,15 +112,16 @@ static void make_line(char *line, size_t size, double elapsed, bool finished)
     fclose(out);
 }
 
-static void draw(double time, bool finished)
+static void redraw(double time, bool finished)
 {
     if (progress.terminal && !own_terminal())
         return;
     char line[512];
-    make_line(line, sizeof line, time - progress.started, finished);
+    format_line(line, sizeof line, time - progress.started, finished);
     if (progress.terminal && strlen(line) > terminal_width())
         line[terminal_width()] = 0;
-    put(progress.terminal ? CLEAR_LINE : "", line, progress.terminal && !finished ? "" : "\n");
+    write_line(progress.terminal ? CLEAR_LINE : "", line,
+               progress.terminal && !finished ? "" : "\n");
     progress.last = time;
     progress.drawn = true;
 }
@@ -145,7 +148,7 @@ void progress_add(uint64_t n)
     double time = clock_seconds();
     if (progress.active &&
         time - progress.last >= (progress.terminal ? REDRAW_TERMINAL : REDRAW_LOG))
-        draw(time, false);
+        redraw(time, false);
     pthread_mutex_unlock(&lock);
 }
 
@@ -162,12 +165,12 @@ void progress_text(const char *format, ...)
     va_end(ap);
 }
 
-// Work that was over before a first line was due ends without one.
+// Work that took less time than a first line ends without one.
 void progress_finish(void)
 {
     pthread_mutex_lock(&lock);
     if (progress.active && progress.drawn)
-        draw(clock_seconds(), true);
+        redraw(clock_seconds(), true);
     progress.active = false;
     pthread_mutex_unlock(&lock);
 }

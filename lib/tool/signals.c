@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT
+// Signals that ask a program to save, or to save and stop. SPDX-License-Identifier: MIT
 #include <signal.h>
 
 #include "lib/base/tempfile.h"
@@ -21,7 +21,7 @@ static void on_save(int signal)
 
 void tool_catch_signals(void)
 {
-    // SA_RESTART: a read goes on, and the program looks at the flag when it is done.
+    // SA_RESTART: interrupted reads continue; the program checks the flag after them.
     struct sigaction action = {.sa_handler = on_stop, .sa_flags = SA_RESTART};
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);

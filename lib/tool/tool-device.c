@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT
+// From the options --device, --precision and --threads to a device. SPDX-License-Identifier: MIT
 #include "lib/tool/tool-device.h"
 
 #include <stdio.h>
@@ -9,7 +9,7 @@
 struct device *tool_open_device(void)
 {
     static const char *const precisions[] = {"", ",bf16", ",tf32", ",f32"};
-    char name[80], why[256], own[16] = ""; // each rank of a machine has a GPU of its own
+    char name[80], why[256], own[16] = ""; // each rank of a machine takes a GPU of its own
     if (tool.rank.count > 1 &&
         (strcmp(tool.device, "auto") == 0 || strcmp(tool.device, "cuda") == 0))
         snprintf(own, sizeof own, ":%d", tool.rank.local_index);

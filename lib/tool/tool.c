@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT
+// Starting a program, its messages, and its end. SPDX-License-Identifier: MIT
 #include "lib/tool/tool.h"
 
 #include <errno.h>
@@ -15,7 +15,7 @@
 #include "lib/tool/options.h"
 #include "lib/tool/progress.h"
 
-#define PROVENANCE_SIZE 4096 // of an entry; a stream's header has to hold many
+#define PROVENANCE_SIZE 4096 // bytes of an entry; the header of a stream holds many
 
 struct tool tool = {.progress = true,
                     .level = TOOL_LEVEL_AUTO,
@@ -23,20 +23,22 @@ struct tool tool = {.progress = true,
                     .provenance = true,
                     .rank = {.count = 1, .local_count = 1}};
 
-// Those that this process may run on; where the launcher of several has not divided them, its part.
+// The processors that this process may run on, or its share of the machine's if the launcher of
+// several ranks has not divided them.
 static int64_t processors(void)
 {
     cpu_set_t set;
     long online = sysconf(_SC_NPROCESSORS_ONLN), n = online;
-    if (sched_getaffinity(0, sizeof set, &set) == 0) // fails where there are more than a set holds
+    if (sched_getaffinity(0, sizeof set, &set) == 0) // fails if there are more than a set can hold
         n = CPU_COUNT(&set);
     if (n == online)
         n /= tool.rank.local_count;
     return n > 0 ? n : 1;
 }
 
-// A closed descriptor 0, 1 or 2 would go to the next file that is opened. One opened the wrong way
-// round keeps the number, and using it fails as before.
+// If descriptor 0, 1 or 2 is closed, the next file that is opened would get its number, and become
+// standard input or output. So the number is taken by /dev/null, opened for the wrong direction:
+// using it still fails.
 static void hold_standard_descriptors(void)
 {
     for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
@@ -45,7 +47,7 @@ static void hold_standard_descriptors(void)
             exit(STATUS_INTERNAL);
 }
 
-// Buffered output is only known to be written when it is flushed and closed.
+// Output errors may only show when the buffer is flushed and the file closed.
 static int close_stdout(void)
 {
     bool failed = ferror(stdout);
@@ -53,7 +55,7 @@ static int close_stdout(void)
     failed |= fclose(stdout) != 0;
     if (!failed)
         return STATUS_OK;
-    if (errno == EPIPE) // where SIGPIPE was blocked; elsewhere it has ended us
+    if (errno == EPIPE) // SIGPIPE was blocked; end as it would have
         tempfile_die(SIGPIPE);
     tool_warn("standard output: cannot write%s%s", errno ? ": " : "", errno ? strerror(errno) : "");
     return STATUS_IO;
@@ -61,15 +63,15 @@ static int close_stdout(void)
 
 char **tool_start(int argc, char **argv, const struct tool_info *info)
 {
-    static char **operands; // reachable to the end, so that leak checkers don't count it
+    static char **operands; // static, so that leak checkers find it reachable
     tool.info = info;
     tool.argc = argc;
     tool.argv = argv;
     hold_standard_descriptors();
     mem_keep_freed();
-    signal(SIGPIPE, SIG_DFL); // a parent may have left it ignored
-    signal(SIGXFSZ, SIG_IGN); // over a limit of file size write() shall fail, and be reported
-    free(operands);           // of an earlier call
+    signal(SIGPIPE, SIG_DFL); // the parent may have ignored it
+    signal(SIGXFSZ, SIG_IGN); // beyond the limit of file size, write() fails and is reported
+    free(operands);           // from an earlier call
     operands = mem_new((size_t)argc + 1, sizeof *operands);
     if (!operands)
         tool_fail();
@@ -99,7 +101,7 @@ int tool_level(const struct output *output)
     return output_is_file(output) ? 1 : -512;
 }
 
-// Appends an argument as a shell would take it; false when the text is full.
+// Appends an argument, quoted for a shell; false when the text is full.
 static bool append_argument(char *text, size_t *used, const char *argument)
 {
     static const char plain[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
@@ -122,6 +124,25 @@ const char *tool_provenance(void)
             break;
         }
     return text;
+}
+
+char **tool_inputs(char **operands)
+{
+    static char *standard_input[] = {"-", NULL};
+    return operands[0] ? operands : standard_input;
+}
+
+const char *tool_one_input(char **operands)
+{
+    if (tool_count(operands) > 1)
+        tool_usage_error("one input at most; tstream-cat joins several");
+    return tool_inputs(operands)[0];
+}
+
+void tool_check(int rc)
+{
+    if (rc < 0)
+        tool_fail();
 }
 
 size_t tool_count(char **list)
@@ -166,7 +187,7 @@ void tool_fail(void)
         char machine[64] = "";
         gethostname(machine, sizeof machine - 1);
         error_prefix("rank %d (%s)", tool.rank.index, machine);
-        tool.rank.index = 0; // it speaks
+        tool.rank.index = 0; // so that it prints, unlike other ranks
     }
     tool_warn("%s", error_message());
     exit(error_status());

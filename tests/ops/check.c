@@ -460,9 +460,9 @@ int main(int argc, char **argv)
     struct session session = {0};
     const char *backend = NULL, *only = NULL;
     const struct option options[] = {
-        {"backend", 'b', OPTION_STRING, &backend, "NAME", "test this device only", 0, 0, NULL},
-        {"only", 'n', OPTION_STRING, &only, "NAME", "this operation only", 0, 0, NULL},
-        {"bench", 0, OPTION_FLAG, &session.bench, NULL, "measure, don't test", 0, 0, NULL},
+        OPTION_STRING("backend", 'b', &backend, "NAME", "test only this device"),
+        OPTION_STRING("only", 'n', &only, "NAME", "test only this operation"),
+        OPTION_FLAG("bench", 0, &session.bench, "measure instead of testing"),
         TOOL_OPTION_THREADS,
         TOOL_OPTION_SEED,
         TOOL_OPTIONS_COMMON,

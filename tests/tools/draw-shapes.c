@@ -181,11 +181,9 @@ int main(int argc, char **argv)
     const char *folder = NULL;
     int64_t count = 1000, side = 96;
     const struct option options[] = {
-        {"output", 'o', OPTION_STRING, &folder, "FOLDER", "where the classes' folders go", 0, 0,
-         NULL},
-        {"count", 'n', OPTION_INT, &count, "N", "pictures in all (default 1000)", 1, 10000000,
-         NULL},
-        {"size", 's', OPTION_INT, &side, "N", "side in pixels (default 96)", 8, 4096, NULL},
+        OPTION_STRING("output", 'o', &folder, "FOLDER", "where the classes' folders go"),
+        OPTION_INT("count", 'n', &count, 1, 10000000, "pictures in all (default 1000)"),
+        OPTION_INT("size", 's', &side, 8, 4096, "side in pixels (default 96)"),
         TOOL_OPTION_SEED,
         TOOL_OPTIONS_COMMON,
         OPTION_END,

@@ -17,20 +17,19 @@ static struct values {
     struct part part;
 } values;
 
-static const char *const modes[] = {"linear", "cosine", "constant", NULL};
 static const struct option options[] = {
-    {"flag", 'f', OPTION_FLAG, &values.flag, NULL, "a flag", 0, 0, NULL},
-    {"color", 'c', OPTION_FLAG, &values.color, NULL, "another", 0, 0, NULL},
-    {"threads", '@', OPTION_INT, &values.threads, "N", "a count", 0, 1024, NULL},
-    {"level", 'z', OPTION_INT, &values.level, "N", "a level", -7, 19, NULL},
-    {"seed", 0, OPTION_SEED, &values.seed, "N", "a seed", 0, 0, NULL},
-    {"memory", 'm', OPTION_SIZE, &values.memory, "SIZE", "bytes", 0, 0, NULL},
-    {"rate", 0, OPTION_FLOAT, &values.rate, "X", "a rate", 0, 1, NULL},
-    {"name", 'n', OPTION_STRING, &values.name, "NAME", "a name", 0, 0, NULL},
-    {"a-mode-with-a-name-that-is-long", 0, OPTION_CHOICE, &values.mode, "MODE", "a mode", 0, 0,
-     modes},
-    {"mode", 0, OPTION_CHOICE, &values.mode, "MODE", "a mode", 0, 0, modes},
-    {"part", 0, OPTION_PART, &values.part, "I/N", "a part", 0, 0, NULL},
+    OPTION_FLAG("flag", 'f', &values.flag, "a flag"),
+    OPTION_FLAG("color", 'c', &values.color, "another"),
+    OPTION_INT("threads", '@', &values.threads, 0, 1024, "a count"),
+    OPTION_INT("level", 'z', &values.level, -7, 19, "a level"),
+    OPTION_SEED("seed", 0, &values.seed, "a seed"),
+    OPTION_SIZE("memory", 'm', &values.memory, "bytes"),
+    OPTION_FLOAT("rate", 0, &values.rate, 0, 1, "a rate"),
+    OPTION_STRING("name", 'n', &values.name, "NAME", "a name"),
+    OPTION_CHOICE("a-mode-with-a-name-that-is-long", 0, &values.mode, "a mode", "linear", "cosine",
+                  "constant"),
+    OPTION_CHOICE("mode", 0, &values.mode, "a mode", "linear", "cosine", "constant"),
+    OPTION_PART("part", 0, &values.part, "a part"),
     OPTION_END};
 
 static char *operands[16];
@@ -121,6 +120,7 @@ static void test_refusals(void)
     refuses("--help=1", "option --help takes no value, found '1'");
     refuses("--level", "option --level needs a value: N");
     refuses("-fz", "option -z (--level) needs a value: N");
+    refuses("--mode", "option --mode needs a value: linear|cosine|constant");
     const char *numbers[] = {
         "20", "-8", "x", "3x", "0x3", "+3", "1.5", "-", "--", "1e1", "99999999999999999999"};
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
@@ -173,10 +173,10 @@ static void test_values_as_text(void)
     struct values before = values;
     char *texts[sizeof options / sizeof *options] = {0};
     bool good = true;
-    for (size_t i = 0; options[i].type != OPTION_NONE; i++)
+    for (size_t i = 0; options[i].type != OPTION_TYPE_END; i++)
         good &= options_value_text(&options[i], &texts[i]) == 0 && texts[i];
     memset(&values, 0, sizeof values);
-    for (size_t i = 0; good && options[i].type != OPTION_NONE; i++)
+    for (size_t i = 0; good && options[i].type != OPTION_TYPE_END; i++)
         good &= options_set_value(&options[i], texts[i]) == 0;
     ok(good && values.flag && !values.color && values.level == -3 && values.seed == UINT64_MAX &&
            values.memory == 3072 && values.rate == 0.1 && strcmp(values.name, before.name) == 0 &&
@@ -208,7 +208,7 @@ static void test_help(void)
                            "\n"
                            "  -f, --flag       a flag\n"
                            "  -@, --threads=N  a count\n"
-                           "      --a-mode-with-a-name-that-is-long=MODE\n"
+                           "      --a-mode-with-a-name-that-is-long=linear|cosine|constant\n"
                            "                   a mode\n"
                            "  -h, --help       show this help\n"
                            "  -V, --version    show the version\n"
