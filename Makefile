@@ -87,13 +87,16 @@ CUDASIM_PLUGIN := $(CUDASIM) $B/obj/cudasim/tests/cudasim/gemm.o \
 MAN   := 1 5 7
 SHARE := $(DESTDIR)$(PREFIX)/share/dit-tools
 DOC   := $(DESTDIR)$(PREFIX)/share/doc/dit-tools
+BASH  := $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+ZSH   := $(DESTDIR)$(PREFIX)/share/zsh/site-functions
+FISH  := $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 
 # Recipes say what they make; V=1 shows the commands.
 Q := $(if $(V),,@)
 say = $(if $(V),,@echo '  $1 $@')
 
 all: programs plugin ## the programs into build/bin, and the plug-in (the default)
-programs: $(PROGRAMS:%=$B/bin/%) $B/bin/decode $(MPI_PLUGIN) ## the programs, with MPI where mpicc is (MPI=0 leaves it out)
+programs: $(PROGRAMS:%=$B/bin/%) $B/bin/decode $(MPI_PLUGIN) completions ## the programs, with MPI where mpicc is (MPI=0 leaves it out)
 plugin: $(if $(filter-out 0,$(CUDA)),$(PLUGINS)/dit-cuda.so) ## the CUDA plug-in, minutes of work where nvcc is (CUDA=0 leaves it out)
 tests: programs $(UNIT) $(TOOLS) $(BENCHES) $B/tests/check-ops $(CUDASIM_TESTS) $B/lib/dit-cuda-sim.so
 
@@ -232,6 +235,18 @@ bench-peers: programs $(TOOLS) ## measure against Pillow and PyTorch (PYTHON=one
 	    B=$B PATH="$(abspath $B/bin):$$PATH" tests/bench/$$bench.sh $(or $(PYTHON),python3) || exit; \
 	done
 
+COMPLETIONS := $(foreach p,$(PROGRAMS) decode,bash/$p zsh/_$p fish/$p.fish)
+completions: $(COMPLETIONS:%=$B/completions/%) ## completions of the programs' options for bash, zsh and fish
+define COMPLETION_RULE
+$B/completions/$2: $B/bin/% lib/tool/completions.sh
+	@mkdir -p $$(@D)
+	$$(call say,COMP)
+	$$(Q)PATH="$$(abspath $B/bin):$$$$PATH" lib/tool/completions.sh $1 $$* >$$@
+endef
+$(eval $(call COMPLETION_RULE,bash,bash/%))
+$(eval $(call COMPLETION_RULE,zsh,zsh/_%))
+$(eval $(call COMPLETION_RULE,fish,fish/%.fish))
+
 # What the tests and measurements on a GPU run.
 GPU_BIN   := dit-train dit-sample vae-encode vae-decode npz-pack
 GPU_TOOLS := check-ops dit-reference autoencoder-kl tools/make-stream tools/check-group
@@ -269,6 +284,9 @@ install: programs ## install what was built into PREFIX (/usr/local), LIBDIR (PR
 	done
 	for s in $(MAN); do install -m 644 man/*.$$s $(DESTDIR)$(PREFIX)/share/man/man$$s || exit; done
 	ln -sf decode-images.1 $(DESTDIR)$(PREFIX)/share/man/man1/decode.1
+	install -Dm 644 -t $(BASH) $B/completions/bash/*
+	install -Dm 644 -t $(ZSH) $B/completions/zsh/*
+	install -Dm 644 -t $(FISH) $B/completions/fish/*
 	install -m 755 pipelines/*.sh $(SHARE)
 	install -m 755 pipelines/slurm/*.sh pipelines/slurm/*.sbatch $(SHARE)/slurm
 	install -m 644 README.md CONTRIBUTING.md CHANGELOG.md LICENSE $(DOC)
@@ -279,6 +297,7 @@ uninstall: ## remove what install put there
 	    for f in man/*.$$s; do rm -f $(DESTDIR)$(PREFIX)/share/man/man$$s/$${f##*/}; done; \
 	done
 	rm -f $(DESTDIR)$(PREFIX)/share/man/man1/decode.1
+	for p in $(PROGRAMS) decode; do rm -f $(BASH)/$$p $(ZSH)/_$$p $(FISH)/$$p.fish; done
 	rm -rf $(DESTDIR)$(LIBDIR)/dit-tools $(SHARE) $(DOC)
 
 coverage: ## run the tests and report which lines they reach, in build/coverage (needs gcovr)
@@ -306,5 +325,5 @@ help: ## this list
 -include $(shell find $B/obj -name '*.d' 2>/dev/null)
 .SECONDARY:
 .DELETE_ON_ERROR:
-.PHONY: FORCE all programs plugin tests deps install-deps demo check run-tests check-valgrind bench bench-peers \
+.PHONY: FORCE all programs plugin completions tests deps install-deps demo check run-tests check-valgrind bench bench-peers \
     check-gpu bench-gpu gpu-bundle install uninstall coverage format clean help
