@@ -41,7 +41,8 @@ int mem_grow(void *array, size_t n, size_t more, size_t size)
     size_t needed;
     memcpy(&old, array, sizeof old);
     if (!size_add(n, more, &needed) || needed > SIZE_MAX / 2)
-        return error_set(STATUS_INTERNAL, "out of memory (%zu + %zu x %zu bytes)", n, more, size);
+        return error_set(STATUS_INTERNAL, "out of memory (%zu + %zu elements of %zu bytes)", n,
+                         more, size);
     if (old && n && needed <= capacity_of(n))
         return 0;
     void *grown = mem_resize(old, capacity_of(needed), size);

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT
+// Outputs appear complete or not at all, however the process ends. SPDX-License-Identifier: MIT
 #include "lib/base/io.h"
 
 #include <dirent.h>
@@ -59,23 +59,24 @@ static void test_commit(void)
        "an output knows what it is");
     ok(output_write(out, "hello ", 6) == 0 && output_write(out, "world", 5) == 0 &&
            output_write_at(out, "J", 1, 0) == 0 && output_offset(out) == 11,
-       "it is written, and overwritten");
-    ok(access("new", F_OK) < 0 && entries(".") == 1, "the name does not exist before the commit");
+       "an output is written, and its bytes overwritten");
+    ok(access("new", F_OK) < 0 && entries(".") == 1, "an output has no name before the commit");
     struct stat st;
     ok(output_commit(out) == 0 && holds("new", "Jello world") && entries(".") == 1,
-       "it does after, whole, and nothing else");
-    ok(stat("new", &st) == 0 && (st.st_mode & 07777) == 0640, "its permissions follow the umask");
+       "after the commit the file is complete, and nothing else is left");
+    ok(stat("new", &st) == 0 && (st.st_mode & 07777) == 0640,
+       "the permissions of an output follow the umask");
     put("new", "again");
-    ok(holds("new", "again"), "an old file is replaced");
-    ok(symlink("new", "link") == 0, "a link");
+    ok(holds("new", "again"), "a commit replaces an old file");
+    ok(symlink("new", "link") == 0, "a link to the file is made");
     put("link", "through");
     ok(holds("new", "through") && lstat("link", &st) == 0 && S_ISLNK(st.st_mode),
-       "a link stays one and its file is replaced");
+       "an output to a link replaces the file, not the link");
     unlink("link");
     char name[256] = {0};
     memset(name, 'x', 255);
     put(name, "long");
-    ok(holds(name, "long"), "a name as long as names can be");
+    ok(holds(name, "long"), "an output has a name of maximum length");
     unlink(name);
 }
 
@@ -85,19 +86,22 @@ static void test_discard(void)
     output_write(out, "rubbish", 7);
     output_discard(out);
     output_discard(NULL);
-    ok(holds("new", "through") && entries(".") == 1, "a discarded output leaves all as it was");
+    ok(holds("new", "through") && entries(".") == 1, "a discarded output changes nothing");
 }
 
 static void test_failures(void)
 {
     ok(failed(output_open("none/file") ? 0 : -1, STATUS_CANT_CREATE, "none/file"),
-       "a missing folder");
+       "an output in a missing folder is refused");
     mkdir("folder", 0777);
-    ok(failed(output_open("folder") ? 0 : -1, STATUS_CANT_CREATE, "folder"), "a folder as a file");
+    ok(failed(output_open("folder") ? 0 : -1, STATUS_CANT_CREATE, "folder"),
+       "an output to a folder is refused");
     rmdir("folder");
     struct output *out = output_open("/dev/full");
-    ok(out && !output_can_rewrite(out) && !output_is_file(out), "a device is written to directly");
-    ok(failed(output_write(out, "x", 1), STATUS_IO, "byte 0: No space left"), "a full one says so");
+    ok(out && !output_can_rewrite(out) && !output_is_file(out),
+       "an output to a device is written to directly");
+    ok(failed(output_write(out, "x", 1), STATUS_IO, "byte 0: No space left"),
+       "a full device is reported with the byte");
     output_discard(out);
     put("/dev/null", "gone");
     struct stat st;
@@ -114,15 +118,15 @@ static void test_failures(void)
     int first = output_write(out, page, 4000), second = output_write(out, page, 4000);
     setrlimit(RLIMIT_FSIZE, &old);
     ok(first == 0 && failed(second, STATUS_IO, "limited: cannot write at byte 4096"),
-       "a file that can't grow");
+       "a file at the limit of its size is reported with the byte");
     output_discard(out);
 
     out = output_open("doomed");
     mkdir("doomed", 0777);
     ok(failed(output_commit(out), STATUS_CANT_CREATE, "doomed: cannot rename"),
-       "a destination that has become a folder");
+       "a commit fails if the destination has become a folder");
     rmdir("doomed");
-    ok(entries(".") == 1, "no failure leaves anything behind");
+    ok(entries(".") == 1, "failed outputs leave nothing behind");
 }
 
 static void put_plainly(const char *path, const char *text)
@@ -134,7 +138,7 @@ static void put_plainly(const char *path, const char *text)
     }
 }
 
-// Runs `run` in a child; its wait status.
+// Runs `run` in a child and returns its wait status.
 static int in_child(void (*run)(void))
 {
     fflush(stdout);
@@ -150,7 +154,7 @@ static int in_child(void (*run)(void))
 
 static void write_two(void)
 {
-    static struct output *a, *b; // reachable at exit()
+    static struct output *a, *b; // static: reachable at exit(), for leak checkers
     a = output_open("new"), b = output_open("other");
     output_write(a, "half", 4);
     output_write(b, "half", 4);
@@ -220,17 +224,17 @@ static void test_ends_of_the_process(void)
         signal_sent = signals[i];
         int status = in_child(leave_by_signal);
         ok(WIFSIGNALED(status) && WTERMSIG(status) == signals[i] && entries(".") == 1,
-           "so does %s, and it still kills", strsignal(signals[i]));
+           "%s removes unfinished outputs, and kills", strsignal(signals[i]));
     }
     int status = in_child(leave_by_second_signal);
     ok(WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM && entries(".") == 1,
-       "a caught signal asks to stop, the second one kills and removes");
+       "a caught signal asks to stop; the second one kills, and removes outputs");
     ok(in_child(ignore_signal) == 0 && entries(".") == 1, "an ignored signal stays ignored");
     ok(in_child(save_on_request) == 0, "SIGUSR1 asks once to save");
     status = in_child(write_to_closed_pipe);
     ok(WIFSIGNALED(status) && WTERMSIG(status) == SIGPIPE,
-       "a reader that went away ends the process as SIGPIPE does, also where that is ignored");
-    ok(holds("new", "old"), "the old file is as it was");
+       "a reader that went away ends the process by SIGPIPE even if that is ignored");
+    ok(holds("new", "old"), "the old file is unchanged after all these ends");
     unlink("new");
 }
 
@@ -240,13 +244,19 @@ static void test_reading(void)
     size_t size = 0;
     put("ten", "0123456789");
     put("empty", "");
-    ok(holds("empty", "") && holds("/dev/null", ""), "an empty file");
-    ok(file_read_all("ten", &data, &size, 10) == 0 && size == 10, "a file of the largest size");
+    ok(holds("empty", "") && holds("/dev/null", ""), "file_read_all reads an empty file");
+    ok(file_read_all("ten", &data, &size, 10) == 0 && size == 10,
+       "file_read_all reads a file of the largest size");
     free(data);
-    ok(failed(file_read_all("ten", &data, &size, 9), STATUS_DATA, "at most 9 bytes"), "over it");
+    ok(failed(file_read_all("ten", &data, &size, 9), STATUS_DATA, "at most 9 bytes"),
+       "file_read_all refuses a byte more");
     ok(failed(file_read_all("none", &data, &size, 9), STATUS_NO_INPUT, "none: cannot open"),
-       "a missing file");
-    ok(failed(file_read_all(".", &data, &size, 9), STATUS_NO_INPUT, "directory"), "a folder");
+       "file_read_all refuses a missing file");
+    ok(failed(file_read_all(".", &data, &size, 9), STATUS_NO_INPUT, "directory"),
+       "file_read_all refuses a folder");
+    ok(file_is_regular("ten") && !file_is_regular(".") && !file_is_regular("/dev/null") &&
+           !file_is_regular("none"),
+       "file_is_regular tells files from folders, devices and nothing");
 
     static char large[300000];
     memset(large, 'y', sizeof large);
@@ -262,7 +272,8 @@ static void test_reading(void)
     dup2(ends[0], STDIN_FILENO);
     ok(file_read_all("-", &data, &size, 1 << 20) == 0 && size == sizeof large &&
            memcmp(data, large, size) == 0,
-       "standard input from a pipe, of unknown size");
+       "file_read_all reads standard input from a pipe");
+    ok(!file_is_regular("-"), "file_is_regular tells a pipe as standard input");
     free(data);
     dup2(old, STDIN_FILENO);
     wait(NULL);
@@ -270,36 +281,41 @@ static void test_reading(void)
     struct mapping mapping;
     ok(file_map("large", &mapping) == 0 && mapping.size == sizeof large &&
            memcmp(mapping.data, large, mapping.size) == 0,
-       "a mapped file");
+       "file_map maps a file");
     file_unmap(&mapping);
-    ok(file_map("empty", &mapping) == 0 && !mapping.data && mapping.size == 0, "an empty one");
+    ok(file_map("empty", &mapping) == 0 && !mapping.data && mapping.size == 0,
+       "file_map maps an empty file");
     file_unmap(&mapping);
-    ok(failed(file_map("none", &mapping), STATUS_NO_INPUT, "none: cannot open"), "a missing one");
-    ok(failed(file_map("/dev/null", &mapping), STATUS_NO_INPUT, "regular"), "a device");
+    ok(failed(file_map("none", &mapping), STATUS_NO_INPUT, "none: cannot open"),
+       "file_map refuses a missing file");
+    ok(failed(file_map("/dev/null", &mapping), STATUS_NO_INPUT, "regular"),
+       "file_map refuses a device");
 
     int fd = open("ten", O_RDONLY);
     char bytes[16];
     size_t got = 0;
     ok(fd_pread_full(fd, bytes, 16, 8, &got) == 0 && got == 2 && memcmp(bytes, "89", 2) == 0,
-       "pread to the end");
+       "fd_pread_full reads to the end of the file");
     ok(fd_read_full(fd, bytes, 4, &got) == 0 && got == 4 && memcmp(bytes, "0123", 4) == 0,
-       "read in full");
+       "fd_read_full reads in full");
     close(fd);
-    ok(fd_read_full(-1, bytes, 4, &got) == -1, "a bad descriptor");
+    ok(fd_read_full(-1, bytes, 4, &got) == -1, "fd_read_full refuses a bad descriptor");
 }
 
 static void test_folders(void)
 {
     struct stat st;
     ok(folder_make("a/b//c/") == 0 && stat("a/b/c", &st) == 0 && S_ISDIR(st.st_mode),
-       "folders are made with their parents");
-    ok(folder_make("a/b/c") == 0 && folder_make("/") == 0, "or are there already");
+       "folder_make makes a folder and its parents");
+    ok(folder_make("a/b/c") == 0 && folder_make("/") == 0,
+       "folder_make accepts a folder that exists");
     ok(failed(folder_make("ten/x"), STATUS_CANT_CREATE, "ten: expected a folder"),
-       "a file in the way");
-    ok(failed(folder_make("/proc/none"), STATUS_CANT_CREATE, "/proc/none"), "a place that refuses");
+       "folder_make refuses a path through a file");
+    ok(failed(folder_make("/proc/none"), STATUS_CANT_CREATE, "/proc/none"),
+       "folder_make reports a place that refuses");
     char *paths[] = {path_join("a", "b"), path_join("a/", "b"), path_join("", "b")};
     ok(strcmp(paths[0], "a/b") == 0 && strcmp(paths[1], "a/b") == 0 && strcmp(paths[2], "b") == 0,
-       "paths are joined by one slash");
+       "path_join puts one slash between");
     for (size_t i = 0; i < 3; i++)
         free(paths[i]);
 }
@@ -319,6 +335,6 @@ int main(void)
              (const char *const[]){"new", "ten", "empty", "large", "a/b/c", "a/b", "a", NULL};
          *path; path++)
         remove(*path);
-    ok(chdir("/") == 0 && rmdir(folder) == 0, "nothing is left in the end");
+    ok(chdir("/") == 0 && rmdir(folder) == 0, "no temporary file is left in the end");
     return tap_done();
 }

@@ -1,4 +1,4 @@
-// Every backend draws the normal numbers that lib/base/rng.h names. SPDX-License-Identifier: MIT
+// Every backend draws the normal numbers of lib/base/rng.h. SPDX-License-Identifier: MIT
 #include <math.h>
 #include <stdlib.h>
 

@@ -1,3 +1,4 @@
+// Options are parsed strictly, errors suggest the nearest name, and the help is in columns.
 // SPDX-License-Identifier: MIT
 #include "lib/tool/options.h"
 
@@ -181,22 +182,25 @@ static void test_values_as_text(void)
     ok(good && values.flag && !values.color && values.level == -3 && values.seed == UINT64_MAX &&
            values.memory == 3072 && values.rate == 0.1 && strcmp(values.name, before.name) == 0 &&
            values.mode == 1 && values.part.index == 1 && values.part.count == 3,
-       "every value comes back from its text");
+       "every value is restored from its text");
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         free(texts[i]);
     parse("");
     char *text = NULL;
-    ok(options_value_text(&options[7], &text) == 0 && !text, "a string that is not set has none");
+    ok(options_value_text(&options[7], &text) == 0 && !text,
+       "a string that is not set has no text");
     ok(options_set_value(&options[0], "yes") == -1 && strstr(error_message(), "true or false"),
-       "a flag is true or false");
-    ok(options_set_value(&options[3], "20") == -1, "bounds hold here, too");
+       "the text of a flag is true or false");
+    ok(options_set_value(&options[3], "20") == -1,
+       "the text of a number is checked against its bounds");
 }
 
 static void test_help(void)
 {
     ok(parse("-f --help --xyzzy") == OPTIONS_HELP && values.flag, "--help ends the parsing");
-    ok(parse("-fh") == OPTIONS_HELP, "-h among letters");
-    ok(parse("--version") == OPTIONS_VERSION && parse("-V") == OPTIONS_VERSION, "--version, -V");
+    ok(parse("-fh") == OPTIONS_HELP, "-h is found among letters");
+    ok(parse("--version") == OPTIONS_VERSION && parse("-V") == OPTIONS_VERSION,
+       "--version and -V are found");
     char *text;
     size_t size;
     FILE *file = open_memstream(&text, &size);
@@ -214,7 +218,7 @@ static void test_help(void)
                            "  -V, --version    show the version\n"
                            "\n"
                            "Full manual: man tool\n";
-    if (!ok(strcmp(text, expected) == 0, "the help in columns"))
+    if (!ok(strcmp(text, expected) == 0, "the help has columns"))
         diag("%s", text);
     free(text);
 }

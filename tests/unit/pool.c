@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT
+// A pool runs jobs in parallel and hands them back in order. SPDX-License-Identifier: MIT
 #include "lib/base/pool.h"
 
 #include <pthread.h>
@@ -52,7 +52,7 @@ static bool in_order(const struct job *job, int i)
     return job == &jobs[i] && job->result == i * i;
 }
 
-static void test_one_thread_uses_it(size_t threads, size_t window)
+static void test_one_user(size_t threads, size_t window)
 {
     reset();
     struct pool *pool = pool_new(threads, window);
@@ -70,7 +70,7 @@ static void test_one_thread_uses_it(size_t threads, size_t window)
     ok(most <= (int)threads && (threads == 1 || window == 1 || most > 1),
        "%d of %zu threads worked at a time", most, threads);
     pool_free(pool, drop);
-    ok(dropped == 0, "none is left to drop");
+    ok(dropped == 0, "%zu threads, window %zu: no job is left to drop", threads, window);
 }
 
 static void *collect_all(void *arg)
@@ -89,7 +89,7 @@ static void test_collecting_thread(void)
     struct pool *pool = pool_new(3, 4);
     pthread_t thread;
     pthread_create(&thread, NULL, collect_all, pool);
-    nap(2000); // it must wait for the first job, not take the empty pool for the end
+    nap(2000); // the thread must wait for the first job, not take the empty pool for the end
     for (int i = 0; i < N; i++)
         pool_submit(pool, work, &jobs[i]);
     pool_close(pool);
@@ -120,19 +120,19 @@ static void test_polling_and_dropping(void)
     for (int i = 0; i < 5; i++)
         pool_submit(pool, i ? work : wait_for_gate, &jobs[i]);
     ok(pool_full(pool), "five of five are submitted");
-    ok(pool_collect(pool, POOL_POLL) == NULL, "a job that is not done is not waited for");
+    ok(pool_collect(pool, POOL_POLL) == NULL, "POOL_POLL does not wait for a job");
     gate = true;
-    ok(in_order(pool_collect(pool, POOL_WAIT), 0), "or is, when asked");
+    ok(in_order(pool_collect(pool, POOL_WAIT), 0), "POOL_WAIT does");
     pool_free(pool, drop);
     ok(dropped == 4, "jobs not collected are dropped: %d", dropped);
 }
 
 int main(void)
 {
-    test_one_thread_uses_it(1, 1);
-    test_one_thread_uses_it(1, 8);
-    test_one_thread_uses_it(4, 1);
-    test_one_thread_uses_it(4, 9);
+    test_one_user(1, 1);
+    test_one_user(1, 8);
+    test_one_user(4, 1);
+    test_one_user(4, 9);
     test_collecting_thread();
     test_polling_and_dropping();
     return tap_done();

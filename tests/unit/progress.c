@@ -1,3 +1,4 @@
+// The line of progress on a terminal and elsewhere, with a clock that the test moves.
 // SPDX-License-Identifier: MIT
 #include <fcntl.h>
 #include <pthread.h>
@@ -11,7 +12,7 @@
 #include "lib/tool/tool.h"
 #include "tests/tap.h"
 
-// The clock of this program stands still but for what a test adds to it.
+// The time of this program, which moves only when a test adds to it.
 static double seconds;
 
 int clock_gettime(clockid_t id, struct timespec *t)
@@ -24,7 +25,8 @@ int clock_gettime(clockid_t id, struct timespec *t)
 
 static char said[1 << 16];
 
-// Runs `run` in a child whose standard error is `child_end` and keeps what it says.
+// Runs `run` in a child whose standard error is child_end, and reads into `said` what it writes
+// there.
 static void listen_to(void (*run)(void), int child_end, int own_end)
 {
     fflush(stdout);
@@ -178,19 +180,20 @@ static void test_terminal(void)
     ok(count("\r\033[K") == 51 && count("\n") == 1,
        "one line, redrawn at most 10 times a second: %zu times in 6.25", count("\r\033[K"));
     ok(count("\033[Ktest: 50/100 images 50%, 16.0/s, 0:03 left\r") == 1,
-       "with done, total, rate and time left");
-    ok(ends_with("\033[Ktest: 100/100 images 100%, 16.0/s, 0:06\n"), "the last one stays");
+       "the line has done, total, rate and time left");
+    ok(ends_with("\033[Ktest: 100/100 images 100%, 16.0/s, 0:06\n"), "the last line stays");
     on_terminal(fast, 20);
-    ok(ends_with("\033[Ktest: 100/100 image\n"), "cut to a narrow terminal");
+    ok(ends_with("\033[Ktest: 100/100 image\n"), "the line is cut to a narrow terminal");
     on_terminal(with_words, 80);
     ok(count("\033[Ktest: 5 steps, 0.0005/s, 2:46:40, loss 0.153\r\033[Ktest: careful?[2J?\n") == 1,
-       "a message takes the line's place, and can't steer the terminal");
+       "a message replaces the line, and its control characters");
     ok(ends_with("test: 6 steps, 0.0006/s, 2:46:41\ntest: done\n"),
-       "after the end messages are plain");
+       "after the end messages clear no line");
     on_terminal(two_programs, 80);
-    ok(count("first") == 2 && count("second") == 0, "one program at a time has the terminal");
+    ok(count("first") == 2 && count("second") == 0,
+       "one program of a pipe at a time draws on the terminal");
     on_terminal(at_once, 80);
-    ok(!*said, "what is done at once shows nothing");
+    ok(!*said, "work that takes no time shows nothing on a terminal");
     setenv("TERM", "dumb", 1);
     on_terminal(slow, 80);
     ok(count("\033") == 0 && count("\n") == 4, "a dumb terminal gets whole lines");
@@ -203,15 +206,16 @@ static void test_log(void)
                     "test: 60/100 images 60%, 1.0/s, 0:40 left\n"
                     "test: 90/100 images 90%, 1.0/s, 0:10 left\n"
                     "test: 100/100 images 100%, 1.0/s, 1:40\n") == 0,
-       "elsewhere a line every 30 seconds and one at the end");
+       "without a terminal there is a line every 30 seconds and one at the end");
     on_pipe(fast);
-    ok(!*said, "short work says nothing");
+    ok(!*said, "work shorter than 30 seconds shows nothing without a terminal");
     on_pipe(fast_quiet);
-    ok(!*said, "nor does quiet work");
+    ok(!*said, "--quiet shows no progress");
     on_pipe(fast_without);
-    ok(!*said, "nor work without progress");
+    ok(!*said, "--no-progress shows no progress");
     on_pipe(from_threads);
-    ok(strcmp(said, "test: 4000/4000 images 100%, 100/s, 0:40\n") == 0, "all threads are counted");
+    ok(strcmp(said, "test: 4000/4000 images 100%, 100/s, 0:40\n") == 0,
+       "progress_add counts from all threads");
 }
 
 int main(void)

@@ -1,3 +1,4 @@
+// Philox gives the published words, and its numbers have their distributions.
 // SPDX-License-Identifier: MIT
 #include "lib/base/rng.h"
 
@@ -7,7 +8,7 @@
 
 #include "tests/tap.h"
 
-// Of the authors' Random123 1.09, kat_vectors.
+// From kat_vectors of the authors' Random123 1.09.
 static void test_known_answers(void)
 {
     static const struct {
@@ -41,11 +42,12 @@ static void test_layout(void)
     for (uint64_t i = 0; i < 4; i++)
         same &= rng_u32(&rng, 4 * (uint64_t)0x243f6a88 + i) == out[i];
     ok(same, "seed, purpose, step, sample and element are laid out as the header says");
-    ok(rng_uniform(&rng, 5) == (rng_u32(&rng, 5) + 0.5) / 4294967296.0, "uniform is of one word");
+    ok(rng_uniform(&rng, 5) == (rng_u32(&rng, 5) + 0.5) / 4294967296.0,
+       "rng_uniform is made from one word");
     double u0 = rng_uniform(&rng, 2), u1 = rng_uniform(&rng, 3), r = sqrt(-2 * log(u0));
     ok(rng_normal(&rng, 2) == r * cos(2 * M_PI * u1) &&
            rng_normal(&rng, 3) == r * sin(2 * M_PI * u1),
-       "normals come in pairs of two words");
+       "rng_normal makes pairs from two words");
 }
 
 static void test_normal(void)
@@ -62,13 +64,15 @@ static void test_normal(void)
         last = x;
         beyond += fabs(x) > 1.959964;
     }
-    ok(fabs(sum[1]) < 0.005 && fabs(sum[2] - 1) < 0.01, "mean %.4f, variance %.4f", sum[1], sum[2]);
-    ok(fabs(sum[3]) < 0.02 && fabs(sum[4] - 3) < 0.05, "third moment %.4f, fourth %.4f", sum[3],
-       sum[4]);
-    ok(fabs((double)beyond / N - 0.05) < 0.001, "%.2f%% beyond 1.96", 100.0 * (double)beyond / N);
-    ok(fabs(pairs) < 0.005, "neighbours don't hang together: %.4f", pairs);
+    ok(fabs(sum[1]) < 0.005 && fabs(sum[2] - 1) < 0.01, "normals have mean %.4f, variance %.4f",
+       sum[1], sum[2]);
+    ok(fabs(sum[3]) < 0.02 && fabs(sum[4] - 3) < 0.05,
+       "normals have third moment %.4f, fourth %.4f", sum[3], sum[4]);
+    ok(fabs((double)beyond / N - 0.05) < 0.001, "%.2f%% of normals are beyond 1.96",
+       100.0 * (double)beyond / N);
+    ok(fabs(pairs) < 0.005, "neighbouring normals have correlation %.4f", pairs);
     ok(sqrt(-2 * log(philox_uniform(0))) < 7 && philox_uniform(UINT32_MAX) < 1,
-       "the extreme words give finite numbers");
+       "the extreme words give finite normals");
 }
 
 static void test_below(void)
@@ -86,10 +90,10 @@ static void test_below(void)
     double chi = 0;
     for (size_t k = 0; k < 7; k++)
         chi += pow((double)counts[k] - 10000, 2) / 10000;
-    ok(outside == 0, "rng_below stays below");
-    ok(chi < 22.5, "and is even over 7: chi square %.1f of 6 degrees", chi);
-    ok(labs((long)large - 52500) < 600, "also over nearly 2^64");
-    ok(rng_below(&rng, 9, 1) == 0, "below 1 there is only 0");
+    ok(outside == 0, "rng_below stays below its limit");
+    ok(chi < 22.5, "rng_below is uniform below 7: chi square %.1f with 6 degrees of freedom", chi);
+    ok(labs((long)large - 52500) < 600, "rng_below is uniform below 2^64 - 1");
+    ok(rng_below(&rng, 9, 1) == 0, "rng_below(1) is 0");
 }
 
 static void test_independence(void)
@@ -107,7 +111,7 @@ static void test_independence(void)
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
         different += rng_u32(&others[i], 0) != rng_u32(&base, 0);
     ok(different == sizeof others / sizeof *others,
-       "another seed, purpose, step or sample draws anew, in their high words too");
+       "another seed, purpose, step or sample, also in its upper word, draws other numbers");
 }
 
 int main(void)

@@ -1,3 +1,4 @@
+// Half precision and bfloat16 are converted exactly; names and shapes of tensors.
 // SPDX-License-Identifier: MIT
 #include "lib/base/tensor.h"
 
@@ -8,7 +9,7 @@
 #include "lib/base/error.h"
 #include "tests/tap.h"
 
-// The value of a half by its definition, apart from the bit tricks under test.
+// The value of a half by its definition, without the bit tricks under test.
 static double half_value(uint16_t bits)
 {
     int exponent = bits >> 10 & 31, fraction = bits & 1023;
@@ -34,10 +35,10 @@ static void test_f16(void)
         trips += f16_from_f32(value) == bits;
     }
     ok(values == 2 * 31 * 1024, "every finite f16 pattern has its value");
-    ok(trips == 65536, "every f16 pattern comes back from float32 as it was");
+    ok(trips == 65536, "every f16 pattern survives float32 and back");
     ok(nans == 2 * 1023, "every f16 NaN stays a NaN");
-    // Between any two neighbours: the middle goes to the even one, a little less or more to the
-    // nearer one. The one after the largest stands for infinity.
+    // Between neighbours a and b the middle rounds to the even one, a little less or more to the
+    // nearer one. The neighbour of the largest half is infinity, at 65536.
     for (uint32_t i = 0; i < 0x7C00; i++) {
         double a = half_value((uint16_t)i), b = i == 0x7BFF ? 65536 : half_value((uint16_t)(i + 1));
         float middle = (float)((a + b) / 2);
@@ -49,11 +50,12 @@ static void test_f16(void)
         }
     }
     ok(ties == pairs, "f16 ties go to even");
-    ok(below == pairs && above == pairs, "f16 beside a tie goes to the nearer");
+    ok(below == pairs && above == pairs, "f16 beside a tie rounds to the nearer value");
     ok(f16_from_f32(INFINITY) == 0x7C00 && f16_from_f32(-INFINITY) == 0xFC00 &&
            f16_from_f32(1e30f) == 0x7C00,
-       "f16 infinities");
-    ok(f16_from_f32(-0.0f) == 0x8000 && f16_from_f32(1e-30f) == 0, "f16 zeros");
+       "f16 keeps infinities, and overflows to them");
+    ok(f16_from_f32(-0.0f) == 0x8000 && f16_from_f32(1e-30f) == 0,
+       "f16 keeps the sign of zero, and underflows to zero");
 }
 
 static float float_of(uint32_t bits)
@@ -75,9 +77,9 @@ static void test_bf16(void)
         below += bf16_from_f32(float_of(i << 16 | 0x7FFF)) == i;
         above += bf16_from_f32(float_of(i << 16 | 0x8001)) == i + 1;
     }
-    ok(trips == 65536, "every bf16 pattern comes back from float32 as it was");
+    ok(trips == 65536, "every bf16 pattern survives float32 and back");
     ok(ties == finite, "bf16 ties go to even");
-    ok(below == finite && above == finite, "bf16 beside a tie goes to the nearer");
+    ok(below == finite && above == finite, "bf16 beside a tie rounds to the nearer value");
     for (uint32_t low = 1; low < 65536; low++)
         nans += isnan(bf16_to_f32(bf16_from_f32(float_of(0x7F800000 | low)))) &&
                 isnan(bf16_to_f32(bf16_from_f32(float_of(0xFFFF0000 | low))));
@@ -94,7 +96,7 @@ static void test_floats(void)
         int rc = floats_write(bytes + 1, floating[i], values, 5);
         rc |= floats_read(back, bytes + 1, floating[i], 5);
         ok(rc == 0 && memcmp(back, values, sizeof values) == 0,
-           "floats through unaligned %s and back", dtype_name(floating[i]));
+           "floats survive unaligned %s and back", dtype_name(floating[i]));
     }
     static uint16_t halves[65536 + 5];
     static float many[65536 + 5];
@@ -106,13 +108,13 @@ static void test_floats(void)
         float one = f16_to_f32((uint16_t)i);
         same += isnan(one) ? isnan(many[i]) : memcmp(&many[i], &one, sizeof one) == 0;
     }
-    ok(same == 65536 + 5, "f16 are read in numbers as one by one");
+    ok(same == 65536 + 5, "many f16 are read as each of them alone");
     float value = 1;
     uint8_t raw[8];
     ok(floats_write(raw, DTYPE_I64, &value, 1) == -1 && error_status() == STATUS_DATA &&
            strstr(error_message(), "I64"),
-       "integers are refused: %s", error_message());
-    ok(floats_read(&value, raw, DTYPE_U8, 1) == -1, "and when reading");
+       "floats_write refuses integers: %s", error_message());
+    ok(floats_read(&value, raw, DTYPE_U8, 1) == -1, "floats_read refuses integers");
 }
 
 static void test_dtypes(void)
@@ -126,24 +128,26 @@ static void test_dtypes(void)
     ok(found == DTYPE_COUNT, "every dtype is found by its name");
     ok(dtype_from_name("f32", &dtype) == -1 && dtype_from_name("", &dtype) == -1 &&
            dtype == DTYPE_F32,
-       "other names are not");
+       "other names of dtypes are not found");
     ok(dtype_size(DTYPE_BOOL) == 1 && dtype_size(DTYPE_BF16) == 2 && dtype_size(DTYPE_U32) == 4 &&
            dtype_size(DTYPE_F64) == 8,
-       "sizes of elements");
+       "every dtype has its size");
 }
 
 static void test_shapes(void)
 {
     size_t count = 7;
-    ok(shape_count((size_t[]){2, 3, 4}, 3, &count) && count == 24, "elements of a shape");
-    ok(shape_count(NULL, 0, &count) && count == 1, "a scalar has one");
-    ok(!shape_count((size_t[]){SIZE_MAX, 2}, 2, &count) && count == 1, "overflow is seen");
+    ok(shape_count((size_t[]){2, 3, 4}, 3, &count) && count == 24,
+       "shape_count multiplies the sizes");
+    ok(shape_count(NULL, 0, &count) && count == 1, "shape_count of a scalar is 1");
+    ok(!shape_count((size_t[]){SIZE_MAX, 2}, 2, &count) && count == 1,
+       "shape_count refuses a product that overflows");
     char text[32], tiny[6];
     ok(strcmp(shape_text((size_t[]){1, 20, 3}, 3, text, sizeof text), "[1, 20, 3]") == 0 &&
            strcmp(shape_text(NULL, 0, text, sizeof text), "[]") == 0,
-       "a shape as text");
+       "shape_text writes a shape");
     ok(strcmp(shape_text((size_t[]){1, 20, 3}, 3, tiny, sizeof tiny), "[1, 2") == 0,
-       "cut to the room there is");
+       "shape_text cuts to the size of the text");
 }
 
 int main(void)
