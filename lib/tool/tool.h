@@ -31,7 +31,7 @@
 #include "lib/base/rank.h"
 #include "lib/tool/options.h"
 
-#define DIT_TOOLS_VERSION "0.1.0"
+#define DIT_TOOLS_VERSION "0.2.0" // its only source; CHANGELOG.md begins with it
 
 // The running program. It is a global because only programs, never libraries, use it.
 struct tool {

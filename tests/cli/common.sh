@@ -24,6 +24,10 @@ silent_when_reader_leaves() {
     [ ! -s "$tmp/err" ]
 }
 
+version=$(sed -n 's/^#define DIT_TOOLS_VERSION "\(.*\)".*/\1/p' lib/tool/tool.h)
+is 'the changelog begins with the version' \
+    "$(sed -n 's/^## \([0-9.]*\).*/\1/p' CHANGELOG.md | head -n 1)" "$version"
+
 for source in bin/*; do
     name=${source#bin/}
     name=${name%.c}
@@ -41,7 +45,7 @@ for source in bin/*; do
     ok "$name: -h is --help" cmp -s "$tmp/help" "$tmp/out"
 
     exits "$name --version" 0 "$name" --version
-    is "$name: the version" "$(cat "$tmp/out")" "$name (dit-tools) 0.1.0"
+    is "$name: the version" "$(cat "$tmp/out")" "$name (dit-tools) $version"
     exits "$name -V" 0 "$name" -V
 
     exits "$name --hepl" 64 "$name" --hepl

@@ -78,10 +78,11 @@ tstream-cat -z 1 "$a" >"$tmp/fast"
 tstream-cat -z 19 --rechunk 0 "$a" >"$tmp/small"
 ok 'cat --level makes it smaller' \
     test "$(wc -c <"$tmp/small")" -lt "$(wc -c <"$tmp/fast")"
+version=$(tstream-cat --version | sed 's/.* //')
 is 'cat adds itself to the history' "$(tstream-cat -r :1 "$a" | tstream-cat | tstream-info |
     sed -n '/history/,$p' | sed '$d')" \
-    "  history        tstream-cat 0.1.0: -r :1 $a
-                 tstream-cat 0.1.0:"
+    "  history        tstream-cat $version: -r :1 $a
+                 tstream-cat $version:"
 is '... not with --no-pg' "$(tstream-cat --no-pg "$a" | tstream-info | grep -c history)" 0
 
 exits 'info of a missing file' 66 tstream-info "$tmp/none"
