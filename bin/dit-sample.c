@@ -13,11 +13,11 @@
 
 static const char *weights = "run/latest.safetensors", *classes = "balanced", *steps = "250", *vae;
 static int64_t count = 16, batch = 8, heads, image_size;
-static int which = DIT_WEIGHTS_EMA; // enum dit_weights
+static int which = DIT_WEIGHTS_EMA;
 static int method;
-enum { METHOD_DDPM, METHOD_DDIM };
+enum { METHOD_DDPM, METHOD_DDIM }; // of --sampler
 static int guided;
-enum { GUIDED_3, GUIDED_ALL };
+enum { GUIDED_3, GUIDED_ALL }; // of --cfg-channels
 static double eta, cfg_scale = 4;
 static bool want_latents;
 static struct part part = {0, 1};
@@ -25,7 +25,7 @@ static const struct option options[] = {
     OPTION_STRING("weights", 'w', &weights, "FILE",
                   "weights of the model (default run/latest.safetensors)"),
     OPTION_CHOICE("which", 0, &which,
-                  "averaged (EMA) weights, or those of the last step (default ema)", "ema",
+                  "the averaged (EMA) weights or those of the last step (default ema)", "ema",
                   "model"),
     OPTION_INT("heads", 0, &heads, 1, 1024, "attention heads of the model, if FILE does not say"),
     OPTION_INT("image-size", 0, &image_size, 8, 32768,
@@ -37,9 +37,9 @@ static const struct option options[] = {
     OPTION_FLOAT("cfg-scale", 's', &cfg_scale, 0, 1000,
                  "scale of classifier-free guidance; 1 for none (default 4)"),
     OPTION_CHOICE("cfg-channels", 0, &guided,
-                  "guided channels (default: the first 3, as published)", "3", "all"),
+                  "channels to apply guidance to (default: the first 3, as published)", "3", "all"),
     OPTION_STRING("steps", 0, &steps, "SPEC",
-                  "N, ddimN or A,B,C of the 1000 diffusion steps (default 250)"),
+                  "sampling steps out of 1000: N, ddimN or A,B,C (default 250)"),
     OPTION_CHOICE("sampler", 0, &method, "sampling method (default ddpm)", "ddpm", "ddim"),
     OPTION_FLOAT("eta", 0, &eta, 0, 1, "noise of the ddim sampler, 0 to 1 (default 0)"),
     OPTION_INT("batch", 'b', &batch, 1, 65536, "samples drawn at a time (default 8)"),

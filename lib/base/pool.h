@@ -20,11 +20,12 @@ int pool_submit(struct pool *pool, void (*work)(void *job), void *job);
 bool pool_full(struct pool *pool);
 
 enum pool_wait {
-    POOL_POLL,           // don't wait
-    POOL_WAIT,           // until the oldest submitted job is done
-    POOL_WAIT_UNTIL_END, // also for jobs still to be submitted, until pool_close
+    POOL_POLL,           // don't wait: NULL if the job is not done
+    POOL_WAIT,           // wait for a submitted job: NULL if none is left
+    POOL_WAIT_UNTIL_END, // wait for jobs to be submitted, too: NULL after pool_close and the last
+                         // job
 };
-// Takes the oldest job out of the pool, once it is done; NULL if there is none after waiting so.
+// Takes the oldest job that has not been collected out of the pool, when its work is done.
 // POOL_WAIT_UNTIL_END is for a thread that only collects.
 void *pool_collect(struct pool *pool, enum pool_wait wait);
 
