@@ -14,6 +14,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "lib/base/mem.h"
+
 #define FORGE_ID(type, key, count) "(S'storage'\nc" type "\nS'" key "'\nS'cpu'\nI" count "\ntQ"
 // A float32 tensor: shape and strides like "I2\nI3\n".
 #define FORGE_TENSOR(key, count, offset, shape, strides) \
@@ -26,17 +28,14 @@
 
 struct forged {
     uint8_t *data;
-    size_t size, room;
+    size_t size;
     size_t members, local[8], entry[8], directory; // offsets in a zip archive
 };
 
 static inline void forge_bytes(struct forged *file, const void *data, size_t size)
 {
-    while (file->size + size > file->room) {
-        file->room = 2 * file->room + 4096;
-        if (!(file->data = realloc(file->data, file->room)))
-            exit(2);
-    }
+    if (mem_grow(&file->data, file->size, size, 1) < 0)
+        exit(2);
     if (size)
         memcpy(file->data + file->size, data, size);
     file->size += size;

@@ -60,8 +60,7 @@ struct data {
 
 static void data_add(struct data *data, struct batch *batch)
 {
-    data->batches = mem_resize(data->batches, data->n + 1, sizeof *data->batches);
-    check(data->batches);
+    check(mem_grow(&data->batches, data->n, 1, sizeof *data->batches) == 0);
     data->batches[data->n++] = batch;
     data->size += (double)(batch->rows * schema_record_size(data->schema));
 }

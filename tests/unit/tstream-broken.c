@@ -17,16 +17,13 @@ static char path[] = "/tmp/tstream-broken-XXXXXX";
 // A stream being put together. Its data frames hold records of numbers counted up from 0.
 struct bytes {
     uint8_t *data;
-    size_t size, room;
+    size_t size;
 };
 
 static void append(struct bytes *bytes, const void *data, size_t size)
 {
-    while (bytes->size + size > bytes->room) {
-        bytes->room = 2 * bytes->room + 4096;
-        if (!(bytes->data = realloc(bytes->data, bytes->room)))
-            exit(2);
-    }
+    if (mem_grow(&bytes->data, bytes->size, size, 1) < 0)
+        exit(2);
     if (size)
         memcpy(bytes->data + bytes->size, data, size);
     bytes->size += size;
@@ -128,14 +125,14 @@ static struct bytes small_stream(void)
     if (tstream_finish(writer) || file_read_all(path, &data, &size, 1 << 20))
         exit(2);
     schema_free(schema);
-    return (struct bytes){data, size, size};
+    return (struct bytes){data, size};
 }
 
 static void test_cuts(const struct bytes *whole)
 {
     size_t bad = 0;
     for (size_t n = 0; n < whole->size; n++) {
-        put_file(&(struct bytes){whole->data, n, n});
+        put_file(&(struct bytes){whole->data, n});
         if (read_in_order(6) != REFUSED || read_at_random(6) != REFUSED) {
             diag("cut to %zu bytes: %s", n, error_message());
             bad++;
@@ -340,10 +337,11 @@ static void append_frame(struct bytes *stream, struct bytes *entries, const char
     while (document.size < 8 + length)
         append(&document, " ", 1);
     append(&document, data, size);
-    frame.data = malloc(frame.room = ZSTD_compressBound(document.size));
+    size_t bound = ZSTD_compressBound(document.size);
+    frame.data = malloc(bound);
     ZSTD_CCtx *context = ZSTD_createCCtx();
     ZSTD_CCtx_setParameter(context, ZSTD_c_checksumFlag, 1);
-    frame.size = ZSTD_compress2(context, frame.data, frame.room, document.data, document.size);
+    frame.size = ZSTD_compress2(context, frame.data, bound, document.data, document.size);
     ZSTD_freeCCtx(context);
     append(stream, frame.data, frame.size);
     append_u32(entries, (uint32_t)frame.size);
