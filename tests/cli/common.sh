@@ -58,6 +58,12 @@ for source in bin/*; do
         says "$name: a bad number" \
             "option --threads: expected a whole number from 0 to 1024, found '1x'"
     fi
+    if grep -q -e ' --output=FILE' "$tmp/help"; then
+        input=$tmp/missing
+        [ "$name" != dit-sample ] || input=--weights=$input
+        exits "$name opens its output before its input" 73 "$name" -o "$tmp/none/out" "$input"
+        says "$name: an output that cannot be made" "$name: $tmp/none/out: cannot create"
+    fi
     number=$(sed -n 's/^  .*--\([a-z0-9-]*\)=N .*/\1/p' "$tmp/help" | head -n 1)
     if [ -n "$number" ]; then
         exits "$name --$number=abc" 64 "$name" "--$number=abc"
