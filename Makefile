@@ -225,7 +225,7 @@ run-tests: tests ## run all tests (T="name ..." picks some)
 check-valgrind: tests ## run the tests of formats, files and tools under valgrind
 	@B=$B WRAP="valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite" \
 	    PATH="$(abspath $B/bin):$$PATH" \
-	    tests/run tensor rng io options progress pool safetensors tstream images resample shuffle npy
+	    tests/run mem tensor rng io options progress pool safetensors tstream images resample shuffle npy
 
 bench: tests ## measure the operations, the streams and the programs on this machine
 	@B=$B PATH="$(abspath $B/bin):$$PATH" tests/bench/run
