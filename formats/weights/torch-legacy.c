@@ -1,23 +1,30 @@
-// The layout before PyTorch 1.6: five pickles (a magic number, a version, the system, what was
-// saved, the keys of the storages), then every storage: a count of 64 bits and its elements.
+// Reads the pickles in turn, then matches the storages behind them with those that tensors name.
 // SPDX-License-Identifier: MIT
+#include "formats/weights/torch-legacy.h"
+
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "formats/weights/torch-file.h"
 #include "lib/base/bytes.h"
 #include "lib/base/error.h"
 #include "lib/base/mem.h"
 
+#define MAGIC   "\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19" // an integer of 10 bytes
 #define VERSION 1001
 
-struct input {
+struct legacy_reader {
     const uint8_t *bytes;
     size_t at, size;
 };
 
-static int compare_keys(const void *pa, const void *pb)
+bool torch_legacy_matches(const uint8_t *bytes, size_t size)
+{
+    static const char magic[] = "\x8a\x0a" MAGIC; // the opcode LONG1, and 10 bytes
+    return size >= 32 && bytes[0] == 0x80 && memmem(bytes, 32, magic, sizeof magic - 1);
+}
+
+static int compare_storage_keys(const void *pa, const void *pb)
 {
     const struct torch_storage *a = pa, *b = pb;
     size_t size = a->key_size < b->key_size ? a->key_size : b->key_size;
@@ -25,14 +32,15 @@ static int compare_keys(const void *pa, const void *pb)
     return order ? order : a->key_size < b->key_size ? -1 : a->key_size > b->key_size;
 }
 
-static struct torch_storage *find(const struct torch_file *file, const struct torch_storage *key)
+static struct torch_storage *find_storage(const struct torch_legacy *legacy,
+                                          const struct torch_storage *key)
 {
-    return bsearch(key, file->storages, file->n_storages, sizeof *key, compare_keys);
+    return bsearch(key, legacy->storages, legacy->n_storages, sizeof *key, compare_storage_keys);
 }
 
-int torch_find_legacy(const struct torch_file *file, struct torch_storage *storage)
+int torch_legacy_find(const struct torch_legacy *legacy, struct torch_storage *storage)
 {
-    const struct torch_storage *known = find(file, storage);
+    const struct torch_storage *known = find_storage(legacy, storage);
     char key[ERROR_SHOWN_SIZE];
     if (!known || !known->data)
         return error_set(STATUS_DATA, "storage \"%s\" is not in the file",
@@ -41,18 +49,18 @@ int torch_find_legacy(const struct torch_file *file, struct torch_storage *stora
     return 0;
 }
 
-static int next_pickle(struct input *input, struct pickle *pickle)
+static int next_pickle(struct legacy_reader *reader, struct pickle *pickle)
 {
-    if (pickle_read(pickle, input->bytes, input->at, input->size))
+    if (pickle_read(pickle, reader->bytes, reader->at, reader->size) < 0)
         return -1;
-    input->at = pickle->end;
+    reader->at = pickle->end;
     return 0;
 }
 
 static bool is_magic(const struct pickle_value *value)
 {
-    return value->type == PICKLE_INTEGER && value->size == strlen(TORCH_LEGACY_MAGIC) &&
-           !memcmp(value->text, TORCH_LEGACY_MAGIC, value->size);
+    return value->type == PICKLE_INTEGER && value->size == strlen(MAGIC) &&
+           !memcmp(value->text, MAGIC, value->size);
 }
 
 static bool is_version(const struct pickle_value *value)
@@ -71,126 +79,127 @@ static bool is_little_endian(const struct pickle_value *value)
     return little;
 }
 
-static int expect_pickle(struct input *input, bool (*good)(const struct pickle_value *value),
-                         const char *expected)
+static int expect_pickle(struct legacy_reader *reader,
+                         bool (*good)(const struct pickle_value *value), const char *expected)
 {
     struct pickle pickle;
-    size_t at = input->at;
-    if (next_pickle(input, &pickle))
+    size_t at = reader->at;
+    if (next_pickle(reader, &pickle) < 0)
         return -1;
     bool found = good(&pickle.root);
     pickle_free(&pickle);
     return found ? 0 : error_set(STATUS_DATA, "byte %zu: expected %s", at, expected);
 }
 
-static int compare_storages(const void *pa, const void *pb)
+static int compare_storage_ids(const void *pa, const void *pb)
 {
     const struct torch_storage *a = pa, *b = pb;
-    int order = compare_keys(a, b);
+    int order = compare_storage_keys(a, b);
     if (order || a->count != b->count)
         return order ? order : a->count < b->count ? -1 : 1;
     return (int)a->dtype - (int)b->dtype;
 }
 
-// Only the ids of the tensors in the pickle say what type a storage is of.
-static int list_storages(struct torch_file *file)
+// Only the ids of the tensors in the pickle tell the type of a storage.
+static int list_storages(struct torch_legacy *legacy, const struct pickle *saved)
 {
     const struct pickle_persistent *other;
     struct torch_part part;
     size_t n = 0;
-    for (other = file->pickle.others; other; other = other->next)
+    for (other = saved->others; other; other = other->next)
         n++;
-    if (!(file->storages = mem_new(n, sizeof *file->storages)))
+    if (!(legacy->storages = mem_new(n, sizeof *legacy->storages)))
         return -1;
-    for (other = file->pickle.others; other; other = other->next) {
+    for (other = saved->others; other; other = other->next) {
         if (other->id.type == PICKLE_TUPLE && other->id.size &&
             pickle_is_text(&other->id.items[0], "module"))
             continue;
-        if (torch_parse_storage(&other->id, &file->storages[file->n_storages++], &part))
+        if (torch_storage_parse(&other->id, &legacy->storages[legacy->n_storages++], &part) < 0)
             return -1;
     }
-    qsort(file->storages, file->n_storages, sizeof *file->storages, compare_storages);
+    qsort(legacy->storages, legacy->n_storages, sizeof *legacy->storages, compare_storage_ids);
     n = 0;
-    for (size_t i = 0; i < file->n_storages; i++) {
-        const struct torch_storage *storage = &file->storages[i];
+    for (size_t i = 0; i < legacy->n_storages; i++) {
+        const struct torch_storage *storage = &legacy->storages[i];
         char key[ERROR_SHOWN_SIZE];
-        if (n && compare_storages(storage, &file->storages[n - 1]) == 0)
+        if (n && compare_storage_ids(storage, &legacy->storages[n - 1]) == 0)
             continue;
-        if (n && compare_keys(storage, &file->storages[n - 1]) == 0)
+        if (n && compare_storage_keys(storage, &legacy->storages[n - 1]) == 0)
             return error_set(STATUS_DATA,
                              "storage \"%s\" is said to be of different sizes or types",
                              error_shown(storage->key, storage->key_size, key));
-        file->storages[n++] = *storage;
+        legacy->storages[n++] = *storage;
     }
-    file->n_storages = n;
+    legacy->n_storages = n;
     return 0;
 }
 
-static int place_storage(struct torch_file *file, const struct pickle_value *key,
-                         struct input *input)
+static int place_storage(struct torch_legacy *legacy, const struct pickle_value *key,
+                         struct legacy_reader *reader)
 {
     char text[ERROR_SHOWN_SIZE];
     struct torch_storage wanted = {.key = key->text, .key_size = key->size};
-    struct torch_storage *storage = key->type == PICKLE_TEXT ? find(file, &wanted) : NULL;
+    struct torch_storage *storage = key->type == PICKLE_TEXT ? find_storage(legacy, &wanted) : NULL;
     if (!storage)
         return error_set(STATUS_DATA, "byte %zu: expected a storage that a tensor names",
-                         input->at);
+                         reader->at);
     error_shown(key->text, key->size, text);
     if (storage->data)
-        return error_set(STATUS_DATA, "byte %zu: storage \"%s\" a second time", input->at, text);
+        return error_set(STATUS_DATA, "byte %zu: storage \"%s\" a second time", reader->at, text);
     uint64_t count = 0;
-    if (input->size - input->at < sizeof count)
-        return error_set(STATUS_DATA, "byte %zu: expected storage \"%s\", found the end", input->at,
-                         text);
-    count = get_le(input->bytes + input->at, sizeof count);
-    size_t left = input->size - input->at - sizeof count, size;
+    if (reader->size - reader->at < sizeof count)
+        return error_set(STATUS_DATA, "byte %zu: expected storage \"%s\", found the end",
+                         reader->at, text);
+    count = get_le(reader->bytes + reader->at, sizeof count);
+    size_t left = reader->size - reader->at - sizeof count, size;
     if (count != storage->count)
         return error_set(STATUS_DATA,
                          "byte %zu: expected %zu elements of storage \"%s\", found %" PRId64,
-                         input->at, storage->count, text, (int64_t)count);
+                         reader->at, storage->count, text, (int64_t)count);
     if (!size_mul(storage->count, dtype_size(storage->dtype), &size) || size > left)
         return error_set(STATUS_DATA,
                          "byte %zu: expected %zu elements of %s of storage \"%s\", found %zu bytes",
-                         input->at, storage->count, dtype_name(storage->dtype), text, left);
-    storage->data = input->bytes + input->at + sizeof count;
-    input->at += sizeof count + size;
+                         reader->at, storage->count, dtype_name(storage->dtype), text, left);
+    storage->data = reader->bytes + reader->at + sizeof count;
+    reader->at += sizeof count + size;
     return 0;
 }
 
-static int place_storages(struct torch_file *file, const struct pickle_value *keys,
-                          struct input *input)
+static int place_storages(struct torch_legacy *legacy, const struct pickle_value *keys,
+                          struct legacy_reader *reader)
 {
     if (keys->type != PICKLE_LIST)
         return error_set(STATUS_DATA, "byte %zu: expected the list of the storages before it",
-                         input->at);
+                         reader->at);
     for (size_t i = 0; i < keys->list->n; i++)
-        if (place_storage(file, &keys->list->items[i], input))
+        if (place_storage(legacy, &keys->list->items[i], reader) < 0)
             return -1;
-    return input->at == input->size
+    return reader->at == reader->size
                ? 0
                : error_set(STATUS_DATA, "byte %zu: expected the end after the last storage",
-                           input->at);
+                           reader->at);
 }
 
-static int read_legacy(struct torch_file *file, struct input *input)
+int torch_legacy_read(struct torch_legacy *legacy, struct pickle *saved, const uint8_t *bytes,
+                      size_t size)
 {
+    struct legacy_reader reader = {bytes, 0, size};
     struct pickle keys;
-    if (expect_pickle(input, is_magic, "PyTorch's magic number") ||
-        expect_pickle(input, is_version, "version 1001 of PyTorch's older layout") ||
-        expect_pickle(input, is_little_endian, "a system that is little-endian") ||
-        next_pickle(input, &file->pickle) || list_storages(file) || next_pickle(input, &keys))
+    *legacy = (struct torch_legacy){0};
+    *saved = (struct pickle){0};
+    if (expect_pickle(&reader, is_magic, "PyTorch's magic number") < 0 ||
+        expect_pickle(&reader, is_version, "version 1001 of PyTorch's older layout") < 0 ||
+        expect_pickle(&reader, is_little_endian, "a system that is little-endian") < 0 ||
+        next_pickle(&reader, saved) < 0 || list_storages(legacy, saved) < 0 ||
+        next_pickle(&reader, &keys) < 0)
         return -1;
-    int rc = place_storages(file, &keys.root, input);
+    int rc = place_storages(legacy, &keys.root, &reader);
     pickle_free(&keys);
     return rc;
 }
 
-int torch_open_legacy(struct torch_file *file, const uint8_t *bytes, size_t size)
+void torch_legacy_free(struct torch_legacy *legacy)
 {
-    struct input input = {bytes, 0, size};
-    *file = (struct torch_file){0};
-    if (read_legacy(file, &input) == 0)
-        return 0;
-    torch_close(file);
-    return -1;
+    free(legacy->storages);
+    *legacy = (struct torch_legacy){0};
 }

@@ -1,3 +1,4 @@
+// Walks the dicts of a saved value and names the tensors and metadata in them.
 // SPDX-License-Identifier: MIT
 #include "formats/weights/torch-weights.h"
 
@@ -11,7 +12,7 @@
 #include "lib/base/mem.h"
 
 #define DEPTH_MAX   64
-#define ENTRIES_MAX ((size_t)1 << 20) // of dicts, each as often as it is met: they may be shared
+#define ENTRIES_MAX ((size_t)1 << 20) // in all dicts; a shared dict counts each time it is met
 
 enum kind { OPAQUE, TENSOR, TYPED_TENSOR, PARAMETER, DICT, NAMESPACE };
 
@@ -35,10 +36,10 @@ struct walk {
     size_t file_size;
     struct weights_list *list;
     size_t entries, depth;
-    char path[WEIGHTS_NAME_MAX + 1]; // to the value that is met, terminated
+    char path[WEIGHTS_NAME_MAX + 1]; // the keys that lead to the present value, terminated
     size_t path_size;
-    size_t skip;      // characters of the path that metadata is named without
-    const char *flaw; // why the path is no name, or NULL
+    size_t skip;      // characters at the path's start that metadata leaves out of its keys
+    const char *flaw; // why the path cannot be a name, or NULL
 };
 
 static enum kind kind_of(const struct pickle_value *value)
@@ -55,7 +56,7 @@ static bool is_tensor(enum kind kind)
     return kind == TENSOR || kind == TYPED_TENSOR || kind == PARAMETER;
 }
 
-// The keys and values of what is a dict; NULL if it is none.
+// The keys and values of a dict, or of an object that stands for one; NULL if it is neither.
 static const struct pickle_list *dict_of(const struct pickle_value *value)
 {
     if (value->type == PICKLE_DICT)
@@ -67,8 +68,9 @@ static const struct pickle_list *dict_of(const struct pickle_value *value)
                                                                        : NULL;
 }
 
-// The argument, a tuple of integers that are not negative.
-static int read_sizes(const struct pickle_value *tuple, const char *what, size_t rank, size_t *out)
+// Reads an argument that is a tuple of integers, none of them negative.
+static int read_size_tuple(const struct pickle_value *tuple, const char *what, size_t rank,
+                           size_t *out)
 {
     if (tuple->type != PICKLE_TUPLE || tuple->size != rank)
         return error_set(STATUS_DATA, "expected a tuple of %zu as its %s", rank, what);
@@ -86,8 +88,8 @@ static int read_sizes(const struct pickle_value *tuple, const char *what, size_t
     return 0;
 }
 
-// All elements must lie in the storage; and be no more than fit in the file, which matters for
-// strides of 0.
+// All elements must lie in the storage. With strides of 0 any number of them would; so there may be
+// no more than fit in the file.
 static int check_extent(const struct walk *walk, const struct weight *weight, size_t offset,
                         size_t storage_count)
 {
@@ -110,8 +112,8 @@ static int check_extent(const struct walk *walk, const struct weight *weight, si
     return 0;
 }
 
-// The arguments of _rebuild_tensor: storage, offset, sizes, strides; two that don't matter; in
-// version 3 also the type, where the storage has none.
+// The arguments of _rebuild_tensor are storage, offset, sizes, strides and two that don't matter.
+// In version 3 the storage has no type, which follows as a seventh argument.
 static int read_tensor(const struct walk *walk, const struct pickle_value *value,
                        struct weight *weight)
 {
@@ -125,22 +127,22 @@ static int read_tensor(const struct walk *walk, const struct pickle_value *value
         args[0].type != PICKLE_PERSISTENT || args[1].type != PICKLE_INT || args[1].integer < 0 ||
         args[2].type != PICKLE_TUPLE)
         return error_set(STATUS_DATA, "expected a storage, a place in it, sizes and strides");
-    if (torch_find_storage(walk->file, args[0].items, &storage))
+    if (torch_find_storage(walk->file, args[0].items, &storage) < 0)
         return -1;
     offset = (size_t)args[1].integer;
     *weight = (struct weight){.dtype = storage.dtype, .rank = args[2].size};
-    if (kind == TYPED_TENSOR && torch_find_dtype(&args[6], &weight->dtype))
+    if (kind == TYPED_TENSOR && torch_find_dtype(&args[6], &weight->dtype) < 0)
         return error_set(STATUS_DATA, "its type %s is not supported",
                          pickle_shown(&args[6], found));
     if (weight->rank > TENSOR_RANK_MAX)
         return error_set(STATUS_DATA, "rank %zu, at most %d is supported", weight->rank,
                          TENSOR_RANK_MAX);
     storage.count = storage.count * dtype_size(storage.dtype) / dtype_size(weight->dtype);
-    if (read_sizes(&args[2], "shape", weight->rank, weight->shape) ||
-        read_sizes(&args[3], "strides", weight->rank, weight->strides) ||
-        check_extent(walk, weight, offset, storage.count))
+    if (read_size_tuple(&args[2], "shape", weight->rank, weight->shape) < 0 ||
+        read_size_tuple(&args[3], "strides", weight->rank, weight->strides) < 0 ||
+        check_extent(walk, weight, offset, storage.count) < 0)
         return -1;
-    // PyTorch lets a tensor without elements begin anywhere.
+    // The offset of a tensor without elements may lie outside its storage.
     weight->data = storage.data;
     if (weight_count(weight))
         weight->data += offset * dtype_size(weight->dtype);
@@ -162,12 +164,12 @@ static int add_tensor(const struct walk *walk, const struct pickle_value *value)
                              text);
         value = &args->items[0];
     }
-    if (read_tensor(walk, value, &weight))
+    if (read_tensor(walk, value, &weight) < 0)
         return error_prefix("tensor \"%s\"", text);
     return weights_list_add(walk->list, weight, walk->path, walk->path_size);
 }
 
-// The fewest digits that give the same number again.
+// Prints the fewest digits that are read back as the same number.
 static void print_float(double number, char *text, size_t size)
 {
     for (int digits = 15; digits <= 17; digits++) {
@@ -177,7 +179,7 @@ static void print_float(double number, char *text, size_t size)
     }
 }
 
-// Numbers and text become metadata, but for text that C and JSON can't hold.
+// Adds a number or text to the metadata. Text that C or JSON can't hold is left out.
 static int add_scalar(const struct walk *walk, const struct pickle_value *value)
 {
     char number[32] = "", name[ERROR_SHOWN_SIZE];
@@ -193,8 +195,8 @@ static int add_scalar(const struct walk *walk, const struct pickle_value *value)
     else
         return 0;
     size_t size = value->type == PICKLE_TEXT ? value->size : strlen(text);
-    json_t *metadata = walk->list->weights->metadata, *string;
-    if (weights_list_count_text(walk->list, walk->path_size + size))
+    json_t *metadata = walk->list->metadata, *string;
+    if (weights_list_count_text(walk->list, walk->path_size + size) < 0)
         return -1;
     if (walk->flaw || memchr(text, 0, size) || !(string = json_stringn(text, size)))
         return 0;
@@ -207,7 +209,7 @@ static int add_scalar(const struct walk *walk, const struct pickle_value *value)
     return 0;
 }
 
-static int compare_keys(const void *pa, const void *pb)
+static int compare_dict_keys(const void *pa, const void *pb)
 {
     const struct pickle_value *a = *(const struct pickle_value *const *)pa;
     const struct pickle_value *b = *(const struct pickle_value *const *)pb;
@@ -225,7 +227,8 @@ static bool is_named(const struct pickle_value *key)
     return (key->type == PICKLE_TEXT && key->size <= WEIGHTS_NAME_MAX) || key->type == PICKLE_INT;
 }
 
-static int check_keys(const struct walk *walk, const struct pickle_list *dict)
+// Refuses a dict that has a key twice.
+static int check_dict_keys(const struct walk *walk, const struct pickle_list *dict)
 {
     const struct pickle_value **keys = mem_new(dict->n / 2, sizeof *keys);
     size_t n = 0;
@@ -234,9 +237,9 @@ static int check_keys(const struct walk *walk, const struct pickle_list *dict)
         if (is_named(&dict->items[i]))
             keys[n++] = &dict->items[i];
     if (n)
-        qsort(keys, n, sizeof *keys, compare_keys);
+        qsort(keys, n, sizeof *keys, compare_dict_keys);
     for (size_t i = 1; rc == 0 && i < n; i++)
-        if (compare_keys(&keys[i - 1], &keys[i]) == 0) {
+        if (compare_dict_keys(&keys[i - 1], &keys[i]) == 0) {
             char key[ERROR_SHOWN_SIZE] = "", path[ERROR_SHOWN_SIZE];
             if (keys[i]->type == PICKLE_TEXT)
                 error_shown(keys[i]->text, keys[i]->size, key);
@@ -249,7 +252,7 @@ static int check_keys(const struct walk *walk, const struct pickle_list *dict)
     return rc;
 }
 
-// Why a key can't be part of a name, or NULL.
+// Says why a key can't be part of a name; NULL if it can.
 static const char *flaw_of(const char *text, size_t size)
 {
     if (size == 0)
@@ -260,8 +263,9 @@ static const char *flaw_of(const char *text, size_t size)
     return NULL;
 }
 
-// Appends a key to the path. What makes that no name is told when a tensor needs one.
-static void enter(struct walk *walk, const struct pickle_value *key)
+// Appends a key to the path. One that can't be part of a name is an error only when a tensor below
+// it needs one.
+static void enter_key(struct walk *walk, const struct pickle_value *key)
 {
     char number[32];
     const char *text = number;
@@ -308,13 +312,13 @@ static int walk_dict(struct walk *walk, const struct pickle_list *dict)
     walk->entries += dict->n / 2;
     if (walk->entries > ENTRIES_MAX)
         return error_set(STATUS_DATA, "dicts of more than %zu values in all", ENTRIES_MAX);
-    if (check_keys(walk, dict))
+    if (check_dict_keys(walk, dict) < 0)
         return -1;
     int rc = 0;
     walk->depth++;
     for (size_t i = 0; rc == 0 && i < dict->n; i += 2) {
         const struct pickle_value *key = &dict->items[i];
-        enter(walk, key);
+        enter_key(walk, key);
         if (walk->depth == 1)
             walk->skip =
                 pickle_is_text(key, "metadata") && dict_of(key + 1) ? strlen("metadata.") : 0;
@@ -337,7 +341,7 @@ int torch_list_weights(const struct torch_file *file, size_t file_size, struct w
         return error_set(STATUS_DATA,
                          "expected a dict of tensors (a model's state_dict()), found %s",
                          pickle_shown(root, found));
-    if (walk_dict(&walk, dict))
+    if (walk_dict(&walk, dict) < 0)
         return -1;
-    return list->weights->n_weights ? 0 : error_set(STATUS_DATA, "no tensor in its dicts");
+    return list->n ? 0 : error_set(STATUS_DATA, "no tensor in its dicts");
 }

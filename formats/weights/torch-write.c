@@ -1,3 +1,4 @@
+// Builds the pickle in memory, since it precedes the tensors in the archive.
 // SPDX-License-Identifier: MIT
 #include "formats/weights/torch-write.h"
 
@@ -7,6 +8,7 @@
 #include <string.h>
 
 #include "formats/containers/zip-write.h"
+#include "formats/weights/torch-storage.h"
 #include "lib/base/bytes.h"
 #include "lib/base/error.h"
 #include "lib/base/mem.h"
@@ -14,7 +16,7 @@
 #define ALIGNMENT 64 // of the tensors' data
 #define DEPTH_MAX 16
 
-// Those of protocol 2 that are needed. Nothing is kept in the memo: readers don't ask for it.
+// The opcodes of protocol 2 that are needed. Readers don't require the memo, so it is left out.
 enum opcode {
     OP_PROTO = 0x80,
     OP_STOP = '.',
@@ -37,13 +39,6 @@ enum opcode {
     OP_PERSISTENT = 'Q',
 };
 
-static const char *const storages[DTYPE_COUNT] = {
-    [DTYPE_BOOL] = "BoolStorage",  [DTYPE_U8] = "ByteStorage",   [DTYPE_I8] = "CharStorage",
-    [DTYPE_I16] = "ShortStorage",  [DTYPE_F16] = "HalfStorage",  [DTYPE_BF16] = "BFloat16Storage",
-    [DTYPE_I32] = "IntStorage",    [DTYPE_F32] = "FloatStorage", [DTYPE_I64] = "LongStorage",
-    [DTYPE_F64] = "DoubleStorage",
-};
-
 struct torch_writer {
     struct zip_writer *zip;
     uint8_t *pickle;
@@ -52,7 +47,7 @@ struct torch_writer {
     size_t depth;
     enum torch_kind open[DEPTH_MAX];
     size_t n_tensors, n_written;
-    size_t left;   // bytes to come of the tensor that was started
+    size_t left;   // bytes of the started tensor that are still to come
     size_t *sizes; // of the tensors, in bytes
 };
 
@@ -78,7 +73,7 @@ void torch_free(struct torch_writer *torch)
     free(torch);
 }
 
-static void put(struct torch_writer *torch, const void *bytes, size_t size)
+static void put_bytes(struct torch_writer *torch, const void *bytes, size_t size)
 {
     if (torch->failed || size == 0)
         return;
@@ -92,23 +87,23 @@ static void put(struct torch_writer *torch, const void *bytes, size_t size)
 
 static void put_op(struct torch_writer *torch, enum opcode opcode)
 {
-    put(torch, &(const uint8_t){(uint8_t)opcode}, 1);
+    put_bytes(torch, &(const uint8_t){(uint8_t)opcode}, 1);
 }
 
 static void put_little_endian(struct torch_writer *torch, uint64_t value, size_t bytes)
 {
     uint8_t little[sizeof value];
     put_le(little, bytes, value);
-    put(torch, little, bytes);
+    put_bytes(torch, little, bytes);
 }
 
 static void put_global(struct torch_writer *torch, const char *module, const char *name)
 {
     put_op(torch, OP_GLOBAL);
-    put(torch, module, strlen(module));
-    put(torch, "\n", 1);
-    put(torch, name, strlen(name));
-    put(torch, "\n", 1);
+    put_bytes(torch, module, strlen(module));
+    put_bytes(torch, "\n", 1);
+    put_bytes(torch, name, strlen(name));
+    put_bytes(torch, "\n", 1);
 }
 
 static void put_ordered_dict(struct torch_writer *torch)
@@ -171,7 +166,7 @@ void torch_text(struct torch_writer *torch, const char *text)
     assert(length <= UINT32_MAX);
     put_op(torch, OP_TEXT);
     put_little_endian(torch, length, 4);
-    put(torch, text, length);
+    put_bytes(torch, text, length);
 }
 
 static void put_sizes(struct torch_writer *torch, const size_t *sizes, size_t n)
@@ -182,7 +177,7 @@ static void put_sizes(struct torch_writer *torch, const size_t *sizes, size_t n)
     torch_end(torch);
 }
 
-// Remembers the size of the tensor's bytes; its index names its storage.
+// Remembers the tensor's size in bytes. Its index is the key of its storage.
 static void add_size(struct torch_writer *torch, size_t size)
 {
     if (mem_grow(&torch->sizes, torch->n_tensors, 1, sizeof *torch->sizes) < 0)
@@ -195,7 +190,7 @@ void torch_tensor(struct torch_writer *torch, enum dtype dtype, const size_t *sh
 {
     size_t count = 1, strides[TENSOR_RANK_MAX];
     char key[24];
-    assert(rank <= TENSOR_RANK_MAX && storages[dtype]);
+    assert(rank <= TENSOR_RANK_MAX && *torch_storage_class(dtype));
     for (size_t i = rank; i > 0; i--) {
         strides[i - 1] = count;
         count *= shape[i - 1];
@@ -207,26 +202,26 @@ void torch_tensor(struct torch_writer *torch, enum dtype dtype, const size_t *sh
     torch_begin(torch, TORCH_TUPLE);
     torch_begin(torch, TORCH_TUPLE);
     torch_text(torch, "storage");
-    put_global(torch, "torch", storages[dtype]);
+    put_global(torch, "torch", torch_storage_class(dtype));
     torch_text(torch, key);
     torch_text(torch, "cpu");
     torch_integer(torch, (int64_t)count);
     torch_end(torch);
     put_op(torch, OP_PERSISTENT);
-    torch_integer(torch, 0); // where it starts in its storage
+    torch_integer(torch, 0); // the offset in the storage
     put_sizes(torch, shape, rank);
     put_sizes(torch, strides, rank);
-    torch_bool(torch, false); // needs no gradient
-    put_ordered_dict(torch);  // no hooks
+    torch_bool(torch, false); // requires_grad
+    put_ordered_dict(torch);  // backward hooks
     torch_end(torch);
     put_op(torch, OP_REDUCE);
 }
 
 static int add_member(struct torch_writer *torch, const char *name, const void *data, size_t size)
 {
-    return zip_start(torch->zip, name) || zip_write(torch->zip, data, size) || zip_end(torch->zip)
-               ? -1
-               : 0;
+    if (zip_start(torch->zip, name) < 0 || zip_write(torch->zip, data, size) < 0)
+        return -1;
+    return zip_end(torch->zip);
 }
 
 int torch_end_value(struct torch_writer *torch)
@@ -237,11 +232,11 @@ int torch_end_value(struct torch_writer *torch)
         return error_set(STATUS_INTERNAL, "no memory for the list of tensors");
     const uint8_t start[] = {OP_PROTO, 2};
     const char byte_order[] = "little";
-    return zip_start(torch->zip, "archive/data.pkl") || zip_write(torch->zip, start, 2) ||
-                   zip_write(torch->zip, torch->pickle, torch->size) || zip_end(torch->zip) ||
-                   add_member(torch, "archive/byteorder", byte_order, strlen(byte_order))
-               ? -1
-               : 0;
+    if (zip_start(torch->zip, "archive/data.pkl") < 0 ||
+        zip_write(torch->zip, start, sizeof start) < 0 ||
+        zip_write(torch->zip, torch->pickle, torch->size) < 0 || zip_end(torch->zip) < 0)
+        return -1;
+    return add_member(torch, "archive/byteorder", byte_order, strlen(byte_order));
 }
 
 int torch_start_data(struct torch_writer *torch)
@@ -268,9 +263,9 @@ int torch_end_data(struct torch_writer *torch)
 
 int torch_finish(struct torch_writer *torch)
 {
-    const char version[] = "3\n"; // the first with this layout
+    const char version[] = "3\n"; // the first version of this layout
     assert(torch->n_written == torch->n_tensors);
-    return add_member(torch, "archive/version", version, strlen(version)) || zip_finish(torch->zip)
-               ? -1
-               : 0;
+    if (add_member(torch, "archive/version", version, strlen(version)) < 0)
+        return -1;
+    return zip_finish(torch->zip);
 }

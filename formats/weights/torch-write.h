@@ -1,7 +1,8 @@
-// PyTorch's files, as torch.save writes them and torch.load(weights_only=True, mmap=True) reads
-// them. SPDX-License-Identifier: MIT
-// A zip archive of stored members: data.pkl, a pickle of the values (protocol 2), and data/0,
-// data/1, ..., the bytes of the tensors.
+// Writes files as torch.save does, for torch.load(weights_only=True, mmap=True).
+// SPDX-License-Identifier: MIT
+//
+// A file is a zip archive of stored members: data.pkl is a pickle (protocol 2) of the value, and
+// data/0, data/1, ... are the bytes of its tensors.
 #ifndef DIT_TORCH_WRITE_H
 #define DIT_TORCH_WRITE_H
 
@@ -18,8 +19,8 @@ struct torch_writer;
 struct torch_writer *torch_new(struct output *output);
 void torch_free(struct torch_writer *torch); // NULL is fine
 
-// First the one value that the file holds, from its beginning to its end. A dict's keys and values
-// take turns. Failing (no memory) is remembered for torch_end_value.
+// First comes the one value that the file holds. Lists, tuples and dicts are begun and ended; a
+// dict's keys and values take turns. If memory runs out, torch_end_value fails.
 enum torch_kind { TORCH_DICT, TORCH_ORDERED_DICT, TORCH_LIST, TORCH_TUPLE };
 void torch_begin(struct torch_writer *torch, enum torch_kind kind);
 void torch_end(struct torch_writer *torch);
@@ -32,12 +33,13 @@ void torch_tensor(struct torch_writer *torch, enum dtype dtype, const size_t *sh
 // Writes the pickle. -1 with an error.
 int torch_end_value(struct torch_writer *torch);
 
-// Then each tensor's bytes, in C order and in pieces, in the order of torch_tensor.
+// Then come the bytes of each tensor, in the order of the calls of torch_tensor: in C order, and in
+// pieces of any size. -1 with an error.
 int torch_start_data(struct torch_writer *torch);
 int torch_write_data(struct torch_writer *torch, const void *data, size_t size);
 int torch_end_data(struct torch_writer *torch);
 
-// The end of the archive, after the last tensor. Doesn't commit the output.
+// Ends the archive after the last tensor, without committing the output. -1 with an error.
 int torch_finish(struct torch_writer *torch);
 
 #endif

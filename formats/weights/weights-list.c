@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT
+// Checks, counts and sorts the tensors that a file names. SPDX-License-Identifier: MIT
 #include "formats/weights/weights-list.h"
 
 #include <stdlib.h>
@@ -35,30 +35,28 @@ int weights_list_count_text(struct weights_list *list, size_t size)
                : 0;
 }
 
-// Room for one tensor more, and for its name.
-static int grow(struct weights_list *list, size_t size)
+static int make_room(struct weights_list *list, size_t name_size)
 {
-    struct weights *weights = list->weights;
-    if (mem_grow(&weights->all, weights->n_weights, 1, sizeof *weights->all) < 0)
+    if (mem_grow(&list->all, list->n, 1, sizeof *list->all) < 0)
         return -1;
-    return mem_grow(&weights->names, list->names_size, size, 1);
+    return mem_grow(&list->names, list->names_size, name_size, 1);
 }
 
 int weights_list_add(struct weights_list *list, struct weight weight, const char *name, size_t size)
 {
-    struct weights *weights = list->weights;
-    if (weights->n_weights == WEIGHTS_MAX)
+    if (list->n == WEIGHTS_MAX)
         return error_set(STATUS_DATA, "more than %zu tensors", WEIGHTS_MAX);
-    if (check_name(name, size) || weights_list_count_text(list, size) || grow(list, size + 1))
+    if (check_name(name, size) < 0 || weights_list_count_text(list, size) < 0 ||
+        make_room(list, size + 1) < 0)
         return -1;
-    weights->all[weights->n_weights++] = weight;
-    memcpy(weights->names + list->names_size, name, size);
-    weights->names[list->names_size + size] = 0;
+    list->all[list->n++] = weight;
+    memcpy(list->names + list->names_size, name, size);
+    list->names[list->names_size + size] = 0;
     list->names_size += size + 1;
     return 0;
 }
 
-static int compare_names(const void *a, const void *b, void *user)
+static int compare_weights(const void *a, const void *b, void *user)
 {
     const struct weight *all = user;
     return strcmp(all[*(const size_t *)a].name, all[*(const size_t *)b].name);
@@ -66,20 +64,18 @@ static int compare_names(const void *a, const void *b, void *user)
 
 int weights_list_finish(struct weights_list *list)
 {
-    struct weights *weights = list->weights;
-    const char *name = weights->names;
+    const char *name = list->names;
     char text[ERROR_SHOWN_SIZE];
-    if (!(weights->by_name = mem_new(weights->n_weights, sizeof *weights->by_name)))
+    if (!(list->by_name = mem_new(list->n, sizeof *list->by_name)))
         return -1;
-    for (size_t i = 0; i < weights->n_weights; i++, name += strlen(name) + 1) {
-        weights->all[i].name = name;
-        weights->by_name[i] = i;
+    for (size_t i = 0; i < list->n; i++, name += strlen(name) + 1) {
+        list->all[i].name = name;
+        list->by_name[i] = i;
     }
-    qsort_r(weights->by_name, weights->n_weights, sizeof *weights->by_name, compare_names,
-            weights->all);
-    for (size_t i = 1; i < weights->n_weights; i++) {
-        const char *last = weights->all[weights->by_name[i - 1]].name;
-        name = weights->all[weights->by_name[i]].name;
+    qsort_r(list->by_name, list->n, sizeof *list->by_name, compare_weights, list->all);
+    for (size_t i = 1; i < list->n; i++) {
+        const char *last = list->all[list->by_name[i - 1]].name;
+        name = list->all[list->by_name[i]].name;
         if (strcmp(last, name) == 0)
             return error_set(STATUS_DATA, "two tensors are named \"%s\"",
                              error_shown(name, strlen(name), text));

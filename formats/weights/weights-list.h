@@ -1,27 +1,34 @@
-// How the readers of files fill struct weights. SPDX-License-Identifier: MIT
+// The list that the readers of files fill with tensors and metadata. SPDX-License-Identifier: MIT
 #ifndef DIT_WEIGHTS_LIST_H
 #define DIT_WEIGHTS_LIST_H
 
-#include "formats/weights/weights.h"
+#include <jansson.h>
 
-// Bounds for memory, far above what any model has.
+#include "formats/weights/weight.h"
+
+// These bound the memory that a file can take, far above what any model needs.
 #define WEIGHTS_MAX           ((size_t)1 << 16)
 #define WEIGHTS_NAME_MAX      1024
 #define WEIGHTS_TEXT_SIZE_MAX ((size_t)32 << 20) // all names and metadata
 
 struct weights_list {
-    struct weights *weights;
+    size_t n;
+    struct weight *all;
+    char *names;      // one after another, each with its terminating 0
+    size_t *by_name;  // indices sorted by name
+    json_t *metadata; // an object of strings; the reader makes it
+    // All that follows is private.
     size_t names_size;
     size_t text_size;
 };
 
-// Adds a tensor; its name, of `size` bytes, is copied. -1 with an error (65) for a name that is
+// Adds a tensor and copies its name of `size` bytes. Returns -1 with an error (65) if the name is
 // empty, too long, not UTF-8, or holds control characters.
 int weights_list_add(struct weights_list *list, struct weight weight, const char *name,
                      size_t size);
-// Counts what metadata takes. -1 with an error (65) if that is too much.
+// Counts the text of metadata. Returns -1 with an error (65) once all texts take too much.
 int weights_list_count_text(struct weights_list *list, size_t size);
-// Sets the names and sorts them. -1 with an error (65) if two tensors have the same.
+// Sets the tensors' names and by_name. Returns -1 with an error (65) if two names are equal.
 int weights_list_finish(struct weights_list *list);
 
 #endif

@@ -1,0 +1,98 @@
+// What both layouts of PyTorch's files say of a storage, and the types it may have.
+// SPDX-License-Identifier: MIT
+#include "formats/weights/torch-storage.h"
+
+#include "lib/base/error.h"
+
+static const struct {
+    const char *storage, *name; // the class of storages, "" if there is none; torch.NAME
+    enum dtype dtype;
+} types[] = {
+    {"DoubleStorage", "float64", DTYPE_F64},
+    {"FloatStorage", "float32", DTYPE_F32},
+    {"HalfStorage", "float16", DTYPE_F16},
+    {"LongStorage", "int64", DTYPE_I64},
+    {"BFloat16Storage", "bfloat16", DTYPE_BF16},
+    {"IntStorage", "int32", DTYPE_I32},
+    {"ShortStorage", "int16", DTYPE_I16},
+    {"CharStorage", "int8", DTYPE_I8},
+    {"ByteStorage", "uint8", DTYPE_U8},
+    {"UntypedStorage", "uint8", DTYPE_U8},
+    {"BoolStorage", "bool", DTYPE_BOOL},
+    {"", "uint16", DTYPE_U16},
+    {"", "uint32", DTYPE_U32},
+    {"", "uint64", DTYPE_U64},
+};
+#define N_TYPES (sizeof types / sizeof *types)
+
+const char *torch_storage_class(enum dtype dtype)
+{
+    size_t i = 0;
+    while (types[i].dtype != dtype)
+        i++;
+    return types[i].storage;
+}
+
+int torch_find_dtype(const struct pickle_value *global, enum dtype *dtype)
+{
+    for (size_t i = 0; i < N_TYPES; i++)
+        if (pickle_is_global(global, "torch", types[i].name)) {
+            *dtype = types[i].dtype;
+            return 0;
+        }
+    return -1;
+}
+
+static int find_storage_type(const struct pickle_value *global, enum dtype *dtype)
+{
+    static const char *const modules[] = {"torch", "torch.cuda", "torch.storage"};
+    for (size_t i = 0; i < N_TYPES; i++)
+        for (size_t k = 0; k < sizeof modules / sizeof *modules; k++)
+            if (*types[i].storage && pickle_is_global(global, modules[k], types[i].storage)) {
+                *dtype = types[i].dtype;
+                return 0;
+            }
+    return -1;
+}
+
+static bool is_count(const struct pickle_value *value)
+{
+    return value->type == PICKLE_INT && value->integer >= 0;
+}
+
+static bool is_key(const struct pickle_value *value)
+{
+    return value->type == PICKLE_TEXT && value->size > 0 && value->size <= TORCH_KEY_MAX;
+}
+
+// The id is ('storage', class, key, location, count). The older layout adds None, or
+// (key, start, count) for a part of the storage.
+int torch_storage_parse(const struct pickle_value *id, struct torch_storage *storage,
+                        struct torch_part *part)
+{
+    const struct pickle_value *items = id->items;
+    char key[ERROR_SHOWN_SIZE], found[PICKLE_SHOWN_SIZE];
+    if (id->type != PICKLE_TUPLE || id->size < 5 || id->size > 6 ||
+        !pickle_is_text(&items[0], "storage") || !is_key(&items[2]) || !is_count(&items[4]))
+        return error_set(STATUS_DATA, "expected a storage as 'storage', class, key, place and "
+                                      "count, found another persistent id");
+    *storage = (struct torch_storage){
+        .key = items[2].text, .key_size = items[2].size, .count = (size_t)items[4].integer};
+    *part = (struct torch_part){0, storage->count};
+    error_shown(storage->key, storage->key_size, key);
+    if (find_storage_type(&items[1], &storage->dtype) < 0)
+        return error_set(STATUS_DATA, "storage \"%s\": its type %s is not supported", key,
+                         pickle_shown(&items[1], found));
+    if (id->size == 5 || items[5].type == PICKLE_NONE)
+        return 0;
+    const struct pickle_value *view = items[5].items;
+    if (items[5].type != PICKLE_TUPLE || items[5].size != 3 || !is_count(&view[1]) ||
+        !is_count(&view[2]))
+        return error_set(STATUS_DATA, "storage \"%s\": expected key, start and count of a part",
+                         key);
+    *part = (struct torch_part){(size_t)view[1].integer, (size_t)view[2].integer};
+    if (part->start > storage->count || part->count > storage->count - part->start)
+        return error_set(STATUS_DATA, "storage \"%s\": a part of %zu from %zu, it has %zu elements",
+                         key, part->count, part->start, storage->count);
+    return 0;
+}
