@@ -1,4 +1,5 @@
-// PyTorch's files of converted weights. SPDX-License-Identifier: MIT
+// Writes converted weights for PyTorch, as DiT's and fast-DiT's programs load them.
+// SPDX-License-Identifier: MIT
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,43 +9,42 @@
 #include "lib/model/trainer.h"
 #include "lib/tool/tool.h"
 
-static void put_tensor(struct torch_writer *torch, const struct copy *copy)
+static void put_tensor(struct torch_writer *torch, const struct write_entry *entry)
 {
-    torch_tensor(torch, copy->dtype, copy->shape, copy->rank);
+    torch_tensor(torch, entry->dtype, entry->shape, entry->rank);
 }
 
-// Tensors first .. end - 1 as a state dict, whose keys have not the first `skip` characters.
-static void put_state_dict(struct torch_writer *torch, const struct copies *copies, size_t first,
+// Puts tensors first .. end - 1 as a state dict, whose keys leave out the first `skip` characters.
+static void put_state_dict(struct torch_writer *torch, const struct write_list *list, size_t first,
                            size_t end, size_t skip)
 {
     torch_begin(torch, TORCH_ORDERED_DICT);
     for (size_t i = first; i < end; i++) {
-        torch_text(torch, copies->all[i].name + skip);
-        put_tensor(torch, &copies->all[i]);
+        torch_text(torch, list->entries[i].name + skip);
+        put_tensor(torch, &list->entries[i]);
     }
     torch_end(torch);
 }
 
-static int write_data(void *torch, const void *data, size_t size)
+static int write_tensor_data(void *torch, const void *data, size_t size)
 {
     return torch_write_data(torch, data, size);
 }
 
-// What follows the value that was put.
-static int finish(struct torch_writer *torch, const struct copies *copies)
+// Writes the value and what follows it in the file: the tensors.
+static int write_archive(struct torch_writer *torch, const struct write_list *list)
 {
     int rc = torch_end_value(torch);
-    for (size_t i = 0; rc == 0 && i < copies->n; i++) {
-        rc = torch_start_data(torch) || copy_run(copies, &copies->all[i], write_data, torch) ||
-                     torch_end_data(torch)
-                 ? -1
-                 : 0;
-        progress_add(1);
+    for (size_t i = 0; rc == 0 && i < list->n; i++) {
+        if (torch_start_data(torch) < 0 || write_list_copy(list, i, write_tensor_data, torch) < 0)
+            return -1;
+        rc = torch_end_data(torch);
+        list->progress(1);
     }
     return rc == 0 ? torch_finish(torch) : -1;
 }
 
-int convert_write_state_dict(const struct copies *copies, const char *wrapper,
+int convert_write_state_dict(const struct write_list *list, const char *wrapper,
                              struct output *output)
 {
     struct torch_writer *torch = torch_new(output);
@@ -54,22 +54,22 @@ int convert_write_state_dict(const struct copies *copies, const char *wrapper,
         torch_begin(torch, TORCH_DICT);
         torch_text(torch, wrapper);
     }
-    put_state_dict(torch, copies, 0, copies->n, 0);
+    put_state_dict(torch, list, 0, list->n, 0);
     if (wrapper)
         torch_end(torch);
-    int rc = finish(torch, copies);
+    int rc = write_archive(torch, list);
     torch_free(torch);
     return rc;
 }
 
-static const char *get(const json_t *metadata, const char *key)
+static const char *get_text(const json_t *metadata, const char *key)
 {
     return json_string_value(json_object_get(metadata, key));
 }
 
-static double number(const json_t *metadata, const char *key, double otherwise)
+static double get_number(const json_t *metadata, const char *key, double otherwise)
 {
-    const char *text = get(metadata, key);
+    const char *text = get_text(metadata, key);
     return text ? strtod(text, NULL) : otherwise;
 }
 
@@ -91,20 +91,20 @@ static void put_key_integer(struct torch_writer *torch, const char *key, int64_t
     torch_integer(torch, value);
 }
 
-// The settings of torch.optim.AdamW. Parameter 0 is pos_embed, which is not trained.
+// Puts the settings of torch.optim.AdamW. Its parameter 0 is pos_embed, which is not trained.
 static void put_param_group(struct torch_writer *torch, size_t n_params, const json_t *metadata)
 {
     const struct trainer_settings *defaults = &trainer_defaults;
     torch_begin(torch, TORCH_DICT);
-    put_key_real(torch, "lr", number(metadata, "setting.lr", defaults->lr));
+    put_key_real(torch, "lr", get_number(metadata, "setting.lr", defaults->lr));
     torch_text(torch, "betas");
     torch_begin(torch, TORCH_TUPLE);
-    torch_real(torch, number(metadata, "setting.beta1", defaults->beta1));
-    torch_real(torch, number(metadata, "setting.beta2", defaults->beta2));
+    torch_real(torch, get_number(metadata, "setting.beta1", defaults->beta1));
+    torch_real(torch, get_number(metadata, "setting.beta2", defaults->beta2));
     torch_end(torch);
-    put_key_real(torch, "eps", number(metadata, "setting.eps", defaults->eps));
+    put_key_real(torch, "eps", get_number(metadata, "setting.eps", defaults->eps));
     put_key_real(torch, "weight_decay",
-                 number(metadata, "setting.weight-decay", defaults->weight_decay));
+                 get_number(metadata, "setting.weight-decay", defaults->weight_decay));
     put_key_bool(torch, "amsgrad", false);
     put_key_bool(torch, "maximize", false);
     torch_text(torch, "foreach");
@@ -122,22 +122,23 @@ static void put_param_group(struct torch_writer *torch, size_t n_params, const j
     torch_end(torch);
 }
 
-// The state_dict() of the optimizer; copies: from `first` on, three for each parameter, or none.
-static void put_optimizer(struct torch_writer *torch, const struct copies *copies, size_t first,
+// Puts the optimizer's state_dict(). The list has three tensors for each parameter from `first` on,
+// or none.
+static void put_optimizer(struct torch_writer *torch, const struct write_list *list, size_t first,
                           size_t n_params, const json_t *metadata)
 {
     torch_begin(torch, TORCH_DICT);
     torch_text(torch, "state");
     torch_begin(torch, TORCH_DICT);
-    for (size_t at = first; at < copies->n; at += 3) {
+    for (size_t at = first; at < list->n; at += 3) {
         torch_integer(torch, (int64_t)((at - first) / 3 + 1));
         torch_begin(torch, TORCH_DICT);
         torch_text(torch, "step");
-        put_tensor(torch, &copies->all[at]);
+        put_tensor(torch, &list->entries[at]);
         torch_text(torch, "exp_avg");
-        put_tensor(torch, &copies->all[at + 1]);
+        put_tensor(torch, &list->entries[at + 1]);
         torch_text(torch, "exp_avg_sq");
-        put_tensor(torch, &copies->all[at + 2]);
+        put_tensor(torch, &list->entries[at + 2]);
         torch_end(torch);
     }
     torch_end(torch);
@@ -148,13 +149,13 @@ static void put_optimizer(struct torch_writer *torch, const struct copies *copie
     torch_end(torch);
 }
 
-// What people's scripts ask for, of the arguments that train.py was given.
+// Puts those arguments of train.py that people's scripts read.
 static void put_args(struct torch_writer *torch, const struct dit_config *config,
                      const json_t *metadata)
 {
     const struct {
         const char *theirs, *ours;
-        size_t otherwise; // 0: left out
+        size_t otherwise; // a default; 0 leaves it out
     } numbers[] = {
         {"image_size", "image_size", 8 * config->input_size},
         {"num_classes", "num_classes", config->classes},
@@ -164,12 +165,12 @@ static void put_args(struct torch_writer *torch, const struct dit_config *config
     char model[96];
     dit_config_text(config, model, sizeof model);
     torch_begin(torch, TORCH_DICT);
-    if (strchr(model, '/')) { // one of those with a name
+    if (strchr(model, '/')) { // a published model's name
         torch_text(torch, "model");
         torch_text(torch, model);
     }
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
-        double value = number(metadata, numbers[i].ours, (double)numbers[i].otherwise);
+        double value = get_number(metadata, numbers[i].ours, (double)numbers[i].otherwise);
         if (value > 0 && value < 0x1p53)
             put_key_integer(torch, numbers[i].theirs, (int64_t)value);
     }
@@ -189,27 +190,27 @@ static void put_metadata(struct torch_writer *torch, const json_t *metadata)
     torch_end(torch);
 }
 
-int convert_write_training(const struct copies *copies, size_t n_params,
+int convert_write_training(const struct write_list *list, size_t n_params,
                            const struct dit_config *config, const json_t *metadata,
                            struct output *output)
 {
     struct torch_writer *torch = torch_new(output);
-    size_t each = 1 + n_params; // with pos_embed
+    size_t each = 1 + n_params; // tensors of a state dict, with pos_embed
     if (!torch)
         return -1;
     torch_begin(torch, TORCH_DICT);
     torch_text(torch, "model");
-    put_state_dict(torch, copies, 0, each, strlen("model."));
+    put_state_dict(torch, list, 0, each, strlen("model."));
     torch_text(torch, "ema");
-    put_state_dict(torch, copies, each, 2 * each, strlen("ema."));
+    put_state_dict(torch, list, each, 2 * each, strlen("ema."));
     torch_text(torch, "opt");
-    put_optimizer(torch, copies, 2 * each, n_params, metadata);
+    put_optimizer(torch, list, 2 * each, n_params, metadata);
     torch_text(torch, "args");
     put_args(torch, config, metadata);
     torch_text(torch, "metadata");
     put_metadata(torch, metadata);
     torch_end(torch);
-    int rc = finish(torch, copies);
+    int rc = write_archive(torch, list);
     torch_free(torch);
     return rc;
 }

@@ -1,6 +1,59 @@
-// convert-weights: a file of weights -> another. SPDX-License-Identifier: MIT
+// convert-weights: reads a file of weights and writes another. SPDX-License-Identifier: MIT
+#include <stdlib.h>
+#include <string.h>
+
 #include "bin/convert-weights/convert.h"
+#include "formats/weights/diffusers.h"
+#include "lib/base/error.h"
 #include "lib/tool/tool.h"
+
+static bool ends_with(const char *text, const char *end)
+{
+    size_t length = strlen(text), n = strlen(end);
+    return length >= n && strcmp(text + length - n, end) == 0;
+}
+
+enum model { MODEL_DIT, MODEL_KL };
+
+// The model that a file holds, or -1.
+static int find_model(const char *path)
+{
+    static const struct {
+        const char *ending;
+        enum model model;
+    } marks[] = {{"x_embedder.proj.weight", MODEL_DIT},
+                 {"pos_embed.proj.weight", MODEL_DIT},
+                 {"encoder.conv_in.weight", MODEL_KL}};
+    struct weights weights;
+    if (weights_open(&weights, path) < 0)
+        return -1;
+    for (size_t m = 0; m < sizeof marks / sizeof *marks; m++)
+        for (size_t i = 0; i < weights.n_weights; i++)
+            if (ends_with(weights.all[i].name, marks[m].ending)) {
+                weights_close(&weights);
+                return marks[m].model;
+            }
+    int rc = error_set(STATUS_DATA,
+                       "%s: neither a DiT nor an autoencoder: none of its %zu tensors is named %s, "
+                       "%s or %s",
+                       path, weights.n_weights, marks[0].ending, marks[1].ending, marks[2].ending);
+    weights_close(&weights);
+    return rc;
+}
+
+static int convert_file(const char *in, const char *out, const struct convert_options *options)
+{
+    if (convert_check_ending(out) < 0)
+        return -1;
+    char *path = diffusers_find(in, "transformer");
+    if (!path)
+        path = diffusers_find(in, "vae");
+    int model = path ? find_model(path) : -1, rc = -1;
+    if (model >= 0)
+        rc = model == MODEL_DIT ? convert_dit(path, out, options) : convert_kl(path, out, options);
+    free(path);
+    return rc;
+}
 
 int main(int argc, char **argv)
 {

@@ -5,7 +5,6 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "lib/base/clock.h"
 #include "lib/base/error.h"
@@ -21,7 +20,7 @@ struct checkpoints {
     bool sharded;
     size_t keep;
     const struct layout *layout;
-    float *values;          // (largest tensor): what is got for nobody
+    float *values;          // (largest tensor): what the trainer gives
     uint64_t step;          // that is or was to be saved last
     bool failed;            // it could not be written
     double pause, retry_at; // seconds
@@ -138,32 +137,31 @@ static int make_copy(struct checkpoints *c)
     return 0;
 }
 
-static int get_from_copy(void *user, enum trainer_array array, const struct param *param,
-                         float *values)
+static const float *get_from_copy(void *user, enum trainer_array array, const struct param *param)
 {
-    memcpy(values, copy_of(user, array, param), param->count * sizeof *values);
-    return 0;
+    return copy_of(user, array, param);
 }
 
 // The trainer's arrays as they are got one after another.
 struct passage {
     struct trainer *trainer;
-    size_t got; // parameters
+    float *values; // (largest tensor)
+    size_t got;    // parameters
     bool failed;
 };
 
-static int get_from_trainer(void *user, enum trainer_array array, const struct param *param,
-                            float *values)
+static const float *get_from_trainer(void *user, enum trainer_array array,
+                                     const struct param *param)
 {
     struct passage *passage = user;
     passage->got++;
-    passage->failed = trainer_get(passage->trainer, array, param, values) < 0;
-    return passage->failed ? -1 : 0;
+    passage->failed = trainer_get(passage->trainer, array, param, passage->values) < 0;
+    return passage->failed ? NULL : passage->values;
 }
 
 static struct dit_source
 source_of(const struct checkpoints *c, uint64_t updates,
-          int (*get)(void *, enum trainer_array, const struct param *, float *), void *user)
+          const float *(*get)(void *, enum trainer_array, const struct param *), void *user)
 {
     return (struct dit_source){.config = dit_get_config(trainer_model(c->trainer)),
                                .layout = c->layout,
@@ -197,7 +195,7 @@ static int take_part(struct checkpoints *c, size_t from)
 // *lost: what the trainer gives can't be trusted.
 static int write_from_trainer(struct checkpoints *c, json_t *metadata, bool *lost)
 {
-    struct passage passage = {.trainer = c->trainer};
+    struct passage passage = {.trainer = c->trainer, .values = c->values};
     struct error error;
     struct dit_source source =
         source_of(c, trainer_updates(c->trainer), get_from_trainer, &passage);

@@ -1,87 +1,39 @@
-// Checkpoints of dit-train, as safetensors. SPDX-License-Identifier: MIT
-#include <stdio.h>
+// Lists and writes the checkpoints of dit-train. SPDX-License-Identifier: MIT
+#include <inttypes.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "formats/containers/checksum.h"
-#include "formats/containers/safetensors.h"
 #include "formats/weights/dit-file.h"
 #include "lib/base/error.h"
 #include "lib/base/mem.h"
 
-const char *const dit_file_prefixes[TRAINER_ARRAYS] = {
+// What precedes the published names in each of a checkpoint's arrays.
+static const char *const prefixes[TRAINER_ARRAYS] = {
     [TRAINER_EMA] = "",
     [TRAINER_MODEL] = "model.",
     [TRAINER_EXP_AVG] = "opt.exp_avg.",
     [TRAINER_EXP_AVG_SQ] = "opt.exp_avg_sq.",
 };
 
-// The tensors of a checkpoint in the order of their data: the positions, then array by array.
-static struct safetensor *list_tensors(const struct dit_config *c, const struct layout *layout,
-                                       char **names, size_t *count)
+int dit_file_list_arrays(struct write_list *list, const struct naming *naming,
+                         const struct binding *arrays)
 {
-    size_t n = 1 + TRAINER_ARRAYS * layout->n_params, at = 1;
-    const size_t name_size = sizeof layout->params->name + 16;
-    struct safetensor *tensors = mem_new(n, sizeof *tensors);
-    *names = tensors ? mem_new(n, name_size) : NULL;
-    if (!*names) {
-        free(tensors);
-        return NULL;
-    }
-    tensors[0] = (struct safetensor){
-        .name = "pos_embed", .dtype = DTYPE_F32, .rank = 3, .shape = {1, dit_tokens(c), c->hidden}};
-    for (int array = 0; array < TRAINER_ARRAYS; array++)
-        for (size_t i = 0; i < layout->n_params; i++, at++) {
-            const struct param *param = &layout->params[i];
-            char *name = *names + at * name_size;
-            snprintf(name, name_size, "%s%s", dit_file_prefixes[array], param->name);
-            tensors[at] =
-                (struct safetensor){.name = name, .dtype = DTYPE_F32, .rank = param->rank};
-            memcpy(tensors[at].shape, param->shape, sizeof param->shape);
-        }
-    *count = n;
-    return tensors;
-}
-
-static int write_summed(struct output *output, const void *data, size_t size, uint32_t *sum)
-{
-    *sum = checksum_add(*sum, data, size);
-    return output_write(output, data, size);
-}
-
-static int write_tensors(struct output *output, const struct dit_source *source, float *values,
-                         uint32_t *sum)
-{
-    const struct dit_config *c = source->config;
-    dit_position_table(c, values);
-    if (write_summed(output, values, dit_tokens(c) * c->hidden * sizeof *values, sum) < 0)
-        return -1;
-    for (int array = 0; array < TRAINER_ARRAYS; array++)
-        for (size_t i = 0; i < source->layout->n_params; i++) {
-            const struct param *param = &source->layout->params[i];
-            if (source->get(source->user, array, param, values) < 0 ||
-                write_summed(output, values, param->count * sizeof *values, sum) < 0)
+    for (int array = 0; array < TRAINER_ARRAYS; array++) {
+        if (array == TRAINER_EXP_AVG)
+            list->dtype = DTYPE_COUNT; // the optimizer's state keeps its type
+        if (arrays && !arrays[array].tensors)
+            continue;
+        for (size_t i = 0; i < naming->layout->n_params; i++)
+            if (write_list_add_param(list, prefixes[array], naming, arrays ? &arrays[array] : NULL,
+                                     i) < 0)
                 return -1;
-        }
+    }
     return 0;
-}
-
-static int write_all(struct output *output, const struct dit_source *source, const uint8_t *header,
-                     size_t header_size, float *values)
-{
-    char digits[CHECKSUM_DIGITS + 1];
-    uint32_t sum = 0;
-    if (write_summed(output, header, header_size, &sum) < 0 ||
-        write_tensors(output, source, values, &sum) < 0)
-        return -1;
-    checksum_text(sum, digits);
-    return output_write_at(output, digits, CHECKSUM_DIGITS, checksum_find(header, header_size));
 }
 
 static int add_number(json_t *metadata, const char *key, uint64_t value)
 {
-    json_t *text = json_sprintf("%llu", (unsigned long long)value);
-    if (json_object_set_new(metadata, key, text) < 0)
+    if (json_object_set_new(metadata, key, json_sprintf("%" PRIu64, value)) < 0)
         return error_set(STATUS_INTERNAL, "no memory for a checkpoint's metadata");
     return 0;
 }
@@ -101,30 +53,51 @@ int dit_file_add_sizes(json_t *metadata, const struct dit_config *c)
     return 0;
 }
 
+int dit_file_add_updates(json_t *metadata, uint64_t updates)
+{
+    return add_number(metadata, "updates", updates);
+}
+
+// Entry 0 is the table of positions.
+static const float *fetch_param(void *user, size_t i)
+{
+    const struct dit_source *source = user;
+    const size_t n = source->layout->n_params;
+    return source->get(source->user, (enum trainer_array)((i - 1) / n),
+                       &source->layout->params[(i - 1) % n]);
+}
+
+static int write_checkpoint(const char *path, struct write_list *list, const json_t *metadata)
+{
+    struct output *output = output_open(path);
+    if (!output)
+        return -1;
+    if (write_list_safetensors(list, metadata, output) == 0)
+        return output_commit(output);
+    output_discard(output);
+    return -1;
+}
+
 int dit_file_save(const char *path, const struct dit_source *source, json_t *metadata)
 {
     const struct dit_config *c = source->config;
-    size_t n, header_size, most = layout_largest(source->layout);
-    size_t positions = dit_tokens(c) * c->hidden;
-    char *names = NULL;
-    uint8_t *header = NULL;
-    float *values = mem_new(most > positions ? most : positions, sizeof *values);
-    struct safetensor *tensors = list_tensors(c, source->layout, &names, &n);
-    struct output *output = NULL;
+    const size_t shape[] = {1, dit_tokens(c), c->hidden};
+    float *positions = mem_new(shape[1] * shape[2], sizeof *positions);
+    struct naming naming = {0};
+    struct dit_source copy = *source;
+    struct write_list list = {
+        .path = path, .dtype = DTYPE_COUNT, .fetch = fetch_param, .user = &copy};
     int rc = -1;
-    if (values && tensors && dit_file_add_sizes(metadata, c) == 0 &&
-        add_number(metadata, "updates", source->updates) == 0 && checksum_reserve(metadata) == 0 &&
-        safetensors_build_header(tensors, n, metadata, &header, &header_size) == 0 &&
-        (output = output_open(path)) &&
-        write_all(output, source, header, header_size, values) == 0) {
-        rc = output_commit(output);
-        output = NULL;
+    if (positions && naming_make(&naming, source->layout, NAMING_OWN, c->depth) == 0 &&
+        write_list_add_values(&list, "", "pos_embed", shape, 3, positions) == 0 &&
+        dit_file_list_arrays(&list, &naming, NULL) == 0 && dit_file_add_sizes(metadata, c) == 0 &&
+        dit_file_add_updates(metadata, source->updates) == 0 && checksum_reserve(metadata) == 0) {
+        dit_position_table(c, positions);
+        rc = write_checkpoint(path, &list, metadata);
     }
-    output_discard(output);
-    free(header);
-    free(tensors);
-    free(names);
-    free(values);
+    write_list_free(&list);
+    naming_free(&naming);
+    free(positions);
     return rc;
 }
 

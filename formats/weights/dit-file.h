@@ -4,8 +4,7 @@
 
 #include <jansson.h>
 
-#include "formats/weights/naming.h"
-#include "formats/weights/weights.h"
+#include "formats/weights/write-list.h"
 #include "lib/model/dit.h"
 #include "lib/model/trainer.h"
 
@@ -68,20 +67,23 @@ struct dit_source {
     const struct dit_config *config;
     const struct layout *layout;
     uint64_t updates;
-    // values[param->count]; called for each array, and in it for each parameter, in their order.
-    int (*get)(void *user, enum trainer_array array, const struct param *param, float *values);
+    // Returns values[param->count], which must stay until the next call, or NULL with an error. It
+    // is called for each array, and in it for each parameter, in their order.
+    const float *(*get)(void *user, enum trainer_array array, const struct param *param);
     void *user;
 };
-// Writes a checkpoint; metadata (object of strings) gets the model's sizes, the updates and a
+// Writes a checkpoint. metadata, an object of strings, gets the model's sizes, the updates and a
 // checksum added.
 int dit_file_save(const char *path, const struct dit_source *source, json_t *metadata);
+// The parts of dit_file_save, for a program that rewrites checkpoints. After the table of positions
+// the tensors of a checkpoint are listed in their order: those that `arrays[TRAINER_ARRAYS]` has,
+// or with NULL those of all arrays, for the list to fetch. -1 with an error.
+int dit_file_list_arrays(struct write_list *list, const struct naming *naming,
+                         const struct binding *arrays);
+int dit_file_add_sizes(json_t *metadata, const struct dit_config *config);
+int dit_file_add_updates(json_t *metadata, uint64_t updates);
 // Compares the whole file with its checksum (formats/containers/checksum.h), if it has one. -1 with
 // an error.
 int dit_file_check(const struct dit_file *file);
-
-// What stands before the published names in each of a checkpoint's arrays.
-extern const char *const dit_file_prefixes[TRAINER_ARRAYS];
-// Adds a model's sizes to a checkpoint's metadata. -1 with an error.
-int dit_file_add_sizes(json_t *metadata, const struct dit_config *config);
 
 #endif
