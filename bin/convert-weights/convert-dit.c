@@ -33,18 +33,18 @@ static int choose_which(struct dit_conversion *c, const struct convert_options *
         which = file->has_training && !c->diffusers ? CONVERT_ALL : CONVERT_EMA;
     c->which = (enum convert_which)which;
     if (which == CONVERT_ALL && c->diffusers)
-        return error_set(STATUS_USAGE, "--which all goes with --names published alone");
+        return error_set(STATUS_USAGE, "--which all needs --names published");
     if (which == CONVERT_ALL && !two && !file->has_training)
         return error_set(STATUS_DATA,
-                         "%s: one set of weights; there is no training for --which all",
+                         "%s holds one set of weights, and no training for --which all",
                          file->path);
     if (two && !file->has_training)
         tool_note("%s holds no optimizer state; %s", file->path,
-                  which == CONVERT_ALL ? "model and ema are written without"
+                  which == CONVERT_ALL ? "model and ema are written without it"
                                        : "--which all would write both model and ema");
     if (c->diffusers && dit_file_has_own_positions(file))
-        tool_warn("%s has a table of positions of its own, for which diffusers has no name: it is "
-                  "left out",
+        tool_warn("%s has its own table of positions, for which diffusers has no name: it is left "
+                  "out",
                   file->path);
     return which == CONVERT_MODEL && !dit_file_choose(file, DIT_WEIGHTS_MODEL) ? -1 : 0;
 }
@@ -189,8 +189,8 @@ static int adopt_checkpoint(struct dit_conversion *c, uint64_t updates)
     if (!json_object_get(metadata, "setting.epochs") &&
         set_metadata(metadata, "setting.steps", json_sprintf("%d", TRAINER_STEPS_DEFAULT)) < 0)
         return -1;
-    tool_note("%s: a training of %" PRIu64 " updates that does not say where in the data it was: "
-              "dit-train --resume begins at the first latent",
+    tool_note("%s: a training of %" PRIu64 " updates that does not say how far it was in the data: "
+              "dit-train --resume will begin at the first latent",
               c->file->path, updates);
     return 0;
 }

@@ -28,8 +28,9 @@ int convert_kl(const char *in, const char *out, const struct convert_options *op
         return error_set(STATUS_USAGE, "%s is an autoencoder: its --names are diffusers or ldm",
                          in);
     if (options->which >= 0)
-        return error_set(STATUS_USAGE,
-                         "%s is an autoencoder: it has one set of weights, and no --which", in);
+        return error_set(
+            STATUS_USAGE,
+            "%s is an autoencoder: it has one set of weights, so --which does not apply", in);
     if (kl_file_open(&file, in) < 0)
         return -1;
     struct kl_output to = {.torch = convert_is_torch(out),

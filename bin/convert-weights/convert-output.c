@@ -18,8 +18,8 @@ int convert_check_ending(const char *path)
         if (strcmp(ending_of(path), endings[i]) == 0)
             return 0;
     return error_set(STATUS_USAGE,
-                     "%s: the ending says the format: expected .safetensors, or .pt, .pth, .bin or "
-                     ".ckpt for PyTorch's, found \"%s\"",
+                     "%s: the ending names the format: expected .safetensors, or .pt, .pth, .bin "
+                     "or .ckpt for PyTorch, found \"%s\"",
                      path, ending_of(path));
 }
 

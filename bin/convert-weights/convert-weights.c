@@ -15,7 +15,7 @@ static bool ends_with(const char *text, const char *end)
 
 enum model { MODEL_DIT, MODEL_KL };
 
-// The model that a file holds, or -1.
+// Tells which model a file holds. -1 with an error.
 static int find_model(const char *path)
 {
     static const struct {
@@ -61,25 +61,28 @@ int main(int argc, char **argv)
     int64_t heads = 0, image_size = 0;
     int names = -1, which = -1, dtype = -1;
     const struct option options[] = {
-        OPTION_CHOICE("names", 0, &names,
-                      "names of the tensors (default: published, or diffusers for an autoencoder)",
-                      "published", "diffusers", "ldm"),
+        OPTION_CHOICE(
+            "names", 0, &names,
+            "names of the tensors in OUT (default: published; diffusers for an autoencoder)",
+            "published", "diffusers", "ldm"),
         OPTION_CHOICE("which", 0, &which,
-                      "part of a training (default: all, or ema with --names diffusers)", "ema",
-                      "model", "all"),
-        OPTION_CHOICE("dtype", 0, &dtype, "type of the weights (default: as in IN)", "f32", "f16",
+                      "weights to take from a training (default: all; ema with --names diffusers)",
+                      "ema", "model", "all"),
+        OPTION_CHOICE("dtype", 0, &dtype,
+                      "convert the weights to this type (default: keep their types)", "f32", "f16",
                       "bf16"),
-        OPTION_INT("heads", 0, &heads, 1, 1024, "attention heads of the model, if IN does not say"),
+        OPTION_INT("heads", 0, &heads, 1, 1024,
+                   "number of attention heads, if IN does not tell it"),
         OPTION_INT("image-size", 0, &image_size, 8, 32768,
-                   "side of the images in pixels, if IN does not say"),
+                   "side of the images in pixels, if IN does not tell it or to change it"),
         TOOL_OPTIONS_COMMON,
         OPTION_END,
     };
     char **files = tool_start(
         argc, argv,
         &(struct tool_info){"convert-weights", "[OPTION]... IN OUT",
-                            "Convert weights between safetensors and PyTorch's files, and between "
-                            "the names that programs give them.",
+                            "Convert a file of weights to another format (safetensors, PyTorch), "
+                            "other tensor names or another type.",
                             options});
     if (tool_count(files) != 2)
         tool_usage_error("expected two files, IN and OUT");

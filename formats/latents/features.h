@@ -8,8 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-// Of the Stable Diffusion autoencoder, which made the latents.
-#define FEATURES_DOWNSAMPLE 8 // image side / latent side
+#define FEATURES_DOWNSAMPLE 8 // image side / latent side, by the Stable Diffusion autoencoder
 
 struct features {
     char *latents, *labels; // the folders

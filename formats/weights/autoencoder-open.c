@@ -1,4 +1,5 @@
-// Opens autoencoders by name or file. SPDX-License-Identifier: MIT
+// Chooses the autoencoder: --vae, the latents' own, $DIT_VAE, or the built-in one.
+// SPDX-License-Identifier: MIT
 #include "formats/weights/autoencoder-open.h"
 
 #include <stdio.h>
@@ -12,7 +13,7 @@
 #define BLOCK       64 // coefficients of an 8x8 block
 #define SD_CHANNELS 4  // of Stable Diffusion's latents
 
-// "N" or "Y,C" of dct:N and dct:Y,C.
+// Parses the "N" of dct:N or the "Y,C" of dct:Y,C.
 static bool parse_dct(const char *text, size_t *n_y, size_t *n_c)
 {
     unsigned a, b;
@@ -26,7 +27,7 @@ static bool parse_dct(const char *text, size_t *n_y, size_t *n_c)
     }
     if (sscanf(text, "%u%n", &a, &end) != 1 || text[end] || a < 1 || a > 3 * BLOCK)
         return false;
-    // Three in sixteen to each chroma, more where luma has no more to give.
+    // Each chroma gets three sixteenths, and more once luma has all its coefficients.
     size_t share = (a * 3 + 8) / 16, least = a > BLOCK ? (a - BLOCK + 1) / 2 : 0;
     *n_c = share > least ? share : least;
     *n_y = a - 2 * *n_c;
@@ -38,7 +39,7 @@ static bool is_builtin(const char *spec)
     return strcmp(spec, "dct") == 0 || strncmp(spec, "dct:", 4) == 0;
 }
 
-// malformed: the status where the name itself is wrong.
+// malformed: the status if the name itself is wrong.
 static struct autoencoder *open_spec(struct device *device, const char *spec, enum kl_half half,
                                      enum status malformed)
 {
@@ -73,8 +74,8 @@ struct autoencoder *autoencoder_open(struct device *device, const char *spec, en
     return open_spec(device, spec ? spec : "dct", half, STATUS_USAGE);
 }
 
-// Whether a path ends with this name of a file or folder.
-static bool ends_with(const char *path, const char *name)
+// Whether the last parts of a path are this name, which may hold slashes itself.
+static bool path_ends_with(const char *path, const char *name)
 {
     size_t end = strlen(path), n = strlen(name);
     while (end > 1 && path[end - 1] == '/')
@@ -83,42 +84,43 @@ static bool ends_with(const char *path, const char *name)
            (end == n || path[end - n - 1] == '/');
 }
 
-// The autoencoder that latents or weights name: a file is known by its last part alone.
-static struct autoencoder *open_named(struct device *device, const char *named, enum kl_half half,
-                                      const char *what)
+// Opens the autoencoder that latents or weights record: of a file only the last part of its path.
+static struct autoencoder *open_recorded(struct device *device, const char *recorded,
+                                         enum kl_half half, const char *what)
 {
     const char *other = from_environment();
-    if (!is_builtin(named) && other && ends_with(other, named))
-        named = other;
-    if (!is_builtin(named) && access(named, F_OK) < 0) {
+    if (!is_builtin(recorded) && other && path_ends_with(other, recorded))
+        recorded = other;
+    if (!is_builtin(recorded) && access(recorded, F_OK) < 0) {
         error_set(STATUS_NO_INPUT,
-                  "%s: its latents were made by the autoencoder %s, which is not here; --vae FILE "
-                  "says where it is",
-                  what, named);
+                  "%s: its latents were made by the autoencoder %s, which is not in this folder; "
+                  "give its path with --vae",
+                  what, recorded);
         return NULL;
     }
-    struct autoencoder *ae = open_spec(device, named, half, STATUS_DATA);
+    struct autoencoder *ae = open_spec(device, recorded, half, STATUS_DATA);
     if (!ae)
-        error_prefix("%s names its autoencoder (--vae takes another)", what);
+        error_prefix("%s names this autoencoder (--vae overrides it)", what);
     return ae;
 }
 
-struct autoencoder *autoencoder_open_for(struct device *device, const char *spec, const char *named,
-                                         size_t channels, enum kl_half half, const char *what)
+struct autoencoder *autoencoder_open_for(struct device *device, const char *spec,
+                                         const char *recorded, size_t channels, enum kl_half half,
+                                         const char *what)
 {
-    if (!spec && !named && !from_environment() && channels == SD_CHANNELS) {
+    if (!spec && !recorded && !from_environment() && channels == SD_CHANNELS) {
         error_set(STATUS_DATA,
                   "%s: it names no autoencoder; latents of %d channels are those of Stable "
                   "Diffusion's: --vae sd-vae-ft-ema.safetensors",
                   what, SD_CHANNELS);
         return NULL;
     }
-    struct autoencoder *ae = spec || !named ? autoencoder_open(device, spec, half)
-                                            : open_named(device, named, half, what);
+    struct autoencoder *ae = spec || !recorded ? autoencoder_open(device, spec, half)
+                                               : open_recorded(device, recorded, half, what);
     if (ae && ae->channels != channels) {
         error_set(STATUS_DATA,
                   "%s: its latents have %zu channels%s%s, but those of the autoencoder %s have %zu",
-                  what, channels, named ? ", made by " : "", named ? named : "", ae->name,
+                  what, channels, recorded ? ", made by " : "", recorded ? recorded : "", ae->name,
                   ae->channels);
         autoencoder_close(ae);
         return NULL;

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT
+// Finds the files of a model in the folders of diffusers. SPDX-License-Identifier: MIT
 #include "formats/weights/diffusers.h"
 
 #include <stdlib.h>
@@ -13,7 +13,7 @@ char *diffusers_find(const char *path, const char *part)
 {
     struct stat st;
     if (stat(path, &st) < 0 || !S_ISDIR(st.st_mode))
-        return mem_strdup(path); // opening it says what is wrong
+        return mem_strdup(path); // opening it will say what is wrong, if anything
     static const char *const endings[] = {"safetensors", "bin"};
     for (size_t i = 0; i < 4; i++) {
         char *file = mem_printf("%s/%s%sdiffusion_pytorch_model.%s", path, i < 2 ? "" : part,

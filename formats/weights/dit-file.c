@@ -1,4 +1,4 @@
-// A DiT's weights in files of several kinds. SPDX-License-Identifier: MIT
+// Finds a DiT's weights and training state in files of several kinds. SPDX-License-Identifier: MIT
 #include "formats/weights/dit-file.h"
 
 #include <errno.h>
@@ -10,7 +10,8 @@
 #include "lib/base/error.h"
 #include "lib/base/mem.h"
 
-// What may stand before the names of each kind of array, the first that is there being taken...
+// The names of each array's tensors begin with one of these; the first that the file has is
+// taken...
 #define BASES 4
 static const char *const bases[TRAINER_ARRAYS][BASES] = {
     [TRAINER_EMA] = {"ema.", "", "model.", "state_dict."},
@@ -18,18 +19,18 @@ static const char *const bases[TRAINER_ARRAYS][BASES] = {
     [TRAINER_EXP_AVG] = {"opt.exp_avg."},
     [TRAINER_EXP_AVG_SQ] = {"opt.exp_avg_sq."},
 };
-// ... and after that, what PyTorch's wrappers of modules add.
+// ... and go on with what PyTorch's wrappers of modules add.
 static const char *const wrappers[] = {"", "module.", "_orig_mod.", "module._orig_mod.",
                                        "_orig_mod.module."};
 
-// What stands beside bare weights.
+// Tensors whose names begin with these may stand beside bare weights.
 static const char *const beside[] = {"pos_embed", "model.", "ema.", "opt.", "state_dict.", NULL};
 
 #define PREFIX_SIZE 64
 static bool find_prefix(const struct dit_file *file, int array, const char *marker,
                         char prefix[PREFIX_SIZE])
 {
-    // A checkpoint of dit-train has averaged weights, or is damaged.
+    // In a checkpoint of dit-train the averaged weights must not be replaced by others.
     const char *kind = weights_get(&file->weights, "kind");
     bool averaged = array == TRAINER_EMA && kind && strcmp(kind, "dit-checkpoint") == 0;
     for (size_t b = 0; b < (averaged ? 2 : BASES) && bases[array][b]; b++)
@@ -48,7 +49,7 @@ static const char *marker_of(enum naming_style style)
     return style == NAMING_OWN ? "x_embedder.proj.weight" : "pos_embed.proj.weight";
 }
 
-static int find_style(struct dit_file *file, char prefix[PREFIX_SIZE])
+static int detect_dit_style(struct dit_file *file, char prefix[PREFIX_SIZE])
 {
     file->style = NAMING_OWN;
     if (find_prefix(file, TRAINER_EMA, marker_of(file->style), prefix))
@@ -62,8 +63,9 @@ static int find_style(struct dit_file *file, char prefix[PREFIX_SIZE])
                      file->path, file->weights.n_weights);
 }
 
-// The tensor that holds a parameter, or its first part.
-static const struct weight *find(const struct dit_file *file, const char *prefix, const char *param)
+// The tensor that holds a parameter or its first part; NULL without an error.
+static const struct weight *find_tensor(const struct dit_file *file, const char *prefix,
+                                        const char *param)
 {
     char name[96], full[PREFIX_SIZE + sizeof name];
     naming_translate(file->style, param, 1, name);
@@ -71,10 +73,11 @@ static const struct weight *find(const struct dit_file *file, const char *prefix
     return weights_find(&file->weights, full);
 }
 
-static const struct weight *need(const struct dit_file *file, const char *prefix, const char *param,
-                                 size_t rank)
+// The same, but it must be there and have this rank; else NULL with an error.
+static const struct weight *require_tensor(const struct dit_file *file, const char *prefix,
+                                           const char *param, size_t rank)
 {
-    const struct weight *t = find(file, prefix, param);
+    const struct weight *t = find_tensor(file, prefix, param);
     char shape[128];
     if (!t)
         error_set(STATUS_DATA, "%s: no tensor %s%s: these are not the weights of a DiT", file->path,
@@ -85,7 +88,7 @@ static const struct weight *need(const struct dit_file *file, const char *prefix
     return t && t->rank == rank ? t : NULL;
 }
 
-// The table of positions (1,T,D), which is computed, not trained, but may be in the file; or NULL.
+// The file's table of positions (1,T,D), or NULL: it is not trained, so files may leave it out.
 static const struct weight *find_positions(const struct dit_file *file, const char *prefix)
 {
     char name[PREFIX_SIZE + 32];
@@ -94,17 +97,17 @@ static const struct weight *find_positions(const struct dit_file *file, const ch
     return weights_find(&file->weights, name);
 }
 
-static size_t count_blocks(const struct dit_file *file, const char *prefix)
+static size_t find_depth(const struct dit_file *file, const char *prefix)
 {
     char name[64];
     for (size_t l = 0;; l++) {
         snprintf(name, sizeof name, "blocks.%zu.attn.qkv.weight", l);
-        if (!find(file, prefix, name))
+        if (!find_tensor(file, prefix, name))
             return l;
     }
 }
 
-static int parse_number(const char *text, uint64_t *number)
+static int parse_whole_number(const char *text, uint64_t *number)
 {
     char *end;
     errno = 0;
@@ -119,15 +122,16 @@ int dit_file_number(const struct dit_file *file, const char *key, uint64_t *numb
     *number = 0;
     if (!text)
         return error_set(STATUS_DATA, "%s: no %s in its metadata", file->path, key);
-    if (parse_number(text, number) < 0)
+    if (parse_whole_number(text, number) < 0)
         return error_set(STATUS_DATA, "%s: metadata %s is \"%s\", expected a whole number",
                          file->path, key, text);
     return 0;
 }
 
-// A positive number from the metadata, or else from diffusers' config.json; 0 if neither says it.
-static int said_number(const struct dit_file *file, const json_t *config, const char *key,
-                       const char *config_key, size_t *number)
+// Reads a positive number from the metadata or else from diffusers' config.json; 0 if neither has
+// it.
+static int read_size(const struct dit_file *file, const json_t *config, const char *key,
+                     const char *config_key, size_t *number)
 {
     uint64_t value = 0;
     if (weights_get(&file->weights, key) && dit_file_number(file, key, &value) < 0)
@@ -141,25 +145,23 @@ static int said_number(const struct dit_file *file, const json_t *config, const 
 
 static int choose_heads(struct dit_file *file, const json_t *config, const struct dit_hints *hints)
 {
-    static const size_t published[][2] = {{384, 6}, {768, 12}, {1024, 16}, {1152, 16}};
     struct dit_config *c = &file->config;
-    if (said_number(file, config, "num_heads", "num_attention_heads", &c->heads) < 0)
+    if (read_size(file, config, "num_heads", "num_attention_heads", &c->heads) < 0)
         return -1;
     if (hints->heads)
         c->heads = hints->heads;
-    for (size_t i = 0; !c->heads && i < sizeof published / sizeof *published; i++)
-        if (c->hidden == published[i][0])
-            c->heads = published[i][1];
     if (!c->heads)
+        c->heads = dit_published_heads(c->hidden);
+    if (!c->heads) // the widths of heads that are in use
         c->heads = c->hidden % 64 == 0 ? c->hidden / 64 : c->hidden % 72 == 0 ? c->hidden / 72 : 0;
     return c->heads ? 0
                     : error_set(STATUS_DATA,
                                 "%s does not say how many heads its attention has, and no "
-                                "published model is %zu wide; --heads does",
+                                "published model is %zu wide; give --heads",
                                 file->path, c->hidden);
 }
 
-// The side of the latents from the number of positions.
+// Finds the side of the latents from the number of positions.
 static int read_side(struct dit_file *file, const struct weight *positions)
 {
     struct dit_config *c = &file->config;
@@ -184,25 +186,25 @@ static int choose_side(struct dit_file *file, const char *prefix, const json_t *
     const struct weight *positions = find_positions(file, prefix);
     if (positions && read_side(file, positions) < 0)
         return -1;
-    if (!positions && said_number(file, config, "input_size", "sample_size", &c->input_size) < 0)
+    if (!positions && read_size(file, config, "input_size", "sample_size", &c->input_size) < 0)
         return -1;
-    if (hints->image_size) // the table of positions is made for any size
+    if (hints->image_size) // a table of positions can be made for any size
         c->input_size = hints->image_size / 8;
     if (!c->input_size && hints->other_data)
         c->input_size = c->patch;
     return c->input_size ? 0
                          : error_set(STATUS_DATA,
                                      "%s does not say for which size of image it was made: no "
-                                     "pos_embed, no config.json beside it; --image-size does",
+                                     "pos_embed, no config.json beside it; give --image-size",
                                      file->path);
 }
 
 static int read_config(struct dit_file *file, const char *prefix, const json_t *config,
                        const struct dit_hints *hints)
 {
-    const struct weight *patch = need(file, prefix, "x_embedder.proj.weight", 4);
+    const struct weight *patch = require_tensor(file, prefix, "x_embedder.proj.weight", 4);
     const struct weight *table =
-        patch ? need(file, prefix, "y_embedder.embedding_table.weight", 2) : NULL;
+        patch ? require_tensor(file, prefix, "y_embedder.embedding_table.weight", 2) : NULL;
     if (!table)
         return -1;
     struct dit_config *c = &file->config;
@@ -210,10 +212,10 @@ static int read_config(struct dit_file *file, const char *prefix, const json_t *
     c->channels = patch->shape[1];
     c->patch = patch->shape[2];
     c->classes = table->shape[0] - 1;
-    c->depth = count_blocks(file, prefix);
+    c->depth = find_depth(file, prefix);
     if (choose_heads(file, config, hints) < 0 || choose_side(file, prefix, config, hints) < 0)
         return -1;
-    if (dit_config_check(c) < 0) // here no option is wrong, but the file
+    if (dit_config_check(c) < 0) // the file is at fault here, not the usage
         return error_set(STATUS_DATA, "%s: %s", file->path, error_message());
     return 0;
 }
@@ -231,7 +233,8 @@ static int bind_array(struct dit_file *file, int array)
     return binding_make(&file->arrays[array], &file->naming, &file->weights, prefix, beside);
 }
 
-// PyTorch's optimizers number the parameters in the order of the model's tensors.
+// Finds the optimizer's state in a file of PyTorch, which numbers the parameters in the order of
+// the model's tensors.
 static int bind_numbered(struct dit_file *file, int array, const char *kind)
 {
     const struct binding *model = &file->arrays[TRAINER_MODEL];
@@ -299,7 +302,7 @@ int dit_file_open(struct dit_file *file, const char *path, const struct dit_hint
         return -1;
     }
     json_t *config = diffusers_config(file->path);
-    int rc = find_style(file, prefix) < 0 ||
+    int rc = detect_dit_style(file, prefix) < 0 ||
                      read_config(file, prefix, config, hints ? hints : &none) < 0 ||
                      bind_all(file) < 0
                  ? -1
@@ -323,7 +326,7 @@ void dit_file_close(struct dit_file *file)
 
 int dit_file_updates(const struct dit_file *file, uint64_t *updates)
 {
-    static const char first[] = "opt.state.1.step"; // 0 is pos_embed, which is not trained
+    static const char first[] = "opt.state.1.step"; // parameter 0, pos_embed, has no state
     const struct weight *step = weights_find(&file->weights, first);
     float value;
     if (step && weight_count(step) == 1 && weight_read_floats(step, 0, 1, &value) == 0 &&
@@ -340,20 +343,20 @@ const struct binding *dit_file_choose(const struct dit_file *file, enum dit_weig
     int array = which == DIT_WEIGHTS_MODEL ? TRAINER_MODEL : TRAINER_EMA;
     if (file->arrays[array].tensors)
         return &file->arrays[array];
-    error_set(STATUS_DATA, "%s: no weights but the averaged ones (--which ema)", file->path);
+    error_set(STATUS_DATA, "%s holds only the averaged weights (--which ema)", file->path);
     return NULL;
 }
 
 const float **dit_file_in_place(const struct dit_file *file, enum dit_weights which)
 {
     const struct binding *from = dit_file_choose(file, which);
-    const float **held = from ? mem_new(file->layout.n_params, sizeof *held) : NULL;
-    for (size_t i = 0; held && i < file->layout.n_params; i++)
-        held[i] = binding_in_place(from, i);
-    return held;
+    const float **values = from ? mem_new(file->layout.n_params, sizeof *values) : NULL;
+    for (size_t i = 0; values && i < file->layout.n_params; i++)
+        values[i] = binding_in_place(from, i);
+    return values;
 }
 
-// The file's table of positions, of the model's size, if it has one.
+// Gives the model the file's table of positions, if it has one of the model's size.
 static int load_positions(const struct dit_file *file, const struct binding *from, struct dit *dit)
 {
     const struct weight *positions = file->positions[from - file->arrays];
@@ -376,7 +379,7 @@ bool dit_file_has_own_positions(const struct dit_file *file)
     if (n && found && table && weight_read_floats(positions, 0, 1, found) == 0) {
         dit_position_table(&file->config, table);
         for (size_t i = 0; i < n; i++)
-            own = own || !(fabsf(found[i] - table[i]) <= 0.01f); // 16 bits round by less
+            own = own || !(fabsf(found[i] - table[i]) <= 0.01f); // rounding to 16 bits changes less
     }
     free(found);
     free(table);
@@ -409,16 +412,17 @@ int dit_file_initial_weights(const struct dit_file *file, const struct layout *l
         return error_set(STATUS_DATA, "%s has %zu blocks, the model to be trained has more or less",
                          file->path, file->config.depth);
     for (size_t i = 0; from && i < layout->n_params; i++) {
-        const struct param *param = &layout->params[i], *held = &file->layout.params[i];
-        char expected[128], found[128];
+        const struct param *param = &layout->params[i], *found = &file->layout.params[i];
+        char expected[128], shape[128];
         if (strcmp(param->name, "y_embedder.embedding_table.weight") == 0 &&
-            param->shape[0] != held->shape[0] && param->shape[1] == held->shape[1]) {
+            param->shape[0] != found->shape[0] && param->shape[1] == found->shape[1]) {
             *new_classes = true;
             continue;
         }
-        if (memcmp(held->shape, param->shape, param->rank * sizeof *param->shape) != 0)
+        if (memcmp(found->shape, param->shape, param->rank * sizeof *param->shape) != 0)
             return error_set(STATUS_DATA, "%s: tensor %s has shape %s, expected %s", file->path,
-                             param->name, shape_text(held->shape, held->rank, found, sizeof found),
+                             param->name,
+                             shape_text(found->shape, found->rank, shape, sizeof shape),
                              shape_text(param->shape, param->rank, expected, sizeof expected));
         if (binding_read(from, i, weights + param->offset) < 0)
             return -1;

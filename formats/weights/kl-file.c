@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT
+// Finds an autoencoder in a file, whatever names its tensors have. SPDX-License-Identifier: MIT
 #include "formats/weights/kl-file.h"
 
 #include <errno.h>
@@ -11,16 +11,17 @@
 #include "lib/base/error.h"
 #include "lib/base/mem.h"
 
-// What tells the styles apart; the names of all else that is read here don't depend on the levels.
-#define TELLING "encoder.mid_block.attentions.0.to_q.weight"
+// The styles have different names for this tensor, which don't depend on the number of levels.
+#define MARKER "encoder.mid_block.attentions.0.to_q.weight"
 
 static const enum naming_style styles[] = {NAMING_OWN, NAMING_KL_OLD, NAMING_KL_LDM};
-// Each also behind "state_dict.".
+// Each of these may also follow "state_dict.".
 static const char *const prefixes[] = {"", "first_stage_model.", "vae.", "module."};
-// What the original code's files hold beside the autoencoder.
+// The files of the original code hold these beside the autoencoder.
 static const char *const ignored[] = {"loss.", "model_ema.", "model.", "cond_stage_model.", NULL};
 
-static const struct weight *find(const struct kl_file *file, const char *prefix, const char *param)
+static const struct weight *find_param(const struct kl_file *file, const char *prefix,
+                                       const char *param)
 {
     char name[96], full[160];
     naming_translate(file->style, param, 0, name);
@@ -28,53 +29,53 @@ static const struct weight *find(const struct kl_file *file, const char *prefix,
     return weights_find(&file->weights, full);
 }
 
-// Where the autoencoder is in the file, and under whose names.
-static int find_style(struct kl_file *file, char *prefix, size_t size)
+// Finds the prefix of the autoencoder's tensors, and the style of their names.
+static int detect_kl_style(struct kl_file *file, char *prefix, size_t size)
 {
     for (size_t i = 0; i < 2 * sizeof prefixes / sizeof *prefixes; i++) {
         snprintf(prefix, size, "%s%s", i % 2 ? "state_dict." : "", prefixes[i / 2]);
         for (size_t s = 0; s < sizeof styles / sizeof *styles; s++) {
             file->style = styles[s];
-            if (find(file, prefix, TELLING))
+            if (find_param(file, prefix, MARKER))
                 return 0;
         }
     }
     char names[3][96];
     for (size_t s = 0; s < 3; s++)
-        naming_translate(styles[s], TELLING, 0, names[s]);
+        naming_translate(styles[s], MARKER, 0, names[s]);
     return error_set(STATUS_DATA, "%s: not an autoencoder: it has no tensor %s, %s or %s",
                      file->path, names[0], names[1], names[2]);
 }
 
-// The outputs of a convolution, 0 where there is none.
-static size_t outputs(const struct kl_file *file, const char *prefix, const char *param)
+// The output channels of a convolution; 0 if the file does not have it.
+static size_t conv_outputs(const struct kl_file *file, const char *prefix, const char *param)
 {
-    const struct weight *tensor = find(file, prefix, param);
+    const struct weight *tensor = find_param(file, prefix, param);
     return tensor && tensor->rank == 4 ? tensor->shape[0] : 0;
 }
 
-static size_t level_outputs(const struct kl_file *file, const char *prefix, size_t level,
-                            size_t resnet)
+static size_t resnet_outputs(const struct kl_file *file, const char *prefix, size_t level,
+                             size_t resnet)
 {
     char param[96];
     snprintf(param, sizeof param, "encoder.down_blocks.%zu.resnets.%zu.conv1.weight", level,
              resnet);
-    return outputs(file, prefix, param);
+    return conv_outputs(file, prefix, param);
 }
 
-// From the encoder: its names count levels as the layout does in every style.
-static void read_sizes(struct kl_file *file, const char *prefix)
+// Reads the sizes from the encoder, whose levels have the same order in every style.
+static void read_kl_config(struct kl_file *file, const char *prefix)
 {
     struct kl_config *c = &file->config;
     while (c->levels < KL_LEVELS_MAX &&
-           (c->channels[c->levels] = level_outputs(file, prefix, c->levels, 0)) > 0)
+           (c->channels[c->levels] = resnet_outputs(file, prefix, c->levels, 0)) > 0)
         c->levels++;
-    while (c->resnets < KL_RESNETS_MAX && level_outputs(file, prefix, 0, c->resnets) > 0)
+    while (c->resnets < KL_RESNETS_MAX && resnet_outputs(file, prefix, 0, c->resnets) > 0)
         c->resnets++;
-    c->latent_channels = outputs(file, prefix, "encoder.conv_out.weight") / 2;
+    c->latent_channels = conv_outputs(file, prefix, "encoder.conv_out.weight") / 2;
 }
 
-// place: "" or what stands before the path of the file.
+// place: what the message says before the path of the file, or "".
 static int parse_scale(struct kl_file *file, const char *place, const char *text)
 {
     double *scale = &file->config.scale;
@@ -102,13 +103,13 @@ static int read_scale(struct kl_file *file)
     return rc;
 }
 
-static int bind(struct kl_file *file)
+static int bind_kl(struct kl_file *file)
 {
     static const char *const none[] = {NULL};
     char prefix[64];
-    if (find_style(file, prefix, sizeof prefix) < 0)
+    if (detect_kl_style(file, prefix, sizeof prefix) < 0)
         return -1;
-    read_sizes(file, prefix);
+    read_kl_config(file, prefix);
     if (read_scale(file) < 0)
         return -1;
     if (kl_layout_init(&file->layout, &file->config, KL_BOTH) < 0)
@@ -128,7 +129,7 @@ int kl_file_open(struct kl_file *file, const char *path)
         free(file->path);
         return -1;
     }
-    if (bind(file) < 0) {
+    if (bind_kl(file) < 0) {
         kl_file_close(file);
         return -1;
     }

@@ -1,8 +1,7 @@
-// SPDX-License-Identifier: MIT
+// The table of names, and the pattern language that it is written in. SPDX-License-Identifier: MIT
 #include "formats/weights/naming.h"
 
 #include <assert.h>
-#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,13 +10,13 @@
 #include "lib/base/mem.h"
 
 // A layer's name in a layout and in a file, without .weight and .bias. In patterns # is a number
-// and @ a word without dots, the same on both sides; ~ is a number counted from the other end; * is
-// every block: the file holds a copy in each.
+// and @ a word without dots, the same on both sides. ~ is such a number, but counted from the last
+// block; * stands for every block, as the file holds a copy in each.
 struct rule {
     enum naming_style style;
     const char *own, *theirs;
-    size_t part, parts; // rows: the part-th of so many; 0 is all
-    size_t ones;        // of the weight's shape
+    size_t part, parts; // which of how many equal parts of the rows; parts 0: all rows
+    size_t ones;        // dimensions of size 1 after the weight's shape
 };
 
 static const struct rule rules[] = {
@@ -64,14 +63,14 @@ static const struct rule rules[] = {
     {NAMING_KL_LDM, "@.conv_norm_out", "@.norm_out", 0, 0, 0},
 };
 
-// What # and @ stood for.
+// What # and @ stand for in a name.
 #define CAPTURES 3
 struct captures {
     size_t n;
     char text[CAPTURES][32];
 };
 
-// The name's length where the pattern fits it up to a last ".weight" or ".bias"; else 0.
+// If the name is the pattern and ".weight" or ".bias", returns the length without that; else 0.
 static size_t match(const char *pattern, const char *name, struct captures *captures)
 {
     const char *at = name;
@@ -94,7 +93,7 @@ static size_t match(const char *pattern, const char *name, struct captures *capt
     return strcmp(at, ".weight") == 0 || strcmp(at, ".bias") == 0 ? (size_t)(at - name) : 0;
 }
 
-// The name that the pattern makes of the captures, with the suffix after it.
+// Fills the captures into the pattern and appends the suffix.
 static void expand(const char *pattern, const struct captures *captures, size_t block,
                    size_t blocks, const char *suffix, char name[96])
 {
@@ -230,7 +229,7 @@ static int bind_part(struct binding *binding, size_t i, const char *prefix)
     return 0;
 }
 
-static int compare_names(const void *a, const void *b)
+static int compare_part_names(const void *a, const void *b)
 {
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
@@ -243,7 +242,7 @@ static bool is_ignored(const char *name, const char *const *ignored)
     return false;
 }
 
-// Finds a tensor that nothing asks for.
+// Refuses a tensor that has no place in the model.
 static int check_extra(const struct binding *binding, const char *prefix,
                        const char *const *ignored)
 {
@@ -254,17 +253,17 @@ static int check_extra(const struct binding *binding, const char *prefix,
     for (size_t i = 0; rc == 0 && i < naming->n; i++)
         names[i] = naming->parts[i].name;
     if (rc == 0)
-        qsort(names, naming->n, sizeof *names, compare_names);
+        qsort(names, naming->n, sizeof *names, compare_part_names);
     for (size_t i = 0; rc == 0 && i < file->n_weights; i++) {
         const char *name = file->all[i].name;
         if (strncmp(name, prefix, strlen(prefix)) != 0)
             continue;
         name += strlen(prefix);
         if (!is_ignored(name, ignored) &&
-            !bsearch(&name, names, naming->n, sizeof *names, compare_names))
+            !bsearch(&name, names, naming->n, sizeof *names, compare_part_names))
             rc = error_set(STATUS_DATA,
-                           "%s: tensor %s%s has no place in this model: its other weights tell of "
-                           "%zu tensors without it",
+                           "%s: tensor %s%s has no place in this model, which by its other weights "
+                           "has %zu tensors",
                            file->path, prefix, name, naming->n);
     }
     free(names);
@@ -314,7 +313,7 @@ static int read_part(const struct binding *binding, size_t i, float *values)
     return 0;
 }
 
-// Whether a copy is as the one before it, which stands in values.
+// Compares a copy with the one before it, which is in values.
 static int check_copy(const struct binding *binding, size_t i, const float *values)
 {
     const struct name_part *part = &binding->naming->parts[i];
@@ -323,8 +322,8 @@ static int check_copy(const struct binding *binding, size_t i, const float *valu
     int rc = copy ? read_part(binding, i, copy) : -1;
     if (rc == 0 && memcmp(copy, values, n * sizeof *copy) != 0)
         rc = error_set(STATUS_DATA,
-                       "%s: tensor %s is not the same as that of the block before; a DiT has one "
-                       "for all",
+                       "%s: tensor %s differs from that of the block before it; a DiT has one for "
+                       "all blocks",
                        binding->file->path, part->name);
     free(copy);
     return rc;

@@ -35,7 +35,8 @@ int weights_list_count_text(struct weights_list *list, size_t size)
                : 0;
 }
 
-static int make_room(struct weights_list *list, size_t name_size)
+// Makes room for one more tensor and its name.
+static int reserve_weight(struct weights_list *list, size_t name_size)
 {
     if (mem_grow(&list->all, list->n, 1, sizeof *list->all) < 0)
         return -1;
@@ -47,7 +48,7 @@ int weights_list_add(struct weights_list *list, struct weight weight, const char
     if (list->n == WEIGHTS_MAX)
         return error_set(STATUS_DATA, "more than %zu tensors", WEIGHTS_MAX);
     if (check_name(name, size) < 0 || weights_list_count_text(list, size) < 0 ||
-        make_room(list, size + 1) < 0)
+        reserve_weight(list, size + 1) < 0)
         return -1;
     list->all[list->n++] = weight;
     memcpy(list->names + list->names_size, name, size);

@@ -35,8 +35,9 @@ static int check_floating(const struct write_list *list, const struct weight *we
 }
 
 // Adds an entry without values. NULL with an error.
-static struct write_entry *add_entry(struct write_list *list, const char *prefix, const char *name,
-                                     enum dtype dtype, const size_t *shape, size_t rank)
+static struct write_entry *append_entry(struct write_list *list, const char *prefix,
+                                        const char *name, enum dtype dtype, const size_t *shape,
+                                        size_t rank)
 {
     if (mem_grow(&list->entries, list->n, 1, sizeof *list->entries) < 0)
         return NULL;
@@ -55,7 +56,7 @@ int write_list_add(struct write_list *list, const char *prefix, const char *name
     if (check_floating(list, weight) < 0)
         return -1;
     struct write_entry *entry =
-        add_entry(list, prefix, name, weight->dtype, weight->shape, weight->rank);
+        append_entry(list, prefix, name, weight->dtype, weight->shape, weight->rank);
     if (!entry)
         return -1;
     entry->n_parts = 1;
@@ -66,7 +67,7 @@ int write_list_add(struct write_list *list, const char *prefix, const char *name
 int write_list_add_values(struct write_list *list, const char *prefix, const char *name,
                           const size_t *shape, size_t rank, const float *values)
 {
-    struct write_entry *entry = add_entry(list, prefix, name, DTYPE_F32, shape, rank);
+    struct write_entry *entry = append_entry(list, prefix, name, DTYPE_F32, shape, rank);
     if (!entry)
         return -1;
     entry->values = values;
@@ -102,7 +103,7 @@ static int check_same(const struct write_list *list, const struct weight *a, con
     free(bytes);
     return same ? 0
                 : error_set(STATUS_DATA,
-                            "%s: tensors %s and %s are not the same; the model has one for all",
+                            "%s: tensors %s and %s differ; the model has one for all blocks",
                             list->path, a->name, b->name);
 }
 
@@ -153,7 +154,8 @@ int write_list_add_param(struct write_list *list, const char *prefix, const stru
     for (size_t p = first_to; p < end_to; p++) {
         size_t shape[TENSOR_RANK_MAX], rank = naming_part_shape(to, &to->parts[p], shape);
         enum dtype dtype = from ? from->tensors[first]->dtype : DTYPE_F32;
-        struct write_entry *entry = add_entry(list, prefix, to->parts[p].name, dtype, shape, rank);
+        struct write_entry *entry =
+            append_entry(list, prefix, to->parts[p].name, dtype, shape, rank);
         if (!entry)
             return -1;
         find_rows(entry, &to->parts[p], from, first, end);

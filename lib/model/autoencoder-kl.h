@@ -10,16 +10,17 @@
 #define KL_RESNETS_MAX 8
 #define KL_GROUPS      32      // of the norms
 #define KL_SCALE       0.18215 // of the published weights (sd-vae-ft-ema, sd-vae-ft-mse)
+#define KL_PUBLISHED   ((struct kl_config){4, {128, 256, 512, 512}, 2, 4, KL_SCALE})
 
 // Images of more pixels are encoded and decoded in overlapping tiles.
 #define KL_WHOLE_MAX ((size_t)1024 * 1024)
 
 struct kl_config {
-    size_t levels;                  // each but the last halves the sides: 4
-    size_t channels[KL_LEVELS_MAX]; // of a level: 128, 256, 512, 512
-    size_t resnets;                 // of a level of the encoder, 2; the decoder has one more
-    size_t latent_channels;         // 4
-    double scale;                   // KL_SCALE
+    size_t levels;                  // each but the last halves the sides
+    size_t channels[KL_LEVELS_MAX]; // of each level
+    size_t resnets;                 // of a level of the encoder; the decoder has one more
+    size_t latent_channels;
+    double scale; // latents are multiplied by it
 };
 
 // What a program does with an autoencoder: weights and memory for the other are not taken.

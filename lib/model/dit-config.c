@@ -38,6 +38,14 @@ int dit_config_named(struct dit_config *config, const char *name)
                      name);
 }
 
+size_t dit_published_heads(size_t hidden)
+{
+    for (size_t i = 0; i < N_PUBLISHED; i++)
+        if (published[i].hidden == hidden)
+            return published[i].heads;
+    return 0;
+}
+
 int dit_config_check(const struct dit_config *c)
 {
     if (c->input_size < 1 || c->input_size > 4096 || c->channels < 1 || c->channels > 1024 ||

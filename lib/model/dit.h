@@ -29,6 +29,7 @@ struct dit_config {
 // Fills depth, hidden, heads and patch of a published name, "DiT-XL/2" or "XL/2". -1 with an error
 // that lists the names.
 int dit_config_named(struct dit_config *config, const char *name);
+size_t dit_published_heads(size_t hidden); // of the published model of this width; 0 without one
 // -1 with an error if the sizes don't fit each other or are out of bounds.
 int dit_config_check(const struct dit_config *config);
 // "DiT-S/2", or "width 192, depth 6, heads 3, patch 1".

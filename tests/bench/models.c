@@ -135,7 +135,7 @@ static void sample(const char *model, size_t batch)
 static void autoencode(enum kl_half half, size_t side)
 {
     struct device *device = open_device();
-    struct kl_config config = {4, {128, 256, 512, 512}, 2, 4, KL_SCALE};
+    struct kl_config config = KL_PUBLISHED;
     struct autoencoder *ae = autoencoder_new_kl(device, &config, half, "random weights");
     check(ae);
     const struct layout *layout = kl_get_layout(ae);

@@ -1,6 +1,6 @@
 #!/bin/sh
-# convert-weights: bit for bit there and back, between formats and names; files that Python's own
-# zipfile and pickle read; refuses what it should. SPDX-License-Identifier: MIT
+# convert-weights goes there and back bit for bit between formats and names, writes files that
+# Python's own zipfile and pickle read, and refuses bad input. SPDX-License-Identifier: MIT
 # shellcheck disable=SC2317 # functions that are arguments of others
 . tests/tap.sh
 export PYTHONPATH=tests/tools PYTHONDONTWRITEBYTECODE=1
@@ -33,8 +33,8 @@ dit-train -q -@ 1 --depth 2 --hidden 32 --heads 2 --patch 2 --batch 8 --classes 
     --seed 5000000000 --steps 12 --save-every 6 --run "$tmp/whole" "$latents"
 ours=$tmp/whole/0000006.safetensors
 converts 'a checkpoint becomes a training of PyTorch' "$ours" "$tmp/train.pt"
-is 'without a word' "$(cat "$tmp/out" "$tmp/err")" ''
-ok "Python's zipfile and pickle read it: weights, optimizer, arguments" python '
+is '... and it prints nothing' "$(cat "$tmp/out" "$tmp/err")" ''
+ok "... whose weights, optimizer and arguments Python's zipfile and pickle read" python '
 t = read_torch(tmp + "train.pt")
 ours, metadata = read_safetensors(tmp + "whole/0000006.safetensors")
 assert list(t) == ["model", "ema", "opt", "args", "metadata"] and t["metadata"] == metadata
@@ -63,24 +63,24 @@ assert t["args"] == dict(image_size=64, num_classes=10, global_batch_size=8,
                          global_seed=5000000000), t["args"]
 '
 mkdir "$tmp/back"
-converts 'and back' "$tmp/train.pt" "$tmp/back/latest.safetensors"
-ok 'it is the checkpoint, byte for byte' cmp "$ours" "$tmp/back/latest.safetensors"
-exits 'from which training goes on' 0 dit-train -q -@ 1 --resume --run "$tmp/back" "$latents"
-ok 'as the unbroken run' same whole/latest.safetensors back/latest.safetensors
-converts 'PyTorch to PyTorch, over itself' "$tmp/train.pt" "$tmp/train.pt"
-converts 'and back once more' "$tmp/train.pt" "$tmp/again.safetensors"
-ok 'is the same' cmp "$ours" "$tmp/again.safetensors"
-converts '--which ema' --which ema "$ours" "$tmp/ema.pt"
-converts '--which model' --which model "$ours" "$tmp/model.safetensors"
-ok 'are one state dict, ready to be loaded' python '
+converts 'a training of PyTorch becomes a checkpoint' "$tmp/train.pt" "$tmp/back/latest.safetensors"
+ok '... the first one, byte for byte' cmp "$ours" "$tmp/back/latest.safetensors"
+exits '... from which training goes on' 0 dit-train -q -@ 1 --resume --run "$tmp/back" "$latents"
+ok '... and ends as the unbroken run' same whole/latest.safetensors back/latest.safetensors
+converts 'a training of PyTorch is rewritten in place' "$tmp/train.pt" "$tmp/train.pt"
+converts '... and becomes a checkpoint' "$tmp/train.pt" "$tmp/again.safetensors"
+ok '... the first one, byte for byte, again' cmp "$ours" "$tmp/again.safetensors"
+converts '--which ema of a checkpoint' --which ema "$ours" "$tmp/ema.pt"
+converts '--which model of a checkpoint' --which model "$ours" "$tmp/model.safetensors"
+ok '... each are one state dict, ready to be loaded' python '
 t, both = read_torch(tmp + "ema.pt"), read_torch(tmp + "train.pt")
 model, metadata = read_safetensors(tmp + "model.safetensors")
 assert t == both["ema"] and model == both["model"] and list(t)[0] == "pos_embed"
 assert metadata["num_heads"] == "2" and metadata["classes"] == "[\"a\",\"b\"]"
 assert not {"kind", "step", "setting.lr"} & set(metadata), metadata
 '
-converts '--dtype of a training' --dtype bf16 "$ours" "$tmp/bf16.safetensors"
-ok 'leaves the state of the optimizer' python '
+converts '--dtype bf16 of a training' --dtype bf16 "$ours" "$tmp/bf16.safetensors"
+ok '... leaves the state of the optimizer' python '
 ours = read_safetensors(tmp + "whole/0000006.safetensors")[0]
 t = read_safetensors(tmp + "bf16.safetensors")[0]
 assert ours.keys() == t.keys()
@@ -93,30 +93,30 @@ for n in t:
 '
 
 # What fast-DiT saves: no metadata of ours, and arguments as a namespace.
-converts 'the ema is taken' --heads 4 "$data/dit-a-train.pt" "$tmp/ema.safetensors"
-says 'which is told' "holds no optimizer state; --which all would write both"
-converts 'or model' --heads 4 --which model "$data/dit-a-train.pt" "$tmp/model.safetensors"
-converts 'or both' --heads 4 --which all "$data/dit-a-train.pt" "$tmp/both.pt"
-says 'which is told' 'holds no optimizer state; model and ema are written without'
-ok 'all have their own values' python '
+converts 'the ema of a training of fast-DiT' --heads 4 "$data/dit-a-train.pt" "$tmp/ema.safetensors"
+says '... and a note tells of model' "holds no optimizer state; --which all would write both"
+converts '--which model of a training of fast-DiT' --heads 4 --which model "$data/dit-a-train.pt" "$tmp/model.safetensors"
+converts '--which all of a training of fast-DiT' --heads 4 --which all "$data/dit-a-train.pt" "$tmp/both.pt"
+says '... and a note tells what is missing' 'holds no optimizer state; model and ema are written without it'
+ok '... each have their own values' python '
 ema, model = (read_safetensors(tmp + n + ".safetensors")[0] for n in ("ema", "model"))
 both = read_torch(tmp + "both.pt")
 assert both["ema"] == ema and both["model"] == model and both["opt"]["state"] == {}
 assert list(ema) != list(both["ema"]) and all((floats(ema[n]) == floats(model[n]) / 2).all() for n in ema)
 '
-exits 'from these no training goes on' 64 convert-weights --heads 4 --which all --names diffusers \
+exits '--which all with --names diffusers is refused' 64 convert-weights --heads 4 --which all --names diffusers \
     "$data/dit-a-train.pt" "$tmp/out.pt"
-says 'nor under other names' '--which all goes with --names published alone'
+says '... with the reason' '--which all needs --names published'
 
 # Types and names.
 for kind in plain half bf16 legacy; do
     converts "dit-a-$kind.pt" --heads 4 "$data/dit-a-$kind.pt" "$tmp/$kind.safetensors"
-    converts 'to diffusers' --names diffusers "$tmp/$kind.safetensors" "$tmp/$kind-d.safetensors"
-    converts 'to a .bin' --names diffusers "$tmp/$kind-d.safetensors" "$tmp/$kind.bin"
-    converts 'to PyTorch' --heads 4 --image-size 64 "$tmp/$kind.bin" "$tmp/$kind.pt"
-    converts 'and back' --heads 4 "$tmp/$kind.pt" "$tmp/$kind-back.safetensors"
+    converts '... to the names of diffusers' --names diffusers "$tmp/$kind.safetensors" "$tmp/$kind-d.safetensors"
+    converts '... to a .bin' --names diffusers "$tmp/$kind-d.safetensors" "$tmp/$kind.bin"
+    converts '... to a .pt' --heads 4 --image-size 64 "$tmp/$kind.bin" "$tmp/$kind.pt"
+    converts '... and back' --heads 4 "$tmp/$kind.pt" "$tmp/$kind-back.safetensors"
 done
-ok 'every type keeps its bits on all ways' python '
+ok 'every type keeps its bits through all formats and names' python '
 for kind, dtype in ("plain", "F32"), ("legacy", "F32"), ("half", "F16"), ("bf16", "BF16"):
     a, b = (read_safetensors(tmp + kind + n)[0] for n in (".safetensors", "-back.safetensors"))
     assert a.keys() == b.keys() and read_torch(tmp + kind + ".pt").keys() == a.keys()
@@ -126,7 +126,7 @@ for kind, dtype in ("plain", "F32"), ("legacy", "F32"), ("half", "F16"), ("bf16"
 plain, legacy = (read_safetensors(tmp + n + ".safetensors")[0] for n in ("plain", "legacy"))
 assert plain == legacy
 '
-ok 'diffusers has query, key and value, and the embeddings in each block' python '
+ok 'under the names of diffusers query, key and value are apart, and each block has the embeddings' python '
 a, b = (read_safetensors(tmp + n)[0] for n in ("half.safetensors", "half-d.safetensors"))
 qkv = b"".join(b["transformer_blocks.1.attn1.to_%s.weight" % n][2] for n in "qkv")
 assert qkv == a["blocks.1.attn.qkv.weight"][2]
@@ -139,15 +139,15 @@ mkdir -p "$tmp/pipeline/transformer"
 cp "$tmp/plain.bin" "$tmp/pipeline/transformer/diffusion_pytorch_model.bin"
 echo '{"num_attention_heads": 4, "sample_size": 8}' >"$tmp/pipeline/transformer/config.json"
 converts 'a folder of diffusers, whose config.json is read' "$tmp/pipeline" "$tmp/folder.pt"
-ok 'holds the same' same folder.pt plain.pt
-converts 'another size of images' --image-size 128 "$tmp/plain.safetensors" "$tmp/large.safetensors"
-ok 'has another table of positions' python '
+ok '... and whose weights are the same' same folder.pt plain.pt
+converts '--image-size 128 of a model for 64' --image-size 128 "$tmp/plain.safetensors" "$tmp/large.safetensors"
+ok '... gives another table of positions' python '
 t, metadata = read_safetensors(tmp + "large.safetensors")
 assert t["pos_embed"][:2] == ("F32", (1, 64, 48)) and metadata["input_size"] == "16"
 '
 converts '--dtype f16' --dtype f16 "$tmp/plain.safetensors" "$tmp/f16.safetensors"
 converts '--dtype f32' --dtype f32 "$tmp/f16.safetensors" "$tmp/f32.safetensors"
-ok 'rounds as NumPy, and back changes no value' python '
+ok '... rounds as NumPy does, and --dtype f32 changes no value' python '
 a, b, c = (read_safetensors(tmp + n + ".safetensors")[0] for n in ("plain", "f16", "f32"))
 assert all(floats(a[n]).astype("<f2").tobytes() == b[n][2] and b[n][0] == "F16" for n in a)
 assert all((floats(c[n]) == floats(b[n])).all() and c[n][0] == "F32" for n in a)
@@ -155,11 +155,11 @@ assert all((floats(c[n]) == floats(b[n])).all() and c[n][0] == "F32" for n in a)
 
 # The autoencoder.
 vae=$data/vae-diffusers-half.safetensors
-converts 'an autoencoder' --names ldm "$vae" "$tmp/vae.ckpt"
-converts 'back' "$tmp/vae.ckpt" "$tmp/vae.safetensors"
-converts 'the same as safetensors' --names ldm "$vae" "$tmp/ldm.safetensors"
-converts 'and back' "$tmp/ldm.safetensors" "$tmp/vae.bin"
-ok 'is the same under all names' python '
+converts 'an autoencoder to a .ckpt of the names ldm' --names ldm "$vae" "$tmp/vae.ckpt"
+converts '... and back to safetensors' "$tmp/vae.ckpt" "$tmp/vae.safetensors"
+converts 'an autoencoder to safetensors of the names ldm' --names ldm "$vae" "$tmp/ldm.safetensors"
+converts '... and back to a .bin' "$tmp/ldm.safetensors" "$tmp/vae.bin"
+ok 'an autoencoder keeps its bits through all names' python '
 a = read_safetensors(data + "vae-diffusers-half.safetensors")[0]
 ckpt, ldm = read_torch(tmp + "vae.ckpt"), read_safetensors(tmp + "ldm.safetensors")[0]
 assert list(ckpt) == ["state_dict"] and ckpt["state_dict"] == ldm and len(ldm) == len(a)
@@ -172,7 +172,7 @@ mkdir -p "$tmp/sd/vae"
 cp "$vae" "$tmp/sd/vae/diffusion_pytorch_model.safetensors"
 echo '{"scaling_factor": 0.13025}' >"$tmp/sd/vae/config.json"
 converts 'the autoencoder of a folder' "$tmp/sd" "$tmp/scaled.safetensors"
-ok 'keeps its scale' python '
+ok '... keeps its scale' python '
 assert float(read_safetensors(tmp + "scaled.safetensors")[1]["scaling_factor"]) == 0.13025
 '
 
@@ -183,8 +183,8 @@ refused() { # refused NAME STATUS TEXT ARGUMENT...
     refused_text=$3
     shift 3
     exits "$refused_name" "$refused_status" convert-weights "$@"
-    says 'named' "$refused_text"
-    ok 'nothing is left' absent "$tmp/out.pt"
+    says '... with the reason' "$refused_text"
+    ok '... and leaves no file' absent "$tmp/out.pt"
 }
 python '
 t, m = read_safetensors(tmp + "plain-d.safetensors")
@@ -209,7 +209,7 @@ write_safetensors(tmp + "whole.safetensors", {**whole, **{n: t[n] for n in t if 
 write_safetensors(tmp + "less.safetensors", {n: x for n, x in t.items() if n != name}, m)
 write_safetensors(tmp + "other.safetensors", {"a": t["pos_embed"]}, m)
 '
-refused 'copies that differ' 65 'embedding_table.weight are not the same' \
+refused 'copies that differ' 65 'embedding_table.weight differ; the model has one for all blocks' \
     "$tmp/odd.safetensors" "$tmp/out.pt"
 refused 'a value beyond float16' 65 \
     'tensor blocks.1.mlp.fc1.bias: value 7 is 65520, too large for F16' \
@@ -219,7 +219,7 @@ refused 'a value beyond float32' 65 \
     --dtype f32 "$tmp/wide.safetensors" "$tmp/out.pt"
 converts 'an infinity stays one' --dtype f16 "$tmp/inf.safetensors" "$tmp/inf.pt"
 converts 'float64 stays' "$tmp/wide.safetensors" "$tmp/wide.pt"
-ok 'with its bits' python '
+ok '... with its bits' python '
 name = "blocks.1.mlp.fc1.bias"
 assert floats(read_torch(tmp + "inf.pt")[name])[7] == np.inf
 assert read_torch(tmp + "wide.pt")[name] == read_safetensors(tmp + "wide.safetensors")[0][name]
@@ -230,21 +230,21 @@ refused 'a missing tensor' 65 'no tensor blocks.1.mlp.fc1.bias; expected, with s
     "$tmp/less.safetensors" "$tmp/out.pt"
 refused 'weights of something else' 65 'neither a DiT nor an autoencoder' \
     "$tmp/other.safetensors" "$tmp/out.pt"
-refused 'no weights' 65 'expected weights' "$latents" "$tmp/out.pt"
-refused 'no file' 66 "$tmp/none.pt" "$tmp/none.pt" "$tmp/out.pt"
+refused 'a file that holds no weights' 65 'expected weights' "$latents" "$tmp/out.pt"
+refused 'a file that is not there' 66 "$tmp/none.pt" "$tmp/none.pt" "$tmp/out.pt"
 refused 'a folder without weights' 66 'a folder without diffusion_pytorch_model' "$tmp" "$tmp/out.pt"
 refused 'an unknown ending' 64 'expected .safetensors, or .pt, .pth, .bin or .ckpt' \
     "$vae" "$tmp/out.onnx"
-refused 'no ending' 64 'found ""' "$vae" "$tmp/a.pt/out"
-refused 'a DiT under the names of ldm' 64 'its --names are published or diffusers' \
+refused 'a name without an ending' 64 'found ""' "$vae" "$tmp/a.pt/out"
+refused 'a DiT under the names ldm' 64 'its --names are published or diffusers' \
     --names ldm "$tmp/plain.safetensors" "$tmp/out.pt"
-refused 'an autoencoder under those of a DiT' 64 'its --names are diffusers or ldm' \
+refused 'an autoencoder under the names of a DiT' 64 'its --names are diffusers or ldm' \
     --names published "$vae" "$tmp/out.pt"
-refused 'or a part of one' 64 'one set of weights, and no --which' --which ema "$vae" "$tmp/out.pt"
-refused 'all of bare weights' 65 'there is no training for --which all' \
+refused '--which of an autoencoder' 64 'one set of weights, so --which does not apply' --which ema "$vae" "$tmp/out.pt"
+refused '--which all of bare weights' 65 'no training for --which all' \
     --which all "$tmp/plain.safetensors" "$tmp/out.pt"
-refused 'heads that nothing says' 65 '--heads does' "$data/dit-a-plain.pt" "$tmp/out.pt"
-refused 'a folder that is not there' 73 "$tmp/none/out.pt" "$vae" "$tmp/none/out.pt"
-refused 'one file' 64 'expected two files' "$vae"
+refused 'a number of heads that nothing tells' 65 'give --heads' "$data/dit-a-plain.pt" "$tmp/out.pt"
+refused 'an OUT in a folder that is not there' 73 "$tmp/none/out.pt" "$vae" "$tmp/none/out.pt"
+refused 'one file alone' 64 'expected two files' "$vae"
 
 done_testing

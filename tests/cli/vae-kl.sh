@@ -120,7 +120,7 @@ assert sorted(t) == ["image", "label"] and t["image"].shape == (6, 32, 32, 3), t
 assert t["image"].std() > 5 and m["kind"] == "images" and "autoencoder" not in m, m
 '
 exits 'a stream names its autoencoder, not where it is' 66 vae-decode "$tmp/latents"
-says 'an error says what to do' "$tmp/latents: its latents were made by the autoencoder vae-diffusers-half.safetensors, which is not here; --vae FILE says where it is"
+says 'an error says what to do' "$tmp/latents: its latents were made by the autoencoder vae-diffusers-half.safetensors, which is not in this folder; give its path with --vae"
 exits 'DIT_VAE of that name is it' 0 env DIT_VAE="$vae" vae-decode -@ 1 "$tmp/latents" -o "$tmp/x"
 ok 'with the same images' python '
 assert np.array_equal(read(tmp + "x")[0]["image"], read(tmp + "back")[0]["image"])'
@@ -200,7 +200,7 @@ sample() { # sample WEIGHTS ARGUMENT...
     dit-sample -q -@ 1 --no-pg -w "$sample_weights" --steps 2 -n 3 "$@"
 }
 exits 'the model knows its autoencoder, not where it is' 66 sample "$tmp/run/latest.safetensors"
-says 'and says so' 'its latents were made by the autoencoder vae-diffusers-half.safetensors, which is not here; --vae FILE says where it is (--latents needs no autoencoder)'
+says 'and says so' 'its latents were made by the autoencoder vae-diffusers-half.safetensors, which is not in this folder; give its path with --vae (--latents needs no autoencoder)'
 sample "$tmp/run/latest.safetensors" --vae "$vae" | npz-pack -q >"$tmp/samples.npz"
 ok 'dit-sample --vae | npz-pack' python '
 a = np.load(tmp + "samples.npz")["arr_0"]

@@ -307,7 +307,7 @@ static void test_large(struct device *device)
 
 static void test_memory(struct device *device)
 {
-    const struct kl_config published = {4, {128, 256, 512, 512}, 2, 4, KL_SCALE};
+    const struct kl_config published = KL_PUBLISHED;
     const double pixel_bytes[] = {[KL_ENCODER] = 3 * 128 * 4, [KL_DECODER] = 4 * 128 * 4};
     for (enum kl_half half = KL_ENCODER; half <= KL_DECODER; half++) {
         const char *name = half == KL_ENCODER ? "encoding" : "decoding";
