@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "formats/containers/safetensors.h"
+#include "formats/weights/weights.h"
 #include "lib/base/error.h"
 #include "lib/base/mem.h"
 #include "tests/tap.h"
@@ -30,47 +30,50 @@ static inline bool reference_has(const char *name)
     return false;
 }
 
-static inline struct safetensors reference_open(const char *name)
+static inline struct weights reference_open(const char *name)
 {
-    struct safetensors doc;
-    char path[4096];
+    static char path[4096]; // of the last file, for messages
+    struct weights file;
     snprintf(path, sizeof path, "%s/%s.safetensors", reference_dir(), name);
-    if (safetensors_open(&doc, path) < 0)
+    if (weights_open(&file, path) < 0)
         bail_out();
-    return doc;
+    return file;
 }
 
-// A tensor as float32, malloc'd; *count elements if not NULL.
-static inline float *reference_floats(const struct safetensors *doc, const char *name,
-                                      size_t *count)
+static inline const struct weight *reference_find(const struct weights *file, const char *name)
 {
-    const struct safetensor *t = safetensors_find(doc, name);
-    size_t n = 0;
-    if (!t || !shape_count(t->shape, t->rank, &n)) {
+    const struct weight *tensor = weights_find(file, name);
+    if (!tensor) {
         error_set(STATUS_DATA, "no tensor %s in the reference data", name);
         bail_out();
     }
-    float *values = mem_new(n ? n : 1, sizeof *values);
-    if (!values || safetensors_floats(doc, name, t->shape, t->rank, values) < 0)
+    return tensor;
+}
+
+// A tensor as float32, malloc'd; *count elements if not NULL.
+static inline float *reference_floats(const struct weights *file, const char *name, size_t *count)
+{
+    const struct weight *tensor = reference_find(file, name);
+    float *values = mem_new(weight_count(tensor), sizeof *values);
+    if (!values || weight_read_floats(tensor, 0, weight_rows(tensor), values) < 0)
         bail_out();
     if (count)
-        *count = n;
+        *count = weight_count(tensor);
     return values;
 }
 
-// An I64 tensor, in place of the mapping (copied for its alignment).
-static inline int64_t *reference_ints(const struct safetensors *doc, const char *name,
-                                      size_t *count)
+// An I64 tensor, malloc'd; *count elements if not NULL.
+static inline int64_t *reference_ints(const struct weights *file, const char *name, size_t *count)
 {
-    const struct safetensor *t = safetensors_find(doc, name);
-    int64_t *values = t && t->dtype == DTYPE_I64 ? mem_new(t->size / 8 + 1, 8) : NULL;
-    if (!values) {
-        error_set(STATUS_DATA, "no I64 tensor %s in the reference data", name);
+    const struct weight *tensor = reference_find(file, name);
+    int64_t *values = mem_new(weight_count(tensor), sizeof *values);
+    if (!values || tensor->dtype != DTYPE_I64) {
+        error_set(STATUS_DATA, "tensor %s of the reference data is not I64", name);
         bail_out();
     }
-    memcpy(values, safetensors_data(doc, t), t->size);
+    weight_read(tensor, 0, weight_rows(tensor), values);
     if (count)
-        *count = t->size / 8;
+        *count = weight_count(tensor);
     return values;
 }
 

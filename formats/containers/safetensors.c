@@ -177,36 +177,12 @@ int safetensors_parse(struct safetensors *doc, const uint8_t *bytes, size_t avai
     return 0;
 }
 
-int safetensors_open(struct safetensors *doc, const char *path)
-{
-    struct mapping mapping;
-    *doc = (struct safetensors){0};
-    if (file_map(path, &mapping))
-        return -1;
-    if (safetensors_parse(doc, mapping.data, mapping.size, mapping.size, SAFETENSORS_HEADER_MAX)) {
-        file_unmap(&mapping);
-        return error_prefix("%s", path);
-    }
-    doc->mapping = mapping;
-    return 0;
-}
-
 void safetensors_close(struct safetensors *doc)
 {
     free(doc->tensors);
     json_decref(doc->metadata);
     json_decref(doc->root);
-    if (doc->mapping.data)
-        file_unmap(&doc->mapping);
     *doc = (struct safetensors){0};
-}
-
-const struct safetensor *safetensors_find(const struct safetensors *doc, const char *name)
-{
-    for (size_t i = 0; i < doc->n_tensors; i++)
-        if (!strcmp(doc->tensors[i].name, name))
-            return &doc->tensors[i];
-    return NULL;
 }
 
 const char *safetensors_get(const struct safetensors *doc, const char *key)
@@ -217,24 +193,6 @@ const char *safetensors_get(const struct safetensors *doc, const char *key)
 const uint8_t *safetensors_data(const struct safetensors *doc, const struct safetensor *tensor)
 {
     return doc->data + tensor->offset;
-}
-
-int safetensors_floats(const struct safetensors *doc, const char *name, const size_t *shape,
-                       size_t rank, float *out)
-{
-    const struct safetensor *tensor = safetensors_find(doc, name);
-    char expected[128], found[128];
-    if (!tensor)
-        return error_set(STATUS_DATA, "no tensor \"%s\" (expected, with shape %s)", name,
-                         shape_text(shape, rank, expected, sizeof expected));
-    if (tensor->rank != rank || (rank && memcmp(tensor->shape, shape, rank * sizeof *shape)))
-        return error_set(STATUS_DATA, "tensor \"%s\" has shape %s, expected %s", name,
-                         shape_text(tensor->shape, tensor->rank, found, sizeof found),
-                         shape_text(shape, rank, expected, sizeof expected));
-    if (floats_read(out, safetensors_data(doc, tensor), tensor->dtype,
-                    tensor->size / dtype_size(tensor->dtype)))
-        return error_prefix("tensor \"%s\"", name);
-    return 0;
 }
 
 static json_t *build_tensor(const struct safetensor *tensor)

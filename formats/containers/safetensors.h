@@ -1,4 +1,4 @@
-// The safetensors format: documents in memory, and files of weights. SPDX-License-Identifier: MIT
+// The safetensors format: documents in memory. SPDX-License-Identifier: MIT
 // u64 little-endian header length, JSON header, data.
 #ifndef DIT_SAFETENSORS_H
 #define DIT_SAFETENSORS_H
@@ -7,10 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "lib/base/io.h"
 #include "lib/base/tensor.h"
-
-#define SAFETENSORS_HEADER_MAX ((size_t)100 << 20) // as the published reader; a stream's is 1 MiB
 
 struct safetensor {
     const char *name; // owned by the document
@@ -27,9 +24,8 @@ struct safetensors {
     struct safetensor *tensors; // in the order of their data
     size_t header_size;         // bytes before the data: 8 + header length
     size_t data_size;
-    const uint8_t *data;    // start of the data, if it is in memory
-    json_t *root;           // private
-    struct mapping mapping; // private
+    const uint8_t *data; // start of the data, if it is in memory
+    json_t *root;        // private
 };
 
 // Parses the header of a document of which `available` bytes are in memory and whose total size is
@@ -38,17 +34,10 @@ struct safetensors {
 // overflow, overlap, leave gaps or don't fill the data.
 int safetensors_parse(struct safetensors *doc, const uint8_t *bytes, size_t available, size_t total,
                       size_t header_max);
-// Opens a file by mapping it. Messages name the file.
-int safetensors_open(struct safetensors *doc, const char *path);
 void safetensors_close(struct safetensors *doc);
-// NULL, no message, if there is none.
-const struct safetensor *safetensors_find(const struct safetensors *doc, const char *name);
 const char *safetensors_get(const struct safetensors *doc, const char *key); // metadata or NULL
 // The tensor's bytes (need no alignment).
 const uint8_t *safetensors_data(const struct safetensors *doc, const struct safetensor *tensor);
-// As float32; count must match, else -1 with an error that names the tensor and both shapes.
-int safetensors_floats(const struct safetensors *doc, const char *name, const size_t *shape,
-                       size_t rank, float *out);
 
 // Builds "length + header" of a document whose tensors have name, dtype, rank and shape set, in
 // the order of their data, which must fall in element size. Sets their offset and size. Padded with

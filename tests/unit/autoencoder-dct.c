@@ -2,8 +2,8 @@
 #include <math.h>
 #include <string.h>
 
-#include "formats/containers/safetensors.h"
 #include "formats/weights/autoencoder-open.h"
+#include "formats/weights/weights.h"
 #include "lib/base/error.h"
 #include "lib/base/rng.h"
 #include "tests/tap.h"
@@ -80,19 +80,19 @@ static double psnr(struct autoencoder *ae, const uint8_t *image, struct spread *
 static void test_images(struct device *device)
 {
     char path[4096];
-    struct safetensors doc;
+    struct weights file;
     snprintf(path, sizeof(path), "%s/images-expected.safetensors", reference_dir());
     struct autoencoder *ae = autoencoder_open(device, "dct", KL_BOTH);
     if (!ok(ae && ae->channels == 16 && strcmp(ae->name, "dct:10,3") == 0, "16 by default") ||
-        !ok(safetensors_open(&doc, path) == 0, "the reference images are there"))
+        !ok(weights_open(&file, path) == 0, "the reference images are there"))
         return;
     struct spread spread = {.count = 0};
     double worst = HUGE_VAL, landscape = 0;
-    for (size_t i = 0; i < doc.n_tensors; i++) {
-        const struct safetensor *tensor = &doc.tensors[i];
-        if (tensor->size != SIDE * SIDE * 3)
+    for (size_t i = 0; i < file.n_weights; i++) {
+        const struct weight *tensor = &file.all[i];
+        if (weight_count(tensor) != SIDE * SIDE * 3)
             continue;
-        double db = psnr(ae, safetensors_data(&doc, tensor), &spread);
+        double db = psnr(ae, tensor->data, &spread);
         worst = db < worst ? db : worst;
         if (strcmp(tensor->name, "landscape.jpg:256") == 0)
             landscape = db;
@@ -106,7 +106,7 @@ static void test_images(struct device *device)
     }
     ok(sqrt(variance) > 0.5 && sqrt(variance) < 2,
        "latents of pictures have about unit spread: %.2f", sqrt(variance));
-    safetensors_close(&doc);
+    weights_close(&file);
     autoencoder_close(ae);
 }
 

@@ -39,7 +39,7 @@ static void expect(const struct device *device, double error, const char *what)
 }
 
 // Encodes the image called `input`; expects its mean and, unless NULL, logvar.
-static void check_encoder(struct autoencoder *ae, const struct safetensors *io, const char *input,
+static void check_encoder(struct autoencoder *ae, const struct weights *io, const char *input,
                           size_t n, size_t H, size_t W, const char *mean_name,
                           const char *logvar_name)
 {
@@ -63,7 +63,7 @@ static void check_encoder(struct autoencoder *ae, const struct safetensors *io, 
     free(x), free(mean), free(std);
 }
 
-static void check_decoder(struct autoencoder *ae, const struct safetensors *io, size_t n)
+static void check_decoder(struct autoencoder *ae, const struct weights *io, size_t n)
 {
     const size_t H = 64, W = 64, size = 3 * H * W;
     float *z = reference_floats(io, "z", NULL), *expected = reference_floats(io, "decoded", NULL);
@@ -80,11 +80,11 @@ static void test_reference(const char *backend, size_t n)
 {
     struct device *device = open_device(backend);
     struct autoencoder *ae = load(device, "vae-diffusers-half.safetensors", KL_BOTH);
-    struct safetensors io = reference_open("vae-io");
+    struct weights io = reference_open("vae-io");
     check_encoder(ae, &io, "x", n, 64, 64, "mean", "logvar");
     check_encoder(ae, &io, "rect_x", 1, 72, 56, "rect_mean", NULL);
     check_decoder(ae, &io, n);
-    safetensors_close(&io);
+    weights_close(&io);
     autoencoder_close(ae);
     device_close(device);
 }

@@ -2,18 +2,18 @@
 #include "lib/model/diffusion.h"
 #include "tests/reference.h"
 
-static void compare(const struct safetensors *doc, const char *respacing, const char *name,
+static void compare(const struct weights *file, const char *respacing, const char *name,
                     const double *table, size_t n)
 {
-    const struct safetensor *t = safetensors_find(doc, name);
+    const struct weight *t = weights_find(file, name);
     double worst = 0;
-    if (!t || t->size != n * sizeof *table) {
+    if (!t || t->dtype != DTYPE_F64 || weight_count(t) != n) {
         ok(false, "%s of %s has %zu entries", name, respacing, n);
         return;
     }
     for (size_t i = 0; i < n; i++) {
         double expected;
-        memcpy(&expected, safetensors_data(doc, t) + i * sizeof expected, sizeof expected);
+        memcpy(&expected, t->data + i * sizeof expected, sizeof expected);
         double error = fabs(table[i] - expected) / fmax(1, fabs(expected));
         worst = error > worst || isnan(error) ? error : worst;
     }
@@ -21,29 +21,30 @@ static void compare(const struct safetensors *doc, const char *respacing, const 
         diag("worst error %g", worst);
 }
 
-static void compare_all(const char *file, const char *respacing)
+static void compare_all(const char *name, const char *respacing)
 {
     struct diffusion d;
-    struct safetensors doc = reference_open(file);
+    struct weights file = reference_open(name);
     if (diffusion_init(&d, respacing) < 0)
         bail_out();
     size_t n;
-    int64_t *map = reference_ints(&doc, "timestep_map", &n);
+    int64_t *map = reference_ints(&file, "timestep_map", &n);
     ok(n == d.steps && memcmp(map, d.timestep_map, n * sizeof *map) == 0, "steps kept by %s",
        respacing);
-    compare(&doc, respacing, "betas", d.betas, d.steps);
-    compare(&doc, respacing, "alphas_cumprod", d.alphas_cumprod, d.steps);
-    compare(&doc, respacing, "alphas_cumprod_prev", d.alphas_cumprod_prev, d.steps);
-    compare(&doc, respacing, "sqrt_recip_alphas_cumprod", d.sqrt_recip_alphas_cumprod, d.steps);
-    compare(&doc, respacing, "sqrt_recipm1_alphas_cumprod", d.sqrt_recipm1_alphas_cumprod, d.steps);
-    compare(&doc, respacing, "posterior_variance", d.posterior_variance, d.steps);
-    compare(&doc, respacing, "posterior_log_variance_clipped", d.posterior_log_variance_clipped,
+    compare(&file, respacing, "betas", d.betas, d.steps);
+    compare(&file, respacing, "alphas_cumprod", d.alphas_cumprod, d.steps);
+    compare(&file, respacing, "alphas_cumprod_prev", d.alphas_cumprod_prev, d.steps);
+    compare(&file, respacing, "sqrt_recip_alphas_cumprod", d.sqrt_recip_alphas_cumprod, d.steps);
+    compare(&file, respacing, "sqrt_recipm1_alphas_cumprod", d.sqrt_recipm1_alphas_cumprod,
             d.steps);
-    compare(&doc, respacing, "posterior_mean_coef1", d.posterior_mean_coef1, d.steps);
-    compare(&doc, respacing, "posterior_mean_coef2", d.posterior_mean_coef2, d.steps);
+    compare(&file, respacing, "posterior_variance", d.posterior_variance, d.steps);
+    compare(&file, respacing, "posterior_log_variance_clipped", d.posterior_log_variance_clipped,
+            d.steps);
+    compare(&file, respacing, "posterior_mean_coef1", d.posterior_mean_coef1, d.steps);
+    compare(&file, respacing, "posterior_mean_coef2", d.posterior_mean_coef2, d.steps);
     free(map);
     diffusion_free(&d);
-    safetensors_close(&doc);
+    weights_close(&file);
 }
 
 static void refuse(const char *respacing)

@@ -58,8 +58,8 @@ static int32_t *to_labels(const int64_t *values, size_t n)
 }
 
 // Runs the model on NAMEx, NAMEt, NAMEy and returns its output in host memory.
-static float *run_forward(struct dit *dit, const struct safetensors *doc, const char *prefix,
-                          size_t n, size_t B, double cfg_scale)
+static float *run_forward(struct dit *dit, const struct weights *doc, const char *prefix, size_t n,
+                          size_t B, double cfg_scale)
 {
     char name[32];
     snprintf(name, sizeof name, "%sx", prefix);
@@ -96,7 +96,7 @@ static void check_forward(const char *model)
         return;
     struct dit_file file;
     open_weights(&file, model);
-    struct safetensors doc = reference_open(name);
+    struct weights doc = reference_open(name);
     struct dit *dit = dit_new(device, &file.config, 4, DIT_INFER, NULL);
     if (!dit || dit_file_load(&file, DIT_WEIGHTS_EMA, dit) < 0)
         bail_out();
@@ -115,7 +115,7 @@ static void check_forward(const char *model)
     free(expected), free(out), free(scale);
     dit_free(dit);
     dit_file_close(&file);
-    safetensors_close(&doc);
+    weights_close(&doc);
 }
 
 // The same weights in another kind of file: read, and used where they lie if the device can.
@@ -130,7 +130,7 @@ static void check_form(const char *name, enum dit_weights which, double most)
     struct dit_file file;
     if (dit_file_open(&file, path, &(struct dit_hints){.heads = 4}) < 0)
         bail_out();
-    struct safetensors doc = reference_open("dit-a-forward");
+    struct weights doc = reference_open("dit-a-forward");
     size_t n = file.config.channels * file.config.input_size * file.config.input_size, count;
     float *expected = reference_floats(&doc, "forward", &count);
     const float **in_place = dit_file_in_place(&file, which);
@@ -147,7 +147,7 @@ static void check_form(const char *name, enum dit_weights which, double most)
     free(in_place);
     free(expected);
     dit_file_close(&file);
-    safetensors_close(&doc);
+    weights_close(&doc);
 }
 
 // What a training checkpoint's EMA gives is its own: half the weights.
@@ -179,9 +179,8 @@ static void check_choice(void)
 }
 
 // The largest relative error of an array's tensors against PREFIX.NAME in the data.
-static double array_error(struct trainer *trainer, const struct safetensors *doc,
-                          const char *prefix, const float *gradients, enum trainer_array array,
-                          double most)
+static double array_error(struct trainer *trainer, const struct weights *doc, const char *prefix,
+                          const float *gradients, enum trainer_array array, double most)
 {
     const struct layout *layout = dit_get_layout(trainer_model(trainer));
     double worst = 0;
@@ -212,7 +211,7 @@ static void check_training(const char *model)
         return;
     struct dit_file file;
     open_weights(&file, model);
-    struct safetensors doc = reference_open(name);
+    struct weights doc = reference_open(name);
     struct trainer_settings settings = trainer_defaults;
     settings.batch = settings.micro_batch = 4;
     settings.lr = 1e-3;
@@ -272,7 +271,7 @@ static void check_training(const char *model)
     trainer_free(trainer);
     free(weights);
     dit_file_close(&file);
-    safetensors_close(&doc);
+    weights_close(&doc);
 }
 
 static void check_sampling(const char *model, const char *method, const char *respacing, double eta)
@@ -283,7 +282,7 @@ static void check_sampling(const char *model, const char *method, const char *re
         return;
     struct dit_file file;
     open_weights(&file, model);
-    struct safetensors doc = reference_open(name);
+    struct weights doc = reference_open(name);
     struct sampler_settings settings = {.respacing = respacing,
                                         .ddim = strcmp(method, "ddpm") != 0,
                                         .eta = eta,
@@ -315,7 +314,7 @@ static void check_sampling(const char *model, const char *method, const char *re
     free(z), free(noise), free(trajectory), free(y), free(labels);
     sampler_free(sampler);
     dit_file_close(&file);
-    safetensors_close(&doc);
+    weights_close(&doc);
 }
 
 int main(int argc, char **argv)

@@ -9,9 +9,9 @@
 
 #include <jpeglib.h> // after stdio.h
 
-#include "formats/containers/safetensors.h"
 #include "formats/images/image-file.h"
 #include "formats/images/resample.h"
+#include "formats/weights/weights.h"
 #include "lib/base/error.h"
 #include "lib/base/mem.h"
 #include "lib/base/rng.h"
@@ -38,14 +38,14 @@ static struct file read_image(const char *name)
 
 static void test_reference(void)
 {
-    struct safetensors expected;
+    struct weights expected;
     char *path = mem_printf("%s/images-expected.safetensors", reference_dir());
-    if (!ok(safetensors_open(&expected, path) == 0, "%s opens", path)) {
+    if (!ok(weights_open(&expected, path) == 0, "%s opens", path)) {
         diag("%s", error_message());
         return;
     }
-    for (size_t i = 0; i < expected.n_tensors; i++) {
-        const struct safetensor *tensor = &expected.tensors[i];
+    for (size_t i = 0; i < expected.n_weights; i++) {
+        const struct weight *tensor = &expected.all[i];
         const char *colon = strrchr(tensor->name, ':');
         char *name = strndup(tensor->name, (size_t)(colon - tensor->name));
         size_t side = strtoul(colon + 1, NULL, 10), bytes = 3 * side * side;
@@ -53,11 +53,11 @@ static void test_reference(void)
         struct image image;
         uint8_t *out = malloc(bytes);
         for (int plain = 0; plain < 2; plain++) {
-            bool same = tensor->size == bytes &&
+            bool same = weight_count(tensor) == bytes &&
                         !image_decode(&image, file.data, file.size, false, plain ? 0 : side);
             same = same && (plain ? resample_crop_plain : resample_crop)(
                                image.rgb, image.width, image.height, side, out) == 0;
-            same = same && memcmp(out, safetensors_data(&expected, tensor), bytes) == 0;
+            same = same && memcmp(out, tensor->data, bytes) == 0;
             ok(same, "%s, %s", tensor->name, plain ? "plain" : "fast");
             image_free(&image);
         }
@@ -65,7 +65,7 @@ static void test_reference(void)
         free(file.data);
         free(name);
     }
-    safetensors_close(&expected);
+    weights_close(&expected);
     free(path);
 }
 
