@@ -10,8 +10,7 @@
 #include "formats/weights/kl-file.h"
 #include "lib/base/error.h"
 
-#define BLOCK       64 // coefficients of an 8x8 block
-#define SD_CHANNELS 4  // of Stable Diffusion's latents
+#define BLOCK 64 // coefficients of an 8x8 block
 
 // Parses the "N" of dct:N or the "Y,C" of dct:Y,C.
 static bool parse_dct(const char *text, size_t *n_y, size_t *n_c)
@@ -108,11 +107,11 @@ struct autoencoder *autoencoder_open_for(struct device *device, const char *spec
                                          const char *recorded, size_t channels, enum kl_half half,
                                          const char *what)
 {
-    if (!spec && !recorded && !from_environment() && channels == SD_CHANNELS) {
+    if (!spec && !recorded && !from_environment() && channels == KL_PUBLISHED.latent_channels) {
         error_set(STATUS_DATA,
-                  "%s: it names no autoencoder; latents of %d channels are those of Stable "
+                  "%s: it names no autoencoder; latents of %zu channels are those of Stable "
                   "Diffusion's: --vae sd-vae-ft-ema.safetensors",
-                  what, SD_CHANNELS);
+                  what, channels);
         return NULL;
     }
     struct autoencoder *ae = spec || !recorded ? autoencoder_open(device, spec, half)

@@ -62,6 +62,10 @@ int dit_file_initial_weights(const struct dit_file *file, const struct layout *l
 
 // Restores a trainer's arrays and its number of updates. -1 with an error.
 int dit_file_restore(const struct dit_file *file, struct trainer *trainer);
+// Compares the whole file with its checksum (formats/containers/checksum.h), if it has one. -1 with
+// an error if they differ.
+int dit_file_check(const struct dit_file *file);
+
 // Where a checkpoint's values come from: a trainer, or a copy of its arrays.
 struct dit_source {
     const struct dit_config *config;
@@ -75,15 +79,12 @@ struct dit_source {
 // Writes a checkpoint. metadata, an object of strings, gets the model's sizes, the updates and a
 // checksum added.
 int dit_file_save(const char *path, const struct dit_source *source, json_t *metadata);
-// The parts of dit_file_save, for a program that rewrites checkpoints. After the table of positions
-// the tensors of a checkpoint are listed in their order: those that `arrays[TRAINER_ARRAYS]` has,
-// or with NULL those of all arrays, for the list to fetch. -1 with an error.
+// The rest are parts of dit_file_save, for a program that rewrites checkpoints. -1 with an error.
+// Lists a checkpoint's tensors in their order, after the table of positions: those of the arrays
+// that `arrays[TRAINER_ARRAYS]` has, or if it is NULL all, with values that the list fetches.
 int dit_file_list_arrays(struct write_list *list, const struct naming *naming,
                          const struct binding *arrays);
 int dit_file_add_sizes(json_t *metadata, const struct dit_config *config);
 int dit_file_add_updates(json_t *metadata, uint64_t updates);
-// Compares the whole file with its checksum (formats/containers/checksum.h), if it has one. -1 with
-// an error if they differ.
-int dit_file_check(const struct dit_file *file);
 
 #endif

@@ -1,4 +1,4 @@
-# A training's files: tensors(path) and metadata(path) of a safetensors file, log(folder).
+# Reads the files of a training: tensors(path) and metadata(path) of a checkpoint, log(folder).
 # SPDX-License-Identifier: MIT
 import json
 

@@ -1,6 +1,6 @@
-// kl-network encode|decode WEIGHTS SIDE IN OUT: one square image through the autoencoder of Stable
-// Diffusion, as float32 without a header (tests/bench/vae.py says which). Prints the seconds it
-// took. SPDX-License-Identifier: MIT
+// kl-network encode|decode WEIGHTS SIDE IN OUT passes one square image through the autoencoder of
+// Stable Diffusion and prints the seconds it took. IN and OUT are float32 without a header, as
+// tests/bench/vae.py has them. SPDX-License-Identifier: MIT
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +13,8 @@
 #include "lib/base/io.h"
 #include "lib/base/mem.h"
 
-static int run(struct autoencoder *ae, bool encode, size_t side, const float *from, float *to)
+static int encode_or_decode(struct autoencoder *ae, bool encode, size_t side, const float *from,
+                            float *to)
 {
     size_t latent = ae->channels * (side / ae->downsample) * (side / ae->downsample);
     return encode ? kl_encode_pixels(ae, from, side, side, to, to + latent)
@@ -39,7 +40,7 @@ int main(int argc, char **argv)
     bool good = ae && to && file_read_all(argv[4], &from, &size, SIZE_MAX) == 0 &&
                 size == (encode ? pixels : latents) * sizeof(float);
     double start = clock_seconds();
-    good = good && run(ae, encode, side, (const float *)(const void *)from, to) == 0;
+    good = good && encode_or_decode(ae, encode, side, (const float *)(const void *)from, to) == 0;
     if (good)
         printf("%.3f\n", clock_seconds() - start);
     struct output *output = good ? output_open(argv[5]) : NULL;

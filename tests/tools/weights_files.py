@@ -1,4 +1,4 @@
-# Files of weights, read and written by nothing but Python's own: safetensors, torch.save's.
+# Reads and writes files of weights, safetensors and torch.save's, with Python's own modules alone.
 # SPDX-License-Identifier: MIT
 import collections
 import io
@@ -17,7 +17,7 @@ STORAGES = {'FloatStorage': 'F32', 'HalfStorage': 'F16', 'BFloat16Storage': 'BF1
 
 
 def read_safetensors(path):
-    # Tensors in the order of their data, and metadata.
+    # Returns the tensors in the order of their data, and the metadata.
     data = open(path, 'rb').read()
     start = 8 + int.from_bytes(data[:8], 'little')
     head = json.loads(data[8:start])
@@ -66,7 +66,7 @@ class Unpickler(pickle.Unpickler):
 
 
 def read_torch(path):
-    # The value that was saved; all data must start at a multiple of 64 bytes.
+    # Returns the value that was saved. All data must start at a multiple of 64 bytes.
     with zipfile.ZipFile(path) as archive:
         assert archive.testzip() is None
         whole = open(path, 'rb').read()

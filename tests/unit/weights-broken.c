@@ -1,5 +1,6 @@
-// Whatever a file of weights holds, it is refused with status 65 and what is wrong, or read in
-// full; in bounded memory, and nothing in it is called. SPDX-License-Identifier: MIT
+// Whatever a file of weights holds, weights_open reads it in full, or refuses it with status 65 and
+// the reason. It takes bounded memory and calls nothing that the file names.
+// SPDX-License-Identifier: MIT
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -36,7 +37,7 @@ static bool reads_all(const struct weights *weights)
     return sum >= 0;
 }
 
-// Refused as it should be, or read in full.
+// Whether the file is read in full, or refused with a message.
 static bool survives(void)
 {
     struct weights weights;
@@ -49,7 +50,7 @@ static bool survives(void)
            strlen(error_message()) > strlen(path) + 10;
 }
 
-// Writes the file, frees it, and expects a refusal that says this.
+// Writes the file, frees it, and expects a refusal with this message.
 static void refused(struct forged *file, const char *expected)
 {
     struct weights weights;
@@ -277,8 +278,9 @@ static void test_kinds(void)
     struct weights weights;
     ok(weights_open(&weights, "/nowhere/a.pt") == -1 && error_status() == STATUS_NO_INPUT &&
            strstr(error_message(), "/nowhere/a.pt"),
-       "a file that is not there");
-    ok(weights_open(&weights, "/tmp") == -1 && error_status() == STATUS_NO_INPUT, "a folder");
+       "a file that is not there is not opened");
+    ok(weights_open(&weights, "/tmp") == -1 && error_status() == STATUS_NO_INPUT,
+       "a folder is not opened");
 
     static const char *const safetensors[][2] = {
         {"{\"\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}",
@@ -673,7 +675,7 @@ static void test_kept_files(void)
         snprintf(name, sizeof name, "tests/data/broken/%s", files[i][0]);
         ok(weights_open(&weights, name) == -1 && error_status() == STATUS_DATA &&
                strstr(error_message(), files[i][1]),
-           "%s", files[i][0]);
+           "%s is refused", files[i][0]);
     }
 }
 
@@ -696,7 +698,7 @@ static void test_execution(void)
         snprintf(pickle, sizeof pickle, "%s.", call);
         struct forged file = forge_zip(pickle, strlen(pickle));
         refused(&file, "found a call of");
-        ok(access(folder, F_OK), "... and not called");
+        ok(access(folder, F_OK), "... and the call is not made");
         snprintf(pickle, sizeof pickle, "(dS'a'\n" ONE "sS'b'\n%ss.", call);
         file = forge_zip(pickle, strlen(pickle));
         forge_write(&file, path);
@@ -704,7 +706,7 @@ static void test_execution(void)
         struct weights weights;
         bool good = weights_open(&weights, path) == 0;
         ok(good && weights.n_weights == 1 && access(folder, F_OK),
-           "... nor beside a tensor, where it means nothing");
+           "... nor beside a tensor, where it is passed over");
         if (good)
             weights_close(&weights);
     }

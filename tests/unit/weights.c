@@ -1,4 +1,5 @@
-// The same tensors come out of every file that holds them. SPDX-License-Identifier: MIT
+// weights_open reads the same tensors from every kind of file that holds them.
+// SPDX-License-Identifier: MIT
 #include "formats/weights/weights.h"
 
 #include <stdlib.h>
@@ -17,7 +18,7 @@ static struct weights open_reference(const char *name)
     struct weights weights;
     // Lives as long as the weights, which keep it.
     char *file = path_join(reference_dir(), name);
-    if (!file || weights_open(&weights, file))
+    if (!file || weights_open(&weights, file) < 0)
         bail_out();
     return weights;
 }
@@ -38,15 +39,10 @@ static bool has_file(const char *name)
     return there;
 }
 
-static size_t all_rows(const struct weight *weight)
-{
-    return weight->rank ? weight->shape[0] : 1;
-}
-
 static float *floats_of(const struct weight *weight)
 {
     float *values = mem_new(weight_count(weight), sizeof *values);
-    if (!values || weight_read_floats(weight, 0, all_rows(weight), values))
+    if (!values || weight_read_floats(weight, 0, weight_rows(weight), values) < 0)
         bail_out();
     return values;
 }
@@ -90,7 +86,7 @@ static bool is_changed(const struct weight *a, const struct weight *b, float (*c
     return same;
 }
 
-// Whether all tensors of `base` are in `weights`, under prefix + name.
+// Whether `weights` holds all tensors of `base`, changed, under prefix + name.
 static bool holds(const struct weights *weights, const char *prefix, const struct weights *base,
                   float (*change)(float))
 {
@@ -122,25 +118,25 @@ static void test_dit(void)
        "dit-a.safetensors: tensors and metadata");
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         struct weights weights = open_reference(files[i].file);
-        ok(weights.n_weights == 32 && holds(&weights, "", &base, files[i].change), "%s: the same",
-           files[i].file);
+        ok(weights.n_weights == 32 && holds(&weights, "", &base, files[i].change),
+           "%s holds the same tensors", files[i].file);
         ok(!strcmp(weights.all[0].name, "pos_embed") && !weights_find(&weights, "pos_embe") &&
                !weights_find(&weights, "zzz") && !weights_find(&weights, ""),
-           "%s: in the dict's order; others are not found", files[i].file);
+           "%s: tensors have the dict's order, and no others are found", files[i].file);
         close_reference(&weights);
     }
     struct weights train = open_reference("dit-a-train.pt");
     ok(train.n_weights == 64 && holds(&train, "model.", &base, as_is) &&
            holds(&train, "ema.", &base, halved),
-       "dit-a-train.pt: model and ema");
+       "dit-a-train.pt holds model and ema");
     ok(!strcmp(weights_get(&train, "args.model"), "DiT-S/2") &&
            !strcmp(weights_get(&train, "args.num_classes"), "10") && !weights_get(&train, "args"),
-       "dit-a-train.pt: the arguments of the training program");
+       "dit-a-train.pt holds the arguments of the training program");
     close_reference(&train);
     close_reference(&base);
 }
 
-// Under other names: every tensor has one of the same values in the other file.
+// Whether each tensor has the same values as some tensor of `base`, under whatever name.
 static bool holds_renamed(const struct weights *weights, const struct weights *base)
 {
     for (size_t i = 0; i < weights->n_weights; i++) {
@@ -172,17 +168,17 @@ static void test_autoencoder(void)
     for (size_t i = 0; i < 2; i++)
         if (has_file(same[i])) {
             struct weights weights = open_reference(same[i]);
-            ok(weights.n_weights == 244 && holds(&weights, "", &base, as_is), "%s: the same",
-               same[i]);
+            ok(weights.n_weights == 244 && holds(&weights, "", &base, as_is),
+               "%s holds the same tensors", same[i]);
             close_reference(&weights);
         }
     for (size_t i = 0; i < 2; i++)
         if (has_file(renamed[i])) {
             struct weights weights = open_reference(renamed[i]);
             ok(weights.n_weights == 244 && holds_renamed(&weights, &base),
-               "%s: the same under other names", renamed[i]);
+               "%s holds the same tensors under other names", renamed[i]);
             const char *step = weights_get(&weights, "global_step");
-            ok(i == 0 || (step && !strcmp(step, "7")), "%s: its numbers", renamed[i]);
+            ok(i == 0 || (step && !strcmp(step, "7")), "%s holds its numbers", renamed[i]);
             close_reference(&weights);
         }
     close_reference(&base);
@@ -199,7 +195,7 @@ static struct weights open_parts(const char *const *parts)
     forge_write(&file, path);
     free(pickle.data);
     free(file.data);
-    if (weights_open(&weights, path))
+    if (weights_open(&weights, path) < 0)
         bail_out();
     return weights;
 }
@@ -214,7 +210,7 @@ static bool reads(const struct weights *weights, const char *name, size_t row, s
 {
     const struct weight *weight = weights_find(weights, name);
     float values[64] = {0}, raw[64] = {0};
-    if (!weight || weight_read_floats(weight, row, rows, values))
+    if (!weight || weight_read_floats(weight, row, rows, values) < 0)
         return false;
     weight_read(weight, row, rows, raw);
     return !memcmp(values, expected, n * sizeof *values) && !memcmp(raw, values, sizeof raw);
@@ -232,7 +228,7 @@ static void test_strides(void)
              FORGE_ITEM("empty", TENSOR("99", "I0\nI3\n", "I3\nI1\n")),
              FORGE_ITEM("one", TENSOR("3", "I1\nI2\nI1\n", "I99\nI1\nI77\n")));
     ok(weights.n_weights == 8 && !strcmp(weights.all[7].name, "one"), "tensors share a storage");
-    ok(reads(&weights, "plain", 1, 1, 6, (float[]){6, 7, 8, 9, 10, 11}), "a row");
+    ok(reads(&weights, "plain", 1, 1, 6, (float[]){6, 7, 8, 9, 10, 11}), "a row of a matrix");
     ok(reads(&weights, "turned", 0, 2, 8, (float[]){0, 6, 12, 18, 1, 7, 13, 19}),
        "rows of a transposed matrix");
     ok(reads(&weights, "turned", 5, 1, 4, (float[]){5, 11, 17, 23}), "... its last one");
@@ -271,10 +267,10 @@ static void test_strides(void)
         weights = open_parts(parts);
         in_place += weight_in_place(&weights.all[0]) != NULL;
         ok(weight_count(&weights.all[0]) == 24 && reads(&weights, "a", 3, 2, 2, (float[]){3, 4}),
-           "read at any address");
+           "floats are read at any address");
         weights_close(&weights);
     }
-    ok(in_place == 1, "... in place only where floats may be");
+    ok(in_place == 1, "... but are used in place only where they are aligned");
 }
 
 static void test_types(void)
@@ -300,7 +296,7 @@ static void test_types(void)
         struct weights weights = OPEN(tensor);
         ok(weights.n_weights == 1 && weights.all[0].dtype == types[i].dtype &&
                weights.all[0].shape[0] == n,
-           "%s.%s", types[i].module, types[i].storage);
+           "storages of the class %s.%s", types[i].module, types[i].storage);
         float values[96];
         bool floating = i < 4 || i == 10;
         int rc = weight_read_floats(&weights.all[0], 0, n, values);
@@ -342,13 +338,14 @@ static void test_values(void)
         {"args.lr", "0.0001"}, {"args.name", "DiT"}, {"args.yes", "true"},
         {"args.no", "false"},  {"args.neg", "-7"},   {"args.third", "0.3333333333333333"},
         {"5.6", "7"},          {"kind", "dit"}};
-    ok(weights.n_weights == 4, "tensors in dicts, no others");
+    ok(weights.n_weights == 4, "the tensors in dicts are found, and no others");
     for (size_t i = 0; i < 4; i++)
-        ok(reads(&weights, names[i], 0, 2, 2, (float[]){0, 1}), "\"%s\"", names[i]);
-    ok(json_object_size(weights.metadata) == 8, "numbers and texts in dicts, no others");
+        ok(reads(&weights, names[i], 0, 2, 2, (float[]){0, 1}), "tensor \"%s\" is found", names[i]);
+    ok(json_object_size(weights.metadata) == 8,
+       "the numbers and texts in dicts are found, and no others");
     for (size_t i = 0; i < 8; i++) {
         const char *found = weights_get(&weights, metadata[i][0]);
-        ok(found && !strcmp(found, metadata[i][1]), "\"%s\" is %s", metadata[i][0],
+        ok(found && !strcmp(found, metadata[i][1]), "metadata \"%s\" is %s", metadata[i][0],
            found ? found : "missing");
     }
     weights_close(&weights);
@@ -378,7 +375,7 @@ static void test_opcodes(void)
     file = forge_zip(pickle.data, pickle.size);
     forge_write(&file, path);
     struct weights weights;
-    bool good = !weights_open(&weights, path);
+    bool good = weights_open(&weights, path) == 0;
     if (!ok(good && weights.n_weights == 1 && json_object_size(weights.metadata) == 0,
             "every opcode is understood"))
         diag("%s", error_message());
@@ -401,11 +398,11 @@ static void test_legacy(void)
     struct weights weights;
     forge_write(&file, path);
     free(file.data);
-    if (weights_open(&weights, path))
+    if (weights_open(&weights, path) < 0)
         bail_out();
     ok(weights.n_weights == 2 && reads(&weights, "part", 0, 2, 2, (float[]){6, 7}) &&
            reads(&weights, "all", 22, 2, 2, (float[]){22, 23}),
-       "a part of a storage");
+       "a part of a storage in the older layout");
     weights_close(&weights);
 }
 
