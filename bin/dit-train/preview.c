@@ -1,4 +1,5 @@
-// SPDX-License-Identifier: MIT
+// What a training shows of its averaged weights: they are copied into a model of their own, which
+// draws pictures and is evaluated on held-out latents. SPDX-License-Identifier: MIT
 #include "bin/dit-train/preview.h"
 
 #include <stdlib.h>
@@ -8,48 +9,38 @@
 #include "formats/weights/autoencoder-open.h"
 #include "lib/base/error.h"
 #include "lib/base/mem.h"
-#include "lib/base/rng.h"
+#include "lib/model/arena.h"
 #include "lib/model/device-check.h"
+#include "lib/model/diffusion.h"
+#include "lib/model/loss-batch.h"
 #include "lib/model/sampler.h"
 
-#define SAMPLES_AT_ONCE 8 // and twice as many records, as guidance takes two passes of a sample
+#define SAMPLES_AT_ONCE 8
+#define VALID_ROWS      (2 * SAMPLES_AT_ONCE) // guidance takes two of the model's rows per sample
 #define CFG_SCALE       4
-#define STEPS           "50"
-#define VALID_STEP      UINT32_MAX // no step of a training draws the same noise
-#define VALID_MEMORY    ((uint64_t)64 << 20)
+#define RESPACING       "50"
+#define VALID_MEMORY    ((uint64_t)64 << 20) // for reading the held-out latents
 
 struct preview {
     struct device *device;
     const struct dit_config *config; // the model's
     struct sampler *sampler;
-    size_t n;    // elements of a latent
-    size_t rows; // of a batch of records
-    size_t memory;
+    size_t n; // elements of a latent
 
     size_t samples;
     struct autoencoder *autoencoder;
 
-    const char *valid;
+    const char *valid; // the file of held-out latents, which are kept in host memory
     size_t records;
-    float *mean, *std; // (records,C,S,S); std NULL without spread
-    int32_t *labels;   // (records)
-    float *losses;     // (2 rows): mse, then vb
-    // Device memory.
-    float *x0, *noise, *xt, *out;  // (rows,C,S,S); out (rows,2C,S,S)
-    float *t, *mse, *vb;           // (rows)
-    int32_t *classes;              // (rows)
-    struct diffusion_terms *terms; // (rows)
-    struct diffusion_terms *table; // (DIFFUSION_STEPS)
+    float *mean, *std;       // (records,C,S,S); std NULL without spread
+    int32_t *labels;         // (records)
+    void *memory;            // on the device; holds `batch`
+    size_t memory_size;      // bytes
+    struct loss_batch batch; // VALID_ROWS of the records
 };
 
-static void *new_array(struct preview *p, size_t n, size_t size)
-{
-    p->memory += n * size;
-    return device_alloc(p->device, n * size);
-}
-
-// Reads the records, each of which has a class that the model knows.
-static int read_records(struct preview *p, struct latents *latents, size_t most)
+// Reads at most `most` records. An error if one has another shape or a class that the model lacks.
+static int read_held_out(struct preview *p, struct latents *latents, size_t most)
 {
     const struct latents_shape *shape = latents_shape(latents);
     const struct dit_config *c = p->config;
@@ -83,35 +74,30 @@ static int read_records(struct preview *p, struct latents *latents, size_t most)
     return rc;
 }
 
-static int open_valid(struct preview *p, const struct preview_settings *settings)
+static void place_batch(struct preview *p, uintptr_t base)
 {
-    // A part of a set of shards will do. Their shuffled order spreads what is taken over all.
+    struct arena arena = {base, p->device->backend->act_size};
+    loss_batch_place(&p->batch, &arena, p->device, p->config, VALID_ROWS);
+    p->memory_size = arena.next - base;
+}
+
+static int open_held_out(struct preview *p, const struct preview_settings *settings)
+{
+    // One shard of a set will do: shards are shuffled, so that it is spread over all the data.
     char *path = mem_strdup(settings->valid);
     struct latents_options options = {
         .memory = VALID_MEMORY, .one_pass = true, .partial = true, .threads = settings->threads};
     struct latents *latents = path ? latents_open((char *[]){path, NULL}, &options) : NULL;
-    int rc = latents ? read_records(p, latents, settings->valid_records) : -1;
+    int rc = latents ? read_held_out(p, latents, settings->valid_records) : -1;
     free(path);
     latents_close(latents);
     if (rc < 0)
         return error_prefix("--valid");
-    size_t rows = p->rows, n = p->n;
-    if (!(p->losses = mem_new(rows, 2 * sizeof *p->losses)))
-        return -1;
-    p->x0 = new_array(p, rows * n, sizeof(float));
-    p->noise = new_array(p, rows * n, sizeof(float));
-    p->xt = new_array(p, rows * n, sizeof(float));
-    p->out = new_array(p, rows * n, 2 * sizeof(float));
-    p->t = new_array(p, rows, sizeof(float));
-    p->mse = new_array(p, rows, sizeof(float));
-    p->vb = new_array(p, rows, sizeof(float));
-    p->classes = new_array(p, rows, sizeof *p->classes);
-    p->terms = new_array(p, rows, sizeof *p->terms);
-    p->table = new_array(p, DIFFUSION_STEPS, sizeof *p->table);
-    if (p->x0 && p->noise && p->xt && p->out && p->t && p->mse && p->vb && p->classes && p->terms &&
-        p->table)
-        return diffusion_upload_terms(p->device, p->table);
-    return device_lacks(p->device, p->memory, NULL, "--valid");
+    place_batch(p, 0);
+    if (!(p->memory = device_alloc(p->device, p->memory_size)))
+        return device_lacks(p->device, preview_memory(p), NULL, "--valid");
+    place_batch(p, (uintptr_t)p->memory);
+    return diffusion_upload_terms(p->device, p->batch.table);
 }
 
 static int open_autoencoder(struct preview *p, const struct schema *data,
@@ -129,22 +115,20 @@ struct preview *preview_new(struct device *device, const struct dit_config *conf
     if (!p)
         return NULL;
     p->device = device;
-    p->rows = 2 * SAMPLES_AT_ONCE;
     p->samples = settings->samples;
     p->valid = settings->valid;
     struct sampler_settings sampling = {
-        .respacing = STEPS,
+        .respacing = RESPACING,
         .cfg_scale = CFG_SCALE,
-        .cfg_channels = config->channels == 4 ? 3 : config->channels, // of 4, as published
+        .cfg_channels = config->channels == 4 ? 3 : config->channels, // as published
         .seed = settings->seed,
     };
     if (!(p->sampler = sampler_new(device, config, SAMPLES_AT_ONCE, NULL, &sampling)))
         goto failed;
     p->config = dit_get_config(sampler_model(p->sampler));
     p->n = config->channels * config->input_size * config->input_size;
-    p->memory = dit_memory(sampler_model(p->sampler));
     if ((p->samples == 0 || open_autoencoder(p, latents_schema(data), settings) == 0) &&
-        (!p->valid || open_valid(p, settings) == 0))
+        (!p->valid || open_held_out(p, settings) == 0))
         return p;
 failed:
     preview_free(p);
@@ -155,23 +139,19 @@ void preview_free(struct preview *p)
 {
     if (!p)
         return;
-    void *memory[] = {p->x0,  p->noise, p->xt,      p->out,   p->t,
-                      p->mse, p->vb,    p->classes, p->terms, p->table};
-    for (size_t i = 0; i < sizeof memory / sizeof *memory; i++)
-        if (memory[i])
-            device_release(p->device, memory[i]);
+    if (p->memory)
+        device_release(p->device, p->memory);
     sampler_free(p->sampler);
     autoencoder_close(p->autoencoder);
     free(p->mean);
     free(p->std);
     free(p->labels);
-    free(p->losses);
     free(p);
 }
 
 size_t preview_memory(const struct preview *p)
 {
-    return p ? p->memory : 0;
+    return p ? sampler_memory(p->sampler) + p->memory_size : 0;
 }
 
 int preview_load(struct preview *p, struct trainer *trainer)
@@ -246,40 +226,8 @@ int preview_write_samples(struct preview *p, const char *path)
     return rc;
 }
 
-// The losses of records first .. first + B - 1 into p->losses: mse, then vb.
-static int run_records(struct preview *p, size_t first, size_t B)
-{
-    struct device *d = p->device;
-    const uint64_t seed = 0;
-    size_t n = p->n;
-    op_draw_times(d, p->t, p->terms, p->table, DIFFUSION_STEPS, seed, RNG_TIME, VALID_STEP, first,
-                  B);
-    device_upload(d, p->classes, p->labels + first, B * sizeof *p->classes);
-    device_upload(d, p->x0, p->mean + first * n, B * n * sizeof *p->x0);
-    if (p->std) {
-        device_upload(d, p->xt, p->std + first * n, B * n * sizeof *p->xt);
-        op_fill_normal(d, p->noise, seed, RNG_LATENT, VALID_STEP, first, B, n);
-        op_latent_draw(d, p->x0, p->x0, p->xt, p->noise, B * n);
-    }
-    op_fill_normal(d, p->noise, seed, RNG_NOISE, VALID_STEP, first, B, n);
-    op_diffuse(d, p->xt, p->x0, p->noise, p->terms, B, n);
-    dit_forward(sampler_model(p->sampler), p->out, p->xt, p->t, p->classes, B);
-    op_diffusion_loss(d, p->mse, p->vb, NULL, p->out, p->x0, p->xt, p->noise, p->terms, 0, B, n);
-    device_download(d, p->losses, p->mse, B * sizeof *p->losses);
-    device_download(d, p->losses + B, p->vb, B * sizeof *p->losses);
-    return device_check(d);
-}
-
 int preview_validate(struct preview *p, double *loss)
 {
-    double sum = 0;
-    for (size_t at = 0; at < p->records; at += p->rows) {
-        size_t B = p->records - at < p->rows ? p->records - at : p->rows;
-        if (run_records(p, at, B) < 0)
-            return -1;
-        for (size_t i = 0; i < 2 * B; i++)
-            sum += p->losses[i];
-    }
-    *loss = sum / (double)p->records;
-    return 0;
+    return trainer_evaluate(&p->batch, sampler_model(p->sampler), p->mean, p->std, p->labels,
+                            p->records, loss);
 }

@@ -284,13 +284,13 @@ static size_t place_pass(struct pass *p, const struct kl *m, enum kl_half half, 
     start_pass(&sizes, m, half, B, H, W);
     run_pass(&sizes, m, half);
     start_pass(p, m, half, B, H, W);
-    p->images = take(&arena, B * H * W * 3);
-    p->pixels = take_float(&arena, B * H * W * 3);
-    p->mean = take_float(&arena, latents);
-    p->std = take_float(&arena, latents);
-    p->squares = take(&arena, sizeof *p->squares);
+    p->images = arena_take(&arena, B * H * W * 3);
+    p->pixels = arena_take_float(&arena, B * H * W * 3);
+    p->mean = arena_take_float(&arena, latents);
+    p->std = arena_take_float(&arena, latents);
+    p->squares = arena_take(&arena, sizeof *p->squares);
     for (size_t i = 0; i < 3; i++)
-        p->slots[i].at = take_act(&arena, sizes.slots[i].size);
+        p->slots[i].at = arena_take_act(&arena, sizes.slots[i].size);
     return arena.next - base;
 }
 

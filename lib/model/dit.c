@@ -117,26 +117,26 @@ static void place_block(struct dit *m, size_t l, struct arena *arena)
     size_t D = c->hidden, R = m->batch * dit_tokens(c), H = c->heads;
     struct block *b = &m->blocks[l], *first = &m->blocks[0];
     bool train = m->mode != DIT_INFER, all = m->mode == DIT_TRAIN;
-    b->x = l == 0 || train ? take_act(arena, R * D) : first->x;
-    b->norm1 = l == 0 || all ? take_act(arena, R * D) : first->norm1;
-    b->mean1 = train ? take_float(arena, R) : NULL;
-    b->rstd1 = train ? take_float(arena, R) : NULL;
+    b->x = l == 0 || train ? arena_take_act(arena, R * D) : first->x;
+    b->norm1 = l == 0 || all ? arena_take_act(arena, R * D) : first->norm1;
+    b->mean1 = train ? arena_take_float(arena, R) : NULL;
+    b->rstd1 = train ? arena_take_float(arena, R) : NULL;
     b->modulation = l < c->depth ? block_linear_at(m, l, "adaLN_modulation.1")
                                  : linear_at(m, "final_layer.adaLN_modulation.1");
     if (l == c->depth)
         return;
     if (l == 0 || all || m->mode == DIT_TRAIN_LIGHT) {
-        b->qkv_out = take_act(arena, R * 3 * D);
-        b->lse = train ? take_float(arena, R * H) : NULL;
-        b->attention = take_act(arena, R * D);
-        b->proj_out = take_act(arena, R * D);
-        b->x_mid = train ? take_act(arena, R * D) : b->x;
-        b->norm2 = all || m->mode == DIT_TRAIN_BLOCK ? take_act(arena, R * D) : b->norm1;
-        b->mean2 = train ? take_float(arena, R) : NULL;
-        b->rstd2 = train ? take_float(arena, R) : NULL;
-        b->fc1_out = train ? take_act(arena, R * DIT_MLP_RATIO * D) : NULL;
-        b->gelu = l == 0 || all ? take_act(arena, R * DIT_MLP_RATIO * D) : first->gelu;
-        b->fc2_out = train ? take_act(arena, R * D) : b->proj_out;
+        b->qkv_out = arena_take_act(arena, R * 3 * D);
+        b->lse = train ? arena_take_float(arena, R * H) : NULL;
+        b->attention = arena_take_act(arena, R * D);
+        b->proj_out = arena_take_act(arena, R * D);
+        b->x_mid = train ? arena_take_act(arena, R * D) : b->x;
+        b->norm2 = all || m->mode == DIT_TRAIN_BLOCK ? arena_take_act(arena, R * D) : b->norm1;
+        b->mean2 = train ? arena_take_float(arena, R) : NULL;
+        b->rstd2 = train ? arena_take_float(arena, R) : NULL;
+        b->fc1_out = train ? arena_take_act(arena, R * DIT_MLP_RATIO * D) : NULL;
+        b->gelu = l == 0 || all ? arena_take_act(arena, R * DIT_MLP_RATIO * D) : first->gelu;
+        b->fc2_out = train ? arena_take_act(arena, R * D) : b->proj_out;
     } else {
         b->qkv_out = first->qkv_out, b->lse = first->lse;
         b->attention = first->attention, b->proj_out = first->proj_out;
@@ -156,10 +156,10 @@ static void place(struct dit *m, uintptr_t base)
     size_t B = m->batch, T = dit_tokens(c), D = c->hidden, L = c->depth;
     size_t modulation = modulations_width(c), patch = c->patch * c->patch * c->channels;
     struct arena arena = {base, m->device->backend->act_size};
-    m->weights = take_act(&arena, place_weights(m));
-    m->positions = take_act(&arena, T * D);
+    m->weights = arena_take_act(&arena, place_weights(m));
+    m->positions = arena_take_act(&arena, T * D);
     if (m->mode != DIT_INFER)
-        m->gradients = take_float(&arena, m->layout.size);
+        m->gradients = arena_take_float(&arena, m->layout.size);
 
     m->x_embedder = linear_at(m, "x_embedder.proj");
     m->t_mlp0 = linear_at(m, "t_embedder.mlp.0");
@@ -169,25 +169,25 @@ static void place(struct dit *m, uintptr_t base)
     m->class_table = param_at(m, table);
     m->dclass_table = m->gradients ? m->gradients + table->offset : NULL;
 
-    m->patches = take_act(&arena, B * T * patch);
-    m->time_features = take_act(&arena, B * DIT_TIME_FEATURES);
-    m->time_hidden = take_act(&arena, B * D);
-    m->time_silu = take_act(&arena, B * D);
-    m->c = take_act(&arena, B * D);
-    m->c_silu = take_act(&arena, B * D);
-    m->modulations = take_act(&arena, B * modulation);
-    m->tokens = take_act(&arena, B * T * 2 * patch);
+    m->patches = arena_take_act(&arena, B * T * patch);
+    m->time_features = arena_take_act(&arena, B * DIT_TIME_FEATURES);
+    m->time_hidden = arena_take_act(&arena, B * D);
+    m->time_silu = arena_take_act(&arena, B * D);
+    m->c = arena_take_act(&arena, B * D);
+    m->c_silu = arena_take_act(&arena, B * D);
+    m->modulations = arena_take_act(&arena, B * modulation);
+    m->tokens = arena_take_act(&arena, B * T * 2 * patch);
     for (size_t l = 0; l <= L; l++)
         place_block(m, l, &arena);
     if (m->mode != DIT_INFER) {
-        m->dx = take_act(&arena, B * T * D);
-        m->dnorm = take_act(&arena, B * T * D);
-        m->dbranch = take_act(&arena, B * T * D);
-        m->dqkv = take_act(&arena, B * T * 3 * D);
-        m->dfc = take_act(&arena, B * T * DIT_MLP_RATIO * D);
-        m->dmodulations = take_act(&arena, B * modulation);
-        m->dc = take_act(&arena, B * D);
-        m->dc_silu = take_act(&arena, B * D);
+        m->dx = arena_take_act(&arena, B * T * D);
+        m->dnorm = arena_take_act(&arena, B * T * D);
+        m->dbranch = arena_take_act(&arena, B * T * D);
+        m->dqkv = arena_take_act(&arena, B * T * 3 * D);
+        m->dfc = arena_take_act(&arena, B * T * DIT_MLP_RATIO * D);
+        m->dmodulations = arena_take_act(&arena, B * modulation);
+        m->dc = arena_take_act(&arena, B * D);
+        m->dc_silu = arena_take_act(&arena, B * D);
         m->dtokens = m->tokens; // the tokens are used up when their gradient comes
     }
     m->memory_size = arena.next - base;

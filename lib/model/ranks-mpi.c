@@ -60,7 +60,7 @@ static void gather(const void *one, void *all, size_t size)
     wait_for(&request);
 }
 
-static void bring(int from, void *bytes, size_t size)
+static void receive(int from, void *bytes, size_t size)
 {
     int rank = own_rank();
     for (size_t at = 0; (rank == 0 || rank == from) && at < size; at += COUNT_MAX) {
@@ -95,7 +95,7 @@ void dit_mpi_open(struct mpi_calls *calls)
         .sum = sum,
         .broadcast = broadcast,
         .gather = gather,
-        .bring = bring,
+        .receive = receive,
         .finish = finish,
         .abort = stop,
     };

@@ -18,7 +18,7 @@ struct mpi_calls {
     void (*sum)(void *x, size_t n, bool doubles, int root);
     void (*broadcast)(void *bytes, size_t size, int root);
     void (*gather)(const void *one, void *all, size_t size); // to all ranks, in their order
-    void (*bring)(int from, void *bytes, size_t size);       // from one rank to rank 0
+    void (*receive)(int from, void *bytes, size_t size);       // from one rank to rank 0
     void (*finish)(void);
     void (*abort)(int status);
 };

@@ -304,12 +304,12 @@ void ranks_broadcast(struct ranks *r, void *bytes, size_t size)
     r->mpi.broadcast(bytes, size, 0);
 }
 
-void ranks_bring(struct ranks *r, int from, void *bytes, size_t size)
+void ranks_receive(struct ranks *r, int from, void *bytes, size_t size)
 {
     if (ranks_size(r) == 1)
         return;
     wait_for_jobs(r);
-    r->mpi.bring(from, bytes, size);
+    r->mpi.receive(from, bytes, size);
 }
 
 int ranks_join(struct ranks *r, struct device *device)

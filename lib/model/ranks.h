@@ -46,7 +46,7 @@ void ranks_sum(struct ranks *ranks, double *x, size_t n);
 void ranks_broadcast(struct ranks *ranks, void *bytes, size_t size);
 // Copies bytes, host memory, from a rank to rank 0, which has them at the same place; the others
 // only take part.
-void ranks_bring(struct ranks *ranks, int from, void *bytes, size_t size);
+void ranks_receive(struct ranks *ranks, int from, void *bytes, size_t size);
 
 // Sums and copies of device memory, as kernels/device.h describes them, by the devices' own network
 // or by MPI: they run beside what follows until ranks_device_wait.

@@ -1,10 +1,11 @@
-// The loop of DDPM and DDIM sampling with guidance. SPDX-License-Identifier: MIT
+// Sampling by DDPM or DDIM, with classifier-free guidance. SPDX-License-Identifier: MIT
 #include <math.h>
 #include <stdlib.h>
 
 #include "lib/base/error.h"
 #include "lib/base/mem.h"
 #include "lib/base/rng.h"
+#include "lib/model/arena.h"
 #include "lib/model/device-check.h"
 #include "lib/model/sampler.h"
 
@@ -13,18 +14,36 @@ struct sampler {
     struct sampler_settings settings;
     struct diffusion diffusion;
     struct dit *dit;
-    size_t batch, B; // most samples at once; those in work
-    size_t copies;   // of each sample in the model's batch: 2 with guidance, else 1
+    size_t batch, B; // the most samples at once; those being drawn
+    size_t copies;   // of each sample in the model's batch: with guidance 2 (class, none), else 1
     size_t n;        // elements of a latent
+    void *recorded;  // predict_noise as a GPU recorded it
+
+    void *memory; // on the device; holds the arrays below
+    size_t memory_size;
     float *x;        // (copies B,C,S,S); the first B are the samples
     float *noise;    // (B,C,S,S)
     float *out;      // (copies B,2C,S,S)
     float *t;        // (copies B)
     int32_t *labels; // (copies B)
-    void *record;    // of evaluate
-    float *host_t;   // (copies batch)
-    int32_t *host_labels;
+
+    // Host memory.
+    float *host_t;        // (copies batch)
+    int32_t *host_labels; // (copies batch)
 };
+
+// Lays out the device memory from address `base` and sets memory_size.
+static void place_sampler(struct sampler *s, uintptr_t base)
+{
+    struct arena arena = {base, s->device->backend->act_size};
+    size_t rows = s->copies * s->batch;
+    s->x = arena_take_float(&arena, rows * s->n);
+    s->noise = arena_take_float(&arena, s->batch * s->n);
+    s->out = arena_take_float(&arena, rows * 2 * s->n);
+    s->t = arena_take_float(&arena, rows);
+    s->labels = arena_take(&arena, rows * sizeof *s->labels);
+    s->memory_size = arena.next - base;
+}
 
 struct sampler *sampler_new(struct device *device, const struct dit_config *config, size_t batch,
                             const float *const *held, const struct sampler_settings *settings)
@@ -43,15 +62,13 @@ struct sampler *sampler_new(struct device *device, const struct dit_config *conf
         !(s->host_t = mem_new(rows, sizeof *s->host_t)) ||
         !(s->host_labels = mem_new(rows, sizeof *s->host_labels)))
         goto failed;
-    s->x = device_alloc(device, rows * s->n * sizeof *s->x);
-    s->noise = device_alloc(device, batch * s->n * sizeof *s->noise);
-    s->out = device_alloc(device, rows * 2 * s->n * sizeof *s->out);
-    s->t = device_alloc(device, rows * sizeof *s->t);
-    s->labels = device_alloc(device, rows * sizeof *s->labels);
-    if (s->x && s->noise && s->out && s->t && s->labels)
+    place_sampler(s, 0);
+    if ((s->memory = device_alloc(device, s->memory_size))) {
+        place_sampler(s, (uintptr_t)s->memory);
         return s;
-    device_lacks(device, (3 * rows + batch) * s->n * sizeof(float), "a smaller batch needs less",
-                 "a batch of %zu samples", batch);
+    }
+    device_lacks(device, s->memory_size, "a smaller batch needs less", "a batch of %zu samples",
+                 batch);
 failed:
     sampler_free(s);
     return NULL;
@@ -61,11 +78,9 @@ void sampler_free(struct sampler *s)
 {
     if (!s)
         return;
-    device_forget(s->device, &s->record);
-    void *memory[] = {s->x, s->noise, s->out, s->t, s->labels};
-    for (size_t i = 0; i < sizeof memory / sizeof *memory; i++)
-        if (memory[i])
-            device_release(s->device, memory[i]);
+    device_forget(s->device, &s->recorded);
+    if (s->memory)
+        device_release(s->device, s->memory);
     dit_free(s->dit);
     diffusion_free(&s->diffusion);
     free(s->host_t);
@@ -76,6 +91,11 @@ void sampler_free(struct sampler *s)
 struct dit *sampler_model(struct sampler *s)
 {
     return s->dit;
+}
+
+size_t sampler_memory(const struct sampler *s)
+{
+    return dit_memory(s->dit) + s->memory_size;
 }
 
 size_t sampler_steps(const struct sampler *s)
@@ -104,8 +124,8 @@ void sampler_start(struct sampler *s, const int32_t *labels, size_t B)
     device_upload(s->device, s->labels, s->host_labels, s->copies * B * sizeof *s->labels);
 }
 
-// The model on the samples at their time steps, and guidance.
-static void evaluate(void *user)
+// The model's output for the samples at their time step, guided.
+static void predict_noise(void *user)
 {
     struct sampler *s = user;
     struct device *d = s->device;
@@ -127,9 +147,9 @@ void sampler_advance(struct sampler *s, size_t i)
         s->host_t[b] = (float)s->diffusion.timestep_map[i];
     device_upload(d, s->t, s->host_t, rows * sizeof *s->t);
     if (B == s->batch)
-        device_repeat(d, &s->record, evaluate, s);
+        device_repeat(d, &s->recorded, predict_noise, s);
     else
-        evaluate(s);
+        predict_noise(s);
     struct sampler_step step = s->settings.ddim
                                    ? diffusion_ddim_step(&s->diffusion, i, s->settings.eta)
                                    : diffusion_ddpm_step(&s->diffusion, i);

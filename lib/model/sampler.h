@@ -9,11 +9,11 @@
 #include "lib/model/dit.h"
 
 struct sampler_settings {
-    const char *respacing; // for diffusion_init
-    bool ddim;             // else DDPM
-    double eta;            // of DDIM
-    double cfg_scale;      // classifier-free guidance; 1 is none
-    size_t cfg_channels;   // guided channels, from the first; the published code guides 3
+    const char *respacing; // which steps to take, as diffusion_init reads it
+    bool ddim;             // DDIM, else DDPM
+    double eta;            // DDIM's noise: 0 (none) to 1
+    double cfg_scale;      // classifier-free guidance; 1: none
+    size_t cfg_channels;   // only the first ones are guided; 3 as published
     uint64_t seed;
 };
 
@@ -24,19 +24,19 @@ struct sampler *sampler_new(struct device *device, const struct dit_config *conf
                             const float *const *held, const struct sampler_settings *settings);
 void sampler_free(struct sampler *sampler); // NULL is fine
 struct dit *sampler_model(struct sampler *sampler);
+size_t sampler_memory(const struct sampler *sampler); // bytes on the device, the model's included
 size_t sampler_steps(const struct sampler *sampler);
 
-// Draws samples first .. first + B - 1, of the classes labels[B] (the model's null class for none),
-// into latents (B,C,S,S), host memory. A sample depends on the seed, its number and its class
-// alone. done(user) is called after each step, NULL for none. -1 with an error (also for a value
-// that is not finite).
+// Draws samples first .. first + B - 1 of the classes labels[B] (K: the null class) into latents
+// (B,C,S,S), host memory. A sample depends only on the seed, its number and its class. After each
+// step done(user) is called, unless it is NULL. -1 with an error, also if a value is not finite.
 int sampler_run(struct sampler *sampler, uint64_t first, const int32_t *labels, size_t B,
                 float *latents, void (*done)(void *user), void *user);
 
-// The same in parts, for tests with given noise: state and noise (B,C,S,S) are in device memory.
+// The same in parts, for tests that set state and noise (B,C,S,S), device memory, themselves.
 void sampler_start(struct sampler *sampler, const int32_t *labels, size_t B);
 float *sampler_state(struct sampler *sampler);
 float *sampler_noise(struct sampler *sampler);
-void sampler_advance(struct sampler *sampler, size_t i); // from (kept) step i to the one before
+void sampler_advance(struct sampler *sampler, size_t i); // from kept step i to i - 1
 
 #endif

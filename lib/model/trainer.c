@@ -1,4 +1,5 @@
-// A training step. SPDX-License-Identifier: MIT
+// One step of training: inputs are drawn, gradients summed over micro-batches and ranks, and the
+// weights updated. SPDX-License-Identifier: MIT
 #include <math.h>
 #include <stdlib.h>
 
@@ -7,6 +8,7 @@
 #include "lib/base/rng.h"
 #include "lib/model/device-check.h"
 #include "lib/model/diffusion.h"
+#include "lib/model/loss-batch.h"
 #include "lib/model/trainer.h"
 
 const struct trainer_settings trainer_defaults = {
@@ -21,156 +23,137 @@ const struct trainer_settings trainer_defaults = {
     .class_dropout = 0.1,
 };
 
-// Records on the device: those of the step that runs, and of the next. Device memory.
-struct records {
+// Latents that were sent to the device. Device memory.
+struct sent_latents {
     float *mean, *std; // (count,C,S,S)
     int32_t *labels;   // (count), -1: none
-    bool spread;       // there is a std
+    bool spread;       // std is in use
 };
 
 struct trainer {
     struct device *device;
     struct trainer_settings settings;
     struct ranks *ranks;
-    struct share share; // of the batch
+    struct share share; // this rank's samples of the batch
     struct dit *dit;
     const struct layout *layout;
     size_t n; // elements of a latent
     uint64_t updates;
-    double lr; // of the step that has begun
-    // Device memory.
-    struct share part;             // of the layout: what the arrays below hold
-    float *arrays[TRAINER_ARRAYS]; // (part.count) each
-    struct records sent[2];
-    size_t last;                   // of these, the one sent last
-    float *x0, *noise, *xt;        // (micro,C,S,S)
-    float *out, *dout;             // (micro,2C,S,S)
-    float *t, *mse, *vb;           // (micro)
-    float *batch_losses;           // (2 count): mse, then vb, of the step
-    int32_t *labels;               // (micro)
-    struct diffusion_terms *terms; // (micro)
-    struct diffusion_terms *table; // (DIFFUSION_STEPS)
-    double *norm2;                 // (1)
-    size_t memory;                 // bytes of all these
-    void *records[2];              // of run_pass: before the last of a step, and the last
+    double lr;         // of the step that has begun
+    void *recorded[2]; // run_micro_batch as a GPU recorded it, without and with `last`
+
+    void *memory; // on the device; holds all arrays up to norm2
+    size_t memory_size;
+    struct share part; // the elements of the layout whose state this rank holds
+    // (part.count) each; TRAINER_MODEL lies in the model's memory where masters_are_weights
+    float *arrays[TRAINER_ARRAYS];
+    struct sent_latents sent[2]; // the step that runs uses one while the next one's are sent
+    size_t last_sent;            // index into sent
+    struct loss_batch batch;     // the micro-batch
+    float *dout;                 // (micro,2C,S,S)
+    float *step_losses;          // (2 count): mse, then vb, of all the step's samples
+    double *norm2;               // (1): the squared norm of the gradient
+
     // Host memory.
-    int32_t *host_labels; // (count)
-    float *losses;        // (2 count): mse, then vb, of the step
+    int32_t *host_labels;    // (count)
+    float *host_step_losses; // (2 count)
 };
 
-static void *new_array(struct trainer *tr, size_t n, size_t size)
+// Where activations are float32, the model computes with the master weights themselves.
+static bool masters_are_weights(const struct device *device)
 {
-    tr->memory += n * size;
-    return device_alloc(tr->device, n * size);
+    return device->backend->act_size == sizeof(float);
 }
 
-// Where activations are float32 the products take the master weights themselves.
-static bool masters_are_weights(const struct trainer *tr)
+// The elements of the layout whose state a rank holds. Parts are aligned as the layout's size is.
+static struct share optimizer_part(const struct trainer *tr, int rank)
 {
-    return tr->device->backend->act_size == sizeof(float);
-}
-
-// The part of the layout whose arrays a rank holds; the layout's size is a multiple of its
-// alignment.
-static struct share part_of(const struct trainer_settings *settings, const struct ranks *ranks,
-                            int rank, size_t size)
-{
-    if (!settings->shard_optimizer)
+    size_t size = tr->layout->size;
+    if (!tr->settings.shard_optimizer)
         return (struct share){0, size};
-    struct share part = share_of(size / LAYOUT_ALIGN, rank, ranks_size(ranks));
+    struct share part = share_of(size / LAYOUT_ALIGN, rank, ranks_size(tr->ranks));
     return (struct share){part.first * LAYOUT_ALIGN, part.count * LAYOUT_ALIGN};
 }
 
-// Where nothing can be sent beside a step, there is no need for two.
+// A device that can't receive during a step needs room for one batch alone.
 static size_t count_sent(const struct device *device)
 {
     return device->backend->send ? 2 : 1;
 }
 
-size_t trainer_memory_needed(struct device *device, const struct dit_config *config,
-                             const struct trainer_settings *settings, const struct ranks *ranks)
-{
-    struct layout layout;
-    size_t n = config->channels * config->input_size * config->input_size;
-    size_t needed = dit_memory_needed(device, config, settings->micro_batch, settings->mode);
-    if (dit_layout_init(&layout, config) == 0) {
-        size_t arrays =
-            device->backend->act_size == sizeof(float) ? TRAINER_ARRAYS - 1 : TRAINER_ARRAYS;
-        needed +=
-            arrays * part_of(settings, ranks, ranks_rank(ranks), layout.size).count * sizeof(float);
-    }
-    layout_free(&layout);
-    return needed +
-           count_sent(device) * ranks_share(ranks, settings->batch).count * 2 * n * sizeof(float) +
-           settings->micro_batch *
-               (7 * n * sizeof(float) + 4 * sizeof(float) + sizeof(struct diffusion_terms));
-}
-
-static struct share part_of_rank(const struct trainer *tr, int rank)
-{
-    return part_of(&tr->settings, tr->ranks, rank, tr->layout->size);
-}
-
-// Every array on the device. False: one could not be had.
-static bool allocate(struct trainer *tr)
+// Lays out the device memory from address `base` and sets memory_size.
+static void place_trainer(struct trainer *tr, const struct dit_config *config, uintptr_t base)
 {
     size_t micro = tr->settings.micro_batch, count = tr->share.count, n = tr->n;
-    bool complete = true;
-    for (int i = 0; i < TRAINER_ARRAYS; i++) {
-        tr->arrays[i] = i == TRAINER_MODEL && masters_are_weights(tr)
-                            ? (float *)dit_weights(tr->dit) + tr->part.first
-                            : new_array(tr, tr->part.count, sizeof(float));
-        complete = complete && tr->arrays[i];
-    }
+    struct arena arena = {base, tr->device->backend->act_size};
+    for (int i = 0; i < TRAINER_ARRAYS; i++)
+        if (i != TRAINER_MODEL || !masters_are_weights(tr->device))
+            tr->arrays[i] = arena_take_float(&arena, tr->part.count);
     for (size_t i = 0; i < count_sent(tr->device); i++) {
-        struct records *r = &tr->sent[i];
-        r->mean = new_array(tr, count * n, sizeof(float));
-        r->std = new_array(tr, count * n, sizeof(float));
-        r->labels = new_array(tr, count, sizeof *r->labels);
-        complete = complete && r->mean && r->std && r->labels;
+        struct sent_latents *sent = &tr->sent[i];
+        sent->mean = arena_take_float(&arena, count * n);
+        sent->std = arena_take_float(&arena, count * n);
+        sent->labels = arena_take(&arena, count * sizeof *sent->labels);
     }
-    tr->x0 = new_array(tr, micro * n, sizeof(float));
-    tr->noise = new_array(tr, micro * n, sizeof(float));
-    tr->xt = new_array(tr, micro * n, sizeof(float));
-    tr->out = new_array(tr, micro * n, 2 * sizeof(float));
-    tr->dout = new_array(tr, micro * n, 2 * sizeof(float));
-    tr->t = new_array(tr, micro, sizeof(float));
-    tr->mse = new_array(tr, micro, sizeof(float));
-    tr->vb = new_array(tr, micro, sizeof(float));
-    tr->batch_losses = new_array(tr, count, 2 * sizeof(float));
-    tr->labels = new_array(tr, micro, sizeof *tr->labels);
-    tr->terms = new_array(tr, micro, sizeof *tr->terms);
-    tr->table = new_array(tr, DIFFUSION_STEPS, sizeof *tr->table);
-    tr->norm2 = new_array(tr, 1, sizeof *tr->norm2);
-    return complete && tr->x0 && tr->noise && tr->xt && tr->out && tr->dout && tr->t && tr->mse &&
-           tr->vb && tr->batch_losses && tr->labels && tr->terms && tr->table && tr->norm2;
+    loss_batch_place(&tr->batch, &arena, tr->device, config, micro);
+    tr->dout = arena_take_float(&arena, micro * 2 * n);
+    tr->step_losses = arena_take_float(&arena, 2 * count);
+    tr->norm2 = arena_take(&arena, sizeof *tr->norm2);
+    tr->memory_size = arena.next - base;
+}
+
+// All of a trainer but its memory and model.
+static struct trainer plan_trainer(struct device *device, const struct dit_config *config,
+                                   const struct trainer_settings *settings, struct ranks *ranks,
+                                   const struct layout *layout)
+{
+    struct trainer tr = {.device = device,
+                         .settings = *settings,
+                         .ranks = ranks,
+                         .share = ranks_share(ranks, settings->batch),
+                         .layout = layout,
+                         .n = config->channels * config->input_size * config->input_size};
+    tr.part = optimizer_part(&tr, ranks_rank(ranks));
+    place_trainer(&tr, config, 0);
+    return tr;
+}
+
+size_t trainer_memory_needed(struct device *device, const struct dit_config *config,
+                             const struct trainer_settings *settings, struct ranks *ranks)
+{
+    struct layout layout;
+    size_t needed = dit_memory_needed(device, config, settings->micro_batch, settings->mode);
+    if (dit_layout_init(&layout, config) == 0)
+        needed += plan_trainer(device, config, settings, ranks, &layout).memory_size;
+    layout_free(&layout);
+    return needed;
 }
 
 struct trainer *trainer_new(struct device *device, const struct dit_config *config,
                             const struct trainer_settings *settings, struct ranks *ranks)
 {
     struct trainer *tr = mem_new(1, sizeof *tr);
-    if (!tr)
+    struct dit *dit = dit_new(device, config, settings->micro_batch, settings->mode, NULL);
+    if (!tr || !dit) {
+        dit_free(dit);
+        free(tr);
         return NULL;
-    tr->device = device;
-    tr->settings = *settings;
-    tr->ranks = ranks;
-    tr->share = ranks_share(ranks, settings->batch);
-    tr->n = config->channels * config->input_size * config->input_size;
-    if (!(tr->dit = dit_new(device, config, settings->micro_batch, settings->mode, NULL)) ||
-        !(tr->host_labels = mem_new(tr->share.count, sizeof *tr->host_labels)) ||
-        !(tr->losses = mem_new(tr->share.count, 2 * sizeof *tr->losses)))
+    }
+    *tr = plan_trainer(device, config, settings, ranks, dit_get_layout(dit));
+    tr->dit = dit;
+    if (!(tr->host_labels = mem_new(tr->share.count, sizeof *tr->host_labels)) ||
+        !(tr->host_step_losses = mem_new(tr->share.count, 2 * sizeof *tr->host_step_losses)))
         goto failed;
-    tr->layout = dit_get_layout(tr->dit);
-    tr->memory = dit_memory(tr->dit);
-    tr->part = part_of_rank(tr, ranks_rank(ranks));
-    if (!allocate(tr)) {
-        device_lacks(device, tr->memory,
+    if (!(tr->memory = device_alloc(device, tr->memory_size))) {
+        device_lacks(device, trainer_memory(tr),
                      "a smaller --micro-batch or --recompute light or block needs less",
                      "training in micro-batches of %zu", settings->micro_batch);
         goto failed;
     }
-    if (diffusion_upload_terms(device, tr->table) == 0)
+    place_trainer(tr, config, (uintptr_t)tr->memory);
+    if (masters_are_weights(device))
+        tr->arrays[TRAINER_MODEL] = (float *)dit_weights(dit) + tr->part.first;
+    if (diffusion_upload_terms(device, tr->batch.table) == 0)
         return tr;
 failed:
     trainer_free(tr);
@@ -182,35 +165,12 @@ void trainer_free(struct trainer *tr)
     if (!tr)
         return;
     for (size_t i = 0; i < 2; i++)
-        device_forget(tr->device, &tr->records[i]);
-    void *memory[] = {tr->x0,
-                      tr->noise,
-                      tr->xt,
-                      tr->out,
-                      tr->dout,
-                      tr->t,
-                      tr->mse,
-                      tr->vb,
-                      tr->batch_losses,
-                      tr->labels,
-                      tr->terms,
-                      tr->table,
-                      tr->norm2,
-                      tr->sent[0].mean,
-                      tr->sent[0].std,
-                      tr->sent[0].labels,
-                      tr->sent[1].mean,
-                      tr->sent[1].std,
-                      tr->sent[1].labels};
-    for (size_t i = 0; i < sizeof memory / sizeof *memory; i++)
-        if (memory[i])
-            device_release(tr->device, memory[i]);
-    for (int i = 0; i < TRAINER_ARRAYS; i++)
-        if (tr->arrays[i] && !(i == TRAINER_MODEL && masters_are_weights(tr)))
-            device_release(tr->device, tr->arrays[i]);
+        device_forget(tr->device, &tr->recorded[i]);
+    if (tr->memory)
+        device_release(tr->device, tr->memory);
     dit_free(tr->dit);
     free(tr->host_labels);
-    free(tr->losses);
+    free(tr->host_step_losses);
     free(tr);
 }
 
@@ -221,10 +181,10 @@ struct dit *trainer_model(struct trainer *tr)
 
 size_t trainer_memory(const struct trainer *tr)
 {
-    return tr->memory;
+    return dit_memory(tr->dit) + tr->memory_size;
 }
 
-// The elements of a parameter that lie in a part of the layout: first counts from the parameter's.
+// The elements of a parameter that lie in a part of the layout, counted from the parameter's first.
 static struct share overlap(const struct param *param, struct share part)
 {
     size_t end = param->offset + param->count, part_end = part.first + part.count;
@@ -251,9 +211,9 @@ int trainer_get(struct trainer *tr, enum trainer_array array, const struct param
                         tr->arrays[array] + param->offset + own.first - tr->part.first,
                         own.count * sizeof *values);
     for (int rank = 1; tr->settings.shard_optimizer && rank < ranks_size(tr->ranks); rank++) {
-        struct share its = overlap(param, part_of_rank(tr, rank));
+        struct share its = overlap(param, optimizer_part(tr, rank));
         if (its.count)
-            ranks_bring(tr->ranks, rank, values + its.first, its.count * sizeof *values);
+            ranks_receive(tr->ranks, rank, values + its.first, its.count * sizeof *values);
     }
     return device_check(tr->device);
 }
@@ -262,21 +222,21 @@ void trainer_set_weights(struct trainer *tr, const float *weights)
 {
     size_t bytes = tr->part.count * sizeof *weights;
     device_upload(tr->device, tr->arrays[TRAINER_MODEL], weights + tr->part.first, bytes);
-    if (!tr->settings.shard_optimizer) // ranks' mathematical libraries may differ
+    if (!tr->settings.shard_optimizer) // the ranks' libm may differ
         ranks_device_broadcast(tr->ranks, tr->device, tr->arrays[TRAINER_MODEL], bytes, 0);
     ranks_device_wait(tr->ranks, tr->device);
     device_copy(tr->device, tr->arrays[TRAINER_EMA], tr->arrays[TRAINER_MODEL], bytes);
     trainer_weights_changed(tr);
 }
 
-// All ranks' parts of the weights to all.
+// Every rank receives the parts of the weights that the others updated.
 static void share_weights(struct trainer *tr)
 {
     if (!tr->settings.shard_optimizer)
         return;
     size_t size = tr->device->backend->act_size;
     for (int rank = 0; rank < ranks_size(tr->ranks); rank++) {
-        struct share part = part_of_rank(tr, rank);
+        struct share part = optimizer_part(tr, rank);
         ranks_device_broadcast(tr->ranks, tr->device,
                                act_at(tr->device, dit_weights(tr->dit), part.first),
                                part.count * size, rank);
@@ -286,7 +246,7 @@ static void share_weights(struct trainer *tr)
 
 void trainer_weights_changed(struct trainer *tr)
 {
-    if (!masters_are_weights(tr))
+    if (!masters_are_weights(tr->device))
         op_to_act(tr->device, act_at(tr->device, dit_weights(tr->dit), tr->part.first),
                   tr->arrays[TRAINER_MODEL], tr->part.count);
     share_weights(tr);
@@ -304,7 +264,7 @@ void trainer_set_updates(struct trainer *tr, uint64_t updates)
 
 struct trainer_inputs trainer_inputs(struct trainer *tr)
 {
-    return (struct trainer_inputs){tr->x0, tr->noise};
+    return (struct trainer_inputs){tr->batch.x0, tr->batch.noise};
 }
 
 void trainer_set_conditions(struct trainer *tr, const int64_t *t, const int32_t *labels, size_t B)
@@ -312,10 +272,10 @@ void trainer_set_conditions(struct trainer *tr, const int64_t *t, const int32_t 
     struct device *d = tr->device;
     for (size_t b = 0; b < B; b++) {
         float time = (float)t[b];
-        device_copy(d, tr->terms + b, tr->table + t[b], sizeof *tr->terms);
-        device_upload(d, tr->t + b, &time, sizeof time);
+        device_copy(d, tr->batch.terms + b, tr->batch.table + t[b], sizeof *tr->batch.terms);
+        device_upload(d, tr->batch.t + b, &time, sizeof time);
     }
-    device_upload(d, tr->labels, labels, B * sizeof *labels);
+    device_upload(d, tr->batch.labels, labels, B * sizeof *labels);
 }
 
 int trainer_send(struct trainer *tr, const float *mean, const float *std, const int64_t *labels)
@@ -328,44 +288,37 @@ int trainer_send(struct trainer *tr, const float *mean, const float *std, const 
                              (long long)labels[b], classes);
         tr->host_labels[b] = labels[b] < 0 ? -1 : (int32_t)labels[b];
     }
-    tr->last = (tr->last + 1) % count_sent(d);
-    struct records *r = &tr->sent[tr->last];
-    r->spread = std;
-    device_send(d, r->mean, mean, count * tr->n * sizeof *mean);
+    tr->last_sent = (tr->last_sent + 1) % count_sent(d);
+    struct sent_latents *sent = &tr->sent[tr->last_sent];
+    sent->spread = std;
+    device_send(d, sent->mean, mean, count * tr->n * sizeof *mean);
     if (std)
-        device_send(d, r->std, std, count * tr->n * sizeof *std);
-    device_send(d, r->labels, tr->host_labels, count * sizeof *tr->host_labels);
+        device_send(d, sent->std, std, count * tr->n * sizeof *std);
+    device_send(d, sent->labels, tr->host_labels, count * sizeof *tr->host_labels);
     return 0;
 }
 
-// Draws the inputs of the rank's samples at .. at + B - 1 of those sent last.
-static void draw_inputs(struct trainer *tr, uint64_t step, size_t at, size_t B)
+// Draws the inputs of the micro-batch: the rank's samples at .. at + B - 1.
+static void draw_micro_batch(struct trainer *tr, uint64_t step, size_t at, size_t B)
 {
-    struct device *d = tr->device;
-    const struct records *r = &tr->sent[tr->last];
+    const struct sent_latents *sent = &tr->sent[tr->last_sent];
     uint64_t seed = tr->settings.seed, first = tr->share.first + at;
-    size_t n = tr->n;
-    const float *mean = r->mean + at * n;
-    if (r->spread) {
-        op_fill_normal(d, tr->noise, seed, RNG_LATENT, (uint32_t)step, first, B, n);
-        op_latent_draw(d, tr->x0, mean, r->std + at * n, tr->noise, B * n);
-    } else {
-        device_copy(d, tr->x0, mean, B * n * sizeof *mean);
-    }
-    op_fill_normal(d, tr->noise, seed, RNG_NOISE, (uint32_t)step, first, B, n);
-    op_draw_times(d, tr->t, tr->terms, tr->table, DIFFUSION_STEPS, seed, RNG_TIME, (uint32_t)step,
-                  first, B);
-    op_drop_labels(d, tr->labels, r->labels + at, (int32_t)dit_get_config(tr->dit)->classes,
-                   tr->settings.class_dropout, seed, RNG_DROP, (uint32_t)step, first, B);
+    loss_batch_draw(&tr->batch, sent->mean + at * tr->n,
+                    sent->spread ? sent->std + at * tr->n : NULL, seed, step, first, B);
+    op_drop_labels(tr->device, tr->batch.labels, sent->labels + at,
+                   (int32_t)dit_get_config(tr->dit)->classes, tr->settings.class_dropout, seed,
+                   RNG_DROP, (uint32_t)step, first, B);
 }
 
-struct pass {
+// B samples, of whose losses the gradients are added, divided by `total`.
+struct micro_batch {
     struct trainer *trainer;
     size_t B, total;
-    bool last; // of the step: gradients that are complete are summed over the ranks
+    bool last; // of the step: gradients are summed over the ranks as they become complete
 };
 
-// Gradients that are complete: each to the rank that updates their weights, or to all.
+// Starts to sum complete gradients over the ranks: on the rank that updates their weights, or on
+// all.
 static void sum_gradients(void *user, size_t begin, size_t end)
 {
     struct trainer *tr = user;
@@ -376,7 +329,7 @@ static void sum_gradients(void *user, size_t begin, size_t end)
         return;
     }
     for (int rank = 0; rank < ranks_size(tr->ranks); rank++) {
-        struct share part = part_of_rank(tr, rank);
+        struct share part = optimizer_part(tr, rank);
         size_t from = part.first > begin ? part.first : begin;
         size_t to = part.first + part.count < end ? part.first + part.count : end;
         if (to > from)
@@ -384,36 +337,33 @@ static void sum_gradients(void *user, size_t begin, size_t end)
     }
 }
 
-// From the noise of B samples to their gradients.
-static void run_pass(void *user)
+// Forward and backward. A GPU records this once and replays it.
+static void run_micro_batch(void *user)
 {
-    struct pass *pass = user;
-    struct trainer *tr = pass->trainer;
-    struct device *d = tr->device;
-    op_diffuse(d, tr->xt, tr->x0, tr->noise, tr->terms, pass->B, tr->n);
-    dit_forward(tr->dit, tr->out, tr->xt, tr->t, tr->labels, pass->B);
-    op_diffusion_loss(d, tr->mse, tr->vb, tr->dout, tr->out, tr->x0, tr->xt, tr->noise, tr->terms,
-                      1.0f / (float)pass->total, pass->B, tr->n);
-    dit_backward(tr->dit, tr->dout, tr->labels, pass->B, pass->last ? sum_gradients : NULL, tr);
-    if (pass->last)
-        ranks_device_wait(tr->ranks, d);
+    struct micro_batch *micro = user;
+    struct trainer *tr = micro->trainer;
+    loss_batch_forward(&tr->batch, tr->dit, tr->dout, 1.0f / (float)micro->total, micro->B);
+    dit_backward(tr->dit, tr->dout, tr->batch.labels, micro->B, micro->last ? sum_gradients : NULL,
+                 tr);
+    if (micro->last)
+        ranks_device_wait(tr->ranks, tr->device);
 }
 
-// The gradients of B samples; their losses are then in tr->mse and tr->vb.
+// The gradients of B samples; their losses are then in tr->batch.
 static void accumulate(struct trainer *tr, size_t B, size_t total, bool last)
 {
-    struct pass pass = {tr, B, total, last};
+    struct micro_batch micro = {tr, B, total, last};
     if (B == tr->settings.micro_batch && total == tr->settings.batch)
-        device_repeat(tr->device, &tr->records[last], run_pass, &pass);
-    else // the rest of a batch that is no multiple of it
-        run_pass(&pass);
+        device_repeat(tr->device, &tr->recorded[last], run_micro_batch, &micro);
+    else // the smaller last micro-batch of a step
+        run_micro_batch(&micro);
 }
 
 void trainer_accumulate(struct trainer *tr, size_t B, size_t total, float *mse, float *vb)
 {
     accumulate(tr, B, total, false);
-    device_download(tr->device, mse, tr->mse, B * sizeof *mse);
-    device_download(tr->device, vb, tr->vb, B * sizeof *vb);
+    device_download(tr->device, mse, tr->batch.mse, B * sizeof *mse);
+    device_download(tr->device, vb, tr->batch.vb, B * sizeof *vb);
 }
 
 static void begin_update(struct trainer *tr, double lr)
@@ -441,7 +391,7 @@ static void begin_update(struct trainer *tr, double lr)
     device_zero(d, gradients, tr->layout->size * sizeof *gradients);
 }
 
-// The gradient's norm. An update where it is not finite has changed nothing.
+// Returns the gradient's norm. Where it isn't finite, op_adamw has changed nothing.
 static double finish_update(struct trainer *tr)
 {
     double norm2;
@@ -463,10 +413,10 @@ void trainer_begin(struct trainer *tr, uint64_t step)
     device_send_wait(d);
     for (size_t at = 0; at < count; at += micro) {
         size_t B = count - at < micro ? count - at : micro;
-        draw_inputs(tr, step, at, B);
+        draw_micro_batch(tr, step, at, B);
         accumulate(tr, B, tr->settings.batch, at + B == count);
-        device_copy(d, tr->batch_losses + at, tr->mse, B * sizeof *tr->mse);
-        device_copy(d, tr->batch_losses + count + at, tr->vb, B * sizeof *tr->vb);
+        device_copy(d, tr->step_losses + at, tr->batch.mse, B * sizeof *tr->step_losses);
+        device_copy(d, tr->step_losses + count + at, tr->batch.vb, B * sizeof *tr->step_losses);
     }
     tr->lr = tr->settings.lr;
     if (step < tr->settings.lr_warmup_steps)
@@ -478,12 +428,14 @@ int trainer_finish(struct trainer *tr, struct trainer_stats *stats)
 {
     size_t count = tr->share.count;
     double losses[2] = {0}; // mse, vb
-    device_download(tr->device, tr->losses, tr->batch_losses, 2 * count * sizeof *tr->losses);
-    if (device_check(tr->device) < 0) // before the others are waited for, as they wait for this one
+    float *each = tr->host_step_losses;
+    device_download(tr->device, each, tr->step_losses, 2 * count * sizeof *each);
+    if (device_check(tr->device) <
+        0) // before ranks_sum, in which the other ranks wait for this one
         return -1;
     for (size_t b = 0; b < count; b++) {
-        losses[0] += tr->losses[b] / (double)tr->settings.batch;
-        losses[1] += tr->losses[count + b] / (double)tr->settings.batch;
+        losses[0] += each[b] / (double)tr->settings.batch;
+        losses[1] += each[count + b] / (double)tr->settings.batch;
     }
     ranks_sum(tr->ranks, losses, 2);
     *stats = (struct trainer_stats){
@@ -491,4 +443,32 @@ int trainer_finish(struct trainer *tr, struct trainer_stats *stats)
     stats->grad_norm = finish_update(tr);
     stats->skipped = !isfinite(stats->grad_norm);
     return device_check(tr->device);
+}
+
+int trainer_evaluate(struct loss_batch *batch, struct dit *model, const float *mean,
+                     const float *std, const int32_t *labels, size_t n, double *loss)
+{
+    const uint64_t seed = 0, step = UINT32_MAX; // no training reaches this step, nor its noise
+    struct device *d = batch->device;
+    size_t bytes = batch->n * sizeof *mean;
+    double sum = 0;
+    float *each = mem_new(2 * batch->rows, sizeof *each); // mse, then vb
+    int rc = each ? 0 : -1;
+    for (size_t at = 0, B; rc == 0 && at < n; at += B) {
+        B = n - at < batch->rows ? n - at : batch->rows;
+        device_upload(d, batch->labels, labels + at, B * sizeof *labels);
+        device_upload(d, batch->x0, mean + at * batch->n, B * bytes);
+        if (std) // xt is free until forward
+            device_upload(d, batch->xt, std + at * batch->n, B * bytes);
+        loss_batch_draw(batch, batch->x0, std ? batch->xt : NULL, seed, step, at, B);
+        loss_batch_forward(batch, model, NULL, 0, B);
+        device_download(d, each, batch->mse, B * sizeof *each);
+        device_download(d, each + B, batch->vb, B * sizeof *each);
+        rc = device_check(d);
+        for (size_t i = 0; rc == 0 && i < 2 * B; i++)
+            sum += each[i];
+    }
+    free(each);
+    *loss = sum / (double)n;
+    return rc;
 }

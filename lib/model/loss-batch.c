@@ -1,0 +1,47 @@
+// From clean latents to the losses of their noised ones: the steps that no gradient is needed for.
+// SPDX-License-Identifier: MIT
+#include "lib/model/loss-batch.h"
+
+#include "lib/base/rng.h"
+#include "lib/model/diffusion.h"
+
+void loss_batch_place(struct loss_batch *b, struct arena *arena, struct device *device,
+                      const struct dit_config *config, size_t rows)
+{
+    size_t n = config->channels * config->input_size * config->input_size;
+    *b = (struct loss_batch){.device = device, .rows = rows, .n = n};
+    b->x0 = arena_take_float(arena, rows * n);
+    b->noise = arena_take_float(arena, rows * n);
+    b->xt = arena_take_float(arena, rows * n);
+    b->out = arena_take_float(arena, rows * 2 * n);
+    b->t = arena_take_float(arena, rows);
+    b->mse = arena_take_float(arena, rows);
+    b->vb = arena_take_float(arena, rows);
+    b->labels = arena_take(arena, rows * sizeof *b->labels);
+    b->terms = arena_take(arena, rows * sizeof *b->terms);
+    b->table = arena_take(arena, DIFFUSION_STEPS * sizeof *b->table);
+}
+
+void loss_batch_draw(struct loss_batch *b, const float *mean, const float *std, uint64_t seed,
+                     uint64_t step, uint64_t first, size_t B)
+{
+    struct device *d = b->device;
+    if (std) {
+        op_fill_normal(d, b->noise, seed, RNG_LATENT, (uint32_t)step, first, B, b->n);
+        op_latent_draw(d, b->x0, mean, std, b->noise, B * b->n);
+    } else if (mean != b->x0) {
+        device_copy(d, b->x0, mean, B * b->n * sizeof *mean);
+    }
+    op_fill_normal(d, b->noise, seed, RNG_NOISE, (uint32_t)step, first, B, b->n);
+    op_draw_times(d, b->t, b->terms, b->table, DIFFUSION_STEPS, seed, RNG_TIME, (uint32_t)step,
+                  first, B);
+}
+
+void loss_batch_forward(struct loss_batch *b, struct dit *model, float *dout, float scale, size_t B)
+{
+    struct device *d = b->device;
+    op_diffuse(d, b->xt, b->x0, b->noise, b->terms, B, b->n);
+    dit_forward(model, b->out, b->xt, b->t, b->labels, B);
+    op_diffusion_loss(d, b->mse, b->vb, dout, b->out, b->x0, b->xt, b->noise, b->terms, scale, B,
+                      b->n);
+}
