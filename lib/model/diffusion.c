@@ -1,4 +1,5 @@
-// The schedule and its coefficients. SPDX-License-Identifier: MIT
+// The noise schedule, the steps that respacing keeps, and their coefficients.
+// SPDX-License-Identifier: MIT
 #include <ctype.h>
 #include <errno.h>
 #include <math.h>
@@ -24,12 +25,12 @@ static bool parse_count(const char **text, long *count)
     return errno == 0 && *count >= 1 && *count <= DIFFUSION_STEPS;
 }
 
-// Marks `count` steps spread over size steps from start, both ends among them.
+// Keeps `count` steps, evenly spread from start to start + size - 1, both included.
 static int keep_section(bool keep[DIFFUSION_STEPS], size_t start, size_t size, long count)
 {
     if ((size_t)count > size)
         return error_set(STATUS_USAGE, "%ld steps asked of a section of %zu", count, size);
-    // Summed, not multiplied, and rounded half to even, as the published code does it.
+    // The published code also sums the stride and rounds half to even.
     double stride = count > 1 ? (double)(size - 1) / (double)(count - 1) : 1, at = 0;
     for (long i = 0; i < count; i++, at += stride)
         keep[start + (size_t)rint(at)] = true;

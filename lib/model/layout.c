@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT
+// Builds and searches the list of a model's parameters. SPDX-License-Identifier: MIT
 #include "lib/model/layout.h"
 
 #include <assert.h>

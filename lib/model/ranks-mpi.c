@@ -1,20 +1,20 @@
-// The MPI plug-in, dit-mpi.so: the one source that mpicc compiles. SPDX-License-Identifier: MIT
+// The MPI plug-in, dit-mpi.so; the only source that mpicc compiles. SPDX-License-Identifier: MIT
 #include "lib/model/ranks-mpi.h"
 
 #include <mpi.h>
 #include <time.h>
 
-// MPI counts by int.
+// MPI counts in int.
 #define COUNT_MAX ((size_t)1 << 30)
 
-// MPI_Wait would keep a processor busy that has a model to compute.
+// Polls and sleeps, as MPI_Wait would keep a processor busy that could compute.
 static void wait_for(MPI_Request *request)
 {
     const struct timespec nap = {.tv_nsec = 50000};
     int done;
-    for (int looks = 0; MPI_Test(request, &done, MPI_STATUS_IGNORE) == MPI_SUCCESS && !done;
-         looks++)
-        if (looks > 100)
+    for (int polls = 0; MPI_Test(request, &done, MPI_STATUS_IGNORE) == MPI_SUCCESS && !done;
+         polls++)
+        if (polls > 100)
             nanosleep(&nap, NULL);
 }
 
@@ -25,7 +25,7 @@ static int own_rank(void)
     return rank;
 }
 
-static void sum(void *x, size_t n, bool doubles, int root)
+static void mpi_sum(void *x, size_t n, bool doubles, int root)
 {
     MPI_Datatype type = doubles ? MPI_DOUBLE : MPI_FLOAT;
     size_t size = doubles ? sizeof(double) : sizeof(float);
@@ -43,7 +43,7 @@ static void sum(void *x, size_t n, bool doubles, int root)
     }
 }
 
-static void broadcast(void *bytes, size_t size, int root)
+static void mpi_broadcast(void *bytes, size_t size, int root)
 {
     for (size_t at = 0; at < size; at += COUNT_MAX) {
         MPI_Request request;
@@ -53,14 +53,14 @@ static void broadcast(void *bytes, size_t size, int root)
     }
 }
 
-static void gather(const void *one, void *all, size_t size)
+static void mpi_allgather(const void *one, void *all, size_t size)
 {
     MPI_Request request;
     MPI_Iallgather(one, (int)size, MPI_BYTE, all, (int)size, MPI_BYTE, MPI_COMM_WORLD, &request);
     wait_for(&request);
 }
 
-static void receive(int from, void *bytes, size_t size)
+static void mpi_receive(int from, void *bytes, size_t size)
 {
     int rank = own_rank();
     for (size_t at = 0; (rank == 0 || rank == from) && at < size; at += COUNT_MAX) {
@@ -75,12 +75,12 @@ static void receive(int from, void *bytes, size_t size)
     }
 }
 
-static void finish(void)
+static void mpi_finalize(void)
 {
     MPI_Finalize();
 }
 
-static void stop(int status)
+static void mpi_abort(int status)
 {
     MPI_Abort(MPI_COMM_WORLD, status);
 }
@@ -92,12 +92,12 @@ void dit_mpi_open(struct mpi_calls *calls)
     *calls = (struct mpi_calls){
         .size = sizeof *calls,
         .threads = given >= MPI_THREAD_SERIALIZED,
-        .sum = sum,
-        .broadcast = broadcast,
-        .gather = gather,
-        .receive = receive,
-        .finish = finish,
-        .abort = stop,
+        .sum = mpi_sum,
+        .broadcast = mpi_broadcast,
+        .allgather = mpi_allgather,
+        .receive = mpi_receive,
+        .finalize = mpi_finalize,
+        .abort = mpi_abort,
     };
     MPI_Comm_rank(MPI_COMM_WORLD, &calls->rank);
     MPI_Comm_size(MPI_COMM_WORLD, &calls->ranks);

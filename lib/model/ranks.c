@@ -1,8 +1,7 @@
-// The processes that train together. SPDX-License-Identifier: MIT
+// The processes that train together, by MPI. SPDX-License-Identifier: MIT
 //
-// Arrays in the host's memory are summed by a thread of its own, so that the backward pass goes on
-// meanwhile. MPI is called by one thread at a time: the others' calls wait until it has nothing to
-// do.
+// A worker thread sums arrays in host memory while the backward pass goes on. Only one thread may
+// call MPI at a time, so the calls of all others wait until the worker has nothing left to do.
 #include "lib/model/ranks.h"
 
 #include <dlfcn.h>
@@ -21,39 +20,40 @@
 #define VARIABLE "DIT_MPI_PLUGIN"
 #define PLUGIN   "dit-mpi.so"
 
-struct job {
+// A collective operation on host memory that the worker is to carry out.
+struct collective {
     void *data;
-    size_t n; // elements, or bytes to be copied
-    enum { SUM_FLOATS, SUM_DOUBLES, COPY } what;
-    int root;
+    size_t n; // elements; of BROADCAST bytes
+    enum { SUM_FLOATS, SUM_DOUBLES, BROADCAST } kind;
+    int root; // the rank that gets the sum (GROUP_ALL: all) or sends the bytes
 };
 
 struct ranks {
     struct mpi_calls mpi;
     struct rank *self;          // the caller's
-    char (*machines)[MPI_NAME]; // of each rank
+    char (*machines)[MPI_NAME]; // each rank's host name
 
     pthread_t worker;
-    bool working; // there is a worker
+    bool working; // the worker was started
     pthread_mutex_t lock;
     pthread_cond_t changed;
-    struct job *jobs; // a queue: next .. n_jobs - 1 are to be done, or under way
-    size_t next, n_jobs;
+    struct collective *queue; // queue[next .. queued - 1] are to be done or under way
+    size_t next, queued;
     bool stop;
 };
 
-// How many processes a launcher says that it started; 1 where there is none.
+// The number of processes that the launcher started, from its environment; 1 without a launcher.
 static int count_launched(const char **launcher)
 {
     static const struct {
         const char *variable, *launcher;
-    } signs[] = {{"OMPI_COMM_WORLD_SIZE", "mpirun"},
-                 {"PMI_SIZE", "the launcher"},
-                 {"SLURM_STEP_NUM_TASKS", "srun"}};
-    for (size_t i = 0; i < sizeof signs / sizeof *signs; i++) {
-        const char *text = getenv(signs[i].variable);
+    } variables[] = {{"OMPI_COMM_WORLD_SIZE", "mpirun"},
+                     {"PMI_SIZE", "the launcher"},
+                     {"SLURM_STEP_NUM_TASKS", "srun"}};
+    for (size_t i = 0; i < sizeof variables / sizeof *variables; i++) {
+        const char *text = getenv(variables[i].variable);
         long n = text ? strtol(text, NULL, 10) : 0;
-        *launcher = signs[i].launcher;
+        *launcher = variables[i].launcher;
         if (n > 0 && n < 1 << 20)
             return (int)n;
     }
@@ -68,7 +68,7 @@ static int start_mpi(struct ranks *r, int launched, const char *launcher)
                          "%s started %d ranks, but there is no MPI plug-in (" PLUGIN
                          "); build with mpicc on the PATH",
                          launcher, launched);
-    // MPI's own plug-ins look for its symbols among the global ones.
+    // RTLD_GLOBAL, as MPI loads plug-ins of its own that need its symbols.
     void *plugin = plugin_load(path, "MPI", RTLD_NOW | RTLD_GLOBAL, why);
     if (!plugin)
         return error_set(STATUS_USAGE, "%s", why);
@@ -77,25 +77,25 @@ static int start_mpi(struct ranks *r, int launched, const char *launcher)
     if (open_mpi)
         open_mpi(&r->mpi);
     if (r->mpi.size != sizeof r->mpi)
-        return error_set(STATUS_USAGE, "the MPI plug-in %s is of another build; make both again",
+        return error_set(STATUS_USAGE, "the MPI plug-in %s is from another build; run make again",
                          path);
     if (r->mpi.ranks != launched)
         return error_set(STATUS_USAGE,
-                         "%s started %d ranks, but MPI sees %d: it is the launcher of another MPI "
-                         "than the one that " PLUGIN " was built with, or knows it by another name "
-                         "(srun --mpi=pmix)",
+                         "%s started %d ranks, but MPI sees %d: it belongs to another MPI than the "
+                         "one that " PLUGIN " was built with, or needs an option (srun "
+                         "--mpi=pmix)",
                          launcher, launched, r->mpi.ranks);
     return 0;
 }
 
-static int name_machines(struct ranks *r)
+static int exchange_names(struct ranks *r)
 {
     char own[MPI_NAME] = "";
     r->machines = mem_new((size_t)r->mpi.ranks, sizeof *r->machines);
     if (!r->machines)
         return -1;
     gethostname(own, sizeof own - 1);
-    r->mpi.gather(own, r->machines, sizeof own);
+    r->mpi.allgather(own, r->machines, sizeof own);
     *r->self = (struct rank){.index = r->mpi.rank, .count = r->mpi.ranks};
     for (int rank = 0; rank < r->mpi.ranks; rank++) {
         if (rank == r->mpi.rank)
@@ -105,7 +105,7 @@ static int name_machines(struct ranks *r)
     return 0;
 }
 
-static int check_program(struct ranks *r, int argc, char **argv)
+static int check_same_program(struct ranks *r, int argc, char **argv)
 {
     struct mapping program = {0};
     int rc = ranks_check(r, file_map("/proc/self/exe", &program));
@@ -127,39 +127,40 @@ static int check_program(struct ranks *r, int argc, char **argv)
     return rc;
 }
 
-// A process that ends with an error that the others don't know of takes them along.
-static void leave(int status, void *arg)
+// At exit. If the process ends with an error that the others don't know of, they are killed: they
+// may wait for this rank forever.
+static void leave_ranks(int status, void *arg)
 {
     struct ranks *r = arg;
     if (r->mpi.ranks == 1)
         return;
     if (status == STATUS_OK || status == STATUS_STOPPED || r->self->agreed)
-        r->mpi.finish();
+        r->mpi.finalize();
     else
         r->mpi.abort(status);
 }
 
-static void run(struct ranks *r, const struct job *job)
+static void run_collective(struct ranks *r, const struct collective *c)
 {
-    if (job->what == COPY)
-        r->mpi.broadcast(job->data, job->n, job->root);
+    if (c->kind == BROADCAST)
+        r->mpi.broadcast(c->data, c->n, c->root);
     else
-        r->mpi.sum(job->data, job->n, job->what == SUM_DOUBLES, job->root);
+        r->mpi.sum(c->data, c->n, c->kind == SUM_DOUBLES, c->root);
 }
 
-// Hands jobs to MPI until it is told to stop.
-static void *work(void *arg)
+// The worker: hands what is queued to MPI until it is told to stop.
+static void *work_on_queue(void *arg)
 {
     struct ranks *r = arg;
     pthread_mutex_lock(&r->lock);
     for (;;) {
-        while (r->next == r->n_jobs && !r->stop)
+        while (r->next == r->queued && !r->stop)
             pthread_cond_wait(&r->changed, &r->lock);
-        if (r->next == r->n_jobs)
+        if (r->next == r->queued)
             break;
-        struct job job = r->jobs[r->next];
+        struct collective next = r->queue[r->next];
         pthread_mutex_unlock(&r->lock);
-        run(r, &job);
+        run_collective(r, &next);
         pthread_mutex_lock(&r->lock);
         r->next++;
         pthread_cond_broadcast(&r->changed);
@@ -170,7 +171,7 @@ static void *work(void *arg)
 
 struct ranks *ranks_open(int argc, char **argv, struct rank *self)
 {
-    static struct ranks ranks; // which leave() sees to the end
+    static struct ranks ranks; // static, as leave_ranks runs after main
     struct ranks *r = &ranks;
     const char *launcher;
     int launched = count_launched(&launcher);
@@ -181,10 +182,10 @@ struct ranks *ranks_open(int argc, char **argv, struct rank *self)
         return r;
     if (start_mpi(r, launched, launcher) < 0)
         return NULL;
-    on_exit(leave, r);
-    if (name_machines(r) < 0 || check_program(r, argc, argv) < 0)
+    on_exit(leave_ranks, r);
+    if (exchange_names(r) < 0 || check_same_program(r, argc, argv) < 0)
         return NULL;
-    r->working = r->mpi.threads && pthread_create(&r->worker, NULL, work, r) == 0;
+    r->working = r->mpi.threads && pthread_create(&r->worker, NULL, work_on_queue, r) == 0;
     return r;
 }
 
@@ -199,9 +200,9 @@ void ranks_close(struct ranks *r)
     if (r->working)
         pthread_join(r->worker, NULL);
     r->working = false;
-    free(r->jobs);
+    free(r->queue);
     free(r->machines);
-    r->jobs = NULL;
+    r->queue = NULL;
     r->machines = NULL;
 }
 
@@ -217,7 +218,7 @@ int ranks_size(const struct ranks *r)
 
 struct share share_of(size_t n, int rank, int size)
 {
-    // n * rank may overflow, n / size * rank does not.
+    // n * rank / size could overflow.
     size_t each = n / (size_t)size, more = n % (size_t)size, i = (size_t)rank;
     return (struct share){each * i + (i < more ? i : more), each + (i < more)};
 }
@@ -227,13 +228,13 @@ struct share ranks_share(const struct ranks *r, size_t n)
     return share_of(n, ranks_rank(r), ranks_size(r));
 }
 
-// Until the worker has nothing to do, so that MPI may be called.
-static void wait_for_jobs(struct ranks *r)
+// Waits until the worker has nothing left to do, so that this thread may call MPI.
+static void wait_for_worker(struct ranks *r)
 {
     pthread_mutex_lock(&r->lock);
-    while (r->next < r->n_jobs)
+    while (r->next < r->queued)
         pthread_cond_wait(&r->changed, &r->lock);
-    r->next = r->n_jobs = 0;
+    r->next = r->queued = 0;
     pthread_mutex_unlock(&r->lock);
 }
 
@@ -241,14 +242,14 @@ int ranks_check(struct ranks *r, int rc)
 {
     if (ranks_size(r) == 1)
         return rc;
-    wait_for_jobs(r);
+    wait_for_worker(r);
     struct error error = {0};
     double failing = rc < 0 ? r->mpi.rank : r->mpi.ranks, *all;
     if (rc < 0)
         error_save(&error);
     if (!(all = mem_new((size_t)r->mpi.ranks, sizeof *all)))
         return -1;
-    r->mpi.gather(&failing, all, sizeof failing);
+    r->mpi.allgather(&failing, all, sizeof failing);
     int first = 0;
     while (first < r->mpi.ranks && all[first] == r->mpi.ranks)
         first++;
@@ -265,11 +266,11 @@ int ranks_check_same(struct ranks *r, int status, const char *what, const void *
 {
     if (ranks_size(r) == 1)
         return 0;
-    wait_for_jobs(r);
+    wait_for_worker(r);
     uint64_t hash = hash_bytes(HASH_START, bytes, size), *all;
     if (!(all = mem_new((size_t)r->mpi.ranks, sizeof *all)))
         return -1;
-    r->mpi.gather(&hash, all, sizeof hash);
+    r->mpi.allgather(&hash, all, sizeof hash);
     int first = 0;
     while (first < r->mpi.ranks && all[first] == all[0])
         first++;
@@ -292,15 +293,15 @@ void ranks_sum(struct ranks *r, double *x, size_t n)
 {
     if (ranks_size(r) == 1)
         return;
-    wait_for_jobs(r);
-    r->mpi.sum(x, n, true, -1);
+    wait_for_worker(r);
+    r->mpi.sum(x, n, true, GROUP_ALL);
 }
 
 void ranks_broadcast(struct ranks *r, void *bytes, size_t size)
 {
     if (ranks_size(r) == 1)
         return;
-    wait_for_jobs(r);
+    wait_for_worker(r);
     r->mpi.broadcast(bytes, size, 0);
 }
 
@@ -308,7 +309,7 @@ void ranks_receive(struct ranks *r, int from, void *bytes, size_t size)
 {
     if (ranks_size(r) == 1)
         return;
-    wait_for_jobs(r);
+    wait_for_worker(r);
     r->mpi.receive(from, bytes, size);
 }
 
@@ -326,18 +327,18 @@ int ranks_join(struct ranks *r, struct device *device)
     return ranks_check(r, rc < 0 ? error_set(STATUS_USAGE, "%s", why) : 0);
 }
 
-// Gives a job to the worker, or does it.
-static void add_job(struct ranks *r, struct device *device, struct job job)
+// Gives the worker something to do; without a worker does it here.
+static void queue_collective(struct ranks *r, struct device *device, struct collective collective)
 {
     if (!r->working) {
-        run(r, &job);
+        run_collective(r, &collective);
         return;
     }
     pthread_mutex_lock(&r->lock);
-    if (mem_grow(&r->jobs, r->n_jobs, 1, sizeof *r->jobs) < 0)
+    if (mem_grow(&r->queue, r->queued, 1, sizeof *r->queue) < 0)
         device_set_error(device, "no memory to sum over the ranks");
     else
-        r->jobs[r->n_jobs++] = job;
+        r->queue[r->queued++] = collective;
     pthread_cond_broadcast(&r->changed);
     pthread_mutex_unlock(&r->lock);
 }
@@ -350,8 +351,9 @@ void ranks_device_sum(struct ranks *r, struct device *device, void *x, size_t n,
     if (device->backend->group_sum)
         device->backend->group_sum(device, x, n, type, root);
     else
-        add_job(r, device,
-                (struct job){x, n, type == GROUP_DOUBLE ? SUM_DOUBLES : SUM_FLOATS, root});
+        queue_collective(
+            r, device,
+            (struct collective){x, n, type == GROUP_DOUBLE ? SUM_DOUBLES : SUM_FLOATS, root});
 }
 
 void ranks_device_broadcast(struct ranks *r, struct device *device, void *x, size_t bytes, int root)
@@ -361,7 +363,7 @@ void ranks_device_broadcast(struct ranks *r, struct device *device, void *x, siz
     if (device->backend->group_broadcast)
         device->backend->group_broadcast(device, x, bytes, root);
     else
-        add_job(r, device, (struct job){x, bytes, COPY, root});
+        queue_collective(r, device, (struct collective){x, bytes, BROADCAST, root});
 }
 
 void ranks_device_wait(struct ranks *r, struct device *device)
@@ -371,5 +373,5 @@ void ranks_device_wait(struct ranks *r, struct device *device)
     if (device->backend->group_wait)
         device->backend->group_wait(device);
     else
-        wait_for_jobs(r);
+        wait_for_worker(r);
 }

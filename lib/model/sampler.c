@@ -46,7 +46,7 @@ static void place_sampler(struct sampler *s, uintptr_t base)
 }
 
 struct sampler *sampler_new(struct device *device, const struct dit_config *config, size_t batch,
-                            const float *const *held, const struct sampler_settings *settings)
+                            const float *const *mapped, const struct sampler_settings *settings)
 {
     struct sampler *s = mem_new(1, sizeof *s);
     if (!s)
@@ -58,7 +58,7 @@ struct sampler *sampler_new(struct device *device, const struct dit_config *conf
     s->n = config->channels * config->input_size * config->input_size;
     size_t rows = s->copies * batch;
     if (diffusion_init(&s->diffusion, settings->respacing) < 0 ||
-        !(s->dit = dit_new(device, config, rows, DIT_INFER, held)) ||
+        !(s->dit = dit_new(device, config, rows, DIT_INFER, mapped)) ||
         !(s->host_t = mem_new(rows, sizeof *s->host_t)) ||
         !(s->host_labels = mem_new(rows, sizeof *s->host_labels)))
         goto failed;

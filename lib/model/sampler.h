@@ -18,10 +18,10 @@ struct sampler_settings {
 };
 
 struct sampler;
-// Draws up to `batch` samples at once with a model of its own, whose weights are `held` (as dit_new
-// takes them) or set by dit_set_param(sampler_model(sampler), ...). NULL with an error.
+// Draws up to `batch` samples at once with a model of its own, whose weights are `mapped` (as
+// dit_new takes them) or set by dit_set_param(sampler_model(sampler), ...). NULL with an error.
 struct sampler *sampler_new(struct device *device, const struct dit_config *config, size_t batch,
-                            const float *const *held, const struct sampler_settings *settings);
+                            const float *const *mapped, const struct sampler_settings *settings);
 void sampler_free(struct sampler *sampler); // NULL is fine
 struct dit *sampler_model(struct sampler *sampler);
 size_t sampler_memory(const struct sampler *sampler); // bytes on the device, the model's included
