@@ -1,3 +1,4 @@
+// Copies the trainer's arrays, writes them from a thread, retries, and reports.
 // SPDX-License-Identifier: MIT
 #include "bin/dit-train/checkpoints.h"
 
@@ -20,18 +21,18 @@ struct checkpoints {
     bool sharded;
     size_t keep;
     const struct layout *layout;
-    float *values;          // (largest tensor): what the trainer gives
-    uint64_t step;          // that is or was to be saved last
-    bool failed;            // it could not be written
-    double pause, retry_at; // seconds
+    float *values;          // (largest tensor): receives a tensor from the trainer
+    uint64_t step;          // of the last save, done or tried
+    bool failed;            // that save failed
+    double pause, retry_at; // seconds; retry_at on the clock
 
     float *copy; // (TRAINER_ARRAYS,layout->size), or NULL before the first
     uint64_t updates;
     json_t *metadata;
     pthread_t thread;
-    bool writing; // there is a thread
+    bool writing; // the thread was started and not yet joined
     atomic_bool done;
-    int rc; // the thread's
+    int rc; // the thread's result
     struct error error;
 };
 
@@ -55,8 +56,8 @@ struct checkpoints *checkpoints_new(const struct run_folder *run, struct trainer
     return NULL;
 }
 
-// What has become of the checkpoint of c->step.
-static void report(struct checkpoints *c, int rc)
+// Says whether the checkpoint of c->step was saved, and schedules the next attempt if not.
+static void report_save(struct checkpoints *c, int rc)
 {
     char *path = run_folder_checkpoint(c->run, c->step);
     if (rc == 0) {
@@ -72,8 +73,8 @@ static void report(struct checkpoints *c, int rc)
     free(path);
 }
 
-// Waits for the thread.
-static void settle(struct checkpoints *c)
+// Waits for the thread and reports.
+static void join_writer(struct checkpoints *c)
 {
     if (!c->writing)
         return;
@@ -82,14 +83,14 @@ static void settle(struct checkpoints *c)
     json_decref(c->metadata);
     if (c->rc < 0)
         error_restore(&c->error);
-    report(c, c->rc);
+    report_save(c, c->rc);
 }
 
 void checkpoints_free(struct checkpoints *c)
 {
     if (!c)
         return;
-    settle(c);
+    join_writer(c);
     free(c->copy);
     free(c->values);
     free(c);
@@ -103,11 +104,12 @@ uint64_t checkpoints_step(const struct checkpoints *c)
 bool checkpoints_retry(struct checkpoints *c)
 {
     if (c->writing && atomic_load(&c->done))
-        settle(c);
+        join_writer(c);
     return c->failed && clock_seconds() >= c->retry_at;
 }
 
-static bool make_room(struct checkpoints *c)
+// False if there is no memory for it.
+static bool allocate_copy(struct checkpoints *c)
 {
     size_t n, bytes;
     if (!c->copy && size_mul(TRAINER_ARRAYS, c->layout->size, &n) &&
@@ -119,18 +121,18 @@ static bool make_room(struct checkpoints *c)
     return c->copy;
 }
 
-static float *copy_of(const struct checkpoints *c, enum trainer_array array,
+static float *copy_at(const struct checkpoints *c, enum trainer_array array,
                       const struct param *param)
 {
     return c->copy + (size_t)array * c->layout->size + param->offset;
 }
 
-static int make_copy(struct checkpoints *c)
+static int copy_arrays(struct checkpoints *c)
 {
     for (int array = 0; array < TRAINER_ARRAYS; array++)
         for (size_t i = 0; i < c->layout->n_params; i++) {
             const struct param *param = &c->layout->params[i];
-            if (trainer_get(c->trainer, array, param, copy_of(c, array, param)) < 0)
+            if (trainer_get(c->trainer, array, param, copy_at(c, array, param)) < 0)
                 return -1;
         }
     c->updates = trainer_updates(c->trainer);
@@ -139,29 +141,29 @@ static int make_copy(struct checkpoints *c)
 
 static const float *get_from_copy(void *user, enum trainer_array array, const struct param *param)
 {
-    return copy_of(user, array, param);
+    return copy_at(user, array, param);
 }
 
-// The trainer's arrays as they are got one after another.
-struct passage {
+// How far writing straight from the trainer has come.
+struct live_arrays {
     struct trainer *trainer;
     float *values; // (largest tensor)
-    size_t got;    // parameters
+    size_t got;    // parameters, over all arrays
     bool failed;
 };
 
 static const float *get_from_trainer(void *user, enum trainer_array array,
                                      const struct param *param)
 {
-    struct passage *passage = user;
-    passage->got++;
-    passage->failed = trainer_get(passage->trainer, array, param, passage->values) < 0;
-    return passage->failed ? NULL : passage->values;
+    struct live_arrays *live = user;
+    live->got++;
+    live->failed = trainer_get(live->trainer, array, param, live->values) < 0;
+    return live->failed ? NULL : live->values;
 }
 
 static struct dit_source
-source_of(const struct checkpoints *c, uint64_t updates,
-          const float *(*get)(void *, enum trainer_array, const struct param *), void *user)
+make_source(const struct checkpoints *c, uint64_t updates,
+            const float *(*get)(void *, enum trainer_array, const struct param *), void *user)
 {
     return (struct dit_source){.config = dit_get_config(trainer_model(c->trainer)),
                                .layout = c->layout,
@@ -173,7 +175,7 @@ source_of(const struct checkpoints *c, uint64_t updates,
 static void *write_copy(void *arg)
 {
     struct checkpoints *c = arg;
-    struct dit_source source = source_of(c, c->updates, get_from_copy, c);
+    struct dit_source source = make_source(c, c->updates, get_from_copy, c);
     c->rc = run_folder_save(c->run, c->step, c->keep, &source, c->metadata);
     if (c->rc < 0)
         error_save(&c->error);
@@ -181,8 +183,8 @@ static void *write_copy(void *arg)
     return NULL;
 }
 
-// Getting the arrays from their parameter number `from` on, for nobody: it takes all ranks.
-static int take_part(struct checkpoints *c, size_t from)
+// Joins the other ranks in trainer_get, from parameter number `from` on, and discards the values.
+static int join_getting(struct checkpoints *c, size_t from)
 {
     size_t n = c->layout->n_params;
     for (size_t i = c->sharded ? from : TRAINER_ARRAYS * n; i < TRAINER_ARRAYS * n; i++)
@@ -192,21 +194,20 @@ static int take_part(struct checkpoints *c, size_t from)
     return 0;
 }
 
-// *lost: what the trainer gives can't be trusted.
+// *lost: the trainer's arrays can't be trusted.
 static int write_from_trainer(struct checkpoints *c, json_t *metadata, bool *lost)
 {
-    struct passage passage = {.trainer = c->trainer, .values = c->values};
+    struct live_arrays live = {.trainer = c->trainer, .values = c->values};
     struct error error;
-    struct dit_source source =
-        source_of(c, trainer_updates(c->trainer), get_from_trainer, &passage);
+    struct dit_source source = make_source(c, trainer_updates(c->trainer), get_from_trainer, &live);
     int rc = run_folder_save(c->run, c->step, c->keep, &source, metadata);
     json_decref(metadata);
-    *lost = passage.failed;
+    *lost = live.failed;
     if (rc == 0)
         return 0;
     error_save(&error);
     if (!*lost)
-        *lost = take_part(c, passage.got) < 0;
+        *lost = join_getting(c, live.got) < 0;
     return *lost ? -1 : error_restore(&error);
 }
 
@@ -215,36 +216,36 @@ int checkpoints_save(struct checkpoints *c, uint64_t step, json_t *metadata)
     if (c->writing && !atomic_load(&c->done))
         tool_detail("waiting for the checkpoint of step %llu to be written",
                     (unsigned long long)c->step);
-    settle(c);
+    join_writer(c);
     c->step = step;
     if (ranks_rank(c->ranks) > 0)
-        return take_part(c, 0);
-    if (!make_room(c)) {
+        return join_getting(c, 0);
+    if (!allocate_copy(c)) {
         bool lost;
         int rc = write_from_trainer(c, metadata, &lost);
         if (lost)
             return -1;
-        report(c, rc);
+        report_save(c, rc);
         return 0;
     }
-    if (make_copy(c) < 0) {
+    if (copy_arrays(c) < 0) {
         json_decref(metadata);
         return -1;
     }
     c->metadata = metadata;
     atomic_store(&c->done, false);
     c->writing = pthread_create(&c->thread, NULL, write_copy, c) == 0;
-    if (!c->writing) { // then at once
+    if (!c->writing) { // no thread: write it here
         write_copy(c);
         json_decref(metadata);
-        report(c, c->rc < 0 ? error_restore(&c->error) : 0);
+        report_save(c, c->rc < 0 ? error_restore(&c->error) : 0);
     }
     return 0;
 }
 
 int checkpoints_finish(struct checkpoints *c, uint64_t step, json_t *metadata)
 {
-    settle(c);
+    join_writer(c);
     bool first = ranks_rank(c->ranks) == 0, lost;
     if (!ranks_any(c->ranks, first && (c->step != step || c->failed))) {
         json_decref(metadata);
@@ -252,9 +253,9 @@ int checkpoints_finish(struct checkpoints *c, uint64_t step, json_t *metadata)
     }
     c->step = step;
     if (!first)
-        return take_part(c, 0);
+        return join_getting(c, 0);
     if (write_from_trainer(c, metadata, &lost) < 0)
         return -1;
-    report(c, 0);
+    report_save(c, 0);
     return 0;
 }

@@ -1,8 +1,8 @@
-// The checkpoints of a training on their way to the disk. SPDX-License-Identifier: MIT
+// Writes a run's checkpoints while it goes on. SPDX-License-Identifier: MIT
 //
-// Those of a training that goes on are written by a thread, from a copy of the arrays. One that
-// can't be written is told of, and due again later; training goes on. The last one is written from
-// the trainer itself, which takes no memory.
+// A thread writes each checkpoint from a copy of the trainer's arrays. If it can't be written,
+// there is a warning, training goes on, and it is tried again later. The last checkpoint is written
+// straight from the trainer, which needs no memory.
 #ifndef DIT_CHECKPOINTS_H
 #define DIT_CHECKPOINTS_H
 
@@ -15,22 +15,23 @@
 
 struct checkpoints;
 
-// run (of rank 0) and trainer must outlive it. `sharded`: each rank has a part of the arrays alone,
-// so that all take part in what is collective then. `step`: what there is already. NULL with an
-// error.
+// `run` (rank 0's; unused on others) and `trainer` must outlive this. `sharded`: the optimizer is,
+// so that saving is collective. `keep`: how many checkpoints are kept. `step`: that of the
+// checkpoint that exists already. NULL with an error.
 struct checkpoints *checkpoints_new(const struct run_folder *run, struct trainer *trainer,
                                     struct ranks *ranks, bool sharded, size_t keep, uint64_t step);
 void checkpoints_free(struct checkpoints *checkpoints); // waits for the thread; NULL is fine
 
-uint64_t checkpoints_step(const struct checkpoints *checkpoints); // that is or was to be saved last
-// Saves the state after a step; waits where the one before is still being written. Takes the
-// metadata (rank 0's; NULL on others). Collective if sharded. -1 with the device's error.
+uint64_t checkpoints_step(const struct checkpoints *checkpoints); // of the last save, done or tried
+// Starts to save the state after a step; waits if the last checkpoint is still being written. Drops
+// the reference to the metadata (NULL on ranks over 0). Collective if sharded. -1 with the device's
+// error.
 int checkpoints_save(struct checkpoints *checkpoints, uint64_t step, json_t *metadata);
-// Whether one that could not be written is to be tried again. Once a step: it also tells how the
-// thread has ended.
+// Whether a failed save is due to be tried again. To be called once a step, as this also reports
+// what the thread has written.
 bool checkpoints_retry(struct checkpoints *checkpoints);
-// Saves the state with which training ends, unless that is done. Takes the metadata. Collective. -1
-// with an error.
+// Saves the state with which training ends, unless that was saved. Drops the reference to the
+// metadata. Collective. -1 with an error.
 int checkpoints_finish(struct checkpoints *checkpoints, uint64_t step, json_t *metadata);
 
 #endif

@@ -1,5 +1,5 @@
-// What a training shows of its averaged weights: they are copied into a model of their own, which
-// draws pictures and is evaluated on held-out latents. SPDX-License-Identifier: MIT
+// Draws sample images and evaluates held-out latents, by a model that holds a copy of the averaged
+// weights. SPDX-License-Identifier: MIT
 #include "bin/dit-train/preview.h"
 
 #include <stdlib.h>
@@ -47,7 +47,7 @@ static int read_held_out(struct preview *p, struct latents *latents, size_t most
     if (shape->channels != c->channels || shape->height != c->input_size ||
         shape->width != c->input_size)
         return error_set(STATUS_DATA,
-                         "%s: its latents are %zux%zux%zu, those to be learned %zux%zux%zu",
+                         "%s: its latents are %zux%zux%zu, but those trained on are %zux%zux%zu",
                          p->valid, shape->channels, shape->height, shape->width, c->channels,
                          c->input_size, c->input_size);
     size_t n = shape->records && shape->records < most ? (size_t)shape->records : most, size;
@@ -169,20 +169,21 @@ int preview_load(struct preview *p, struct trainer *trainer)
     return rc;
 }
 
-// The class of picture i: all in turn, or spread over more than there are pictures.
-static int32_t class_of(const struct preview *p, size_t i)
+// The class of image i: all in turn, or evenly spread if there are more classes than images.
+static int32_t class_of_image(const struct preview *p, size_t i)
 {
     size_t K = p->config->classes;
     return (int32_t)(K > p->samples ? i * K / p->samples : i % K);
 }
 
-// Draws pictures first .. first + B - 1 and places them. latents (B,C,S,S), images (B,H,W,3).
-static int add_samples(struct preview *p, struct image_sheet *sheet, size_t first, size_t B,
+// Draws images first .. first + B - 1 onto the sheet. latents (B,C,S,S) and images (B,H,W,3) are
+// scratch memory.
+static int draw_images(struct preview *p, struct image_sheet *sheet, size_t first, size_t B,
                        float *latents, uint8_t *images)
 {
     int32_t labels[SAMPLES_AT_ONCE];
     for (size_t b = 0; b < B; b++)
-        labels[b] = class_of(p, first + b);
+        labels[b] = class_of_image(p, first + b);
     if (sampler_run(p->sampler, first, labels, B, latents, NULL, NULL) < 0 ||
         p->autoencoder->decode(p->autoencoder, latents, B, sheet->height, sheet->width, images) < 0)
         return -1;
@@ -209,7 +210,7 @@ int preview_write_samples(struct preview *p, const char *path)
     int rc = latents && images ? 0 : -1;
     for (size_t at = 0; rc == 0 && at < p->samples; at += SAMPLES_AT_ONCE) {
         size_t left = p->samples - at;
-        rc = add_samples(p, &sheet, at, left < SAMPLES_AT_ONCE ? left : SAMPLES_AT_ONCE, latents,
+        rc = draw_images(p, &sheet, at, left < SAMPLES_AT_ONCE ? left : SAMPLES_AT_ONCE, latents,
                          images);
     }
     struct output *output = rc == 0 ? output_open(path) : NULL;

@@ -1,4 +1,5 @@
-// Checkpoints by number, one link, one log. SPDX-License-Identifier: MIT
+// The files of a run's folder: named by step, replaced as a whole, pruned.
+// SPDX-License-Identifier: MIT
 #include "bin/dit-train/run-folder.h"
 
 #include <dirent.h>
@@ -22,8 +23,8 @@
 #define LOG      "log.jsonl"
 #define SAMPLES  "samples"
 
-// Removes what a killed process was writing. Under the lock, so nobody is at it.
-static int remove_strays(const char *path)
+// Removes files that a killed process was writing. The folder is locked, so no live one is.
+static int remove_leftovers(const char *path)
 {
     DIR *dir = opendir(path);
     if (!dir)
@@ -35,12 +36,12 @@ static int remove_strays(const char *path)
     return 0;
 }
 
-static int clean(const struct run_folder *run)
+static int remove_all_leftovers(const struct run_folder *run)
 {
     char *samples = path_join(run->path, SAMPLES);
-    int rc = samples ? remove_strays(samples) : -1;
+    int rc = samples ? remove_leftovers(samples) : -1;
     free(samples);
-    return rc < 0 ? -1 : remove_strays(run->path);
+    return rc < 0 ? -1 : remove_leftovers(run->path);
 }
 
 int run_folder_open(struct run_folder *run, const char *path)
@@ -53,7 +54,7 @@ int run_folder_open(struct run_folder *run, const char *path)
         return error_set_errno(STATUS_CANT_CREATE, "%s", path);
     if (flock(run->lock, LOCK_EX | LOCK_NB) < 0)
         error_set(STATUS_USAGE, "%s: another dit-train is at work in this folder", path);
-    else if (clean(run) == 0)
+    else if (remove_all_leftovers(run) >= 0)
         return 0;
     run_folder_close(run);
     return -1;
@@ -70,7 +71,7 @@ void run_folder_close(struct run_folder *run)
 }
 
 // The step of a checkpoint's file name; false for other files.
-static bool parse_name(const char *name, uint64_t *step)
+static bool parse_checkpoint_name(const char *name, uint64_t *step)
 {
     char *end;
     if (*name < '0' || *name > '9')
@@ -79,7 +80,7 @@ static bool parse_name(const char *name, uint64_t *step)
     return strcmp(end, SUFFIX) == 0;
 }
 
-static char *numbered(const char *folder, uint64_t step, const char *suffix)
+static char *path_of_step(const char *folder, uint64_t step, const char *suffix)
 {
     char name[48];
     snprintf(name, sizeof name, "%07llu%s", (unsigned long long)step, suffix);
@@ -88,7 +89,7 @@ static char *numbered(const char *folder, uint64_t step, const char *suffix)
 
 char *run_folder_checkpoint(const struct run_folder *run, uint64_t step)
 {
-    return numbered(run->path, step, SUFFIX);
+    return path_of_step(run->path, step, SUFFIX);
 }
 
 static int compare_steps(const void *a, const void *b)
@@ -97,7 +98,7 @@ static int compare_steps(const void *a, const void *b)
     return x < y ? 1 : x > y ? -1 : 0;
 }
 
-// The steps of all checkpoints below `limit`, but for `except`; falling. malloc'd; NULL with an
+// The steps of all checkpoints below `limit` but `except`, in falling order, malloc'd. NULL with an
 // error.
 static uint64_t *list_steps(const struct run_folder *run, uint64_t limit, uint64_t except,
                             size_t *count)
@@ -109,7 +110,7 @@ static uint64_t *list_steps(const struct run_folder *run, uint64_t limit, uint64
         error_set_errno(STATUS_IO, "%s", run->path);
     for (struct dirent *entry; dir && steps && (entry = readdir(dir));) {
         uint64_t step;
-        if (!parse_name(entry->d_name, &step) || step >= limit || step == except)
+        if (!parse_checkpoint_name(entry->d_name, &step) || step >= limit || step == except)
             continue;
         if (mem_grow(&steps, n, 1, sizeof *steps) == 0) {
             steps[n++] = step;
@@ -137,12 +138,12 @@ char **run_folder_list(const struct run_folder *run)
     struct stat st;
     bool linked = fstatat(run->lock, LATEST, &st, AT_SYMLINK_NOFOLLOW) == 0;
     if (linked && readlinkat(run->lock, LATEST, target, sizeof target - 1) > 0)
-        parse_name(target, &limit);
+        parse_checkpoint_name(target, &limit);
     uint64_t *steps = list_steps(run, limit, UINT64_MAX, &n);
     char **list = steps ? mem_new(n + 2, sizeof *list) : NULL;
     bool complete = list;
     if (list && linked) {
-        // A link elsewhere, or a file in its place, is as good as one to a checkpoint.
+        // A link to any other file, or a file in the link's place, may be resumed from, too.
         list[at] = path_join(run->path, limit < UINT64_MAX ? target : LATEST);
         complete = list[at++];
     }
@@ -174,7 +175,7 @@ int run_folder_prune(const struct run_folder *run, size_t keep, uint64_t saved)
     for (size_t i = keep - 1; i < n; i++) {
         char *path = run_folder_checkpoint(run, steps[i]);
         if (path)
-            unlink(path); // one that can't be removed is left
+            unlink(path); // it does no harm if this fails
         free(path);
     }
     free(steps);
@@ -228,12 +229,12 @@ int run_folder_save_config(const struct run_folder *run, json_t *config)
 char *run_folder_sample(const struct run_folder *run, uint64_t step)
 {
     char *folder = path_join(run->path, SAMPLES);
-    char *path = folder && folder_make(folder) == 0 ? numbered(folder, step, ".png") : NULL;
+    char *path = folder && folder_make(folder) == 0 ? path_of_step(folder, step, ".png") : NULL;
     free(folder);
     return path;
 }
 
-// Rewrites the log with the lines up to `step`, in place of the old one.
+// Replaces the log by its lines up to `step`.
 static int cut_log(const char *path, uint64_t step)
 {
     uint8_t *text;
@@ -272,7 +273,7 @@ int run_folder_open_log(struct run_folder *run, uint64_t step)
     return rc;
 }
 
-// Lines that are there by half are overwritten by the next attempt.
+// The position is explicit, so that the next attempt overwrites a line that was written by half.
 int run_folder_flush(struct run_folder *run)
 {
     size_t size = run->unwritten ? strlen(run->unwritten) : 0;

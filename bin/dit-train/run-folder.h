@@ -1,4 +1,4 @@
-// The folder of a training: checkpoints, the link to the newest, the log, pictures.
+// The folder of a run: checkpoints, a link to the newest, the log, sample images.
 // SPDX-License-Identifier: MIT
 #ifndef DIT_RUN_FOLDER_H
 #define DIT_RUN_FOLDER_H
@@ -11,40 +11,42 @@
 
 struct run_folder {
     const char *path;
-    int lock;
+    int lock;          // descriptor of the folder itself, locked
     int log;           // descriptor
-    uint64_t log_size; // bytes of whole lines
-    char *unwritten;   // lines that found no room
+    uint64_t log_size; // bytes, all complete lines
+    char *unwritten;   // lines that could not be written yet, or NULL
 };
 
-// Makes the folder, locks it, and removes what a killed process left half-written. Refuses one in
-// use by another process (64). With an error -1.
+// Makes the folder if needed, locks it, and removes files that a killed process left half-written.
+// -1 with an error, also if another process uses the folder (64).
 int run_folder_open(struct run_folder *run, const char *path);
 void run_folder_close(struct run_folder *run);
-// The paths of the checkpoints to go on from, the best first: that of the link, then those of the
-// steps before it; without a link all, the newest first. NULL-terminated; run_folder_free_list it.
-// NULL with an error.
+// The paths of the checkpoints to try when resuming, best first: the one that the link names, then
+// those of earlier steps, newest first; without a link, all. NULL-terminated, to be freed by
+// run_folder_free_list. NULL with an error.
 char **run_folder_list(const struct run_folder *run);
 void run_folder_free_list(char **list);
 
 // The path of the checkpoint after a step, malloc'd.
 char *run_folder_checkpoint(const struct run_folder *run, uint64_t step);
-// Writes it, moves the link latest.safetensors there, and prunes. Another thread may log meanwhile.
+// Writes the checkpoint of a step, lets the link latest.safetensors point to it, and prunes.
+// Another thread may log meanwhile. -1 with an error.
 int run_folder_save(const struct run_folder *run, uint64_t step, size_t keep,
                     const struct dit_source *source, json_t *metadata);
-// Removes all checkpoints but `keep`: that of step `saved` and the newest others.
+// Removes all checkpoints but `keep` of them: that of step `saved`, and the newest others.
 int run_folder_prune(const struct run_folder *run, size_t keep, uint64_t saved);
-// Writes PATH/config.json. Takes the reference (NULL: an error).
+// Writes PATH/config.json and drops the reference to `config`. NULL, from a failed call that set
+// the error, is passed on as -1.
 int run_folder_save_config(const struct run_folder *run, json_t *config);
-// PATH/samples/0000123.png, malloc'd; the folder is made.
+// Makes PATH/samples and returns the path of a step's image there, malloc'd. NULL with an error.
 char *run_folder_sample(const struct run_folder *run, uint64_t step);
 
-// Opens PATH/log.jsonl; lines of steps after `step` are dropped (they'll come again).
+// Opens PATH/log.jsonl and drops lines after `step`, which the resumed run will log again.
 int run_folder_open_log(struct run_folder *run, uint64_t step);
-// Appends one line, an object with a "step". Takes the reference (NULL: an error). A line that
-// can't be written is kept and written before the next; -1 with an error as long as there is one.
+// Appends one line, an object with a "step", and drops the reference. A line that can't be written
+// is kept and written before the next one; -1 with an error while any is unwritten.
 int run_folder_log(struct run_folder *run, json_t *line);
-// Writes the lines that are kept. -1 with an error if it still can't be done.
+// Writes the lines that were kept. -1 with an error if that fails again.
 int run_folder_flush(struct run_folder *run);
 
 #endif

@@ -1,4 +1,4 @@
-// The records of the steps. SPDX-License-Identifier: MIT
+// The batches of latents that the steps take. SPDX-License-Identifier: MIT
 #include <stdlib.h>
 
 #include "bin/dit-train/training.h"
@@ -19,7 +19,7 @@ static int make_batch(struct training_batch *b, size_t rows, const struct latent
 
 int training_batch_init(struct training *t)
 {
-    size_t rows = ranks_share(t->ranks, t->how.batch).count;
+    size_t rows = ranks_share(t->ranks, t->settings.batch).count;
     return ranks_check(t->ranks, make_batch(&t->batch, rows, latents_shape(t->latents)));
 }
 
@@ -30,8 +30,8 @@ void training_batch_free(struct training *t)
     free(t->batch.labels);
 }
 
-// Reads the rank's share of n records and passes over those of the others. The number read, less
-// than the share only where the one pass of a pipe ends; -1 with an error.
+// Reads the rank's share of the next n records and skips the other ranks'. Returns the number read,
+// which is less than the share only at the end of a pipe; -1 with an error.
 static long read_share(struct training *t, size_t n)
 {
     struct training_batch *b = &t->batch;
@@ -44,19 +44,19 @@ static long read_share(struct training *t, size_t n)
     return got;
 }
 
-// 1: a whole batch is with the trainer; 0: the data ends.
+// 1 if a whole batch was sent to the trainer, 0 if the data has ended, -1 with an error.
 static int send_batch(struct training *t)
 {
     struct training_batch *b = &t->batch;
-    long got = read_share(t, t->how.batch);
+    long got = read_share(t, t->settings.batch);
     if (got < 0)
         return -1;
-    if ((size_t)got == ranks_share(t->ranks, t->how.batch).count)
+    if ((size_t)got == ranks_share(t->ranks, t->settings.batch).count)
         return trainer_send(t->trainer, b->mean, b->std, b->labels) < 0 ? -1 : 1;
     return latents_position(t->latents) > (uint64_t)got
                ? 0
                : error_set(STATUS_DATA, "%ld latents in all; a batch takes %zu (--batch)", got,
-                           t->how.batch);
+                           t->settings.batch);
 }
 
 void training_read(struct training *t)
@@ -67,18 +67,19 @@ void training_read(struct training *t)
         error_save(&t->batch.error);
 }
 
-// The records to be read; 0: up to the end of a pipe.
-static uint64_t count_wanted(const struct training *t, uint64_t steps, uint64_t epochs)
+// The number of records that the limits ask for; 0: all of a pipe.
+static uint64_t count_wanted(const struct training *t)
 {
+    uint64_t steps = (uint64_t)t->options->steps, epochs = (uint64_t)t->options->epochs;
     uint64_t records = latents_shape(t->latents)->records, n = (epochs ? epochs : 1) * records;
     if (records == 0 || !steps)
         return n;
-    return epochs && n < steps * t->how.batch ? n : steps * t->how.batch;
+    return epochs && n < steps * t->settings.batch ? n : steps * t->settings.batch;
 }
 
-int training_dry_run(struct training *t, uint64_t steps, uint64_t epochs)
+int training_dry_run(struct training *t)
 {
-    uint64_t wanted = count_wanted(t, steps, epochs), records = latents_shape(t->latents)->records;
+    uint64_t wanted = count_wanted(t), records = latents_shape(t->latents)->records;
     uint64_t done = 0;
     long got = 1;
     if (training_batch_init(t) < 0)
@@ -86,7 +87,7 @@ int training_dry_run(struct training *t, uint64_t steps, uint64_t epochs)
     double start = clock_seconds();
     progress_start("latents", wanted);
     while (got > 0 && (wanted == 0 || done < wanted) && !tool_signal_stop()) {
-        size_t n = t->how.batch;
+        size_t n = t->settings.batch;
         if (wanted && wanted - done < n)
             n = (size_t)(wanted - done);
         got = read_share(t, n);

@@ -1,4 +1,5 @@
-// What a training tells: lines of the log, held-out losses, pictures. SPDX-License-Identifier: MIT
+// What a run reports: lines of the log, held-out losses, sample images.
+// SPDX-License-Identifier: MIT
 #include <math.h>
 #include <stdlib.h>
 
@@ -26,21 +27,23 @@ void training_count(struct training *t, const struct trainer_stats *stats)
     s->grad_norm += stats->grad_norm;
 }
 
-// Whether this rank has to do with the averaged weights: rank 0 shows them, but all may be needed
-// to get them.
+// Whether this rank takes part in reading the averaged weights: rank 0 uses them, and if the
+// optimizer is sharded, all ranks hold parts of them.
 static bool takes_part(const struct training *t)
 {
-    return ranks_rank(t->ranks) == 0 || t->how.shard_optimizer;
+    return ranks_rank(t->ranks) == 0 || t->settings.shard_optimizer;
 }
 
-// At the last line, and at the first one after every `valid_every` steps.
+// The held-out loss is due at the first log line after every `valid_every` steps, and at the last.
 static bool is_validation_due(const struct training *t, bool last)
 {
-    uint64_t before = t->step > t->log_every ? t->step - t->log_every : 0;
-    return t->valid_every && (last || t->step / t->valid_every > before / t->valid_every);
+    uint64_t log_every = (uint64_t)t->options->log_every;
+    uint64_t every = (uint64_t)t->options->valid_every;
+    uint64_t before = t->step > log_every ? t->step - log_every : 0;
+    return train_options_validate(t->options) && (last || t->step / every > before / every);
 }
 
-// NAN where it is not due.
+// *loss is NAN if it is not due, and on ranks over 0.
 static int validate(struct training *t, bool last, double *loss)
 {
     *loss = NAN;
@@ -51,7 +54,7 @@ static int validate(struct training *t, bool last, double *loss)
     return t->preview ? preview_validate(t->preview, loss) : 0;
 }
 
-static json_t *make_line(const struct training *t, double rate, double flops, double valid)
+static json_t *make_log_line(const struct training *t, double rate, double flops, double valid)
 {
     const struct training_sums *s = &t->sums;
     double n = (double)(s->steps - s->skipped);
@@ -71,7 +74,7 @@ static json_t *make_line(const struct training *t, double rate, double flops, do
     return line;
 }
 
-static void print_line(const struct training *t, double rate, double flops, double valid)
+static void print_log_line(const struct training *t, double rate, double flops, double valid)
 {
     const struct training_sums *s = &t->sums;
     double n = (double)(s->steps - s->skipped);
@@ -90,15 +93,15 @@ static void print_line(const struct training *t, double rate, double flops, doub
 int training_log(struct training *t, bool last)
 {
     double seconds = clock_seconds() - t->start, valid;
-    double rate = (double)(t->steps_timed * t->how.batch) / seconds, flops = rate * t->flops;
+    double rate = (double)(t->steps_timed * t->settings.batch) / seconds, flops = rate * t->flops;
     if (ranks_check_same(t->ranks, STATUS_INTERNAL, "other gradients", &t->sums.grad_norm,
                          sizeof t->sums.grad_norm) < 0)
-        return error_prefix("step %llu: the ranks have come apart", (unsigned long long)t->step);
+        return error_prefix("step %llu: the ranks have diverged", (unsigned long long)t->step);
     if (validate(t, last, &valid) < 0)
         return -1;
     if (ranks_rank(t->ranks) == 0) {
-        print_line(t, rate, flops, valid);
-        bool failed = run_folder_log(&t->run, make_line(t, rate, flops, valid)) < 0;
+        print_log_line(t, rate, flops, valid);
+        bool failed = run_folder_log(&t->run, make_log_line(t, rate, flops, valid)) < 0;
         if (failed && !t->log_failed)
             tool_warn("%s; training goes on, and keeps the lines", error_message());
         t->log_failed = failed;
@@ -109,7 +112,7 @@ int training_log(struct training *t, bool last)
     return 0;
 }
 
-static int write_samples(struct training *t)
+static int save_samples(struct training *t)
 {
     char *path = run_folder_sample(&t->run, t->step);
     int rc = path ? preview_write_samples(t->preview, path) : -1;
@@ -124,7 +127,7 @@ int training_sample(struct training *t)
     double start = clock_seconds();
     if (takes_part(t) && preview_load(t->preview, t->trainer) < 0)
         return -1;
-    if (t->preview && write_samples(t) < 0) {
+    if (t->preview && save_samples(t) < 0) {
         struct error error;
         error_save(&error);
         if (device_check(t->device) < 0)

@@ -1,10 +1,13 @@
-// What is trained, and what it takes. SPDX-License-Identifier: MIT
+// What is trained, how it fits the memory, and what config.json says of it.
+// SPDX-License-Identifier: MIT
 #include <stdlib.h>
 #include <string.h>
 
-#include "bin/dit-train/settings.h"
 #include "bin/dit-train/training.h"
 
+#define ACTIVATIONS_MAX ((size_t)2 << 30) // bytes
+
+// The number of classes that the stream's metadata names; 0 if it names none.
 static size_t count_classes(const struct schema *schema)
 {
     const char *text = schema_get(schema, "classes");
@@ -14,51 +17,60 @@ static size_t count_classes(const struct schema *schema)
     return n;
 }
 
-int training_choose_config(struct dit_config *config, const struct latents *latents,
-                           const char *model, const struct dit_file *from)
+// The number of classes: the option's, on resuming the checkpoint's, else what the data names, else
+// that of --init's file, else ImageNet's.
+static size_t choose_classes(const struct training *t)
 {
-    const struct latents_shape *shape = latents_shape(latents);
-    struct dit_config base = {0};
-    if (from)
-        base = from->config;
-    else if (dit_config_named(&base, model) < 0)
+    if (t->options->classes)
+        return (size_t)t->options->classes;
+    if (t->resumed)
+        return t->source.config.classes;
+    size_t n = count_classes(latents_schema(t->latents));
+    return n ? n : t->source.path ? t->source.config.classes : 1000;
+}
+
+int training_choose_config(const struct training *t, struct dit_config *config)
+{
+    const struct latents_shape *shape = latents_shape(t->latents);
+    const struct train_options *o = t->options;
+    if (t->source.path)
+        *config = t->source.config;
+    else if (dit_config_named(config, o->model) < 0)
         return -1;
     if (shape->height != shape->width)
         return error_set(STATUS_DATA, "the latents are %zux%zu, but a DiT takes squares",
                          shape->height, shape->width);
-    config->depth = config->depth ? config->depth : base.depth;
-    config->hidden = config->hidden ? config->hidden : base.hidden;
-    config->heads = config->heads ? config->heads : base.heads;
-    config->patch = config->patch ? config->patch : base.patch;
-    if (config->classes == 0)
-        config->classes = count_classes(latents_schema(latents));
-    if (config->classes == 0)
-        config->classes = from ? base.classes : 1000; // ImageNet's
+    config->depth = o->depth ? (size_t)o->depth : config->depth;
+    config->hidden = o->hidden ? (size_t)o->hidden : config->hidden;
+    config->heads = o->heads ? (size_t)o->heads : config->heads;
+    config->patch = o->patch ? (size_t)o->patch : config->patch;
+    config->classes = choose_classes(t);
     config->channels = shape->channels;
     config->input_size = shape->height;
     return dit_config_check(config);
 }
 
-// A rank's part of the batch; of some ranks it is one less.
+// The samples of a rank; the others have as many or one less.
 static size_t largest_share(const struct training *t)
 {
-    return share_of(t->how.batch, 0, ranks_size(t->ranks)).count;
+    return share_of(t->settings.batch, 0, ranks_size(t->ranks)).count;
 }
 
-// On a CPU memory is not asked for: micro-batches whose activations stay under 2 GiB are a rule
-// that no machine changes, as sums, and so the last bits of the weights, depend on it.
+// The last bits of the weights depend on the micro-batch, so it must not depend on the machine's
+// memory: it is the largest whose activations stay under 2 GiB.
 static void plan_on_cpu(struct training *t, const struct dit_config *config)
 {
-    struct trainer_settings *s = &t->how;
+    struct trainer_settings *s = &t->settings;
     size_t one = dit_memory_needed(t->device, config, 1, s->mode);
     size_t each = dit_memory_needed(t->device, config, 2, s->mode) - one, n = largest_share(t);
-    while (n > 1 && n * each > (size_t)2 << 30)
+    while (n > 1 && n * each > ACTIVATIONS_MAX)
         n = (n + 1) / 2;
     s->micro_batch = s->micro_batch ? s->micro_batch : n;
 }
 
-// The fastest that fits the bytes: the largest micro-batch with light recomputing at most;
-// computing whole blocks again costs more than smaller ones. False: none does.
+// Finds the fastest micro-batch and mode that fit: first the largest micro-batch, then no
+// recomputing, then light. Recomputing whole blocks is slower than halving, so it comes last. False
+// if none fits.
 static bool plan_within(size_t bytes, const struct training *t, const struct dit_config *config,
                         struct trainer_settings *s)
 {
@@ -78,11 +90,12 @@ static const char *mode_name(enum dit_mode mode)
     return mode == DIT_TRAIN ? "none" : mode == DIT_TRAIN_LIGHT ? "light" : "block";
 }
 
-static int plan_on_gpu(struct training *t, const struct dit_config *config, bool mode_given)
+static int plan_on_gpu(struct training *t, const struct dit_config *config)
 {
     struct device *device = t->device;
-    struct trainer_settings *s = &t->how, free_choice = *s;
-    // Some is left for products' working memory and for what allocations are rounded up to.
+    struct trainer_settings *s = &t->settings, free_choice = *s;
+    bool mode_given = t->options->recompute >= 0;
+    // A sixteenth is left for the workspace of products and for rounding by the allocator.
     size_t available = device->backend->memory_free(device), bytes = available / 16 * 15;
     bool possible = plan_within(bytes, t, config, &free_choice);
     if (!s->micro_batch && !mode_given) {
@@ -99,39 +112,43 @@ static int plan_on_gpu(struct training *t, const struct dit_config *config, bool
     size_t needed = trainer_memory_needed(device, config, s, t->ranks);
     if (needed <= bytes)
         return 0;
-    char way_out[96] = "; no choice of these fits";
+    char hint[96] = "; no choice of these fits";
     if (possible)
-        snprintf(way_out, sizeof way_out, "; --micro-batch %zu --recompute %s fits",
+        snprintf(hint, sizeof hint, "; --micro-batch %zu --recompute %s fits",
                  free_choice.micro_batch, mode_name(free_choice.mode));
     return error_set(STATUS_INTERNAL,
                      "training in micro-batches of %zu with --recompute %s needs %.3g GB, and %s "
                      "has %.3g GB free%s",
                      s->micro_batch, mode_name(s->mode), (double)needed * 1e-9, device->description,
-                     (double)available * 1e-9, way_out);
+                     (double)available * 1e-9, hint);
 }
 
-int training_plan_memory(struct training *t, const struct dit_config *config, bool mode_given)
+int training_plan_memory(struct training *t, const struct dit_config *config)
 {
-    struct trainer_settings *s = &t->how;
+    struct trainer_settings *s = &t->settings;
     int rc = 0;
     if (s->micro_batch > largest_share(t))
         s->micro_batch = largest_share(t);
-    if (!mode_given) // on a CPU light recomputing is as fast as the memory that it saves
+    if (t->options->recompute < 0) // on a CPU it costs no time, as less memory is read and written
         s->mode = DIT_TRAIN_LIGHT;
     if (t->device->backend->memory_free)
-        rc = plan_on_gpu(t, config, mode_given);
+        rc = plan_on_gpu(t, config);
     else
         plan_on_cpu(t, config);
     if (ranks_check(t->ranks, rc) < 0)
         return -1;
     ranks_broadcast(t->ranks, &s->micro_batch, sizeof s->micro_batch);
     ranks_broadcast(t->ranks, &s->mode, sizeof s->mode);
+    t->options->micro_batch = (int64_t)s->micro_batch; // for the checkpoints
+    t->options->recompute = (int)(s->mode - DIT_TRAIN);
     return 0;
 }
 
-uint64_t training_last_step(const struct training *t, uint64_t steps, uint64_t epochs)
+// The step after which training is complete; 0 if only the end of the data tells.
+static uint64_t find_last_step(const struct training *t)
 {
-    uint64_t records = latents_shape(t->latents)->records, B = t->how.batch, last = steps;
+    uint64_t steps = (uint64_t)t->options->steps, epochs = (uint64_t)t->options->epochs;
+    uint64_t records = latents_shape(t->latents)->records, B = t->settings.batch, last = steps;
     if (records == 0)
         return 0;
     if (epochs) {
@@ -146,7 +163,7 @@ int training_check_same(const struct training *t)
     uint64_t data = latents_fingerprint(t->latents);
     const struct backend *backend = t->device->backend;
     json_t *settings = json_object();
-    char *text = settings_write(t->settings, settings) == 0
+    char *text = train_options_save(settings) == 0
                      ? json_dumps(settings, JSON_COMPACT | JSON_SORT_KEYS)
                      : NULL;
     json_decref(settings);
@@ -174,12 +191,12 @@ static size_t count_parameters(const struct training *t)
     return n;
 }
 
-// The settings as an object of strings, without what stands before their names in a checkpoint.
-static json_t *describe_settings(const struct training *t)
+// The settings as an object of strings, without the "setting." before their names.
+static json_t *describe_settings(void)
 {
     json_t *all = json_object(), *settings = json_object(), *value;
     const char *key;
-    int rc = settings_write(t->settings, all);
+    int rc = train_options_save(all);
     json_object_foreach(all, key, value) json_object_set(settings, strchr(key, '.') + 1, value);
     json_decref(all);
     if (rc == 0)
@@ -188,10 +205,10 @@ static json_t *describe_settings(const struct training *t)
     return NULL;
 }
 
-static json_t *describe(const struct training *t, const char *model)
+static json_t *make_config_json(const struct training *t, const char *model)
 {
     const struct dit_config *c = dit_get_config(trainer_model(t->trainer));
-    json_t *settings = describe_settings(t), *arguments = json_array();
+    json_t *settings = describe_settings(), *arguments = json_array();
     json_t *data = latents_describe(t->latents);
     for (int i = 1; i < tool.argc; i++)
         json_array_append_new(arguments, json_string(tool.argv[i]));
@@ -201,14 +218,14 @@ static json_t *describe(const struct training *t, const char *model)
                   (json_int_t)c->hidden, "num_heads", (json_int_t)c->heads, "patch_size",
                   (json_int_t)c->patch, "input_size", (json_int_t)c->input_size, "in_channels",
                   (json_int_t)c->channels, "num_classes", (json_int_t)c->classes);
-    // A part that is missing makes the whole fail.
-    json_t *all =
-        json_pack("{ss ss so so so so s{sI so} s{ss si si sI}}", "program", "dit-train", "version",
-                  DIT_TOOLS_VERSION, "arguments", arguments, "model", sizes, "settings", settings,
-                  "metadata", json_deep_copy(latents_schema(t->latents)->metadata), "data",
-                  "records", (json_int_t)latents_shape(t->latents)->records, "files", data,
-                  "compute", "device", t->device->description, "threads", (int)tool.threads,
-                  "ranks", ranks_size(t->ranks), "micro_batch", (json_int_t)t->how.micro_batch);
+    // json_pack fails if any part is NULL.
+    json_t *all = json_pack(
+        "{ss ss so so so so s{sI so} s{ss si si sI}}", "program", "dit-train", "version",
+        DIT_TOOLS_VERSION, "arguments", arguments, "model", sizes, "settings", settings, "metadata",
+        json_deep_copy(latents_schema(t->latents)->metadata), "data", "records",
+        (json_int_t)latents_shape(t->latents)->records, "files", data, "compute", "device",
+        t->device->description, "threads", (int)tool.threads, "ranks", ranks_size(t->ranks),
+        "micro_batch", (json_int_t)t->settings.micro_batch);
     if (!all)
         error_set(STATUS_INTERNAL, "no memory for config.json");
     return all;
@@ -225,13 +242,15 @@ int training_describe(struct training *t)
     tool_note("%s, %zu parameters, %zu classes, latents %zux%zux%zu; batch %zu%s in parts of %zu; "
               "%.2f GB, and up to %.2f GB for latents; %s",
               text, count_parameters(t), c->classes, c->channels, c->input_size, c->input_size,
-              t->how.batch, ranks, t->how.micro_batch,
+              t->settings.batch, ranks, t->settings.micro_batch,
               (double)(trainer_memory(t->trainer) + preview_memory(t->preview)) * 1e-9,
               (double)latents_memory(t->latents) * 1e-9, t->device->description);
+    t->last_step = find_last_step(t);
     t->flops = 3 * dit_forward_flops(c);
     t->peak = n_ranks * device_peak_flops(t->device);
-    if (ranks_rank(t->ranks) == 0 && (run_folder_save_config(&t->run, describe(t, text)) < 0 ||
-                                      run_folder_open_log(&t->run, t->step) < 0))
+    if (ranks_rank(t->ranks) == 0 &&
+        (run_folder_save_config(&t->run, make_config_json(t, text)) < 0 ||
+         run_folder_open_log(&t->run, t->step) < 0))
         rc = -1;
     return ranks_check(t->ranks, rc);
 }

@@ -1,18 +1,18 @@
-// Where a training begins, where it goes on, and what it remembers. SPDX-License-Identifier: MIT
+// How a run starts or resumes, and what its checkpoints remember. SPDX-License-Identifier: MIT
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "bin/dit-train/settings.h"
 #include "bin/dit-train/training.h"
 #include "lib/base/mem.h"
 
+// Keys of a checkpoint's metadata.
 #define FILES     "shards"    // what latents_describe says
-#define SINCE_LOG "since_log" // the rate and struct training_sums
+#define SINCE_LOG "since_log" // the learning rate and struct training_sums
 #define RANKS     "ranks"
 
-// A checkpoint that is all there.
-static int open_whole(struct dit_file *file, const char *path)
+// Opens a checkpoint; -1 with an error if it is damaged or cut short.
+static int open_checkpoint(struct dit_file *file, const char *path)
 {
     uint64_t number;
     if (dit_file_open(file, path, NULL) < 0)
@@ -24,11 +24,11 @@ static int open_whole(struct dit_file *file, const char *path)
     return -1;
 }
 
-// The first of the list that is whole; what it can't be is said.
+// Opens the first of the list that can be opened, and warns of those that can't.
 static int open_newest(struct dit_file *file, char **list, char path[PATH_MAX])
 {
     for (size_t i = 0; list[i]; i++) {
-        if (open_whole(file, list[i]) == 0) {
+        if (open_checkpoint(file, list[i]) >= 0) {
             snprintf(path, PATH_MAX, "%s", list[i]);
             return 0;
         }
@@ -42,45 +42,45 @@ static int open_newest(struct dit_file *file, char **list, char path[PATH_MAX])
     return 0;
 }
 
-static int open_folder(struct training *t, const char *folder, bool resume, struct dit_file *from,
-                       char path[PATH_MAX])
+static int open_folder(struct training *t, char path[PATH_MAX])
 {
+    const char *folder = t->options->run;
     if (run_folder_open(&t->run, folder) < 0)
         return -1;
     char **list = run_folder_list(&t->run);
     int rc = list ? 0 : -1;
-    if (list && list[0] && !resume)
+    if (list && list[0] && !t->options->resume)
         rc = error_set(STATUS_USAGE,
                        "%s holds a training already; --resume goes on with it, --run names another "
                        "folder",
                        folder);
     else if (list)
-        rc = open_newest(from, list, path);
+        rc = open_newest(&t->source, list, path);
     run_folder_free_list(list);
     return rc;
 }
 
-int training_open_folder(struct training *t, const char *folder, bool resume, struct dit_file *from)
+int training_open_folder(struct training *t)
 {
     char path[PATH_MAX] = "";
     bool first = ranks_rank(t->ranks) == 0;
-    t->run = (struct run_folder){.path = folder, .lock = -1, .log = -1};
-    if (ranks_check(t->ranks, first ? open_folder(t, folder, resume, from, path) : 0) < 0)
+    t->run = (struct run_folder){.path = t->options->run, .lock = -1, .log = -1};
+    if (ranks_check(t->ranks, first ? open_folder(t, path) : 0) < 0)
         return -1;
     ranks_broadcast(t->ranks, path, sizeof path);
-    if (!path[0])
-        return 0;
-    return ranks_check(t->ranks, first ? 0 : dit_file_open(from, path, NULL)) < 0 ? -1 : 1;
+    t->resumed = path[0];
+    return ranks_check(t->ranks, first || !t->resumed ? 0 : dit_file_open(&t->source, path, NULL));
 }
 
-static int make_weights(const struct training *t, const struct dit_file *from, float *weights)
+static int make_weights(const struct training *t, float *weights)
 {
+    const struct dit_file *from = &t->source;
     const struct layout *layout = dit_get_layout(trainer_model(t->trainer));
     bool new_classes = false;
     if (!weights)
         return -1;
-    dit_init_weights(layout, t->how.seed, weights);
-    if (!from)
+    dit_init_weights(layout, t->settings.seed, weights);
+    if (!from->path)
         return 0;
     if (dit_file_initial_weights(from, layout, weights, &new_classes) < 0)
         return -1;
@@ -97,11 +97,11 @@ static int make_weights(const struct training *t, const struct dit_file *from, f
     return 0;
 }
 
-int training_start(struct training *t, const struct dit_file *from)
+int training_start(struct training *t)
 {
     size_t n = dit_get_layout(trainer_model(t->trainer))->size;
     float *weights = mem_new(n, sizeof *weights);
-    int rc = ranks_check(t->ranks, make_weights(t, from, weights));
+    int rc = ranks_check(t->ranks, make_weights(t, weights));
     if (rc == 0)
         trainer_set_weights(t->trainer, weights);
     free(weights);
@@ -114,14 +114,15 @@ static uint64_t fingerprint_of(const struct dit_file *file)
     return text ? strtoull(text, NULL, 16) : 0;
 }
 
-bool training_was_one_pass(const struct dit_file *from)
+bool training_was_one_pass(const struct dit_file *checkpoint)
 {
-    return fingerprint_of(from) == 0;
+    return fingerprint_of(checkpoint) == 0;
 }
 
-// Whether the data is still what it was; of one pass over a pipe nothing is known.
-static int check_data(const struct training *t, const struct dit_file *from)
+// Fails if the data has changed, unless that is accepted. Data from a pipe can't be checked.
+static int check_same_data(const struct training *t)
 {
+    const struct dit_file *from = &t->source;
     uint64_t fingerprint = fingerprint_of(from);
     const char *files = weights_get(&from->weights, FILES);
     if (fingerprint == 0 || fingerprint == latents_fingerprint(t->latents))
@@ -129,15 +130,15 @@ static int check_data(const struct training *t, const struct dit_file *from)
     if (!files || latents_compare(t->latents, files) == 0)
         error_set(STATUS_DATA, "not the same data");
     error_prefix("%s", from->path);
-    if (!t->accept_data)
+    if (!t->options->accept_data)
         return error_set(STATUS_DATA, "%s (--accept-data goes on with what there is now)",
                          error_message());
     tool_warn("%s", error_message());
     return 0;
 }
 
-// Goes to a position; along the one pass of a pipe, by reading up to there.
-static int go_to(struct latents *latents, uint64_t position)
+// Goes to a position; in a pipe by reading up to it.
+static int seek_position(struct latents *latents, uint64_t position)
 {
     if (latents_shape(latents)->records)
         return latents_seek(latents, position);
@@ -151,8 +152,9 @@ static int go_to(struct latents *latents, uint64_t position)
                            (unsigned long long)at, (unsigned long long)position);
 }
 
-static int restore_sums(struct training *t, const struct dit_file *from)
+static int restore_sums(struct training *t)
 {
+    const struct dit_file *from = &t->source;
     const char *text = weights_get(&from->weights, SINCE_LOG);
     struct training_sums *s = &t->sums;
     unsigned long long steps, skipped, in_a_row;
@@ -168,33 +170,37 @@ static int restore_sums(struct training *t, const struct dit_file *from)
     return 0;
 }
 
-static void say_ranks(const struct training *t, const struct dit_file *from)
+static void note_other_ranks(const struct training *t)
 {
+    const struct dit_file *from = &t->source;
     const char *text = weights_get(&from->weights, RANKS);
     int before = text ? atoi(text) : 1, now = ranks_size(t->ranks);
     if (before != now)
-        tool_note("%s was trained by %d rank%s, now there %s %d: the order of the data and the "
-                  "noise stay, sums are rounded otherwise",
+        tool_note("%s was trained by %d rank%s, now there %s %d: data and noise come in the same "
+                  "order, but sums are rounded differently",
                   from->path, before, before == 1 ? "" : "s", now == 1 ? "is" : "are", now);
 }
 
-static int restore(struct training *t, const struct dit_file *from)
+static int restore_position(struct training *t)
 {
+    const struct dit_file *from = &t->source;
     if (dit_file_number(from, "step", &t->step) < 0 ||
-        dit_file_number(from, "position", &t->position) < 0 || restore_sums(t, from) < 0 ||
-        check_data(t, from) < 0)
+        dit_file_number(from, "position", &t->position) < 0 || restore_sums(t) < 0 ||
+        check_same_data(t) < 0)
         return -1;
-    return go_to(t->latents, t->position);
+    return seek_position(t->latents, t->position);
 }
 
-int training_resume(struct training *t, const struct dit_file *from)
+int training_resume(struct training *t)
 {
-    if (ranks_check(t->ranks, restore(t, from)) < 0)
+    if (ranks_check(t->ranks, restore_position(t)) < 0)
         return -1;
-    say_ranks(t, from);
-    if (ranks_check(t->ranks, dit_file_restore(from, t->trainer)) < 0)
+    note_other_ranks(t);
+    if (ranks_check(t->ranks, dit_file_restore(&t->source, t->trainer)) < 0)
         return -1;
-    return ranks_rank(t->ranks) ? 0 : run_folder_prune(&t->run, t->keep, t->step);
+    if (ranks_rank(t->ranks) > 0)
+        return 0;
+    return run_folder_prune(&t->run, (size_t)t->options->keep, t->step);
 }
 
 static json_t *number_text(uint64_t number)
@@ -218,8 +224,8 @@ json_t *training_metadata(const struct training *t)
         return NULL;
     const struct training_sums *s = &t->sums;
     uint64_t fingerprint = t->one_pass ? 0 : latents_fingerprint(t->latents);
-    // The stream's own metadata comes along: classes, autoencoder, image size, history; but for
-    // what is of a file. Copied whole, as another thread will have it.
+    // The stream's metadata is passed on: classes, autoencoder, image size, history; but not what
+    // describes the file alone. It is copied, as the thread that writes the checkpoint will use it.
     json_t *metadata = json_deep_copy(latents_schema(t->latents)->metadata), *value;
     const char *key;
     void *next;
@@ -229,7 +235,7 @@ json_t *training_metadata(const struct training *t)
             strncmp(key, "shard.", 6) == 0)
             json_object_del(metadata, key);
     }
-    int rc = settings_write(t->settings, metadata);
+    int rc = train_options_save(metadata);
     rc |= json_object_set_new(metadata, "kind", json_string("dit-checkpoint"));
     rc |= json_object_set_new(metadata, "format", json_string("pt")); // for PyTorch's readers
     rc |= json_object_set_new(metadata, "step", number_text(t->step));

@@ -1,120 +1,115 @@
-// A training run: data, model and folder brought together; what dit-train does between its options
-// and its end. SPDX-License-Identifier: MIT
+// A training run: its state, and the parts of dit-train that work on it.
+// SPDX-License-Identifier: MIT
 //
-// Every rank has one. What they do together, such as ending because of an error of one of them, is
-// agreed within: all come to the same end.
+// Every rank has one and calls the same functions. An error of one rank is returned on all, so that
+// all end alike.
 #ifndef DIT_TRAINING_H
 #define DIT_TRAINING_H
 
 #include "bin/dit-train/checkpoints.h"
 #include "bin/dit-train/preview.h"
 #include "bin/dit-train/run-folder.h"
+#include "bin/dit-train/train-options.h"
 #include "formats/latents/latents.h"
 #include "formats/weights/dit-file.h"
 #include "lib/model/ranks.h"
 #include "lib/model/trainer.h"
 #include "lib/tool/tool.h"
 
-// The records of a step, in host memory: a rank's share of the batch.
+// This rank's share of the next batch, in host memory.
 struct training_batch {
     float *mean, *std;
     int64_t *labels;
-    enum { BATCH_NONE, BATCH_SENT, BATCH_SHORT, BATCH_FAILED } state;
+    enum {
+        BATCH_NONE,  // not read yet
+        BATCH_SENT,  // with the trainer
+        BATCH_SHORT, // the one pass over a pipe ended within it
+        BATCH_FAILED,
+    } state;
     struct error error; // of BATCH_FAILED
 };
 
-// Since the last line of the log.
+// Sums over the steps since the last line of the log.
 struct training_sums {
-    double loss, mse, vb, grad_norm; // of the steps that were not skipped
+    double loss, mse, vb, grad_norm; // without skipped steps
     uint64_t steps, skipped;
-    uint64_t skips_in_a_row; // also before it
+    uint64_t skips_in_a_row; // also counts those before the line
 };
 
 struct training {
-    // What is wanted.
-    const struct option *settings; // kept in each checkpoint's metadata
-    struct trainer_settings how;
-    size_t keep;
-    uint64_t log_every, save_every, sample_every, valid_every, max_skips; // 0: never
-    double minutes;                                                       // 0: no limit
-    bool accept_data; // other data than before is no error on resuming
+    struct train_options *options;
+    struct trainer_settings settings; // micro_batch and mode may be chosen by training_plan_memory
 
-    // What is at work.
     struct ranks *ranks;
-    struct run_folder run; // open on rank 0; elsewhere its path alone
+    struct run_folder run;  // open on rank 0; other ranks have its path alone
+    struct dit_file source; // the weights to start from; its path is NULL if there are none
+    bool resumed;           // `source` is a checkpoint of this run
     struct latents *latents;
     struct device *device;
     struct trainer *trainer;
-    struct preview *preview; // rank 0's, or NULL
+    struct preview *preview; // NULL if nothing is wanted, and on ranks over 0
     struct checkpoints *checkpoints;
 
-    bool one_pass;      // over a pipe, now or when it was begun
+    bool one_pass;      // over a pipe, now or when the run began
     uint64_t position;  // in the data, after the last step
     uint64_t step;      // steps done
-    uint64_t last_step; // 0: as the end of the data says
-    bool stopped;       // by a signal, on one rank at least
+    uint64_t last_step; // 0: when the data ends
+    bool stopped;       // by a signal to any rank
     struct training_batch batch;
     struct training_sums sums;
-    uint64_t steps_timed; // since `start`
-    double start;         // of what the next line's rates are of
+    double start;         // when the rates of the next log line begin
+    uint64_t steps_timed; // since then
     double lr;            // of the last step
-    bool log_failed;      // a line could not be written
-    double flops, peak;   // of a step, per sample; FLOP/s of all devices, 0 if not known
+    bool log_failed;      // the last line could not be written
+    double flops;         // of a step, per sample
+    double peak;          // FLOP/s of all devices; 0 if unknown
 };
 
-// training-plan.c: before the first step.
-// The sizes in *config are taken where they are not 0; else those of `from` (weights to start from,
-// or NULL), else those of the model named; the shape and the classes are the data's.
-int training_choose_config(struct dit_config *config, const struct latents *latents,
-                           const char *model, const struct dit_file *from);
-// Chooses how->micro_batch where it is 0 and how->mode unless it is given: on a CPU micro-batches
-// of 2 GiB of activations and light recomputing, on a GPU what fits its free memory. All ranks get
-// rank 0's. -1 with an error (64) that says what would fit.
-int training_plan_memory(struct training *training, const struct dit_config *config,
-                         bool mode_given);
-// The number of the last step for these limits (0: not given); 0 where only the end of the data
-// says it.
-uint64_t training_last_step(const struct training *training, uint64_t steps, uint64_t epochs);
-// 0 if all ranks hold the same settings, data and kind of device. -1 with an error.
+// training-plan.c: what is trained, and how it fits the memory.
+// Sizes come from the options, else from `source`, else from the named model; shape and classes
+// from the data. -1 with an error.
+int training_choose_config(const struct training *training, struct dit_config *config);
+// Chooses micro_batch and mode where no option gives them: on a CPU light recomputing and 2 GiB of
+// activations, on a GPU what its free memory holds. All ranks get rank 0's. -1 with an error (70)
+// that says what would fit.
+int training_plan_memory(struct training *training, const struct dit_config *config);
+// -1 with an error if the ranks differ in settings, data or kind of device.
 int training_check_same(const struct training *training);
-// Says what is trained, and where; writes config.json and opens the log.
+// Sets last_step, says what is trained and where, writes config.json and opens the log.
 int training_describe(struct training *training);
 
-// training-state.c: beginning and going on.
-// Opens the folder and in *from the checkpoint to go on from: the newest one that is whole. 1; 0 if
-// there is none, -1 with an error.
-int training_open_folder(struct training *training, const char *folder, bool resume,
-                         struct dit_file *from);
-// New weights, or those of `from` (NULL: none), as the model's and their average.
-int training_start(struct training *training, const struct dit_file *from);
-// Whether the checkpoint is of a training by one pass over a pipe.
-bool training_was_one_pass(const struct dit_file *from);
-// The state of a checkpoint, and the place in the data.
-int training_resume(struct training *training, const struct dit_file *from);
-// What a checkpoint says of the training; NULL with an error, and on ranks that write none.
+// training-state.c: how a run starts, and what it remembers.
+// Opens the folder, and with --resume the newest checkpoint that is not damaged. -1 with an error.
+int training_open_folder(struct training *training);
+// Gives the trainer new weights, or those of `source`.
+int training_start(struct training *training);
+// Whether the checkpoint was written during one pass over a pipe.
+bool training_was_one_pass(const struct dit_file *checkpoint);
+// Restores the state of `source` and the position in the data.
+int training_resume(struct training *training);
+// A checkpoint's metadata. NULL on ranks over 0, which write none; on rank 0 with an error.
 json_t *training_metadata(const struct training *training);
 
-// training-data.c: the records of the steps.
+// training-data.c: the batches.
 int training_batch_init(struct training *training);
 void training_batch_free(struct training *training);
-// Reads the rank's share of the next batch and sends it to the trainer; training->batch.state says
-// what came of it.
+// Reads the rank's share of the next batch and sends it to the trainer; batch.state tells the
+// result.
 void training_read(struct training *training);
-// Reads what training would until the step (0: one pass), and reports how fast that went.
-int training_dry_run(struct training *training, uint64_t steps, uint64_t epochs);
+// Reads as much as training would, or one pass, and reports the speed.
+int training_dry_run(struct training *training);
 
-// training-log.c: what it tells.
-// Counts a step; warns of one that was skipped.
+// training-log.c: what a run reports.
+// Counts a step, and warns if it was skipped.
 void training_count(struct training *training, const struct trainer_stats *stats);
-// A line for people and one for programs, of the means since the last, with the loss of held-out
-// records where it is due. -1 with an error after which the weights can't be trusted.
+// Logs the means since the last line, and the held-out loss if it is due. `last`: of the run. -1
+// with an error: the weights can't be trusted.
 int training_log(struct training *training, bool last);
-// Pictures of the averaged weights; -1 as above, those that can't be made are told of.
+// Writes a sheet of sample images; one that can't be made is a warning. -1 as above.
 int training_sample(struct training *training);
 
 // training-loop.c
-// The steps that are left; it ends saved, also where it fails because of the data. -1 with an
-// error.
+// Does the steps that are left, and saves; also if the data makes it fail. -1 with an error.
 int training_run(struct training *training);
 
 #endif

@@ -278,8 +278,15 @@ static const char *argument_text(const struct option *option, char text[ARGUMENT
     return text;
 }
 
+// The two options that are in no table aren't noted.
+static void note_given(const struct option *options, const struct option *option, bool *given)
+{
+    if (given && option != &help_option && option != &version_option)
+        given[option - options] = true;
+}
+
 // The value follows "=" or is the next argument, even one that begins with a dash.
-static int parse_long(const struct option *options, char **argv, int *i)
+static int parse_long(const struct option *options, char **argv, int *i, bool *given)
 {
     const char *name = argv[*i] + 2, *equals = strchr(name, '=');
     size_t length = equals ? (size_t)(equals - name) : strlen(name);
@@ -293,6 +300,7 @@ static int parse_long(const struct option *options, char **argv, int *i)
         else if (!skip || strlen(option->name) != length - skip ||
                  memcmp(name + skip, option->name, length - skip) != 0)
             continue;
+        note_given(options, option, given);
         if (flag && equals)
             return error_set(STATUS_USAGE, "option --%.*s takes no value, found '%s'", (int)length,
                              name, equals + 1);
@@ -305,17 +313,17 @@ static int parse_long(const struct option *options, char **argv, int *i)
                              argument_text(option, text));
         return parse_value(option, argv[++*i]);
     }
-    char *given = mem_printf("%.*s", (int)length, name);
-    if (!given)
+    char *typed = mem_printf("%.*s", (int)length, name);
+    if (!typed)
         return -1;
-    unknown_option(options, given);
-    free(given);
+    unknown_option(options, typed);
+    free(typed);
     return -1;
 }
 
 // A word of short options, such as "-qv": the first that takes a value takes the rest of the word,
 // or the next argument if nothing is left ("-n5", "-n 5").
-static int parse_letters(const struct option *options, char **argv, int *i)
+static int parse_letters(const struct option *options, char **argv, int *i, bool *given)
 {
     for (const char *letter = argv[*i] + 1; *letter; letter++) {
         const struct option *option = NULL;
@@ -324,6 +332,7 @@ static int parse_letters(const struct option *options, char **argv, int *i)
             ;
         if (!option)
             return error_set(STATUS_USAGE, "unknown option '-%c' in '%s'", *letter, argv[*i]);
+        note_given(options, option, given);
         if (option->type == OPTION_TYPE_FLAG) {
             int result = set_flag(option, true);
             if (result != OPTIONS_DONE)
@@ -340,7 +349,7 @@ static int parse_letters(const struct option *options, char **argv, int *i)
     return OPTIONS_DONE;
 }
 
-int options_parse(const struct option *options, int argc, char **argv, char **operands)
+int options_parse(const struct option *options, int argc, char **argv, char **operands, bool *given)
 {
     size_t n = 0;
     bool only_operands = false;
@@ -352,9 +361,9 @@ int options_parse(const struct option *options, int argc, char **argv, char **op
         else if (strcmp(argument, "--") == 0)
             only_operands = true;
         else if (argument[1] == '-')
-            result = parse_long(options, argv, &i);
+            result = parse_long(options, argv, &i, given);
         else
-            result = parse_letters(options, argv, &i);
+            result = parse_letters(options, argv, &i, given);
         if (result != OPTIONS_DONE)
             return result;
     }

@@ -96,9 +96,10 @@ enum options_result {
 };
 
 // Parses argv[1..]: stores the options' values, and the operands, NULL-terminated, into
-// operands[argc]. --help and --version are known without being in the table. An enum
-// options_result, or -1 with an error (STATUS_USAGE).
-int options_parse(const struct option *options, int argc, char **argv, char **operands);
+// operands[argc]; sets given[i] (unless NULL) for each row i that is given. --help and --version
+// are known without being in the table. An enum options_result, or -1 with an error (STATUS_USAGE).
+int options_parse(const struct option *options, int argc, char **argv, char **operands,
+                  bool *given);
 
 // The value as text from which options_set_value restores it exactly; malloc'd, or NULL for a
 // string that is NULL. -1 with an error.

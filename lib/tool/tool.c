@@ -75,7 +75,7 @@ char **tool_start(int argc, char **argv, const struct tool_info *info)
     operands = mem_new((size_t)argc + 1, sizeof *operands);
     if (!operands)
         tool_fail();
-    switch (options_parse(info->options, argc, argv, operands)) {
+    switch (options_parse(info->options, argc, argv, operands, tool.given)) {
     case OPTIONS_DONE:
         break;
     case OPTIONS_HELP:

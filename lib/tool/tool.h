@@ -38,6 +38,7 @@ struct tool {
     const struct tool_info *info;
     int argc; // main's, for tool_provenance
     char **argv;
+    bool *given;      // NULL, or set before tool_start: which rows of the options argv gives
     uint64_t skipped; // inputs skipped so far, by tool_skip
     // Of several processes that work as one (lib/model/ranks.h fills this) only rank 0 prints,
     // unless another one ends by an error that rank 0 doesn't know.

@@ -207,7 +207,7 @@ exits 'latents that name no autoencoder' 65 tiny wrong --sample-every 1 --steps 
 says 'need one' '--sample-every: the latents: it names no autoencoder'
 "$make_stream" latents 8 4 10 >"$tmp/small"
 exits 'held-out latents of another size' 65 tiny wrong --valid "$tmp/small" --steps 1 "$data"
-says 'are named' "--valid: $tmp/small: its latents are 4x4x4, those to be learned 4x8x8"
+says 'are named' "--valid: $tmp/small: its latents are 4x4x4, but those trained on are 4x8x8"
 "$make_stream" latents 7 8 7 >"$tmp/seven"
 exits 'held-out labels over the classes' 65 tiny wrong --classes 7 --valid "$tmp/valid" --steps 1 \
     "$tmp/seven"

@@ -45,7 +45,7 @@ static int parse(const char *line)
     snprintf(text, sizeof text, "%s", line);
     for (char *word = strtok(text, " "); word; word = strtok(NULL, " "))
         argv[argc++] = word;
-    return options_parse(options, argc, argv, operands);
+    return options_parse(options, argc, argv, operands, NULL);
 }
 
 static void refuses(const char *line, const char *message)

@@ -1,0 +1,200 @@
+// dit-train's table of options, and how a checkpoint keeps and restores the settings among them.
+// SPDX-License-Identifier: MIT
+#include "bin/dit-train/train-options.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/tool/options.h"
+#include "lib/tool/tool.h"
+
+// The table below stores values here.
+static struct train_options values = {
+    .model = "DiT-S/2",
+    .batch = 256,
+    .recompute = -1,
+    .lr = 1e-4,
+    .beta1 = 0.9,
+    .beta2 = 0.999,
+    .eps = 1e-8,
+    .ema_decay = 0.9999,
+    .class_dropout = 0.1,
+    .log_every = 100,
+    .save_every = 50000,
+    .keep = 3,
+    .max_skips = 100,
+    .sample_count = 16,
+    .valid_every = 1000,
+    .valid_count = 1024,
+    .memory = (uint64_t)1 << 30,
+    .run = "run",
+};
+
+// The settings, whose names are part of the checkpoints' format, stand before this row.
+#define FIRST_OTHER "minutes"
+static const struct option rows[] = {
+    OPTION_STRING("model", 'm', &values.model, "NAME",
+                  "DiT-S, -B, -L or -XL with /2, /4 or /8 (default DiT-S/2)"),
+    OPTION_INT("depth", 0, &values.depth, 1, 1024, "number of blocks, instead of the model's"),
+    OPTION_INT("hidden", 0, &values.hidden, 4, 65536, "width, instead of the model's"),
+    OPTION_INT("heads", 0, &values.heads, 1, 1024, "attention heads, instead of the model's"),
+    OPTION_INT("patch", 0, &values.patch, 1, 1024, "side of a patch, instead of the model's"),
+    OPTION_INT("classes", 0, &values.classes, 1, 1 << 24,
+               "number of classes (default: that of the data, or 1000)"),
+    OPTION_INT("batch", 'b', &values.batch, 1, 1 << 20,
+               "samples per step, over all ranks (default 256)"),
+    OPTION_INT("micro-batch", 0, &values.micro_batch, 1, 1 << 20,
+               "samples computed at a time on a rank (default: as memory allows)"),
+    OPTION_CHOICE("recompute", 0, &values.recompute,
+                  "recompute activations to save memory (default light; on a GPU none if it fits)",
+                  "none", "light", "block"),
+    OPTION_FLOAT("lr", 0, &values.lr, 0, 1000, "learning rate (default 1e-4)"),
+    OPTION_INT("lr-warmup", 0, &values.lr_warmup, 0, 1e15,
+               "steps over which the learning rate rises (default 0)"),
+    OPTION_FLOAT("beta1", 0, &values.beta1, 0, 0.999999,
+                 "AdamW's decay of the first moment (default 0.9)"),
+    OPTION_FLOAT("beta2", 0, &values.beta2, 0, 0.999999,
+                 "AdamW's decay of the second moment (default 0.999)"),
+    OPTION_FLOAT("eps", 0, &values.eps, 0, 1, "AdamW's epsilon (default 1e-8)"),
+    OPTION_FLOAT("weight-decay", 0, &values.weight_decay, 0, 1000,
+                 "AdamW's weight decay (default 0)"),
+    OPTION_FLOAT("clip", 0, &values.clip, 0, 1e9,
+                 "largest norm of the gradient, or 0 for any (default 0)"),
+    OPTION_FLOAT("ema-decay", 0, &values.ema_decay, 0, 1,
+                 "decay of the averaged (EMA) weights (default 0.9999)"),
+    OPTION_FLOAT("class-dropout", 0, &values.class_dropout, 0, 1,
+                 "share of labels to drop, for guidance (default 0.1)"),
+    TOOL_OPTION_SEED,
+    OPTION_INT("steps", 'n', &values.steps, 1, 1e15,
+               "stop after step N (default 400000; from a pipe: one pass)"),
+    OPTION_INT("epochs", 'e', &values.epochs, 1, 1e9, "stop after N passes over the data"),
+    OPTION_INT("log-every", 0, &values.log_every, 1, 1e9,
+               "steps between lines of the log (default 100)"),
+    OPTION_INT("save-every", 0, &values.save_every, 1, 1e12,
+               "steps between checkpoints (default 50000)"),
+    OPTION_INT("keep", 0, &values.keep, 1, 1e6, "number of newest checkpoints to keep (default 3)"),
+    OPTION_INT("max-skips", 0, &values.max_skips, 1, 1e9,
+               "give up after N non-finite steps in a row (default 100)"),
+    OPTION_INT("sample-every", 0, &values.sample_every, 0, 1e12,
+               "steps between sheets of sample images (default 0: none)"),
+    OPTION_INT("sample-count", 0, &values.sample_count, 1, 4096,
+               "sample images on a sheet (default 16)"),
+    OPTION_STRING("vae", 0, &values.vae, "FILE",
+                  "autoencoder of the sample images (default: the one that made the latents)"),
+    OPTION_STRING("valid", 0, &values.valid, "SHARD",
+                  "also log the loss on these latents, which are not trained on"),
+    OPTION_INT("valid-every", 0, &values.valid_every, 1, 1e12,
+               "steps between evaluations of --valid (default 1000)"),
+    OPTION_INT("valid-count", 0, &values.valid_count, 1, 1 << 24,
+               "largest number of latents of --valid (default 1024)"),
+    OPTION_SIZE("memory", 0, &values.memory, "memory for latents in bytes (default 1G)"),
+    OPTION_FLAG("cache", 0, &values.cache, "keep all latents in memory"),
+    OPTION_FLAG("partial", 0, &values.partial, "train even if shards of a set are missing"),
+    OPTION_FLAG("shard-optimizer", 0, &values.shard_optimizer,
+                "keep only a part of the optimizer's state on each rank"),
+    OPTION_FLOAT("minutes", 0, &values.minutes, 0, 1e9, "stop after X minutes, with a checkpoint"),
+    OPTION_STRING("run", 'r', &values.run, "FOLDER",
+                  "folder for checkpoints and log (default run)"),
+    OPTION_FLAG("resume", 0, &values.resume,
+                "continue from the newest checkpoint in FOLDER, if there is one"),
+    OPTION_FLAG("accept-data", 0, &values.accept_data, "resume even if the data has changed"),
+    OPTION_STRING("init", 0, &values.init, "FILE", "start from the weights in FILE (fine-tuning)"),
+    OPTION_FLAG("dry-run", 0, &values.dry_run, "only read the latents and report the speed"),
+    TOOL_OPTION_THREADS,
+    TOOL_OPTION_DEVICE,
+    TOOL_OPTIONS_COMMON,
+    OPTION_END};
+static bool given[sizeof rows / sizeof *rows]; // by the command line
+
+char **train_options_parse(struct train_options **options, int argc, char **argv)
+{
+    static const struct tool_info info = {"dit-train", "[OPTION]... [SHARD]... < LATENTS",
+                                          "Train a Diffusion Transformer on a stream of latents.",
+                                          rows};
+    *options = &values;
+    tool.given = given;
+    return tool_start(argc, argv, &info);
+}
+
+static bool is_setting(const struct option *row)
+{
+    return strcmp(row->name, FIRST_OTHER) != 0;
+}
+
+static bool is_limit(const struct option *row)
+{
+    return strcmp(row->name, "steps") == 0 || strcmp(row->name, "epochs") == 0;
+}
+
+static void make_key(const struct option *row, char key[80])
+{
+    snprintf(key, 80, "setting.%s", row->name);
+}
+
+int train_options_restore(const json_t *metadata)
+{
+    bool limited = values.steps || values.epochs;
+    for (const struct option *row = rows; is_setting(row); row++) {
+        char key[80];
+        make_key(row, key);
+        const char *text = json_string_value(json_object_get(metadata, key));
+        if (!text || given[row - rows] || (limited && is_limit(row)))
+            continue;
+        if (options_set_value(row, text) < 0)
+            return error_set(STATUS_DATA, "metadata %s is \"%s\", which no dit-train wrote", key,
+                             text);
+    }
+    return 0;
+}
+
+// Numbers that can't be 0 and choices that can't be negative are so until they are set.
+static bool is_unset(const struct option *row)
+{
+    if (row->type == OPTION_TYPE_CHOICE)
+        return *row->value.choice < 0;
+    return row->type == OPTION_TYPE_INT && row->min > 0 && *row->value.integer == 0;
+}
+
+int train_options_save(json_t *metadata)
+{
+    for (const struct option *row = rows; is_setting(row); row++) {
+        char key[80], *text;
+        make_key(row, key);
+        if (is_unset(row))
+            continue;
+        if (options_value_text(row, &text) < 0)
+            return -1;
+        if (text && json_object_set_new(metadata, key, json_string(text)) < 0) {
+            free(text);
+            return error_set(STATUS_INTERNAL, "no memory for the metadata's %s", key);
+        }
+        free(text);
+    }
+    return 0;
+}
+
+bool train_options_validate(const struct train_options *o)
+{
+    return o->valid && *o->valid;
+}
+
+struct trainer_settings train_options_trainer(const struct train_options *o)
+{
+    return (struct trainer_settings){
+        .seed = tool.seed,
+        .batch = (size_t)o->batch,
+        .micro_batch = (size_t)o->micro_batch,
+        .mode = o->recompute < 0 ? DIT_TRAIN : DIT_TRAIN + (enum dit_mode)o->recompute,
+        .lr = o->lr,
+        .lr_warmup_steps = (uint64_t)o->lr_warmup,
+        .beta1 = o->beta1,
+        .beta2 = o->beta2,
+        .eps = o->eps,
+        .weight_decay = o->weight_decay,
+        .clip = o->clip,
+        .ema_decay = o->ema_decay,
+        .class_dropout = o->class_dropout,
+        .shard_optimizer = o->shard_optimizer,
+    };
+}

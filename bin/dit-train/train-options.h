@@ -1,0 +1,48 @@
+// What dit-train is asked for: by its command line, and by the checkpoint that it resumes.
+// SPDX-License-Identifier: MIT
+#ifndef DIT_TRAIN_OPTIONS_H
+#define DIT_TRAIN_OPTIONS_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lib/model/trainer.h"
+
+// Each member is the value of the option of its name.
+struct train_options {
+    // The settings, which are kept in every checkpoint, so that --resume needs none of them again.
+    const char *model;
+    int64_t depth, hidden, heads, patch, classes; // 0: not given
+    int64_t batch, micro_batch;                   // micro_batch 0: not given
+    int recompute;                                // none, light, block; -1: not given
+    double lr, beta1, beta2, eps, weight_decay, clip, ema_decay, class_dropout;
+    int64_t lr_warmup;
+    int64_t steps, epochs; // 0: not given
+    int64_t log_every, save_every, keep, max_skips;
+    int64_t sample_every, sample_count; // sample_every 0: never
+    const char *vae, *valid;            // NULL: not given
+    int64_t valid_every, valid_count;
+    uint64_t memory;
+    bool cache, partial, shard_optimizer;
+    // --seed, a setting too, is tool.seed.
+
+    // Options of this process alone.
+    double minutes; // 0: no limit
+    const char *run, *init;
+    bool resume, accept_data, dry_run;
+};
+
+// Parses the command line over the defaults. Returns the operands, as tool_start does.
+char **train_options_parse(struct train_options **options, int argc, char **argv);
+// Takes the settings of a checkpoint that the command line does not give. A limit on the command
+// line, --steps or --epochs, replaces both of the checkpoint's. Texts point into the metadata. -1
+// with an error (65).
+int train_options_restore(const json_t *metadata);
+// Adds the settings to a checkpoint's metadata, as "setting.NAME". -1 with an error.
+int train_options_save(json_t *metadata);
+
+bool train_options_validate(const struct train_options *options); // held-out losses are wanted
+struct trainer_settings train_options_trainer(const struct train_options *options);
+
+#endif
