@@ -183,8 +183,9 @@ static void *write_copy(void *arg)
     return NULL;
 }
 
-// Joins the other ranks in trainer_get, from parameter number `from` on, and discards the values.
-static int join_getting(struct checkpoints *c, size_t from)
+// The other ranks are blocked in trainer_get: joins them, from parameter number `from` on, and
+// discards the values.
+static int join_trainer_get(struct checkpoints *c, size_t from)
 {
     size_t n = c->layout->n_params;
     for (size_t i = c->sharded ? from : TRAINER_ARRAYS * n; i < TRAINER_ARRAYS * n; i++)
@@ -207,7 +208,7 @@ static int write_from_trainer(struct checkpoints *c, json_t *metadata, bool *los
         return 0;
     error_save(&error);
     if (!*lost)
-        *lost = join_getting(c, live.got) < 0;
+        *lost = join_trainer_get(c, live.got) < 0;
     return *lost ? -1 : error_restore(&error);
 }
 
@@ -219,7 +220,7 @@ int checkpoints_save(struct checkpoints *c, uint64_t step, json_t *metadata)
     join_writer(c);
     c->step = step;
     if (ranks_rank(c->ranks) > 0)
-        return join_getting(c, 0);
+        return join_trainer_get(c, 0);
     if (!allocate_copy(c)) {
         bool lost;
         int rc = write_from_trainer(c, metadata, &lost);
@@ -253,7 +254,7 @@ int checkpoints_finish(struct checkpoints *c, uint64_t step, json_t *metadata)
     }
     c->step = step;
     if (!first)
-        return join_getting(c, 0);
+        return join_trainer_get(c, 0);
     if (write_from_trainer(c, metadata, &lost) < 0)
         return -1;
     report_save(c, 0);

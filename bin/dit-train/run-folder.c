@@ -54,7 +54,7 @@ int run_folder_open(struct run_folder *run, const char *path)
         return error_set_errno(STATUS_CANT_CREATE, "%s", path);
     if (flock(run->lock, LOCK_EX | LOCK_NB) < 0)
         error_set(STATUS_USAGE, "%s: another dit-train is at work in this folder", path);
-    else if (remove_all_leftovers(run) >= 0)
+    else if (remove_all_leftovers(run) == 0)
         return 0;
     run_folder_close(run);
     return -1;

@@ -28,7 +28,7 @@ static int open_checkpoint(struct dit_file *file, const char *path)
 static int open_newest(struct dit_file *file, char **list, char path[PATH_MAX])
 {
     for (size_t i = 0; list[i]; i++) {
-        if (open_checkpoint(file, list[i]) >= 0) {
+        if (open_checkpoint(file, list[i]) == 0) {
             snprintf(path, PATH_MAX, "%s", list[i]);
             return 0;
         }
