@@ -1,6 +1,6 @@
 #!/bin/sh
 # The CUDA plug-in, in the simulator, agrees with the published implementations: forward, guidance,
-# gradients, training, sampling; the autoencoder. SPDX-License-Identifier: MIT
+# gradients, training, sampling; the autoencoder; random draws. SPDX-License-Identifier: MIT
 # shellcheck disable=SC2317 # functions that are arguments of others
 . tests/tap.sh
 export DIT_CUDA_PLUGIN="$BUILD/lib/dit-cuda-sim.so" OMP_WAIT_POLICY=passive
@@ -13,5 +13,6 @@ agrees() { # agrees TEST DEVICE: shows what fails
 for precision in bf16 tf32 f32; do
     ok "dit-reference in $precision" agrees dit-reference cuda,$precision
 done
+ok 'draws in f32' agrees draws cuda,f32
 ok 'autoencoder-kl in bf16' agrees autoencoder-kl cuda,bf16
 done_testing
