@@ -1,4 +1,4 @@
-// What the documents and seek tables of a stream must be like. SPDX-License-Identifier: MIT
+// Checks documents and seek tables against the rules of tstream(5). SPDX-License-Identifier: MIT
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,15 +7,14 @@
 #include "lib/base/error.h"
 #include "lib/base/mem.h"
 
-// What a stream asks of a document beyond safetensors.
+// Checks what tstream(5) asks of a document beyond safetensors.
 static int check_document(const struct frame *frame)
 {
     const struct safetensors *doc = &frame->doc;
-    if (doc->header_size % 64)
+    if (doc->header_size % TSTREAM_ALIGNMENT)
         return error_set(STATUS_DATA,
-                         "the data begins at byte %zu of the document, not at a "
-                         "multiple of 64",
-                         doc->header_size);
+                         "the data begins at byte %zu of the document, not at a multiple of %d",
+                         doc->header_size, TSTREAM_ALIGNMENT);
     const uint8_t *end = frame->document + doc->header_size;
     while (end[-1] == ' ')
         end--;
@@ -32,19 +31,19 @@ static int check_document(const struct frame *frame)
 
 int frame_decode(struct frame *frame, struct contexts *contexts)
 {
-    if (frame_decompress(frame, contexts))
+    if (frame_decompress(frame, contexts) < 0)
         return -1;
-    if (frame->table)
+    if (frame->is_table)
         return 0;
     if (safetensors_parse(&frame->doc, frame->document, frame->content, frame->content,
-                          TSTREAM_HEADER_MAX - 8))
+                          TSTREAM_HEADER_MAX - 8) < 0)
         return -1;
     return check_document(frame);
 }
 
 enum frame_kind frame_kind(const struct frame *frame)
 {
-    if (frame->table)
+    if (frame->is_table)
         return FRAME_TABLE;
     if (safetensors_get(&frame->doc, "format"))
         return FRAME_BEGIN;
@@ -58,7 +57,7 @@ enum frame_kind frame_kind(const struct frame *frame)
 const char *frame_kind_name(enum frame_kind kind)
 {
     static const char *const names[] = {"a begin frame", "a data frame", "an end frame",
-                                        "a seek table", "a document of no kind"};
+                                        "a seek table", "a document of unknown kind"};
     return names[kind];
 }
 
@@ -94,7 +93,7 @@ struct schema *frame_schema(const struct frame *frame)
                 break;
             }
             if (schema_append(schema, tensor->name, tensor->dtype, tensor->shape + 1,
-                              tensor->rank - 1))
+                              tensor->rank - 1) < 0)
                 break;
         }
         if (i == doc->n_tensors)
@@ -104,14 +103,14 @@ struct schema *frame_schema(const struct frame *frame)
     return NULL;
 }
 
-// The document's tensors from number `at` on are those of the schema, each with `rows` rows.
+// The document's tensors from number `at` on must be those of the schema, with `rows` rows each.
 static int check_tensors(const struct frame *frame, const struct schema *schema, size_t at,
                          size_t rows)
 {
     const struct safetensors *doc = &frame->doc;
     if (doc->n_tensors != schema->n_fields + at)
-        return error_set(STATUS_DATA, "%zu tensors, the begin frame has %zu", doc->n_tensors - at,
-                         schema->n_fields);
+        return error_set(STATUS_DATA, "expected %zu tensors as in the begin frame, found %zu",
+                         schema->n_fields, doc->n_tensors - at);
     for (size_t i = 0; i < schema->n_fields; i++) {
         const struct safetensor *tensor = &doc->tensors[at + i];
         const struct field *field = &schema->fields[i];
@@ -132,12 +131,12 @@ struct batch *frame_batch(struct frame *frame, const struct schema *schema, uint
     struct safetensors *doc = &frame->doc;
     uint64_t found;
     size_t rows = doc->n_tensors ? doc->tensors[0].shape[0] : 0;
-    if (check_tensors(frame, schema, 0, rows))
+    if (check_tensors(frame, schema, 0, rows) < 0)
         return NULL;
     if (rows == 0 || json_object_size(doc->metadata) != 1 ||
         !text_to_u64(safetensors_get(doc, "first"), &found)) {
-        error_set(STATUS_DATA,
-                  rows ? "\"first\" is not alone or not a number" : "a data frame without records");
+        error_set(STATUS_DATA, rows ? "the metadata must be \"first\" alone, and a number"
+                                    : "a data frame without records");
         return NULL;
     }
     if (found != first) {
@@ -167,11 +166,12 @@ const uint8_t *frame_end_rows(const struct frame *frame, const struct schema *sc
         error_set(STATUS_DATA, "the end frame does not begin with the tensor \"rows\" of I64");
         return NULL;
     }
-    if (check_tensors(frame, schema, 1, 0))
+    if (check_tensors(frame, schema, 1, 0) < 0)
         return NULL;
     if (json_object_size(doc->metadata) != 2 ||
         !text_to_u64(safetensors_get(doc, "frames"), &frames)) {
-        error_set(STATUS_DATA, "the end frame lacks \"frames\", or has more than it should");
+        error_set(STATUS_DATA,
+                  "the end frame's metadata must be \"records\" and \"frames\", and numbers");
         return NULL;
     }
     if (frames != n || doc->tensors[0].shape[0] != n) {
@@ -200,25 +200,30 @@ int frame_check_end(const struct frame *frame, const struct schema *schema, cons
         sum += (uint64_t)rows[i];
     }
     if (!text_to_u64(safetensors_get(&frame->doc, "records"), &records) || records != sum)
-        return error_set(STATUS_DATA,
-                         "the end frame counts other than the %" PRIu64 " records found", sum);
+        return error_set(STATUS_DATA, "the end frame does not count the %" PRIu64 " records found",
+                         sum);
     return 0;
+}
+
+size_t seek_table_size(size_t n)
+{
+    return TSTREAM_TABLE_HEADER + n * sizeof(struct seek_entry) + TSTREAM_TABLE_FOOTER;
 }
 
 int seek_table_build(const struct seek_entry *entries, size_t n, uint8_t **bytes, size_t *size)
 {
-    *size = 8 + 8 * n + TSTREAM_TABLE_FIXED;
+    *size = seek_table_size(n);
     uint8_t *at = *bytes = mem_new(*size, 1);
     if (!at)
         return -1;
-    put_le(at, 4, TSTREAM_TABLE_MAGIC);
-    put_le(at + 4, 4, (uint32_t)(*size - 8));
+    put_le(at, 4, TSTREAM_SKIPPABLE_MAGIC);
+    put_le(at + 4, 4, (uint32_t)(*size - TSTREAM_TABLE_HEADER));
     for (size_t i = 0; i < n; i++) {
         put_le(at + 8 + 8 * i, 4, entries[i].size);
         put_le(at + 12 + 8 * i, 4, entries[i].content);
     }
     put_le(at + 8 + 8 * n, 4, (uint32_t)n);
-    put_le(at + 8 + 8 * n + 5, 4, TSTREAM_TABLE_END);
+    put_le(at + 8 + 8 * n + 5, 4, TSTREAM_SEEKABLE_MAGIC);
     return 0;
 }
 
@@ -230,20 +235,20 @@ struct seek_entry seek_table_entry(const uint8_t *bytes, size_t i)
 
 int seek_table_check(const struct frame *frame, const struct seek_entry *entries, size_t n)
 {
-    if (!frame->table)
+    if (!frame->is_table)
         return error_set(STATUS_DATA, "expected a seek table");
-    const uint8_t *end = frame->bytes + frame->size - TSTREAM_TABLE_FIXED;
-    if (frame->size != 8 + 8 * n + TSTREAM_TABLE_FIXED || (uint32_t)get_le(end, 4) != n)
-        return error_set(STATUS_DATA, "the seek table is not that of %zu frames", n);
-    if (end[4] || (uint32_t)get_le(end + 5, 4) != TSTREAM_TABLE_END)
-        return error_set(STATUS_DATA, "the seek table does not end as it should");
+    const uint8_t *end = frame->bytes + frame->size - TSTREAM_TABLE_FOOTER;
+    if (frame->size != seek_table_size(n) || (uint32_t)get_le(end, 4) != n)
+        return error_set(STATUS_DATA, "expected a seek table of %zu frames", n);
+    if (end[4] || (uint32_t)get_le(end + 5, 4) != TSTREAM_SEEKABLE_MAGIC)
+        return error_set(STATUS_DATA, "the seek table does not end as zstd's seekable format does");
     for (size_t i = 0; entries && i < n; i++) {
         struct seek_entry entry = seek_table_entry(frame->bytes, i);
         if (entry.size != entries[i].size || entry.content != entries[i].content)
             return error_set(STATUS_DATA,
-                             "the seek table gives frame %zu %u bytes and a content of %u, found "
-                             "%u and %u",
-                             i, entry.size, entry.content, entries[i].size, entries[i].content);
+                             "the seek table states %u bytes with a content of %u for frame %zu, "
+                             "found %u and %u",
+                             entry.size, entry.content, i, entries[i].size, entries[i].content);
     }
     return 0;
 }

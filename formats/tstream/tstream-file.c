@@ -1,7 +1,7 @@
 // Random access to streams in regular files. SPDX-License-Identifier: MIT
 //
-// Segments are found from the back by their seek tables. Where that does not work out, the file is
-// read in order by the rules of tstream-read.c, which then name what is wrong with it.
+// Segments are found from the end of the file by their seek tables. If the tables don't add up, the
+// whole file is read in order by tstream-read.c, whose errors say what is wrong with it.
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -9,7 +9,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <zstd.h>
 
 #include "formats/tstream/tstream-format.h"
 #include "lib/base/error.h"
@@ -21,14 +20,15 @@ struct tstream_file {
     int fd;
     uint64_t begin, end;
     struct schema *schema;
-    struct frame_place *places; // one more than there are data frames: the end
+    struct frame_place *places; // of each data frame, and of the end of the records
+
     struct tstream_totals totals;
-    struct contexts *contexts;
+    struct contexts *contexts; // by pointer, so that they change where the file is const
 };
 
-// A segment's place, as its seek table gives it.
-struct extent {
-    uint64_t begin, table; // where the first frame and the seek table are
+// A segment's place in the file, according to its seek table.
+struct segment_extent {
+    uint64_t begin, table; // offsets of the begin frame and of the seek table
     size_t n;              // frames
 };
 
@@ -40,79 +40,81 @@ static int add_place(struct tstream_file *file, const struct frame_place *place)
     return 0;
 }
 
-// A frame by the place and size that a seek table gives it; decoded and checked by itself.
+// Reads and decodes the frame whose place and size a seek table states.
 static int read_frame(const struct tstream_file *file, uint64_t offset, struct seek_entry entry,
                       struct frame *frame)
 {
-    struct input input;
+    struct byte_input input;
     *frame = (struct frame){0};
-    if (input_init(&input, file->name, file->fd))
+    if (byte_input_init(&input, file->name, file->fd) < 0)
         return -1;
     input.random = true;
     input.offset = offset;
     input.end = offset + entry.size;
     input.frame_size = entry.size < TSTREAM_LARGE ? entry.size : TSTREAM_LARGE;
-    int rc = frame_take_header(&input, frame);
+    int rc = frame_read_header(&input, frame);
     if (rc == 0)
         rc = error_set(STATUS_DATA, "%s: byte %" PRIu64 ": the file has become shorter", file->name,
                        offset);
     else if (rc > 0)
-        rc = frame_take_body(&input, frame, file->contexts);
-    input_free(&input);
-    if (rc)
+        rc = frame_read_body(&input, frame, file->contexts);
+    byte_input_free(&input);
+    if (rc < 0)
         return -1;
     if (frame->size != entry.size || frame->content != entry.content)
         return error_set(STATUS_DATA,
                          "%s: byte %" PRIu64
-                         ": a frame of %zu bytes with a content of %zu, the seek table says %u and "
-                         "%u",
-                         file->name, offset, frame->size, frame->content, entry.size,
-                         entry.content);
-    if (frame_decode(frame, file->contexts))
+                         ": the seek table states a frame of %u bytes with a content of %u, found "
+                         "%zu and %zu",
+                         file->name, offset, entry.size, entry.content, frame->size,
+                         frame->content);
+    if (frame_decode(frame, file->contexts) < 0)
         return error_prefix("%s: byte %" PRIu64, file->name, offset);
     return 0;
 }
 
-// The seek table of n frames itself.
-static struct seek_entry table_entry(size_t n)
+static int read_table(const struct tstream_file *file, const struct segment_extent *extent,
+                      struct frame *table)
 {
-    uint32_t content = (uint32_t)(8 * n + TSTREAM_TABLE_FIXED);
-    return (struct seek_entry){8 + content, content};
+    uint32_t size = (uint32_t)seek_table_size(extent->n);
+    struct seek_entry entry = {size, size - TSTREAM_TABLE_HEADER};
+    return read_frame(file, extent->table, entry, table);
 }
 
-// Takes the seek table that ends at `end`. The frames it lists add up to a place in the file.
-static int find_extent(const struct tstream_file *file, uint64_t end, struct extent *extent)
+// Finds the segment whose seek table ends at `end`: -1 if the table is damaged, or if the frames
+// that it lists don't fit into the file before it.
+static int find_segment(const struct tstream_file *file, uint64_t end,
+                        struct segment_extent *extent)
 {
-    uint8_t footer[TSTREAM_TABLE_FIXED];
+    uint8_t footer[TSTREAM_TABLE_FOOTER];
     size_t got;
-    if (end - file->begin < 8 + sizeof footer ||
-        fd_pread_full(file->fd, footer, sizeof footer, end - sizeof footer, &got) ||
-        got < sizeof footer || (uint32_t)get_le(footer + 5, 4) != TSTREAM_TABLE_END)
+    if (end - file->begin < TSTREAM_TABLE_HEADER + sizeof footer ||
+        fd_pread_full(file->fd, footer, sizeof footer, end - sizeof footer, &got) < 0 ||
+        got < sizeof footer || (uint32_t)get_le(footer + 5, 4) != TSTREAM_SEEKABLE_MAGIC)
         return -1;
     extent->n = (uint32_t)get_le(footer, 4);
     if (extent->n < 2 || extent->n > TSTREAM_FRAMES_MAX + 2 ||
-        table_entry(extent->n).size > end - file->begin)
+        seek_table_size(extent->n) > end - file->begin)
         return -1;
-    extent->table = end - table_entry(extent->n).size;
+    extent->table = end - seek_table_size(extent->n);
     uint64_t sum = 0;
     struct frame table;
-    int rc = read_frame(file, extent->table, table_entry(extent->n), &table);
-    if (!rc && !(rc = seek_table_check(&table, NULL, extent->n))) {
-        for (size_t i = 0; i < extent->n; i++)
-            sum += seek_table_entry(table.bytes, i).size;
-        extent->begin = extent->table - sum;
-    }
-    rc = rc || sum > extent->table - file->begin ? -1 : 0;
+    int rc = read_table(file, extent, &table);
+    if (rc == 0)
+        rc = seek_table_check(&table, NULL, extent->n);
+    for (size_t i = 0; rc == 0 && i < extent->n; i++)
+        sum += seek_table_entry(table.bytes, i).size;
     frame_free(&table);
-    return rc;
+    extent->begin = extent->table - sum;
+    return rc < 0 || sum > extent->table - file->begin ? -1 : 0;
 }
 
-static int take_begin(struct tstream_file *file, uint64_t offset, struct seek_entry entry)
+static int read_begin(struct tstream_file *file, uint64_t offset, struct seek_entry entry)
 {
     struct frame frame;
     struct schema *schema = NULL;
     int rc = read_frame(file, offset, entry, &frame);
-    if (!rc && frame_kind(&frame) == FRAME_BEGIN)
+    if (rc == 0 && frame_kind(&frame) == FRAME_BEGIN)
         schema = frame_schema(&frame);
     frame_free(&frame);
     if (!schema)
@@ -126,9 +128,9 @@ static int take_begin(struct tstream_file *file, uint64_t offset, struct seek_en
     return rc;
 }
 
-// The data frames of a segment, from its seek table and its end frame.
-static int take_places(struct tstream_file *file, const struct extent *extent,
-                       const struct frame *table, const struct frame *end)
+// Adds the data frames of a segment, from its seek table and its end frame.
+static int add_segment_places(struct tstream_file *file, const struct segment_extent *extent,
+                              const struct frame *table, const struct frame *end)
 {
     const uint8_t *rows = frame_end_rows(end, file->schema, extent->n - 2);
     uint64_t segment_first = file->totals.records, records;
@@ -142,7 +144,7 @@ static int take_places(struct tstream_file *file, const struct extent *extent,
         place.first = file->totals.records;
         place.size = entry.size;
         place.content = entry.content;
-        if (n == 0 || n > TSTREAM_CONTENT_MAX || add_place(file, &place))
+        if (n == 0 || n > TSTREAM_CONTENT_MAX || add_place(file, &place) < 0)
             return -1;
         place.offset += entry.size;
         file->totals.records += n;
@@ -155,65 +157,59 @@ static int take_places(struct tstream_file *file, const struct extent *extent,
     return 0;
 }
 
-static int take_segment(struct tstream_file *file, const struct extent *extent)
+static int read_segment(struct tstream_file *file, const struct segment_extent *extent)
 {
     struct frame table, end = {0};
-    int rc = read_frame(file, extent->table, table_entry(extent->n), &table);
-    if (!rc) {
+    int rc = read_table(file, extent, &table);
+    if (rc == 0) {
         struct seek_entry first = seek_table_entry(table.bytes, 0);
         struct seek_entry last = seek_table_entry(table.bytes, extent->n - 1);
-        rc = take_begin(file, extent->begin, first) ||
-             read_frame(file, extent->table - last.size, last, &end) ||
-             frame_kind(&end) != FRAME_END || take_places(file, extent, &table, &end);
+        if (read_begin(file, extent->begin, first) < 0 ||
+            read_frame(file, extent->table - last.size, last, &end) < 0 ||
+            frame_kind(&end) != FRAME_END || add_segment_places(file, extent, &table, &end) < 0)
+            rc = -1;
         file->totals.content += first.content + last.content;
     }
     frame_free(&table);
     frame_free(&end);
-    return rc ? -1 : 0;
-}
-
-static void forget(struct tstream_file *file)
-{
-    schema_free(file->schema);
-    file->schema = NULL;
-    file->totals = (struct tstream_totals){0};
+    return rc;
 }
 
 static int open_by_tables(struct tstream_file *file)
 {
-    struct extent *extents = NULL;
+    struct segment_extent *extents = NULL; // from the last segment to the first
     size_t n = 0;
     int rc = file->end > file->begin ? 0 : -1;
-    for (uint64_t end = file->end; !rc && end > file->begin; n++) {
-        rc = mem_grow(&extents, n, 1, sizeof *extents);
-        if (!rc)
-            rc = find_extent(file, end, &extents[n]);
-        end = rc ? 0 : extents[n].begin;
-    }
-    while (!rc && n)
-        rc = take_segment(file, &extents[--n]);
+    for (uint64_t end = file->end; rc == 0 && end > file->begin; end = extents[n++].begin)
+        if (mem_grow(&extents, n, 1, sizeof *extents) < 0 ||
+            find_segment(file, end, &extents[n]) < 0) {
+            rc = -1;
+            break;
+        }
+    while (rc == 0 && n)
+        rc = read_segment(file, &extents[--n]);
     free(extents);
     return rc;
 }
 
 static int open_by_scan(struct tstream_file *file)
 {
-    struct input input = {.name = file->name,
-                          .fd = file->fd,
-                          .random = true,
-                          .offset = file->begin,
-                          .end = file->end};
+    struct byte_input input = {.name = file->name,
+                               .fd = file->fd,
+                               .random = true,
+                               .offset = file->begin,
+                               .end = file->end};
     struct tstream_reader *reader = tstream_open_input(&input, 2);
     struct batch *batch;
     int rc = reader ? 1 : -1;
     while (rc > 0 && (rc = tstream_read(reader, &batch)) > 0) {
         batch_free(batch);
-        if (add_place(file, tstream_place(reader)))
+        if (add_place(file, tstream_place(reader)) < 0)
             rc = -1;
     }
-    if (!rc && !(file->schema = schema_copy(tstream_schema(reader))))
+    if (rc == 0 && !(file->schema = schema_copy(tstream_schema(reader))))
         rc = -1;
-    if (!rc)
+    if (rc == 0)
         file->totals = *tstream_totals(reader);
     tstream_close(reader);
     return rc;
@@ -227,7 +223,7 @@ static int open_file(struct tstream_file *file, bool standard)
         return -1;
     if (!standard && (file->fd = open(file->name, O_RDONLY | O_CLOEXEC)) < 0)
         return error_set_errno(STATUS_NO_INPUT, "%s: cannot open", file->name);
-    if (fstat(file->fd, &st))
+    if (fstat(file->fd, &st) < 0)
         return error_set_errno(STATUS_NO_INPUT, "%s: cannot read", file->name);
     off_t at = S_ISREG(st.st_mode) ? lseek(file->fd, 0, SEEK_CUR) : -1;
     if (at < 0)
@@ -236,16 +232,18 @@ static int open_file(struct tstream_file *file, bool standard)
     file->end = st.st_size > at ? (uint64_t)st.st_size : file->begin;
     if (!(file->contexts = mem_new(1, sizeof *file->contexts)))
         return -1;
-    contexts_init(file->contexts);
-    if (open_by_tables(file)) {
-        forget(file);
-        if (open_by_scan(file))
+    contexts_init_decompress(file->contexts);
+    if (open_by_tables(file) < 0) {
+        schema_free(file->schema);
+        file->schema = NULL;
+        file->totals = (struct tstream_totals){0};
+        if (open_by_scan(file) < 0)
             return -1;
     }
-    struct frame_place last = {.first = file->totals.records};
-    if (add_place(file, &last))
+    struct frame_place end = {.first = file->totals.records};
+    if (add_place(file, &end) < 0)
         return -1;
-    file->totals.frames--;
+    file->totals.frames--; // the end is no frame
     file->totals.size = file->end - file->begin;
     return 0;
 }
@@ -258,7 +256,7 @@ struct tstream_file *tstream_file_open(const char *path)
         return NULL;
     file->fd = -1;
     file->name = mem_strdup(standard ? "standard input" : path);
-    if (!file->name || open_file(file, standard)) {
+    if (!file->name || open_file(file, standard) < 0) {
         tstream_file_close(file);
         return NULL;
     }
@@ -300,15 +298,16 @@ int tstream_file_read(const struct tstream_file *file, size_t i, struct batch **
     const struct frame_place *place = &file->places[i];
     struct frame frame;
     *batch = NULL;
-    if (!read_frame(file, place->offset, (struct seek_entry){place->size, place->content},
-                    &frame)) {
+    if (read_frame(file, place->offset, (struct seek_entry){place->size, place->content}, &frame) ==
+        0) {
         size_t rows = (size_t)(place[1].first - place->first);
         if (frame_kind(&frame) != FRAME_DATA)
-            error_set(STATUS_DATA, "not the data frame that the seek table lists");
+            error_set(STATUS_DATA, "expected the data frame that the seek table lists, found %s",
+                      frame_kind_name(frame_kind(&frame)));
         else if ((*batch =
                       frame_batch(&frame, file->schema, place->first - place->segment_first)) &&
                  (*batch)->rows != rows) {
-            error_set(STATUS_DATA, "the end frame gives the frame %zu records, it has %zu", rows,
+            error_set(STATUS_DATA, "the end frame states %zu records in the frame, found %zu", rows,
                       (*batch)->rows);
             batch_free(*batch);
             *batch = NULL;
@@ -330,7 +329,7 @@ int tstream_file_hash(const struct tstream_file *file, uint64_t *hash)
         uint64_t end = place->offset + place->size;
         uint8_t checksum[4];
         size_t got;
-        if (fd_pread_full(file->fd, checksum, sizeof checksum, end - sizeof checksum, &got))
+        if (fd_pread_full(file->fd, checksum, sizeof checksum, end - sizeof checksum, &got) < 0)
             return error_set_errno(STATUS_NO_INPUT, "%s: byte %" PRIu64 ": cannot read", file->name,
                                    end - sizeof checksum);
         if (got < sizeof checksum)
@@ -342,17 +341,12 @@ int tstream_file_hash(const struct tstream_file *file, uint64_t *hash)
     return 0;
 }
 
-static size_t drop_context(void *context)
-{
-    return ZSTD_freeDCtx(context);
-}
-
 void tstream_file_close(struct tstream_file *file)
 {
     if (!file)
         return;
     if (file->contexts)
-        contexts_free(file->contexts, drop_context);
+        contexts_free(file->contexts);
     if (file->fd > STDIN_FILENO)
         close(file->fd);
     free(file->contexts);

@@ -1,4 +1,4 @@
-// What the writer and the readers of streams share; private to formats/tstream-*.c.
+// The parts that readers and writers of streams are built from; private to formats/tstream.
 // SPDX-License-Identifier: MIT
 #ifndef DIT_TSTREAM_FORMAT_H
 #define DIT_TSTREAM_FORMAT_H
@@ -12,20 +12,23 @@
 #include "formats/tstream/tstream.h"
 #include "lib/base/bytes.h"
 
-#define TSTREAM_VERSION     "1"
-#define TSTREAM_ROWS_NAME   "rows" // the end frame's own tensor
-#define TSTREAM_HEADER_MAX  ((size_t)1 << 20)
-#define TSTREAM_WINDOW_MAX  ((size_t)8 << 20)
-#define TSTREAM_FRAMES_MAX  ((size_t)1 << 21) // data frames of a segment
-#define TSTREAM_MAGIC       0xFD2FB528u       // of a zstd frame
-#define TSTREAM_TABLE_MAGIC 0x184D2A5Eu       // of the skippable frame that holds a seek table
-#define TSTREAM_TABLE_END   0x8F92EAB1u
-#define TSTREAM_TABLE_FIXED ((size_t)9) // bytes of its content beside the entries: count, 0, end
-// A frame with more content is decoded as it is read and compressed as it is written, so that its
-// compressed form is never in memory.
+#define TSTREAM_VERSION         "1"
+#define TSTREAM_ROWS_NAME       "rows" // the tensor that only end frames have
+#define TSTREAM_ALIGNMENT       64     // a document's data begins at a multiple of this
+#define TSTREAM_HEADER_MAX      ((size_t)1 << 20)
+#define TSTREAM_WINDOW_MAX      ((size_t)8 << 20)
+#define TSTREAM_FRAMES_MAX      ((size_t)1 << 21) // data frames of a segment
+#define TSTREAM_ZSTD_MAGIC      0xFD2FB528u
+#define TSTREAM_SKIPPABLE_MAGIC 0x184D2A5Eu // of the skippable frame that holds a seek table
+#define TSTREAM_SEEKABLE_MAGIC  0x8F92EAB1u // the last 4 bytes of a seek table
+#define TSTREAM_TABLE_HEADER    ((size_t)8) // bytes before a seek table's entries: magic and size
+#define TSTREAM_TABLE_FOOTER    ((size_t)9) // bytes after them: count, descriptor and magic
+// A frame with more content is decompressed while it is read and compressed while it is written, so
+// that its compressed form is never in memory as a whole.
 #define TSTREAM_LARGE ((size_t)8 << 20)
 
-// Bytes in memory, over all frames between input and user, or user and output.
+// The bytes in memory of all frames between a reader's input and its user, or between a writer's
+// user and its output.
 struct budget {
     pthread_mutex_t lock;
     pthread_cond_t freed;
@@ -34,103 +37,122 @@ struct budget {
 };
 void budget_init(struct budget *budget, size_t threads);
 void budget_free(struct budget *budget);
-// Waits until `size` fits, or nothing else is there. -1, no message, after budget_close.
-int budget_take(struct budget *budget, size_t size);
-void budget_give(struct budget *budget, size_t size);
+// Waits until `size` bytes fit, or nothing else is in use: a frame over the limit goes alone.
+// -1 without a message after budget_close.
+int budget_acquire(struct budget *budget, size_t size);
+void budget_release(struct budget *budget, size_t size);
 void budget_wait_empty(struct budget *budget);
 void budget_close(struct budget *budget);
-size_t frame_cost(size_t content); // of a frame, for the budget
+// Bytes to acquire for a frame: its content and the most that this may take when compressed.
+size_t frame_memory(size_t content);
 
-// Compression contexts not in use, so that each thread finds one with its tables in place.
+// Idle zstd contexts (ZSTD_DCtx or ZSTD_CCtx). They are kept because their tables are costly to
+// allocate. Thread-safe.
 #define CONTEXTS_MAX 64
 struct contexts {
+    bool compress;
+    int level; // of compression
     pthread_mutex_t lock;
     size_t n;
     void *idle[CONTEXTS_MAX];
 };
-void contexts_init(struct contexts *contexts);
-void *contexts_take(struct contexts *contexts);              // NULL if none is idle
-bool contexts_put(struct contexts *contexts, void *context); // false if there is no room
-// Calls `drop` for each.
-void contexts_free(struct contexts *contexts, size_t (*drop)(void *context));
+void contexts_init_decompress(struct contexts *contexts);
+void contexts_init_compress(struct contexts *contexts, int level);
+void *contexts_acquire(struct contexts *contexts);               // NULL with an error
+void contexts_release(struct contexts *contexts, void *context); // NULL is fine
+void contexts_free(struct contexts *contexts);
 
-// Bytes of a pipe or file, in order.
-struct input {
+// Buffered reading from a pipe or file.
+struct byte_input {
     const char *name;
     int fd;
-    int wake;        // a descriptor that becomes readable to stop the reading; or -1
+    int wake;        // reading stops with an error when this descriptor is readable; or -1
     bool random;     // read with pread, up to `end`
     uint64_t offset; // of the next byte
     uint64_t end;
-    size_t begin, fill; // what is left in the buffer
+    size_t begin, fill; // the unread part of the buffer
     size_t frame_size;  // of the frame before: a guess at the next one's
     uint8_t *buffer, *allocation;
 };
-int input_init(struct input *input, const char *name, int fd);
-void input_free(struct input *input);
+int byte_input_init(struct byte_input *input, const char *name, int fd);
+void byte_input_free(struct byte_input *input);
 
+// One frame, from its bytes in the input to its document.
 struct frame {
-    uint64_t offset; // in the input
-    size_t size;     // bytes in the input
-    size_t content;  // bytes of the document
-    bool table;      // a seek table: its bytes stay in `bytes`
-    size_t room;
-    uint8_t *bytes, *bytes_allocation; // as in the input, until decoded
+    uint64_t offset;                   // in the input
+    size_t size;                       // bytes in the input
+    size_t content;                    // bytes of the document
+    bool is_table;                     // a seek table: it has no document
+    size_t room;                       // allocated for `bytes`
+    uint8_t *bytes, *bytes_allocation; // as in the input; freed after decompression
     uint8_t *document;
-    uint8_t *allocation; // where the document lies; with room in front for a larger header
+    uint8_t *allocation; // holds the document, and room in front of it for a larger header
     size_t allocation_size;
-    struct safetensors doc; // parsed
+    struct safetensors doc; // the parsed document
 };
-// Reads magic and header. 1, 0 at the end of the input, -1 with an error that has name and offset.
-int frame_take_header(struct input *input, struct frame *frame);
-// Reads the rest, a large frame's into its document.
-int frame_take_body(struct input *input, struct frame *frame, struct contexts *contexts);
-// Nothing to do for a seek table or a large frame. Messages from here on have no name and offset.
+// Reads the magic number and the frame's header. 1, or 0 at the end of the input, or -1 with an
+// error that has the input's name and the offset.
+int frame_read_header(struct byte_input *input, struct frame *frame);
+// Reads the rest. A frame over TSTREAM_LARGE is decompressed at once.
+int frame_read_body(struct byte_input *input, struct frame *frame, struct contexts *contexts);
+// Does nothing for a seek table or where frame_read_body has decompressed. Errors of this function
+// and those below lack name and offset: the caller adds them.
 int frame_decompress(struct frame *frame, struct contexts *contexts);
-// Decompresses what is not decompressed yet, parses the document and checks what holds for every
-// frame.
+// Decompresses and parses the document, and checks the rules that all kinds of frames share.
 int frame_decode(struct frame *frame, struct contexts *contexts);
 void frame_free(struct frame *frame);
 
 enum frame_kind { FRAME_BEGIN, FRAME_DATA, FRAME_END, FRAME_TABLE, FRAME_UNKNOWN };
 enum frame_kind frame_kind(const struct frame *frame);
 const char *frame_kind_name(enum frame_kind kind);
-struct schema *frame_schema(const struct frame *frame); // of a begin frame
-// Of a data frame whose first record must be `first` of its segment. Takes the document.
+// The schema that a begin frame states; NULL with an error.
+struct schema *frame_schema(const struct frame *frame);
+// A data frame's records, which must begin with number `first` of the segment. The batch takes over
+// the frame's document. NULL with an error.
 struct batch *frame_batch(struct frame *frame, const struct schema *schema, uint64_t first);
-// Of an end frame: rows and n of the data frames before it must be as given.
+// Checks an end frame against the records (n) of the data frames before it.
 int frame_check_end(const struct frame *frame, const struct schema *schema, const int64_t *rows,
                     size_t n);
-// The rows of n frames, as an end frame states them; they need no alignment. NULL with an error.
+// The records (n) of each data frame as an end frame states them: little-endian I64, perhaps not
+// aligned. NULL with an error.
 const uint8_t *frame_end_rows(const struct frame *frame, const struct schema *schema, size_t n);
 
-// Entries of a seek table.
+// A seek table's entry: bytes of a frame, and of its content.
 struct seek_entry {
     uint32_t size, content;
 };
-// The bytes of a skippable frame that holds them; malloc'd.
+// Bytes of the skippable frame that holds n entries.
+size_t seek_table_size(size_t n);
+// Builds that frame; *bytes is malloc'd.
 int seek_table_build(const struct seek_entry *entries, size_t n, uint8_t **bytes, size_t *size);
-struct seek_entry seek_table_entry(const uint8_t *bytes, size_t i); // bytes: from the magic on
-// entries NULL: its form alone.
+// Entry i of the table whose magic number is at `bytes`.
+struct seek_entry seek_table_entry(const uint8_t *bytes, size_t i);
+// Checks that the frame is a table of these n entries; with entries NULL, of any n entries.
 int seek_table_check(const struct frame *frame, const struct seek_entry *entries, size_t n);
 
-// Header of a frame's document: all tensors with `rows` rows; with n_rows >= 0 also the end frame's
-// tensor of that many. *size is a multiple of 64.
+// Builds the header of a document whose tensors have `rows` rows each. n_frames is the length of an
+// end frame's own tensor, or NO_ROWS_TENSOR. *header is malloc'd; *size is a multiple of
+// TSTREAM_ALIGNMENT.
+#define NO_ROWS_TENSOR (-1)
 int schema_build_header(const struct schema *schema, size_t rows, const json_t *metadata,
-                        int64_t n_rows, uint8_t **header, size_t *size);
-// A bound for the header of a data frame.
+                        int64_t n_frames, uint8_t **header, size_t *size);
+// An upper bound for the bytes of a data frame's header.
 size_t schema_header_room(const struct schema *schema);
+// As schema_add, but at the end: -1 with an error if the element size is larger than the one
+// before.
 int schema_append(struct schema *schema, const char *name, enum dtype dtype, const size_t *shape,
-                  size_t rank);                      // as schema_add, at the end
-bool text_to_u64(const char *text, uint64_t *value); // plain decimal; false for NULL
+                  size_t rank);
+// Parses a plain decimal number; false for anything else and for NULL.
+bool text_to_u64(const char *text, uint64_t *value);
 
-// Where a data frame lies, and its first record within the stream and within its segment.
+// Where a data frame lies in the input, and the numbers of its first record and of its segment's
+// first record within the stream.
 struct frame_place {
     uint64_t offset, first, segment_first;
     uint32_t size, content;
 };
-// Reads from a descriptor, which it does not close.
-struct tstream_reader *tstream_open_input(const struct input *input, size_t threads);
+// As tstream_open, from a descriptor that stays open.
+struct tstream_reader *tstream_open_input(const struct byte_input *input, size_t threads);
 const struct frame_place *tstream_place(const struct tstream_reader *reader); // of the last batch
 
 #endif

@@ -1,27 +1,27 @@
-// Reading streams in order: one thread takes frames from the input, workers decode them ahead, the
-// user's thread checks that they follow each other as they should. SPDX-License-Identifier: MIT
+// Reads streams in order: one thread reads frames from the input, workers decode them ahead, and
+// the user's thread checks their sequence. SPDX-License-Identifier: MIT
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include <zstd.h>
 
 #include "formats/tstream/tstream-format.h"
 #include "lib/base/error.h"
 #include "lib/base/mem.h"
 #include "lib/base/pool.h"
 
-enum state { BETWEEN_SEGMENTS, IN_SEGMENT, AFTER_END };
+enum segment_state { BETWEEN_SEGMENTS, IN_SEGMENT, AFTER_END };
 
-// What was found in the segment so far.
+// What was read of the present segment, to be compared with its end frame and seek table.
 struct segment {
-    enum state state;
-    uint64_t first, records; // of the stream before it, and of it
-    int64_t *rows;           // of its data frames
+    enum segment_state state;
+    uint64_t first;   // number of its first record within the stream
+    uint64_t records; // read so far
+    int64_t *rows;    // of each data frame
     size_t n_rows;
-    struct seek_entry *entries; // of all its frames
+    struct seek_entry *entries; // of each frame
     size_t n_entries;
 };
 
@@ -29,7 +29,7 @@ struct tstream_reader {
     char *name;
     int fd; // to close, or -1
     int wake[2];
-    struct input input;
+    struct byte_input input;
     struct schema *schema;
     struct pool *pool;
     struct budget budget;
@@ -38,7 +38,7 @@ struct tstream_reader {
     bool started;
     bool input_failed; // set by the thread before it closes the pool
     struct error input_error;
-    size_t held; // cost of the batch that the user has
+    size_t batch_memory; // acquired for the batch that the user has
     struct segment segment;
     struct frame_place place; // of the batch handed out last
     struct tstream_totals totals;
@@ -46,47 +46,42 @@ struct tstream_reader {
     struct error error;
 };
 
-struct job {
+struct decode_job {
     struct tstream_reader *reader;
     struct frame frame;
-    size_t cost;
+    size_t memory; // acquired for the frame
     bool failed;
     struct error error;
 };
 
-static size_t drop_context(void *context)
+static void decode_job_free(void *arg)
 {
-    return ZSTD_freeDCtx(context);
-}
-
-static void job_free(void *arg)
-{
-    struct job *job = arg;
+    struct decode_job *job = arg;
     frame_free(&job->frame);
     free(job);
 }
 
-static void decode_job(void *arg)
+static void decode_job_run(void *arg)
 {
-    struct job *job = arg;
-    job->failed = frame_decode(&job->frame, &job->reader->contexts);
+    struct decode_job *job = arg;
+    job->failed = frame_decode(&job->frame, &job->reader->contexts) < 0;
     if (job->failed) {
         error_prefix("%s: byte %" PRIu64, job->reader->name, job->frame.offset);
         error_save(&job->error);
     }
 }
 
-// 1, 0 at the end, -1.
-static int take_job(struct tstream_reader *reader, struct job *job)
+// Reads the next frame: 1, or 0 at the end of the input, or -1 with an error.
+static int read_job_frame(struct tstream_reader *reader, struct decode_job *job)
 {
     job->reader = reader;
-    int rc = frame_take_header(&reader->input, &job->frame);
+    int rc = frame_read_header(&reader->input, &job->frame);
     if (rc <= 0)
         return rc;
-    job->cost = frame_cost(job->frame.content);
-    if (budget_take(&reader->budget, job->cost))
-        return error_set(STATUS_INTERNAL, "%s: the reading was stopped", reader->name);
-    return frame_take_body(&reader->input, &job->frame, &reader->contexts) ? -1 : 1;
+    job->memory = frame_memory(job->frame.content);
+    if (budget_acquire(&reader->budget, job->memory) < 0)
+        return error_set(STATUS_INTERNAL, "%s: reading was stopped", reader->name);
+    return frame_read_body(&reader->input, &job->frame, &reader->contexts) < 0 ? -1 : 1;
 }
 
 static void *read_ahead(void *arg)
@@ -94,16 +89,16 @@ static void *read_ahead(void *arg)
     struct tstream_reader *reader = arg;
     int rc = 1;
     while (rc > 0) {
-        struct job *job = mem_new(1, sizeof *job);
-        rc = job ? take_job(reader, job) : -1;
-        if (rc > 0 && pool_submit(reader->pool, decode_job, job))
+        struct decode_job *job = mem_new(1, sizeof *job);
+        rc = job ? read_job_frame(reader, job) : -1;
+        if (rc > 0 && pool_submit(reader->pool, decode_job_run, job) < 0)
             rc = -1;
         if (rc < 0) {
             error_save(&reader->input_error);
             reader->input_failed = true;
         }
         if (rc <= 0 && job)
-            job_free(job);
+            decode_job_free(job);
     }
     pool_close(reader->pool);
     return NULL;
@@ -131,7 +126,7 @@ static int take_begin(struct tstream_reader *reader, const struct frame *frame)
     } else {
         int rc = schema_check_same(reader->schema, schema);
         schema_free(schema);
-        if (rc)
+        if (rc < 0)
             return error_prefix("the segment differs from the first");
     }
     struct segment *segment = &reader->segment;
@@ -145,7 +140,7 @@ static int take_begin(struct tstream_reader *reader, const struct frame *frame)
 static int take_data(struct tstream_reader *reader, struct frame *frame, struct batch **out)
 {
     struct segment *segment = &reader->segment;
-    if (segment_add(segment, frame))
+    if (segment_add(segment, frame) < 0)
         return -1;
     struct batch *batch = frame_batch(frame, reader->schema, segment->records);
     if (!batch)
@@ -158,13 +153,13 @@ static int take_data(struct tstream_reader *reader, struct frame *frame, struct 
     reader->totals.records += batch->rows;
     reader->totals.frames++;
     *out = batch;
-    return 1;
+    return 0;
 }
 
 static int take_end(struct tstream_reader *reader, const struct frame *frame)
 {
     struct segment *segment = &reader->segment;
-    if (frame_check_end(frame, reader->schema, segment->rows, segment->n_rows))
+    if (frame_check_end(frame, reader->schema, segment->rows, segment->n_rows) < 0)
         return -1;
     segment->state = AFTER_END;
     return segment_add(segment, frame);
@@ -173,14 +168,14 @@ static int take_end(struct tstream_reader *reader, const struct frame *frame)
 static int take_table(struct tstream_reader *reader, const struct frame *frame)
 {
     struct segment *segment = &reader->segment;
-    if (seek_table_check(frame, segment->entries, segment->n_entries))
+    if (seek_table_check(frame, segment->entries, segment->n_entries) < 0)
         return -1;
     segment->state = BETWEEN_SEGMENTS;
     reader->totals.segments++;
     return 0;
 }
 
-// 1 with a batch, 0 if the frame held none, -1.
+// Checks that the frame may come here; sets *batch if it is a data frame.
 static int take_frame(struct tstream_reader *reader, struct frame *frame, struct batch **batch)
 {
     static const char *const expected[] = {
@@ -188,10 +183,10 @@ static int take_frame(struct tstream_reader *reader, struct frame *frame, struct
         [IN_SEGMENT] = "a data frame or an end frame",
         [AFTER_END] = "a seek table",
     };
-    enum state state = reader->segment.state;
+    enum segment_state state = reader->segment.state;
     enum frame_kind kind = frame_kind(frame);
     reader->totals.size += frame->size;
-    reader->totals.content += frame->table ? 0 : frame->content;
+    reader->totals.content += frame->is_table ? 0 : frame->content;
     if (kind == FRAME_BEGIN && state == BETWEEN_SEGMENTS)
         return take_begin(reader, frame);
     if (kind == FRAME_DATA && state == IN_SEGMENT)
@@ -218,10 +213,12 @@ static int take_end_of_input(const struct tstream_reader *reader)
     return 0;
 }
 
-// The next frame: 1 with a batch, 2 if it held none, 0 at the end, -1.
+// The next frame: 1, or 0 at the end of the input, or -1 with an error. *batch is NULL if the frame
+// has no records.
 static int next_frame(struct tstream_reader *reader, struct batch **batch)
 {
-    struct job *job = pool_collect(reader->pool, POOL_WAIT_UNTIL_END);
+    *batch = NULL;
+    struct decode_job *job = pool_collect(reader->pool, POOL_WAIT_UNTIL_END);
     if (!job)
         return take_end_of_input(reader);
     int rc;
@@ -229,20 +226,12 @@ static int next_frame(struct tstream_reader *reader, struct batch **batch)
         rc = error_restore(&job->error);
     else if ((rc = take_frame(reader, &job->frame, batch)) < 0)
         error_prefix("%s: byte %" PRIu64, reader->name, job->frame.offset);
-    size_t cost = job->cost;
-    job_free(job);
-    if (rc == 1)
-        reader->held = cost;
+    if (*batch)
+        reader->batch_memory = job->memory;
     else
-        budget_give(&reader->budget, cost);
-    return rc == 0 ? 2 : rc;
-}
-
-static int fail(struct tstream_reader *reader)
-{
-    error_save(&reader->error);
-    reader->failed = true;
-    return -1;
+        budget_release(&reader->budget, job->memory);
+    decode_job_free(job);
+    return rc < 0 ? -1 : 1;
 }
 
 int tstream_read(struct tstream_reader *reader, struct batch **batch)
@@ -250,19 +239,22 @@ int tstream_read(struct tstream_reader *reader, struct batch **batch)
     *batch = NULL;
     if (reader->failed)
         return error_restore(&reader->error);
-    if (reader->held)
-        budget_give(&reader->budget, reader->held);
-    reader->held = 0;
+    budget_release(&reader->budget, reader->batch_memory);
+    reader->batch_memory = 0;
     int rc;
     do
         rc = next_frame(reader, batch);
-    while (rc == 2);
-    return rc < 0 ? fail(reader) : rc;
+    while (rc > 0 && !*batch);
+    if (rc < 0) {
+        error_save(&reader->error);
+        reader->failed = true;
+    }
+    return rc;
 }
 
-static int start(struct tstream_reader *reader, size_t threads)
+static int reader_start(struct tstream_reader *reader, size_t threads)
 {
-    if (pipe2(reader->wake, O_CLOEXEC)) {
+    if (pipe2(reader->wake, O_CLOEXEC) < 0) {
         reader->wake[0] = reader->wake[1] = -1;
         return error_set_errno(STATUS_INTERNAL, "pipe");
     }
@@ -276,15 +268,7 @@ static int start(struct tstream_reader *reader, size_t threads)
     return 0;
 }
 
-static int read_begin(struct tstream_reader *reader)
-{
-    struct batch *batch;
-    if (next_frame(reader, &batch) < 0)
-        return -1;
-    return 0;
-}
-
-struct tstream_reader *tstream_open_input(const struct input *input, size_t threads)
+struct tstream_reader *tstream_open_input(const struct byte_input *input, size_t threads)
 {
     struct tstream_reader *reader = mem_new(1, sizeof *reader);
     if (!reader)
@@ -292,16 +276,17 @@ struct tstream_reader *tstream_open_input(const struct input *input, size_t thre
     threads = threads ? threads : 1;
     reader->fd = reader->wake[0] = reader->wake[1] = -1;
     budget_init(&reader->budget, threads);
-    contexts_init(&reader->contexts);
+    contexts_init_decompress(&reader->contexts);
     reader->name = mem_strdup(input->name);
-    if (!reader->name || input_init(&reader->input, reader->name, input->fd)) {
+    if (!reader->name || byte_input_init(&reader->input, reader->name, input->fd) < 0) {
         tstream_close(reader);
         return NULL;
     }
     reader->input.random = input->random;
     reader->input.offset = input->offset;
     reader->input.end = input->end;
-    if (start(reader, threads) || read_begin(reader)) {
+    struct batch *none; // the first frame has no records, or it is an error
+    if (reader_start(reader, threads) < 0 || next_frame(reader, &none) < 0) {
         tstream_close(reader);
         return NULL;
     }
@@ -311,7 +296,7 @@ struct tstream_reader *tstream_open_input(const struct input *input, size_t thre
 struct tstream_reader *tstream_open(const char *path, size_t threads)
 {
     bool standard = !path || !strcmp(path, "-");
-    struct input input = {.name = standard ? "standard input" : path, .fd = STDIN_FILENO};
+    struct byte_input input = {.name = standard ? "standard input" : path, .fd = STDIN_FILENO};
     if (standard && fd_refuse_terminal(STDIN_FILENO, input.name) < 0)
         return NULL;
     if (!standard && (input.fd = open(path, O_RDONLY | O_CLOEXEC)) < 0) {
@@ -320,7 +305,7 @@ struct tstream_reader *tstream_open(const char *path, size_t threads)
     }
     off_t at = lseek(input.fd, 0, SEEK_CUR);
     input.offset = at < 0 ? 0 : (uint64_t)at;
-    fcntl(input.fd, F_SETPIPE_SZ, 1 << 20); // fewer switches; no harm where it does not work
+    fcntl(input.fd, F_SETPIPE_SZ, 1 << 20); // saves context switches; may fail without harm
     struct tstream_reader *reader = tstream_open_input(&input, threads);
     if (!standard && reader)
         reader->fd = input.fd;
@@ -365,15 +350,15 @@ void tstream_close(struct tstream_reader *reader)
         reader->wake[1] = -1;
         pthread_join(reader->thread, NULL);
     }
-    pool_free(reader->pool, job_free);
-    contexts_free(&reader->contexts, drop_context);
+    pool_free(reader->pool, decode_job_free);
+    contexts_free(&reader->contexts);
     budget_free(&reader->budget);
     for (size_t i = 0; i < 2; i++)
         if (reader->wake[i] >= 0)
             close(reader->wake[i]);
     if (reader->fd >= 0)
         close(reader->fd);
-    input_free(&reader->input);
+    byte_input_free(&reader->input);
     schema_free(reader->schema);
     free(reader->segment.rows);
     free(reader->segment.entries);

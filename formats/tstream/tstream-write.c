@@ -1,5 +1,5 @@
-// Writing streams: frames are compressed by workers and written, in order, by one more thread, so
-// that each goes out as soon as it is ready. SPDX-License-Identifier: MIT
+// Writes streams: workers compress the frames, and a thread of its own writes each in its turn as
+// soon as it is ready. SPDX-License-Identifier: MIT
 #include <inttypes.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -11,17 +11,15 @@
 #include "lib/base/mem.h"
 #include "lib/base/pool.h"
 
-// zstd's level -1 spends 2 ns a byte to save a sixth of a photograph, where a pipe takes 0.3 to
-// carry it; this one only finds what repeats at length.
+#define LEVEL_MAX 19 // above it, windows may exceed TSTREAM_WINDOW_MAX
 
 struct tstream_writer {
     struct output *output;
     struct schema *schema;
-    int level;
     struct pool *pool;
     struct budget budget;
     struct contexts contexts;
-    pthread_t drain;
+    pthread_t drain_thread;
     bool drain_started;
     atomic_bool failed; // `error` is set
     struct error error;
@@ -32,67 +30,43 @@ struct tstream_writer {
     size_t n_entries;
 };
 
-struct job {
+struct compress_job {
     struct tstream_writer *writer;
     struct batch *batch;
-    const uint8_t *document;
+    const uint8_t *document; // within the batch
     size_t size;
-    uint8_t *frame;
+    uint8_t *frame; // compressed; NULL for a large one, which the drain thread compresses
     size_t frame_size;
     bool failed;
     struct error error;
 };
 
-static void job_free(struct job *job)
+static void compress_job_free(struct compress_job *job)
 {
     batch_free(job->batch);
     free(job->frame);
     free(job);
 }
 
-static size_t drop_context(void *context)
-{
-    return ZSTD_freeCCtx(context);
-}
-
-static ZSTD_CCtx *take_context(struct tstream_writer *writer)
-{
-    ZSTD_CCtx *context = contexts_take(&writer->contexts);
-    if (context)
-        return context;
-    if (!(context = ZSTD_createCCtx())) {
-        error_set(STATUS_INTERNAL, "out of memory");
-        return NULL;
-    }
-    ZSTD_CCtx_setParameter(context, ZSTD_c_compressionLevel, writer->level);
-    ZSTD_CCtx_setParameter(context, ZSTD_c_checksumFlag, 1);
-    return context;
-}
-
-static void put_context(struct tstream_writer *writer, ZSTD_CCtx *context)
-{
-    ZSTD_CCtx_reset(context, ZSTD_reset_session_only);
-    if (!contexts_put(&writer->contexts, context))
-        ZSTD_freeCCtx(context);
-}
-
-static int compress(struct tstream_writer *writer, const uint8_t *document, size_t size,
-                    uint8_t **frame, size_t *frame_size)
+static int compress_document(struct tstream_writer *writer, const uint8_t *document, size_t size,
+                             uint8_t **frame, size_t *frame_size)
 {
     size_t bound = ZSTD_compressBound(size);
-    ZSTD_CCtx *context = take_context(writer);
+    ZSTD_CCtx *context = contexts_acquire(&writer->contexts);
     *frame = malloc(bound);
-    if (!context || !*frame)
-        return error_set(STATUS_INTERNAL, "out of memory: %zu bytes to compress into", bound);
+    if (!context || !*frame) {
+        contexts_release(&writer->contexts, context);
+        return error_set(STATUS_INTERNAL, "out of memory: %zu bytes for a compressed frame", bound);
+    }
     size_t n = ZSTD_compress2(context, *frame, bound, document, size);
-    put_context(writer, context);
+    contexts_release(&writer->contexts, context);
     if (ZSTD_isError(n))
         return error_set(STATUS_INTERNAL, "zstd: %s", ZSTD_getErrorName(n));
     *frame_size = n;
     return 0;
 }
 
-static int add_entry(struct tstream_writer *writer, size_t size, size_t content)
+static int add_seek_entry(struct tstream_writer *writer, size_t size, size_t content)
 {
     if (mem_grow(&writer->entries, writer->n_entries, 1, sizeof *writer->entries) < 0)
         return -1;
@@ -100,95 +74,96 @@ static int add_entry(struct tstream_writer *writer, size_t size, size_t content)
     return 0;
 }
 
-// Compresses piece by piece straight into the output.
+// Compresses a document and writes it piece by piece.
 static int write_large(struct tstream_writer *writer, const uint8_t *document, size_t size)
 {
-    ZSTD_CCtx *context = take_context(writer);
+    ZSTD_CCtx *context = contexts_acquire(&writer->contexts);
     size_t room = ZSTD_CStreamOutSize(), total = 0, left = 1;
     uint8_t *piece = mem_new(room, 1);
     ZSTD_inBuffer in = {document, size, 0};
     int rc = context && piece ? 0 : -1;
-    if (!rc)
+    if (rc == 0)
         ZSTD_CCtx_setPledgedSrcSize(context, size);
-    while (!rc && left) {
+    while (rc == 0 && left) {
         ZSTD_outBuffer out = {piece, room, 0};
         left = ZSTD_compressStream2(context, &out, &in, ZSTD_e_end);
         rc = ZSTD_isError(left) ? error_set(STATUS_INTERNAL, "zstd: %s", ZSTD_getErrorName(left))
                                 : output_write(writer->output, piece, out.pos);
         total += out.pos;
     }
-    if (context)
-        put_context(writer, context);
+    contexts_release(&writer->contexts, context);
     free(piece);
-    return rc ? -1 : add_entry(writer, total, size);
+    return rc < 0 ? -1 : add_seek_entry(writer, total, size);
 }
 
-// A frame that does not go through the pool.
+// Compresses and writes a document on the calling thread.
 static int write_now(struct tstream_writer *writer, const uint8_t *document, size_t size)
 {
     uint8_t *frame = NULL;
     size_t frame_size;
     if (size > TSTREAM_LARGE)
         return write_large(writer, document, size);
-    int rc = compress(writer, document, size, &frame, &frame_size);
-    rc = rc ? -1 : output_write(writer->output, frame, frame_size);
+    int rc = compress_document(writer, document, size, &frame, &frame_size);
+    if (rc == 0)
+        rc = output_write(writer->output, frame, frame_size);
     free(frame);
-    return rc ? -1 : add_entry(writer, frame_size, size);
+    return rc < 0 ? -1 : add_seek_entry(writer, frame_size, size);
 }
 
-static void compress_job(void *arg)
+static void compress_job_run(void *arg)
 {
-    struct job *job = arg;
+    struct compress_job *job = arg;
     if (job->size > TSTREAM_LARGE)
         return;
-    job->failed = compress(job->writer, job->document, job->size, &job->frame, &job->frame_size);
+    job->failed =
+        compress_document(job->writer, job->document, job->size, &job->frame, &job->frame_size) < 0;
     if (job->failed)
         error_save(&job->error);
     batch_free(job->batch);
     job->batch = NULL;
 }
 
-static int write_job(struct tstream_writer *writer, const struct job *job)
+static int write_compressed(struct tstream_writer *writer, const struct compress_job *job)
 {
     if (job->failed)
         return error_restore(&job->error);
     if (!job->frame)
         return write_large(writer, job->document, job->size);
-    if (output_write(writer->output, job->frame, job->frame_size))
+    if (output_write(writer->output, job->frame, job->frame_size) < 0)
         return -1;
-    return add_entry(writer, job->frame_size, job->size);
+    return add_seek_entry(writer, job->frame_size, job->size);
 }
 
 static void *drain(void *arg)
 {
     struct tstream_writer *writer = arg;
-    struct job *job;
+    struct compress_job *job;
     while ((job = pool_collect(writer->pool, POOL_WAIT_UNTIL_END))) {
-        if (!writer->failed && write_job(writer, job)) {
+        if (!writer->failed && write_compressed(writer, job) < 0) {
             error_save(&writer->error);
             writer->failed = true;
         }
-        size_t cost = frame_cost(job->size);
-        job_free(job);
-        budget_give(&writer->budget, cost);
+        size_t memory = frame_memory(job->size);
+        compress_job_free(job);
+        budget_release(&writer->budget, memory);
     }
     return NULL;
 }
 
-static void drain_end(struct tstream_writer *writer)
+static void stop_drain(struct tstream_writer *writer)
 {
     if (writer->pool)
         pool_close(writer->pool);
     if (writer->drain_started)
-        pthread_join(writer->drain, NULL);
+        pthread_join(writer->drain_thread, NULL);
     writer->drain_started = false;
 }
 
 static void writer_free(struct tstream_writer *writer)
 {
-    drain_end(writer);
+    stop_drain(writer);
     pool_free(writer->pool, NULL);
-    contexts_free(&writer->contexts, drop_context);
+    contexts_free(&writer->contexts);
     budget_free(&writer->budget);
     schema_free(writer->schema);
     free(writer->rows);
@@ -203,18 +178,18 @@ static int write_begin(struct tstream_writer *writer)
     const struct schema *schema = writer->schema;
     if (!schema->n_fields)
         return error_set(STATUS_INTERNAL, "a stream needs a tensor");
-    if (schema_build_header(schema, 0, schema->metadata, -1, &header, &size))
+    if (schema_build_header(schema, 0, schema->metadata, NO_ROWS_TENSOR, &header, &size) < 0)
         return -1;
     int rc = write_now(writer, header, size);
     free(header);
     return rc;
 }
 
-static int start(struct tstream_writer *writer, size_t threads)
+static int writer_start(struct tstream_writer *writer, size_t threads)
 {
     if (!(writer->pool = pool_new(threads, 2 * threads)))
         return -1;
-    int rc = pthread_create(&writer->drain, NULL, drain, writer);
+    int rc = pthread_create(&writer->drain_thread, NULL, drain, writer);
     if (rc)
         return error_set(STATUS_INTERNAL, "cannot start a thread: %s", strerror(rc));
     writer->drain_started = true;
@@ -231,11 +206,10 @@ struct tstream_writer *tstream_create(struct output *output, const struct schema
     }
     threads = threads ? threads : 1;
     writer->output = output;
-    writer->level = level < 19 ? level : 19; // beyond, windows are too large
     budget_init(&writer->budget, threads);
-    contexts_init(&writer->contexts);
+    contexts_init_compress(&writer->contexts, level < LEVEL_MAX ? level : LEVEL_MAX);
     writer->schema = schema_copy(schema);
-    if (!writer->schema || write_begin(writer) || start(writer, threads)) {
+    if (!writer->schema || write_begin(writer) < 0 || writer_start(writer, threads) < 0) {
         writer_free(writer);
         output_discard(output);
         return NULL;
@@ -254,9 +228,9 @@ static int add_rows(struct tstream_writer *writer, size_t rows)
     return 0;
 }
 
-// A batch whose document has too little room in front (it was read from a stream with a shorter
-// header) is copied.
-static int make_room(const struct schema *schema, struct batch **batch, size_t header_size)
+// Makes room for a header in front of the batch's data. A batch that was read from a stream with a
+// shorter header may lack it, and is then copied.
+static int reserve_header(const struct schema *schema, struct batch **batch, size_t header_size)
 {
     if ((size_t)((*batch)->data[0] - (*batch)->document) >= header_size)
         return 0;
@@ -270,8 +244,8 @@ static int make_room(const struct schema *schema, struct batch **batch, size_t h
     return 0;
 }
 
-// Puts the header in front of the data, which stays where it is.
-static int complete_document(struct tstream_writer *writer, struct job *job)
+// Writes the header in front of the data, so that the two make a document without a copy.
+static int complete_document(struct tstream_writer *writer, struct compress_job *job)
 {
     uint8_t *header = NULL;
     size_t header_size;
@@ -279,10 +253,10 @@ static int complete_document(struct tstream_writer *writer, struct job *job)
     char first[24];
     snprintf(first, sizeof first, "%" PRIu64, writer->records);
     json_object_set_new(metadata, "first", json_string(first));
-    int rc =
-        schema_build_header(writer->schema, job->batch->rows, metadata, -1, &header, &header_size);
+    int rc = schema_build_header(writer->schema, job->batch->rows, metadata, NO_ROWS_TENSOR,
+                                 &header, &header_size);
     json_decref(metadata);
-    if (rc || make_room(writer->schema, &job->batch, header_size)) {
+    if (rc < 0 || reserve_header(writer->schema, &job->batch, header_size) < 0) {
         free(header);
         return -1;
     }
@@ -301,21 +275,21 @@ int tstream_write(struct tstream_writer *writer, struct batch *batch)
         return 0;
     }
     batch->first = writer->records;
-    struct job *job = mem_new(1, sizeof *job);
+    struct compress_job *job = mem_new(1, sizeof *job);
     if (!job) {
         batch_free(batch);
         return -1;
     }
-    *job = (struct job){.writer = writer, .batch = batch};
-    if (complete_document(writer, job) || add_rows(writer, rows)) {
-        job_free(job);
+    *job = (struct compress_job){.writer = writer, .batch = batch};
+    if (complete_document(writer, job) < 0 || add_rows(writer, rows) < 0) {
+        compress_job_free(job);
         return -1;
     }
     writer->records += rows;
     bool large = job->size > TSTREAM_LARGE;
-    budget_take(&writer->budget, frame_cost(job->size));
-    if (pool_submit(writer->pool, compress_job, job)) {
-        job_free(job);
+    budget_acquire(&writer->budget, frame_memory(job->size));
+    if (pool_submit(writer->pool, compress_job_run, job) < 0) {
+        compress_job_free(job);
         return -1;
     }
     if (large)
@@ -334,7 +308,7 @@ static int write_end(struct tstream_writer *writer)
     int rc =
         schema_build_header(writer->schema, 0, metadata, (int64_t)writer->n_rows, &header, &size);
     json_decref(metadata);
-    if (rc)
+    if (rc < 0)
         return -1;
     document = mem_resize(header, size + rows_size, 1);
     if (!document) {
@@ -354,7 +328,7 @@ static int write_table(struct tstream_writer *writer)
 {
     uint8_t *table;
     size_t size;
-    if (seek_table_build(writer->entries, writer->n_entries, &table, &size))
+    if (seek_table_build(writer->entries, writer->n_entries, &table, &size) < 0)
         return -1;
     int rc = output_write(writer->output, table, size);
     free(table);
@@ -364,12 +338,12 @@ static int write_table(struct tstream_writer *writer)
 int tstream_finish(struct tstream_writer *writer)
 {
     struct output *output = writer->output;
-    drain_end(writer);
-    int rc = writer->failed ? error_restore(&writer->error) : 0;
-    if (!rc)
-        rc = write_end(writer) || write_table(writer) ? -1 : 0;
+    stop_drain(writer);
+    int rc = writer->failed ? error_restore(&writer->error) : write_end(writer);
+    if (rc == 0)
+        rc = write_table(writer);
     writer_free(writer);
-    if (!rc)
+    if (rc == 0)
         return output_commit(output);
     output_discard(output);
     return -1;

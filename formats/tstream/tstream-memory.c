@@ -1,0 +1,128 @@
+// What bounds the memory of readers and writers: a budget of bytes, and a pool of zstd contexts.
+// SPDX-License-Identifier: MIT
+#include <assert.h>
+#include <zstd.h>
+
+#include "formats/tstream/tstream-format.h"
+#include "lib/base/error.h"
+
+void budget_init(struct budget *budget, size_t threads)
+{
+    *budget = (struct budget){.limit = (threads > 2 ? threads : 2) * TSTREAM_LARGE};
+    pthread_mutex_init(&budget->lock, NULL);
+    pthread_cond_init(&budget->freed, NULL);
+}
+
+void budget_free(struct budget *budget)
+{
+    pthread_mutex_destroy(&budget->lock);
+    pthread_cond_destroy(&budget->freed);
+}
+
+int budget_acquire(struct budget *budget, size_t size)
+{
+    pthread_mutex_lock(&budget->lock);
+    while (!budget->closed && budget->used && budget->used + size > budget->limit)
+        pthread_cond_wait(&budget->freed, &budget->lock);
+    bool closed = budget->closed;
+    if (!closed)
+        budget->used += size;
+    pthread_mutex_unlock(&budget->lock);
+    return closed ? -1 : 0;
+}
+
+void budget_release(struct budget *budget, size_t size)
+{
+    pthread_mutex_lock(&budget->lock);
+    assert(size <= budget->used);
+    budget->used -= size;
+    pthread_cond_broadcast(&budget->freed);
+    pthread_mutex_unlock(&budget->lock);
+}
+
+void budget_wait_empty(struct budget *budget)
+{
+    pthread_mutex_lock(&budget->lock);
+    while (budget->used)
+        pthread_cond_wait(&budget->freed, &budget->lock);
+    pthread_mutex_unlock(&budget->lock);
+}
+
+void budget_close(struct budget *budget)
+{
+    pthread_mutex_lock(&budget->lock);
+    budget->closed = true;
+    pthread_cond_broadcast(&budget->freed);
+    pthread_mutex_unlock(&budget->lock);
+}
+
+size_t frame_memory(size_t content)
+{
+    return content + ZSTD_compressBound(content);
+}
+
+void contexts_init_decompress(struct contexts *contexts)
+{
+    *contexts = (struct contexts){.compress = false};
+    pthread_mutex_init(&contexts->lock, NULL);
+}
+
+void contexts_init_compress(struct contexts *contexts, int level)
+{
+    *contexts = (struct contexts){.compress = true, .level = level};
+    pthread_mutex_init(&contexts->lock, NULL);
+}
+
+static void *create_context(const struct contexts *contexts)
+{
+    if (!contexts->compress)
+        return ZSTD_createDCtx();
+    ZSTD_CCtx *context = ZSTD_createCCtx();
+    if (context) {
+        ZSTD_CCtx_setParameter(context, ZSTD_c_compressionLevel, contexts->level);
+        ZSTD_CCtx_setParameter(context, ZSTD_c_checksumFlag, 1);
+    }
+    return context;
+}
+
+static void free_context(const struct contexts *contexts, void *context)
+{
+    if (contexts->compress)
+        ZSTD_freeCCtx(context);
+    else
+        ZSTD_freeDCtx(context);
+}
+
+void *contexts_acquire(struct contexts *contexts)
+{
+    pthread_mutex_lock(&contexts->lock);
+    void *context = contexts->n ? contexts->idle[--contexts->n] : NULL;
+    pthread_mutex_unlock(&contexts->lock);
+    if (!context && !(context = create_context(contexts)))
+        error_set(STATUS_INTERNAL, "out of memory for a zstd context");
+    return context;
+}
+
+void contexts_release(struct contexts *contexts, void *context)
+{
+    if (!context)
+        return;
+    if (contexts->compress)
+        ZSTD_CCtx_reset(context, ZSTD_reset_session_only);
+    else
+        ZSTD_DCtx_reset(context, ZSTD_reset_session_only);
+    pthread_mutex_lock(&contexts->lock);
+    bool room = contexts->n < CONTEXTS_MAX;
+    if (room)
+        contexts->idle[contexts->n++] = context;
+    pthread_mutex_unlock(&contexts->lock);
+    if (!room)
+        free_context(contexts, context);
+}
+
+void contexts_free(struct contexts *contexts)
+{
+    while (contexts->n)
+        free_context(contexts, contexts->idle[--contexts->n]);
+    pthread_mutex_destroy(&contexts->lock);
+}
