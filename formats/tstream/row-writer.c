@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT
+// Collects records into batches of the usual size, which it writes. SPDX-License-Identifier: MIT
 #include "formats/tstream/row-writer.h"
 
 uint8_t *row_writer_at(struct row_writer *w, int field)
@@ -19,6 +19,11 @@ int row_writer_flush(struct row_writer *w)
     size_t rows = w->rows;
     w->batch = NULL;
     w->rows = 0;
-    return batch && (batch_truncate(w->schema, batch, rows) || tstream_write(w->out, batch)) ? -1
-                                                                                             : 0;
+    if (!batch)
+        return 0;
+    if (batch_truncate(w->schema, batch, rows) < 0) {
+        batch_free(batch);
+        return -1;
+    }
+    return tstream_write(w->out, batch);
 }

@@ -1,4 +1,4 @@
-// Schemas of streams, and batches of records. SPDX-License-Identifier: MIT
+// Schemas describe what a stream holds; batches hold its records. SPDX-License-Identifier: MIT
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -9,7 +9,6 @@
 #include "lib/base/error.h"
 #include "lib/base/mem.h"
 
-#define ALIGNMENT       64
 #define RECORD_SIZE_MAX (TSTREAM_CONTENT_MAX - TSTREAM_HEADER_MAX)
 
 struct schema *schema_new(const char *kind)
@@ -18,8 +17,9 @@ struct schema *schema_new(const char *kind)
     if (!schema)
         return NULL;
     schema->metadata = json_object();
-    if (!schema->metadata || schema_set(schema, "format", "tstream") ||
-        schema_set(schema, "version", TSTREAM_VERSION) || schema_set(schema, "kind", "%s", kind)) {
+    if (!schema->metadata || schema_set(schema, "format", "tstream") < 0 ||
+        schema_set(schema, "version", TSTREAM_VERSION) < 0 ||
+        schema_set(schema, "kind", "%s", kind) < 0) {
         schema_free(schema);
         return NULL;
     }
@@ -49,7 +49,7 @@ void schema_free(struct schema *schema)
     free(schema);
 }
 
-static bool name_is_good(const char *name)
+static bool is_valid_name(const char *name)
 {
     static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_";
     if (!*name || !strchr(letters, *name) || strlen(name) > TENSOR_NAME_MAX)
@@ -64,7 +64,7 @@ static int field_set(struct field *field, const char *name, enum dtype dtype, co
                      size_t rank)
 {
     *field = (struct field){.dtype = dtype, .rank = rank};
-    if (!name_is_good(name))
+    if (!is_valid_name(name))
         return error_set(STATUS_DATA,
                          "a tensor's name is not of the form "
                          "[A-Za-z_][A-Za-z0-9_.]{0,63}, or is \"" TSTREAM_ROWS_NAME "\"");
@@ -84,14 +84,14 @@ static int field_set(struct field *field, const char *name, enum dtype dtype, co
     return 0;
 }
 
-static int insert(struct schema *schema, size_t at, const struct field *field)
+static int insert_field(struct schema *schema, size_t at, const struct field *field)
 {
     if (schema->n_fields == SCHEMA_FIELDS_MAX)
         return error_set(STATUS_DATA, "more than %d tensors", SCHEMA_FIELDS_MAX);
     if (schema_find(schema, field->name) >= 0)
-        return error_set(STATUS_DATA, "tensor \"%s\" is there twice", field->name);
+        return error_set(STATUS_DATA, "duplicate tensor \"%s\"", field->name);
     if (schema_record_size(schema) + field->size > RECORD_SIZE_MAX)
-        return error_set(STATUS_DATA, "tensor \"%s\": with it a record takes more than %zu bytes",
+        return error_set(STATUS_DATA, "tensor \"%s\" makes a record take more than %zu bytes",
                          field->name, RECORD_SIZE_MAX);
     memmove(&schema->fields[at + 1], &schema->fields[at],
             (schema->n_fields - at) * sizeof *schema->fields);
@@ -104,24 +104,24 @@ int schema_append(struct schema *schema, const char *name, enum dtype dtype, con
                   size_t rank)
 {
     struct field field;
-    if (field_set(&field, name, dtype, shape, rank))
+    if (field_set(&field, name, dtype, shape, rank) < 0)
         return -1;
     size_t n = schema->n_fields;
     if (n && dtype_size(dtype) > dtype_size(schema->fields[n - 1].dtype))
         return error_set(STATUS_DATA, "tensor \"%s\" comes after one with smaller elements", name);
-    return insert(schema, n, &field);
+    return insert_field(schema, n, &field);
 }
 
 int schema_add(struct schema *schema, const char *name, enum dtype dtype, const size_t *shape,
                size_t rank)
 {
     struct field field;
-    if (field_set(&field, name, dtype, shape, rank))
+    if (field_set(&field, name, dtype, shape, rank) < 0)
         return -1;
     size_t at = 0;
     while (at < schema->n_fields && dtype_size(schema->fields[at].dtype) >= dtype_size(dtype))
         at++;
-    return insert(schema, at, &field);
+    return insert_field(schema, at, &field);
 }
 
 int schema_remove(struct schema *schema, const char *name)
@@ -143,7 +143,7 @@ int schema_find(const struct schema *schema, const char *name)
     return -1;
 }
 
-// "image U8 [256, 256, 3], label I64 []", cut to size.
+// Lists the fields, as in "image U8 [256, 256, 3], label I64 []", cut to size.
 static char *fields_text(const struct schema *schema, char *text, size_t size)
 {
     size_t used = 0;
@@ -165,8 +165,8 @@ int schema_expect(const struct schema *schema, const char *name, enum dtype dtyp
         return i;
     char text[400];
     return error_set(STATUS_DATA,
-                     "expected a tensor \"%s\" of %s with %zu dimensions a record, found %s", name,
-                     dtype_name(dtype), rank, fields_text(schema, text, sizeof text));
+                     "expected a tensor \"%s\" of %s with %zu dimensions per record, found %s",
+                     name, dtype_name(dtype), rank, fields_text(schema, text, sizeof text));
 }
 
 const char *schema_get(const struct schema *schema, const char *key)
@@ -189,7 +189,7 @@ int schema_set(struct schema *schema, const char *key, const char *format, ...)
         return error_set(STATUS_INTERNAL, "out of memory");
     int rc = json_object_set_new(schema->metadata, key, json_string(text));
     free(text);
-    return rc ? error_set(STATUS_DATA, "metadata \"%s\": the value is not UTF-8", key) : 0;
+    return rc < 0 ? error_set(STATUS_DATA, "metadata \"%s\": the value is not UTF-8", key) : 0;
 }
 
 bool text_to_u64(const char *text, uint64_t *value)
@@ -268,7 +268,7 @@ int schema_check_same(const struct schema *a, const struct schema *b)
     if (same)
         return check_metadata(a, b);
     char text_a[400], text_b[400];
-    return error_set(STATUS_DATA, "the tensors differ: %s, and %s",
+    return error_set(STATUS_DATA, "the tensors differ: %s and %s",
                      fields_text(a, text_a, sizeof text_a), fields_text(b, text_b, sizeof text_b));
 }
 
@@ -299,13 +299,13 @@ int schema_add_provenance(struct schema *schema, const char *entry)
 }
 
 int schema_build_header(const struct schema *schema, size_t rows, const json_t *metadata,
-                        int64_t n_rows, uint8_t **header, size_t *size)
+                        int64_t n_frames, uint8_t **header, size_t *size)
 {
     struct safetensor tensors[SCHEMA_FIELDS_MAX + 1];
     size_t n = 0;
-    if (n_rows >= 0)
+    if (n_frames != NO_ROWS_TENSOR)
         tensors[n++] = (struct safetensor){
-            .name = TSTREAM_ROWS_NAME, .dtype = DTYPE_I64, .rank = 1, .shape = {(size_t)n_rows}};
+            .name = TSTREAM_ROWS_NAME, .dtype = DTYPE_I64, .rank = 1, .shape = {(size_t)n_frames}};
     for (size_t i = 0; i < schema->n_fields; i++) {
         const struct field *field = &schema->fields[i];
         struct safetensor *tensor = &tensors[n++];
@@ -313,7 +313,7 @@ int schema_build_header(const struct schema *schema, size_t rows, const json_t *
             .name = field->name, .dtype = field->dtype, .rank = field->rank + 1, .shape = {rows}};
         memcpy(tensor->shape + 1, field->shape, field->rank * sizeof *field->shape);
     }
-    if (safetensors_build_header(tensors, n, metadata, header, size))
+    if (safetensors_build_header(tensors, n, metadata, header, size) < 0)
         return -1;
     if (*size > TSTREAM_HEADER_MAX) {
         free(*header);
@@ -331,23 +331,23 @@ size_t schema_header_room(const struct schema *schema)
     for (size_t i = 0; i < schema->n_fields; i++)
         room += sizeof tensor + strlen(schema->fields[i].name) +
                 10 * (schema->fields[i].rank + 3); // no size or offset has more than 9 digits
-    return (room + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    return (room + TSTREAM_ALIGNMENT - 1) / TSTREAM_ALIGNMENT * TSTREAM_ALIGNMENT;
 }
 
 struct batch *batch_new(const struct schema *schema, size_t rows)
 {
     size_t room = schema_header_room(schema), size;
     if (!size_mul(rows, schema_record_size(schema), &size) || size > TSTREAM_CONTENT_MAX - room) {
-        error_set(STATUS_DATA, "%zu records of %zu bytes are too many for a frame (at most %zu)",
-                  rows, schema_record_size(schema), TSTREAM_CONTENT_MAX);
+        error_set(STATUS_DATA, "%zu records of %zu bytes exceed the %zu bytes of a frame", rows,
+                  schema_record_size(schema), TSTREAM_CONTENT_MAX);
         return NULL;
     }
     struct batch *batch = mem_new(1, sizeof *batch);
     if (!batch)
         return NULL;
     batch->rows = rows;
-    // Not aligned_alloc, which finds no room where a batch of the same size was freed.
-    batch->document_size = room + size + ALIGNMENT;
+    // aligned_alloc can't reuse the memory of a freed batch of the same size.
+    batch->document_size = room + size + TSTREAM_ALIGNMENT;
     batch->document = malloc(batch->document_size);
     if (!batch->document) {
         free(batch);
@@ -355,7 +355,7 @@ struct batch *batch_new(const struct schema *schema, size_t rows)
         return NULL;
     }
     uint8_t *data = batch->document + room;
-    data += -(uintptr_t)data & (ALIGNMENT - 1);
+    data += -(uintptr_t)data & (TSTREAM_ALIGNMENT - 1);
     for (size_t i = 0; i < schema->n_fields; i++) {
         batch->data[i] = data;
         data += rows * schema->fields[i].size;
