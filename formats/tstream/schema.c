@@ -272,7 +272,8 @@ int schema_check_same(const struct schema *a, const struct schema *b)
                      fields_text(a, text_a, sizeof text_a), fields_text(b, text_b, sizeof text_b));
 }
 
-// Arguments may be cut within a letter, or be no UTF-8 at all.
+// Replaces the bytes outside ASCII if the text is not UTF-8: a program's arguments may be in any
+// encoding, or be cut within a character.
 static json_t *json_string_any(char *text)
 {
     json_t *string = json_string(text);

@@ -1,4 +1,5 @@
-// SPDX-License-Identifier: MIT
+// Regroups the records of a stream for work in batches. Records go to `work` where they lie if
+// enough of them lie together; others are staged. SPDX-License-Identifier: MIT
 #include "formats/tstream/transform.h"
 
 #include <string.h>
@@ -12,7 +13,7 @@ struct transform {
     size_t n;
     int (*work)(void *user, struct batch *in, struct batch *out, size_t row);
     void *user;
-    struct batch *staged; // records gathered for work, of which there are staged->rows
+    struct batch *staged; // gathers up to n records for work; staged->rows counts them
     struct batch *out;    // being filled, or NULL
     size_t out_rows, out_rows_max;
 };
@@ -38,20 +39,20 @@ static int write_out(struct transform *t)
     t->out_rows = 0;
     if (!out)
         return 0;
-    if (rows < t->out_rows_max && batch_truncate(t->out_schema, out, rows)) {
+    if (rows < t->out_rows_max && batch_truncate(t->out_schema, out, rows) < 0) {
         batch_free(out);
         return -1;
     }
     return tstream_write(t->writer, out);
 }
 
-// Turns in's records, at most n, into rows of the batch that is being filled.
+// Transforms at most n records into rows of the batch that is being filled.
 static int work_on(struct transform *t, struct batch *in)
 {
     if (!t->out && !(t->out = batch_new(t->out_schema, t->out_rows_max)))
         return -1;
     batch_copy_rows(t->out_schema, t->out, t->out_rows, t->in_schema, in, 0, in->rows);
-    if (t->work(t->user, in, t->out, t->out_rows))
+    if (t->work(t->user, in, t->out, t->out_rows) < 0)
         return error_prefix("%s", t->name);
     t->out_rows += in->rows;
     return t->out_rows + t->n > t->out_rows_max ? write_out(t) : 0;
@@ -62,11 +63,11 @@ static int add_batch(struct transform *t, const struct batch *batch)
     struct batch *staged = t->staged;
     for (size_t row = 0; row < batch->rows;) {
         size_t left = batch->rows - row;
-        if (staged->rows == 0 && left >= t->n) { // worked on where they are
+        if (staged->rows == 0 && left >= t->n) { // these need no staging
             struct batch part = {.rows = t->n, .first = batch->first + row};
             for (size_t i = 0; i < t->in_schema->n_fields; i++)
                 part.data[i] = batch->data[i] + row * t->in_schema->fields[i].size;
-            if (work_on(t, &part))
+            if (work_on(t, &part) < 0)
                 return -1;
             row += t->n;
             continue;
@@ -78,7 +79,7 @@ static int add_batch(struct transform *t, const struct batch *batch)
         staged->rows += take;
         row += take;
         if (staged->rows == t->n) {
-            if (work_on(t, staged))
+            if (work_on(t, staged) < 0)
                 return -1;
             staged->rows = 0;
         }
@@ -86,7 +87,7 @@ static int add_batch(struct transform *t, const struct batch *batch)
     return 0;
 }
 
-static int run(struct transform *t, struct tstream_reader *in)
+static int transform_all(struct transform *t, struct tstream_reader *in)
 {
     if (!(t->staged = batch_new(t->in_schema, t->n)))
         return -1;
@@ -124,7 +125,7 @@ int transform_stream(struct tstream_reader *in, struct tstream_writer *writer,
         .user = user,
         .out_rows_max = aim < n ? n : aim / n * n,
     };
-    if (run(&t, in) < 0) {
+    if (transform_all(&t, in) < 0) {
         tstream_abandon(writer);
         return -1;
     }

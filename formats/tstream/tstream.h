@@ -23,83 +23,86 @@
 
 #define SCHEMA_FIELDS_MAX   64
 #define TSTREAM_CONTENT_MAX ((size_t)256 << 20) // bytes of one frame's document
-#define TSTREAM_FRAME_AIM   ((size_t)2 << 20)   // what writers aim at
+#define TSTREAM_FRAME_AIM   ((size_t)2 << 20)   // the usual size, which writers aim at
 
-// One tensor of a record. shape and count leave out the rows.
+// A tensor of the stream, of which each record holds one row. shape, rank and count are the row's.
 struct field {
     char name[TENSOR_NAME_MAX + 1];
     enum dtype dtype;
-    size_t rank; // of one record: 0 for a scalar such as a label
+    size_t rank; // 0 for a scalar such as a label
     size_t shape[TENSOR_RANK_MAX - 1];
-    size_t count; // elements of one record
-    size_t size;  // bytes of one record
+    size_t count; // elements
+    size_t size;  // bytes
 };
 
-// What a stream holds. Fields are in the order of the document: by falling element size, and as
-// added within one size.
+// What a stream holds. Fields are sorted by falling element size, as in the documents; those of one
+// size stand in the order in which they were added.
 struct schema {
     size_t n_fields;
     struct field fields[SCHEMA_FIELDS_MAX];
     json_t *metadata; // object of strings: kind, count, classes, pg.0, ...; owned
 };
 
-// kind is "images" or "latents".
+// kind is "images" or "latents". NULL with an error.
 struct schema *schema_new(const char *kind);
 struct schema *schema_copy(const struct schema *schema);
 void schema_free(struct schema *schema);
-// Adds a tensor at its place. -1 with an error: bad name, duplicate, too many, too large.
+// Adds a tensor. -1 with an error if the name is bad or taken, or there are too many or too large
+// tensors.
 int schema_add(struct schema *schema, const char *name, enum dtype dtype, const size_t *shape,
                size_t rank);
-int schema_remove(struct schema *schema, const char *name); // -1, no message, if there is none
-// Index of the tensor, or -1 (no message).
+int schema_remove(struct schema *schema, const char *name); // -1 without a message if it is missing
+// Index of the tensor, or -1 without a message.
 int schema_find(const struct schema *schema, const char *name);
-// As schema_find, with an error that names what is there if it is missing or has another dtype or
-// rank.
+// Index of the tensor. If it is missing or has another dtype or rank, -1 with an error that lists
+// the tensors found.
 int schema_expect(const struct schema *schema, const char *name, enum dtype dtype, size_t rank);
-// The value or NULL; set with NULL removes.
+// The value of a metadata key, or NULL.
 const char *schema_get(const struct schema *schema, const char *key);
+// Sets the value of a metadata key; format NULL removes the key.
 int schema_set(struct schema *schema, const char *key, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
-// The value of a key if it is a plain decimal number; false if not.
+// False unless the key's value is a plain decimal number.
 bool schema_number(const struct schema *schema, const char *key, uint64_t *value);
-// The count of records if the metadata states it; false if not.
+// False unless the metadata states the number of records.
 bool schema_count(const struct schema *schema, uint64_t *count);
-size_t schema_record_size(const struct schema *schema); // bytes of one record of all fields
-size_t schema_rows_aim(const struct schema *schema); // rows for a frame of TSTREAM_FRAME_AIM, >= 1
-// Same fields (name, dtype, shape) and the same value of every metadata key that says what the data
-// means (all but count, pg.*, shard.*); else -1 with an error that says what differs.
+size_t schema_record_size(const struct schema *schema); // bytes of one record, over all fields
+size_t schema_rows_aim(const struct schema *schema);    // rows (>= 1) of a frame of the usual size
+// Compares the fields (name, dtype, shape) and the metadata that says what the data means: all keys
+// but count, pg.* and shard.*. -1 with an error that says what differs.
 int schema_check_same(const struct schema *a, const struct schema *b);
-// Appends a program's entry, "PROGRAM VERSION: ARGUMENTS", to the chain as pg.N; NULL appends none.
+// Appends a program's entry, "PROGRAM VERSION: ARGUMENTS", to the history as pg.N; NULL appends
+// none.
 int schema_add_provenance(struct schema *schema, const char *entry);
 
-// N records: for each field, rows * field.size bytes in C order, aligned to its element size.
+// Records: for each field, rows * field.size bytes in C order, aligned to the element size.
 struct batch {
     size_t rows;
-    uint64_t first; // index of the first record within the stream (over all its segments)
+    uint64_t first; // index of the first record within the stream, counted over all segments
     uint8_t *data[SCHEMA_FIELDS_MAX];
     uint8_t *document; // private: the buffer that data points into
     size_t document_size;
 };
-// A batch to fill; its buffer is the document itself, so that writing copies nothing.
+// A batch to be filled. Its buffer is laid out as a document, so that writing copies nothing.
 struct batch *batch_new(const struct schema *schema, size_t rows);
-// Cuts an unfilled tail: keeps the first `rows` records of a batch made by batch_new.
+// Keeps the first `rows` records of a batch made by batch_new, to cut an unfilled tail.
 int batch_truncate(const struct schema *schema, struct batch *batch, size_t rows);
 void batch_free(struct batch *batch);
 
 struct tstream_reader;
-// path NULL or "-": standard input (refused if a terminal). threads decompress ahead.
-// Reads the begin frame. NULL with an error: 66 can't open, 65 not a stream (the message has the
-// byte offset).
+// Opens a stream and reads its begin frame; `threads` threads decompress ahead. path NULL or "-":
+// standard input. NULL with an error: STATUS_NO_INPUT if it cannot be opened, STATUS_USAGE if it is
+// a terminal, STATUS_DATA with the byte offset if it is not a stream.
 struct tstream_reader *tstream_open(const char *path, size_t threads);
 const struct schema *tstream_schema(const struct tstream_reader *reader);
 const char *tstream_name(const struct tstream_reader *reader);
-// 1 and a batch (the caller's, to be freed), 0 at the end, -1 with an error (65). Frames before a
-// defect are handed on first. A segment after the first must have the same schema.
+// 1 and a batch, which the caller frees; 0 at the end; -1 with an error (STATUS_DATA). The frames
+// before a defect are returned first. All segments must have the schema of the first.
 int tstream_read(struct tstream_reader *reader, struct batch **batch);
-uint64_t tstream_offset(const struct tstream_reader *reader); // of the frame read last, in bytes
+uint64_t tstream_offset(const struct tstream_reader *reader); // in bytes, of the last batch's frame
 void tstream_close(struct tstream_reader *reader);
 
-// What was read so far (a reader), or what there is (a file).
+// What a reader has read so far, or what a file holds.
 struct tstream_totals {
     uint64_t records, frames, segments; // frames: those with data
     uint64_t size;                      // bytes of the stream
@@ -108,30 +111,35 @@ struct tstream_totals {
 const struct tstream_totals *tstream_totals(const struct tstream_reader *reader);
 
 struct tstream_writer;
-// Writes the begin frame. Takes `output` (also when it fails). The schema is copied.
-// level: zstd's.
+// Starts a stream with its begin frame; `threads` threads compress at zstd's `level`. Owns `output`
+// from now on, also when it fails. Copies the schema. NULL with an error.
 struct tstream_writer *tstream_create(struct output *output, const struct schema *schema,
                                       size_t threads, int level);
-// Takes the batch, sets its `first`. A batch of 0 rows is freed and not written.
+// Writes a batch and frees it, also when it fails. A batch of 0 rows is not written.
 int tstream_write(struct tstream_writer *writer, struct batch *batch);
-// End frame, seek table, output_commit. Frees the writer, also when it fails.
+// Writes the end frame and the seek table, and commits the output. Frees the writer, also when it
+// fails.
 int tstream_finish(struct tstream_writer *writer);
-// Ends without an end frame, so that nobody takes the stream for complete. NULL is fine.
+// Frees the writer and discards the output. The end frame is missing from what a pipe has received,
+// so that nobody mistakes the stream for a complete one. NULL is fine.
 void tstream_abandon(struct tstream_writer *writer);
 
 // Random access to a regular file; all functions are thread-safe after opening.
 struct tstream_file;
-struct tstream_file *tstream_file_open(const char *path); // by the seek tables, else by a scan
+// Opens a file by its seek tables, or reads all of it where they are damaged. path NULL or "-":
+// standard input. NULL with an error as of tstream_open.
+struct tstream_file *tstream_file_open(const char *path);
 const struct schema *tstream_file_schema(const struct tstream_file *file);
 const char *tstream_file_name(const struct tstream_file *file);
 uint64_t tstream_file_records(const struct tstream_file *file);
 size_t tstream_file_frames(const struct tstream_file *file); // data frames, over all segments
-// Index of the first record of data frame i, i <= frames (records at i = frames).
+// Index of the first record of a data frame; for frame = tstream_file_frames, the number of
+// records.
 uint64_t tstream_file_first(const struct tstream_file *file, size_t frame);
 const struct tstream_totals *tstream_file_totals(const struct tstream_file *file);
 int tstream_file_read(const struct tstream_file *file, size_t frame, struct batch **batch);
-// A hash of the data frames: the number of records, the size and the checksum of each. What it
-// takes is a read of 4 bytes a frame. -1 with an error.
+// A hash over the records, the content's size and zstd's checksum of each data frame. Cheap: reads
+// 4 bytes a frame. -1 with an error.
 int tstream_file_hash(const struct tstream_file *file, uint64_t *hash);
 void tstream_file_close(struct tstream_file *file);
 
