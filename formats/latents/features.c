@@ -1,3 +1,4 @@
+// Finds and reads fast-DiT's features without trust in their names, types or shapes.
 // SPDX-License-Identifier: MIT
 #include "formats/latents/features.h"
 
@@ -14,10 +15,11 @@
 #include "lib/base/error.h"
 #include "lib/base/mem.h"
 
-#define LATENT_SIZE_MAX ((size_t)64 << 20) // bytes; one of an image of 1024x1024 has 256 KiB
-#define LABEL_MAX       ((1 << 24) - 1)    // a model has no more classes
+#define LATENT_SIZE_MAX ((size_t)64 << 20) // bytes; the latent of a 1024x1024 image has 256 KiB
+#define LABEL_MAX       ((1 << 24) - 1)    // the most classes of a model, less one
 
-static int each_name(const char *folder, int (*visit)(void *user, const char *name), void *user)
+// Calls `visit` for each name in the folder until it fails.
+static int visit_names(const char *folder, int (*visit)(void *user, const char *name), void *user)
 {
     DIR *dir = opendir(folder);
     if (!dir)
@@ -33,15 +35,14 @@ static int each_name(const char *folder, int (*visit)(void *user, const char *na
     return rc;
 }
 
-// One folder, while its names are read.
-struct scan {
+struct number_scan {
     struct features *features;
     const char *folder;
     void (*stray)(const char *path);
 };
 
-// The number of "NUMBER.npy"; only as it would be written, so that no two names have the same.
-static bool parse_name(const char *name, uint64_t *number)
+// Parses "NUMBER.npy". The number must be written as printf does, so that no two names share one.
+static bool parse_number_name(const char *name, uint64_t *number)
 {
     char again[32];
     if (sscanf(name, "%20" SCNu64, number) != 1)
@@ -50,12 +51,12 @@ static bool parse_name(const char *name, uint64_t *number)
     return strcmp(name, again) == 0;
 }
 
-static int take_number(void *user, const char *name)
+static int add_number(void *user, const char *name)
 {
-    struct scan *scan = user;
+    struct number_scan *scan = user;
     struct features *f = scan->features;
     uint64_t number;
-    if (!parse_name(name, &number)) {
+    if (!parse_number_name(name, &number)) {
         char *path = mem_printf("%s/%s", scan->folder, name);
         if (!path)
             return -1;
@@ -78,13 +79,13 @@ static int compare_numbers(const void *a, const void *b)
 
 static int find_numbers(struct features *f, void (*stray)(const char *path))
 {
-    struct scan scan = {.features = f, .folder = f->latents, .stray = stray};
-    if (each_name(f->latents, take_number, &scan))
+    struct number_scan scan = {.features = f, .folder = f->latents, .stray = stray};
+    if (visit_names(f->latents, add_number, &scan) < 0)
         return -1;
     if (f->n == 0)
         return error_set(STATUS_DATA, "%s: expected files NUMBER.npy, found none", f->latents);
     scan.folder = f->labels;
-    if (each_name(f->labels, take_number, &scan))
+    if (visit_names(f->labels, add_number, &scan) < 0)
         return -1;
     qsort(f->numbers, f->n, sizeof *f->numbers, compare_numbers);
     size_t n = 0;
@@ -95,46 +96,47 @@ static int find_numbers(struct features *f, void (*stray)(const char *path))
     return 0;
 }
 
-// A folder's one "NAME_features".
-struct choice {
+// The search for a folder's only "NAME_features".
+struct folder_search {
     const char *folder;
-    char *name;
+    char *name; // found, or NULL
 };
 
-static int take_features(void *user, const char *name)
+static int match_features(void *user, const char *name)
 {
     static const char ending[] = "_features";
-    struct choice *choice = user;
+    struct folder_search *search = user;
     size_t length = strlen(name), tail = sizeof ending - 1;
     if (length < tail || strcmp(name + length - tail, ending) != 0)
         return 0;
-    if (choice->name)
+    if (search->name)
         return error_set(STATUS_USAGE,
                          "%s: expected one folder NAME_features, found %s and %s; name one of them "
                          "and its labels",
-                         choice->folder, choice->name, name);
-    choice->name = mem_strdup(name);
-    return choice->name ? 0 : -1;
+                         search->folder, search->name, name);
+    search->name = mem_strdup(name);
+    return search->name ? 0 : -1;
 }
 
 static int find_folders(struct features *f, const char *folder)
 {
-    struct choice choice = {.folder = folder};
-    int rc = each_name(folder, take_features, &choice);
-    if (rc == 0 && !choice.name)
+    struct folder_search search = {.folder = folder};
+    int rc = visit_names(folder, match_features, &search);
+    if (rc == 0 && !search.name)
         rc = error_set(STATUS_NO_INPUT, "%s: expected a folder NAME_features in it, found none",
                        folder);
     if (rc == 0) {
-        int stem = (int)(strlen(choice.name) - strlen("features"));
-        f->latents = mem_printf("%s/%s", folder, choice.name);
-        f->labels = mem_printf("%s/%.*slabels", folder, stem, choice.name);
+        int stem = (int)(strlen(search.name) - strlen("features"));
+        f->latents = mem_printf("%s/%s", folder, search.name);
+        f->labels = mem_printf("%s/%.*slabels", folder, stem, search.name);
         rc = f->latents && f->labels ? 0 : -1;
     }
-    free(choice.name);
+    free(search.name);
     return rc;
 }
 
-// A latent's (C, h, w), from (1, C, h, w) or as it is. Of other arrays -1 with an error.
+// The shape (C, h, w) of an array of floats (1, C, h, w) or (C, h, w). -1 with an error for other
+// arrays.
 static int latent_shape(const struct npy *npy, const char *path, size_t shape[3])
 {
     char text[128];
@@ -153,7 +155,7 @@ static char *file_path(const char *folder, uint64_t number)
     return mem_printf("%s/%" PRIu64 ".npy", folder, number);
 }
 
-// The shape of the first latent that can be read.
+// Finds the first latent that can be read, and its shape.
 static int find_shape(struct features *f)
 {
     struct error first;
@@ -175,7 +177,7 @@ static int find_shape(struct features *f)
             error_save(&first);
     }
     error_restore(&first);
-    return error_prefix("no feature of %zu can be used; the first", f->n);
+    return error_prefix("none of %zu latents can be read; the first", f->n);
 }
 
 int features_open(struct features *f, char **folders, void (*stray)(const char *path))
@@ -189,9 +191,9 @@ int features_open(struct features *f, char **folders, void (*stray)(const char *
     } else {
         rc = find_folders(f, folders[0]);
     }
-    if (rc == 0 && (find_numbers(f, stray) || find_shape(f)))
+    if (rc == 0 && (find_numbers(f, stray) < 0 || find_shape(f) < 0))
         rc = -1;
-    if (rc)
+    if (rc < 0)
         features_close(f);
     return rc;
 }
@@ -213,12 +215,12 @@ static int read_latent(const struct features *f, const char *path, float *latent
 {
     struct npy npy;
     size_t shape[3];
-    if (npy_read(&npy, path, f->count * sizeof(double)))
+    if (npy_read(&npy, path, f->count * sizeof(double)) < 0)
         return -1;
     int rc = latent_shape(&npy, path, shape);
     if (rc == 0 && memcmp(shape, f->shape, sizeof shape) != 0) {
         char text[64], wanted[64];
-        rc = error_set(STATUS_DATA, "%s: expected a latent of %s, as the first, found %s", path,
+        rc = error_set(STATUS_DATA, "%s: expected a latent of %s like the first, found %s", path,
                        shape_text(f->shape, 3, wanted, sizeof wanted),
                        shape_text(shape, 3, text, sizeof text));
     }
@@ -228,11 +230,11 @@ static int read_latent(const struct features *f, const char *path, float *latent
     return rc;
 }
 
-// One whole number, as (1) or without a shape.
+// Reads a single integer, an array of shape (1) or ().
 static int read_label(const char *path, int64_t *label)
 {
     struct npy npy;
-    if (npy_read(&npy, path, sizeof(int64_t)))
+    if (npy_read(&npy, path, sizeof(int64_t)) < 0)
         return -1;
     char text[128];
     enum dtype dtype = npy.dtype;
@@ -241,7 +243,7 @@ static int read_label(const char *path, int64_t *label)
     bool whole = dtype != DTYPE_F16 && dtype != DTYPE_F32 && dtype != DTYPE_F64;
     int rc = 0;
     if (!whole || npy.rank > 1 || npy.count != 1) {
-        rc = error_set(STATUS_DATA, "%s: expected a whole number, of [1], found %s %s", path,
+        rc = error_set(STATUS_DATA, "%s: expected an integer of shape [1], found %s %s", path,
                        dtype_name(dtype), shape_text(npy.shape, npy.rank, text, sizeof text));
     } else {
         size_t size = dtype_size(dtype), unused = 64 - 8 * size;
@@ -259,10 +261,9 @@ static int read_label(const char *path, int64_t *label)
 int features_read(const struct features *f, uint64_t number, float *latent, int64_t *label)
 {
     char *latent_path = file_path(f->latents, number), *label_path = file_path(f->labels, number);
-    int rc = latent_path && label_path && read_label(label_path, label) == 0 &&
-                     read_latent(f, latent_path, latent) == 0
-                 ? 0
-                 : -1;
+    int rc = latent_path && label_path ? read_label(label_path, label) : -1;
+    if (rc == 0)
+        rc = read_latent(f, latent_path, latent);
     free(latent_path);
     free(label_path);
     return rc;

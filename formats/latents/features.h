@@ -1,7 +1,7 @@
-// The folders of extracted features that fast-DiT trains on. SPDX-License-Identifier: MIT
+// Reads the folders of extracted features that fast-DiT trains on. SPDX-License-Identifier: MIT
 //
-// An image is a pair of files NUMBER.npy, in two folders: its latent, a draw multiplied by the
-// autoencoder's scale, floats of (1, C, h, w); and its label, one whole number.
+// Each image is a pair of files NUMBER.npy in two folders: a sample of its latent, multiplied by
+// the autoencoder's scale, as floats (1, C, h, w); and its label, a single integer.
 #ifndef DIT_FEATURES_H
 #define DIT_FEATURES_H
 
@@ -13,21 +13,21 @@
 struct features {
     char *latents, *labels; // the folders
     size_t n;
-    uint64_t *numbers; // (n): ascending; those of all files, in one folder or in both
-    size_t shape[3];   // of a latent (C, h, w): the first that can be read has it
+    uint64_t *numbers; // (n): of the files in either folder, ascending
+    size_t shape[3];   // (C, h, w) of the first latent that can be read
     size_t count;      // values of a latent
 };
 
-// folders, NULL-terminated: those of the latents and of the labels; or one that holds a single
-// folder NAME_features and NAME_labels. A file of another name is handed to `stray` with the error
-// set. -1 with an error, also if no latent can be read.
+// folders: NULL-terminated; either those of the latents and of the labels, or one that contains a
+// single pair of folders NAME_features and NAME_labels. Calls `stray`, with the error set, for each
+// file of another name. -1 with an error, also if no latent can be read.
 int features_open(struct features *features, char **folders, void (*stray)(const char *path));
 void features_close(struct features *features);
 
-// The path of a number's latent; malloc'd.
+// The path of an image's latent; malloc'd. NULL with an error.
 char *features_path(const struct features *features, uint64_t number);
-// The latent (C, h, w) and the label of a number. -1 with an error, which names the file, if one is
-// missing, unreadable or of another form. Thread-safe.
+// Reads the latent (C, h, w) and the label of an image. -1 with an error that names the file if one
+// is missing, unreadable, or of another type or shape. Thread-safe.
 int features_read(const struct features *features, uint64_t number, float *latent, int64_t *label);
 
 #endif

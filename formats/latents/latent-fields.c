@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT
+// Finds, adds and removes the tensors of latents in a schema. SPDX-License-Identifier: MIT
 #include "formats/latents/latent-fields.h"
 
 #include <float.h>
@@ -9,11 +9,12 @@
 
 static const char *const names[] = {"latent",      "latent_mean",      "latent_std",
                                     "latent_flip", "latent_mean_flip", "latent_std_flip"};
-enum { LATENT, MEAN, STD, FLIP }; // FLIP + LATENT ... are the mirrored ones
+enum { LATENT, MEAN, STD, FLIP }; // FLIP + LATENT, ... are those of the mirrored image
 
-// The tensor if it is there; it must have the form of the first one found.
-static int find(const struct schema *schema, const char *name, struct latent_fields *fields,
-                int *index)
+// Finds a tensor; *index is -1 if it is missing. -1 with an error if its type is wrong, or its
+// shape differs from that of the first one found.
+static int find_latent(const struct schema *schema, const char *name, struct latent_fields *fields,
+                       int *index)
 {
     *index = schema_find(schema, name);
     if (*index < 0)
@@ -44,23 +45,23 @@ int latent_fields_find(const struct schema *schema, struct latent_fields *fields
     bool spread = schema_find(schema, names[MEAN]) >= 0;
     int mean = spread ? MEAN : LATENT;
     *fields = (struct latent_fields){.std = -1, .std_flip = -1};
-    if (find(schema, names[mean], fields, &fields->mean) ||
-        find(schema, names[FLIP + mean], fields, &fields->mean_flip))
+    if (find_latent(schema, names[mean], fields, &fields->mean) < 0 ||
+        find_latent(schema, names[FLIP + mean], fields, &fields->mean_flip) < 0)
         return -1;
-    if (spread && (find(schema, names[STD], fields, &fields->std) ||
-                   find(schema, names[FLIP + STD], fields, &fields->std_flip)))
+    if (spread && (find_latent(schema, names[STD], fields, &fields->std) < 0 ||
+                   find_latent(schema, names[FLIP + STD], fields, &fields->std_flip) < 0))
         return -1;
     if (fields->mean < 0)
         return error_set(STATUS_DATA,
-                         "expected a stream of latents, with the tensor latent or "
-                         "latent_mean; found none (kind %s)",
+                         "expected a stream of latents, with the tensor latent or latent_mean, "
+                         "found neither (kind %s)",
                          schema_get(schema, "kind") ? schema_get(schema, "kind") : "not stated");
     bool flips = fields->mean_flip >= 0;
     if (spread && fields->std < 0)
         return error_set(STATUS_DATA, "tensor latent_mean without latent_std");
     if (flips != (fields->std_flip >= 0) && spread)
-        return error_set(STATUS_DATA, "tensor %s without its twin",
-                         flips ? names[FLIP + MEAN] : names[FLIP + STD]);
+        return error_set(STATUS_DATA, "tensor %s without %s", names[FLIP + (flips ? MEAN : STD)],
+                         names[FLIP + (flips ? STD : MEAN)]);
     return 0;
 }
 
@@ -68,8 +69,8 @@ int latent_fields_add(struct schema *schema, bool spread, bool flip, enum dtype 
                       const size_t shape[3], struct latent_fields *fields)
 {
     for (int i = 0; i <= (flip ? FLIP : 0); i += FLIP) {
-        if (schema_add(schema, names[i + (spread ? MEAN : LATENT)], dtype, shape, 3) ||
-            (spread && schema_add(schema, names[i + STD], dtype, shape, 3)))
+        if (schema_add(schema, names[i + (spread ? MEAN : LATENT)], dtype, shape, 3) < 0 ||
+            (spread && schema_add(schema, names[i + STD], dtype, shape, 3) < 0))
             return -1;
     }
     return latent_fields_find(schema, fields);
@@ -79,7 +80,7 @@ int latent_check(const float *values, size_t count, enum dtype dtype)
 {
     const float limit = dtype == DTYPE_F16 ? 65504 : dtype == DTYPE_BF16 ? 0x1.FEp127f : FLT_MAX;
     for (size_t i = 0; i < count; i++)
-        if (!(fabsf(values[i]) <= limit)) // so is a NaN
+        if (!(fabsf(values[i]) <= limit)) // true for NaN, too
             return error_set(STATUS_DATA, "value %zu is %g, expected a finite %s", i, values[i],
                              dtype_name(dtype));
     return 0;
@@ -87,7 +88,7 @@ int latent_check(const float *values, size_t count, enum dtype dtype)
 
 void latent_fields_remove(struct schema *schema)
 {
-    for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
+    for (size_t i = 0; i < sizeof(names) / sizeof *names; i++)
         schema_remove(schema, names[i]);
     schema_set(schema, "autoencoder", NULL);
     schema_set(schema, "latent_scale", NULL);

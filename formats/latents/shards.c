@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT
+// Recognises the files of a training set, and says what differs. SPDX-License-Identifier: MIT
 #include "formats/latents/shards.h"
 
 #include <inttypes.h>
@@ -11,12 +11,12 @@
 
 int shard_mark(struct schema *schema, const struct shard *shard)
 {
-    return schema_set(schema, "shard.set", "%016" PRIx64, shard->set) ||
-                   schema_set(schema, "shard.index", "%" PRIu64, shard->index) ||
-                   schema_set(schema, "shard.count", "%" PRIu64, shard->count) ||
-                   schema_set(schema, "shard.records", "%" PRIu64, shard->records)
-               ? -1
-               : 0;
+    if (schema_set(schema, "shard.set", "%016" PRIx64, shard->set) < 0 ||
+        schema_set(schema, "shard.index", "%" PRIu64, shard->index) < 0 ||
+        schema_set(schema, "shard.count", "%" PRIu64, shard->count) < 0 ||
+        schema_set(schema, "shard.records", "%" PRIu64, shard->records) < 0)
+        return -1;
+    return 0;
 }
 
 bool shard_find(const struct tstream_file *file, struct shard *shard)
@@ -31,22 +31,23 @@ bool shard_find(const struct tstream_file *file, struct shard *shard)
            shard->records == tstream_file_records(file);
 }
 
-struct found {
+struct shard_file {
     struct shard shard;
     const char *path;
 };
 
-static int compare_found(const void *a, const void *b)
+static int compare_shards(const void *a, const void *b)
 {
-    const struct shard *x = &((const struct found *)a)->shard,
-                       *y = &((const struct found *)b)->shard;
+    const struct shard *x = &((const struct shard_file *)a)->shard,
+                       *y = &((const struct shard_file *)b)->shard;
     if (x->set != y->set)
         return x->set < y->set ? -1 : 1;
     return x->index < y->index ? -1 : x->index > y->index;
 }
 
-// n shards of one set, by index.
-static int check_set(const struct found *set, size_t n, bool partial, const struct found *other)
+// Checks n shards of one set, sorted by index. `other` is a shard of another set, or NULL.
+static int check_set(const struct shard_file *set, size_t n, bool partial,
+                     const struct shard_file *other)
 {
     for (size_t i = 1; i < n; i++)
         if (set[i].shard.index == set[i - 1].shard.index)
@@ -58,18 +59,18 @@ static int check_set(const struct found *set, size_t n, bool partial, const stru
         missing++;
     char more[64] = "", others[300] = "";
     if (count - n > 1)
-        snprintf(more, sizeof more, ", and %" PRIu64 " more", count - n - 1);
+        snprintf(more, sizeof more, " and %" PRIu64 " more", count - n - 1);
     if (other)
         snprintf(others, sizeof others, "; %.200s is of another set", other->path);
     return error_set(STATUS_DATA,
-                     "%s: of the %" PRIu64 " shards of its set, shard-%05" PRIu64
-                     " is missing%s%s (--partial: read what is there)",
-                     set->path, count, missing, more, others);
+                     "%s: shard-%05" PRIu64 "%s of the %" PRIu64
+                     " shards of its set %s missing%s (--partial reads the others alone)",
+                     set->path, missing, more, count, count - n > 1 ? "are" : "is", others);
 }
 
 int shards_check(struct tstream_file *const *files, size_t n, bool partial)
 {
-    struct found *found = mem_new(n, sizeof *found);
+    struct shard_file *found = mem_new(n, sizeof *found);
     size_t n_found = 0;
     if (!found)
         return -1;
@@ -77,12 +78,12 @@ int shards_check(struct tstream_file *const *files, size_t n, bool partial)
         found[n_found].path = tstream_file_name(files[i]);
         n_found += shard_find(files[i], &found[n_found].shard);
     }
-    qsort(found, n_found, sizeof *found, compare_found);
+    qsort(found, n_found, sizeof *found, compare_shards);
     int rc = 0;
     for (size_t begin = 0, end; begin < n_found && rc == 0; begin = end) {
         for (end = begin; end < n_found && found[end].shard.set == found[begin].shard.set; end++)
             ;
-        const struct found *other = begin ? found : end < n_found ? &found[end] : NULL;
+        const struct shard_file *other = begin ? found : end < n_found ? &found[end] : NULL;
         rc = check_set(&found[begin], end - begin, partial, other);
     }
     free(found);
@@ -96,7 +97,7 @@ struct hash_job {
     struct error error;
 };
 
-static void hash_file(void *arg)
+static void hash_job_run(void *arg)
 {
     struct hash_job *job = arg;
     job->failed = tstream_file_hash(job->file, job->hash) < 0;
@@ -111,7 +112,7 @@ int shards_hash(struct tstream_file *const *files, size_t n, size_t threads, uin
     int rc = pool ? 0 : -1;
     for (size_t i = 0; pool && i < n; i++) {
         jobs[i] = (struct hash_job){.file = files[i], .hash = &hashes[i]};
-        pool_submit(pool, hash_file, &jobs[i]);
+        pool_submit(pool, hash_job_run, &jobs[i]);
     }
     for (struct hash_job *job; pool && (job = pool_collect(pool, POOL_WAIT));)
         if (job->failed && rc == 0)
@@ -121,7 +122,7 @@ int shards_hash(struct tstream_file *const *files, size_t n, size_t threads, uin
     return rc;
 }
 
-// What comes from standard input was opened by its descriptor.
+// latents.c opens standard input by the path of its descriptor.
 static const char *base_name(const struct tstream_file *file)
 {
     const char *path = tstream_file_name(file), *slash = strrchr(path, '/');
@@ -149,27 +150,28 @@ json_t *shards_describe(struct tstream_file *const *files, const uint64_t *hashe
     return list;
 }
 
-// A list of names of which the first few are shown.
-struct names {
+// A list of names, of which the text shows the first few.
+#define NAMES_SHOWN 3
+struct name_list {
     size_t n;
     char text[200];
 };
 
-static void add_name(struct names *names, const char *name)
+static void add_name(struct name_list *names, const char *name)
 {
     size_t used = strlen(names->text);
-    if (names->n++ < 3)
+    if (names->n++ < NAMES_SHOWN)
         snprintf(names->text + used, sizeof names->text - used, "%s%.60s", used ? ", " : "", name);
 }
 
-static void add_names(char *text, size_t size, const char *what, const struct names *names)
+static void append_names(char *text, size_t size, const char *what, const struct name_list *names)
 {
     size_t used = strlen(text);
     if (names->n)
         used += (size_t)snprintf(text + used, size - used, "%s%s: %s", used ? "; " : "", what,
                                  names->text);
-    if (names->n > 3 && used < size)
-        snprintf(text + used, size - used, " and %zu more", names->n - 3);
+    if (names->n > NAMES_SHOWN && used < size)
+        snprintf(text + used, size - used, " and %zu more", names->n - NAMES_SHOWN);
 }
 
 static const char *text_of(const json_t *list, size_t i, const char *key)
@@ -178,7 +180,7 @@ static const char *text_of(const json_t *list, size_t i, const char *key)
     return text ? text : "";
 }
 
-static bool same(const json_t *a, const json_t *b)
+static bool same_hashes(const json_t *a, const json_t *b)
 {
     bool equal = json_array_size(a) == json_array_size(b);
     for (size_t i = 0; equal && i < json_array_size(a); i++)
@@ -186,8 +188,7 @@ static bool same(const json_t *a, const json_t *b)
     return equal;
 }
 
-// The first entry of that name whose place is not taken; the list's size if
-// there is none.
+// Index of the first entry of that name that is not taken; the list's size if there is none.
 static size_t find_name(const json_t *list, const char *name, const bool *taken)
 {
     size_t i = 0;
@@ -196,13 +197,13 @@ static size_t find_name(const json_t *list, const char *name, const bool *taken)
     return i;
 }
 
-static int explain(const json_t *old, const json_t *new)
+static int fail_different(const json_t *old, const json_t *new)
 {
     size_t n = json_array_size(new), first = SIZE_MAX;
     bool *taken = mem_new(n, sizeof *taken);
     if (!taken)
         return -1;
-    struct names missing = {0}, changed = {0}, added = {0};
+    struct name_list missing = {0}, changed = {0}, added = {0};
     for (size_t i = 0; i < json_array_size(old); i++) {
         const char *name = text_of(old, i, "name");
         size_t at = find_name(new, name, taken);
@@ -220,9 +221,9 @@ static int explain(const json_t *old, const json_t *new)
             add_name(&added, text_of(new, i, "name"));
     free(taken);
     char text[900] = "";
-    add_names(text, sizeof text, "missing", &missing);
-    add_names(text, sizeof text, "changed", &changed);
-    add_names(text, sizeof text, "new", &added);
+    append_names(text, sizeof text, "missing", &missing);
+    append_names(text, sizeof text, "changed", &changed);
+    append_names(text, sizeof text, "new", &added);
     if (!*text)
         snprintf(text, sizeof text, "another order: %.60s comes where %.60s was",
                  text_of(new, first, "name"), text_of(old, first, "name"));
@@ -239,7 +240,7 @@ int shards_compare(struct tstream_file *const *files, const uint64_t *hashes, si
         return error_set(STATUS_DATA, "expected a list of files in JSON, found %.60s", json);
     }
     json_t *new = shards_describe(files, hashes, n);
-    int rc = !new ? -1 : same(old, new) ? 0 : explain(old, new);
+    int rc = !new ? -1 : same_hashes(old, new) ? 0 : fail_different(old, new);
     json_decref(old);
     json_decref(new);
     return rc;

@@ -1,9 +1,8 @@
-// The files of a set of data: shards that know their set, and what a checkpoint
-// keeps of them. SPDX-License-Identifier: MIT
+// The files of a training set: whether all shards of a set are there, and whether the files are
+// those of a checkpoint. SPDX-License-Identifier: MIT
 //
-// A shard says in its metadata shard.set, shard.index, shard.count and
-// shard.records (tstream(5)). A stream with another number of records than
-// shard.records was made of a shard, or of many, and is none.
+// A shard's metadata has shard.set, shard.index, shard.count and shard.records (tstream(5)). A
+// stream whose number of records is not shard.records is no shard, but was made from one or more.
 #ifndef DIT_SHARDS_H
 #define DIT_SHARDS_H
 
@@ -15,25 +14,27 @@
 #include "formats/tstream/tstream.h"
 
 struct shard {
-    uint64_t set;          // the same in all shards of a set, and in no other
-    uint64_t index, count; // from 0; of so many
-    uint64_t records;
+    uint64_t set;     // identifies the set
+    uint64_t index;   // from 0
+    uint64_t count;   // shards of the set
+    uint64_t records; // of this shard
 };
+// Writes the shard's metadata. -1 with an error.
 int shard_mark(struct schema *schema, const struct shard *shard);
+// False if the file is no shard.
 bool shard_find(const struct tstream_file *file, struct shard *shard);
 
-// Every shard must come once, and unless `partial` with all others of its set.
-// -1 with an error (STATUS_DATA) that says which is missing or comes twice.
+// Checks that each shard comes once and, unless `partial`, that its whole set is there. -1 with an
+// error (STATUS_DATA) that says which shard is missing or comes twice.
 int shards_check(struct tstream_file *const *files, size_t n, bool partial);
 
-// For each file a hash of its records, as framed: see tstream_file_hash.
+// Sets hashes (n) to those of tstream_file_hash. -1 with an error.
 int shards_hash(struct tstream_file *const *files, size_t n, size_t threads, uint64_t *hashes);
-// [{"name": base name, "records": number, "hash": 16 hexadecimal digits}, ...];
+// Lists the files: [{"name": base name, "records": number, "hash": 16 hexadecimal digits}, ...].
 // NULL with an error.
 json_t *shards_describe(struct tstream_file *const *files, const uint64_t *hashes, size_t n);
-// 0 if such a list, as text, has the same hashes in the same order; else -1
-// with an error (STATUS_DATA) that says what is missing, changed, new or
-// elsewhere in the order.
+// 0 if such a list, given as text, has the same hashes in the same order; else -1 with an error
+// (STATUS_DATA) that says which files are missing, changed, new or out of order.
 int shards_compare(struct tstream_file *const *files, const uint64_t *hashes, size_t n,
                    const char *json);
 

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT
+// Shuffles records by an external merge sort over random tags. SPDX-License-Identifier: MIT
 #include "formats/latents/shuffle.h"
 
 #include <fcntl.h>
@@ -16,34 +16,34 @@
 
 #define WRITE_SIZE ((size_t)1 << 20)
 
-struct tagged {
-    uint64_t tag, slot; // the slots of an arena are in the order of their records' indexes
+struct tagged_slot {
+    uint64_t tag, slot; // slots are filled by rising index, so they break ties as indexes would
 };
 
 // A sorted part of the file, and the window of it that is in memory.
-struct run {
-    uint64_t offset, end; // of what is still to be read
-    uint8_t *slots;
-    size_t at, held;     // slots
-    uint64_t tag, index; // of the record at `at`
+struct sorted_run {
+    uint64_t offset, end; // the part of the file still to be read
+    uint8_t *slots;       // the window
+    size_t at, n;         // slots: used, and in the window
+    uint64_t tag, index;  // of the record at `at`
 };
 
-// A slot is a record's index (8 bytes), its bytes, and padding to 8.
+// A slot is a record's index (8 bytes), its bytes, and padding to a multiple of 8.
 struct shuffle {
     uint64_t seed, count;
     char *folder;
     size_t slot_size;
-    uint8_t *slots; // the arena; later the runs' windows
-    struct tagged *order;
-    size_t n_slots, held;
-    size_t next; // in order, where nothing went to the file
-    int fd;
+    uint8_t *slots; // records being added; later the runs' windows
+    size_t n_slots, n_used;
+    struct tagged_slot *order;
+    size_t next; // records returned
+    int fd;      // of the file, or -1 while all records fit into memory
     uint64_t file_size;
-    struct run *runs; // from shuffle_start on, a heap by tag
-    size_t n_runs, window;
+    struct sorted_run *runs; // from shuffle_start on, a heap by tag
+    size_t n_runs, window;   // window: slots of each run's
 };
 
-static uint64_t tag_of(const struct shuffle *s, uint64_t index)
+static uint64_t record_tag(const struct shuffle *s, uint64_t index)
 {
     struct rng rng = {s->seed, RNG_ORDER, 0, index};
     return rng_below(&rng, 0, UINT64_MAX);
@@ -51,14 +51,14 @@ static uint64_t tag_of(const struct shuffle *s, uint64_t index)
 
 struct shuffle *shuffle_new(size_t record_size, uint64_t memory, uint64_t seed, const char *folder)
 {
-    struct shuffle *s = mem_new(1, sizeof(*s));
+    struct shuffle *s = mem_new(1, sizeof *s);
     if (!s)
         return NULL;
     s->fd = -1;
     s->seed = seed;
     s->slot_size = 8 + (record_size + 7) / 8 * 8;
-    // The sort takes as much again as the array of tags.
-    s->n_slots = memory / (s->slot_size + 2 * sizeof(struct tagged));
+    // qsort allocates a second array of tags.
+    s->n_slots = memory / (s->slot_size + 2 * sizeof(struct tagged_slot));
     if (s->n_slots < 2) {
         error_set(STATUS_USAGE,
                   "records of %zu bytes can't be shuffled in %" PRIu64 " bytes of memory",
@@ -68,7 +68,7 @@ struct shuffle *shuffle_new(size_t record_size, uint64_t memory, uint64_t seed, 
     }
     s->folder = mem_strdup(folder);
     s->slots = mem_new(s->n_slots, s->slot_size);
-    s->order = mem_new(s->n_slots, sizeof(*s->order));
+    s->order = mem_new(s->n_slots, sizeof *s->order);
     if (!s->folder || !s->slots || !s->order) {
         shuffle_free(s);
         return NULL;
@@ -78,23 +78,23 @@ struct shuffle *shuffle_new(size_t record_size, uint64_t memory, uint64_t seed, 
 
 static int compare_tags(const void *a, const void *b)
 {
-    const struct tagged *x = a, *y = b;
+    const struct tagged_slot *x = a, *y = b;
     if (x->tag != y->tag)
         return x->tag < y->tag ? -1 : 1;
     return x->slot < y->slot ? -1 : x->slot > y->slot;
 }
 
-static void sort_arena(struct shuffle *s)
+static void sort_slots(struct shuffle *s)
 {
-    for (size_t i = 0; i < s->held; i++) {
+    for (size_t i = 0; i < s->n_used; i++) {
         uint64_t index;
         memcpy(&index, s->slots + i * s->slot_size, 8);
-        s->order[i] = (struct tagged){tag_of(s, index), i};
+        s->order[i] = (struct tagged_slot){record_tag(s, index), i};
     }
-    qsort(s->order, s->held, sizeof(*s->order), compare_tags);
+    qsort(s->order, s->n_used, sizeof *s->order, compare_tags);
 }
 
-// Writes the arena to the file, sorted, and empties it.
+// Moves the records in memory to the file, as a sorted run.
 static int spill(struct shuffle *s)
 {
     if (s->fd < 0 && (s->fd = scratch_open(s->folder)) < 0)
@@ -103,10 +103,10 @@ static int spill(struct shuffle *s)
     uint8_t *buffer = mem_new(chunk, s->slot_size);
     if (!buffer)
         return -1;
-    sort_arena(s);
+    sort_slots(s);
     int rc = 0;
-    for (size_t i = 0; i < s->held && rc == 0; i += chunk) {
-        size_t n = s->held - i < chunk ? s->held - i : chunk;
+    for (size_t i = 0; i < s->n_used && rc == 0; i += chunk) {
+        size_t n = s->n_used - i < chunk ? s->n_used - i : chunk;
         for (size_t j = 0; j < n; j++)
             memcpy(buffer + j * s->slot_size, s->slots + s->order[i + j].slot * s->slot_size,
                    s->slot_size);
@@ -114,15 +114,15 @@ static int spill(struct shuffle *s)
         s->file_size += n * s->slot_size;
     }
     free(buffer);
-    s->held = 0;
+    s->n_used = 0;
     return rc;
 }
 
 void *shuffle_add(struct shuffle *s)
 {
-    if (s->held == s->n_slots && spill(s))
+    if (s->n_used == s->n_slots && spill(s) < 0)
         return NULL;
-    uint8_t *slot = s->slots + s->held++ * s->slot_size;
+    uint8_t *slot = s->slots + s->n_used++ * s->slot_size;
     memcpy(slot, &s->count, 8);
     s->count++;
     return slot + 8;
@@ -133,32 +133,32 @@ uint64_t shuffle_count(const struct shuffle *s)
     return s->count;
 }
 
-// Sets the tag and index of a run's next record, reading on where its window is empty.
-static int run_head(struct shuffle *s, struct run *run)
+// Sets the tag and index of a run's next record, and refills the window if all of it was used.
+static int run_load_head(struct shuffle *s, struct sorted_run *run)
 {
-    if (run->at == run->held && run->offset < run->end) {
+    if (run->at == run->n && run->offset < run->end) {
         uint64_t left = run->end - run->offset;
         size_t want = s->window * s->slot_size, got;
         if (want > left)
             want = left;
-        if (fd_pread_full(s->fd, run->slots, want, run->offset, &got))
+        if (fd_pread_full(s->fd, run->slots, want, run->offset, &got) < 0)
             return error_set_errno(STATUS_IO, "cannot read a temporary file");
         if (got < want)
             return error_set(STATUS_IO, "a temporary file ends after %zu of %zu bytes", got, want);
-        // Gives the space back for the output; file systems that can't keep it.
+        // Frees the disk space for the output, where the file system can do that.
         (void)!fallocate(s->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, run->offset, want);
         run->offset += want;
         run->at = 0;
-        run->held = want / s->slot_size;
+        run->n = want / s->slot_size;
     }
-    if (run->at < run->held) {
+    if (run->at < run->n) {
         memcpy(&run->index, run->slots + run->at * s->slot_size, 8);
-        run->tag = tag_of(s, run->index);
+        run->tag = record_tag(s, run->index);
     }
     return 0;
 }
 
-static bool run_before(const struct run *a, const struct run *b)
+static bool run_before(const struct sorted_run *a, const struct sorted_run *b)
 {
     return a->tag != b->tag ? a->tag < b->tag : a->index < b->index;
 }
@@ -172,7 +172,7 @@ static void sift_down(struct shuffle *s, size_t i)
                 first = child;
         if (first == i)
             return;
-        struct run run = s->runs[i];
+        struct sorted_run run = s->runs[i];
         s->runs[i] = s->runs[first];
         s->runs[first] = run;
         i = first;
@@ -182,10 +182,10 @@ static void sift_down(struct shuffle *s, size_t i)
 int shuffle_start(struct shuffle *s)
 {
     if (s->fd < 0) {
-        sort_arena(s);
+        sort_slots(s);
         return 0;
     }
-    if (spill(s))
+    if (spill(s) < 0)
         return -1;
     uint64_t run_size = (uint64_t)s->n_slots * s->slot_size;
     s->n_runs = (s->file_size + run_size - 1) / run_size;
@@ -193,17 +193,17 @@ int shuffle_start(struct shuffle *s)
     if (s->window == 0)
         return error_set(STATUS_USAGE,
                          "%" PRIu64
-                         " records can't be shuffled in memory for %zu; give more memory",
+                         " records can't be shuffled in memory that holds %zu; give more memory",
                          s->count, s->n_slots);
-    s->runs = mem_new(s->n_runs, sizeof(*s->runs));
+    s->runs = mem_new(s->n_runs, sizeof *s->runs);
     if (!s->runs)
         return -1;
     for (size_t i = 0; i < s->n_runs; i++) {
-        struct run *run = &s->runs[i];
+        struct sorted_run *run = &s->runs[i];
         run->offset = i * run_size;
         run->end = run->offset + run_size < s->file_size ? run->offset + run_size : s->file_size;
         run->slots = s->slots + i * s->window * s->slot_size;
-        if (run_head(s, run))
+        if (run_load_head(s, run) < 0)
             return -1;
     }
     for (size_t i = s->n_runs; i-- > 0;)
@@ -211,15 +211,15 @@ int shuffle_start(struct shuffle *s)
     return 0;
 }
 
-// The first run's record was handed out before.
+// Returns the first record of the heap's first run, after removing the one returned before.
 static int merge_next(struct shuffle *s, const void **record)
 {
-    struct run *first = s->runs;
+    struct sorted_run *first = s->runs;
     if (s->next++ > 0) {
         first->at++;
-        if (run_head(s, first))
+        if (run_load_head(s, first) < 0)
             return -1;
-        if (first->at == first->held) {
+        if (first->at == first->n) {
             *first = s->runs[--s->n_runs];
             if (s->n_runs == 0)
                 return 0;
@@ -234,7 +234,7 @@ int shuffle_next(struct shuffle *s, const void **record)
 {
     if (s->runs)
         return s->n_runs ? merge_next(s, record) : 0;
-    if (s->next == s->held)
+    if (s->next == s->n_used)
         return 0;
     *record = s->slots + s->order[s->next++].slot * s->slot_size + 8;
     return 1;

@@ -154,7 +154,7 @@ skipped() { # skipped NAME NUMBER REASON
 labels=$tmp/odd/imagenet256_labels
 skipped 'no label' 0 "$labels/0.npy: cannot open: No such file or directory"
 skipped 'no latent' 20 'cannot open: No such file or directory'
-skipped 'another size' 1 'expected a latent of [4, 4, 4], as the first, found [4, 8, 8]'
+skipped 'another size' 1 'expected a latent of [4, 4, 4] like the first, found [4, 8, 8]'
 skipped 'integers' 2 'expected floats of [1, C, h, w], found I64 [1, 4, 4, 4]'
 skipped 'another rank' 3 'expected floats of [1, C, h, w], found F32 [4, 4]'
 skipped 'an infinity' 4 'value '
@@ -167,8 +167,8 @@ skipped 'a foreign file' 9 'byte 0: expected a .npy file'
 skipped 'a folder' 10 'expected a regular file'
 skipped 'a negative label' 11 "$labels/11.npy: expected a label from 0 to 16777215, found -1"
 skipped 'a huge label' 12 "$labels/12.npy: expected a label from 0 to 16777215, found 16777216"
-skipped 'two labels' 13 "$labels/13.npy: expected a whole number, of [1], found I64 [2]"
-skipped 'a label of floats' 14 "$labels/14.npy: expected a whole number, of [1], found F64 [1]"
+skipped 'two labels' 13 "$labels/13.npy: expected an integer of shape [1], found I64 [2]"
+skipped 'a label of floats' 14 "$labels/14.npy: expected an integer of shape [1], found F64 [1]"
 skipped 'an unsigned label' 15 \
     "$labels/15.npy: expected a label from 0 to 16777215, found 1.844674407e+19"
 skipped 'two latents' 16 'expected floats of [1, C, h, w], found F32 [2, 4, 4, 4]'
@@ -214,7 +214,7 @@ exits 'two folders of features' 64 import-features "$tmp/one"
 says 'names them' "$tmp/one: expected one folder NAME_features, found "
 exits 'labels taken for features' 65 import-features "$tmp/f/imagenet256_labels" \
     "$tmp/f/imagenet256_features"
-says 'says so' "no feature of 14 can be used; the first: $tmp/f/imagenet256_labels/0.npy: expected \
+says 'says so' "none of 14 latents can be read; the first: $tmp/f/imagenet256_labels/0.npy: expected \
 floats of [1, C, h, w], found I64 [1]"
 exits 'an output in no folder' 73 import-features "$tmp/f" -o "$tmp/no/where"
 

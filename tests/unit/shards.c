@@ -85,11 +85,12 @@ static void test_sets(void)
     test_set("a whole set is good", whole, false, NULL);
     test_set("in any order", "a3 a1 a0 a2", false, NULL);
     test_set("the first is missing", "a1 a2 a3", false,
-             "a1: of the 4 shards of its set, shard-000");
-    test_set("it is named", "a1 a2 a3", false, "shard-00000 is missing (");
-    test_set("one in the middle is missing", "a0 a1 a3", false, "shard-00002 is missing (");
-    test_set("the last is missing", "a0 a1 a2", false, "shard-00003 is missing (");
-    test_set("three are missing", "a2", false, "shard-00000 is missing, and 2 more");
+             "a1: shard-00000 of the 4 shards of its set is missing (");
+    test_set("it is named", "a1 a2 a3", false, "shard-00000 of the 4 shards");
+    test_set("one in the middle is missing", "a0 a1 a3", false, "shard-00002 of the 4 shards");
+    test_set("the last is missing", "a0 a1 a2", false, "shard-00003 of the 4 shards");
+    test_set("three are missing", "a2", false,
+             "shard-00000 and 2 more of the 4 shards of its set are missing (");
     test_set("a part, if that is wanted", "a3 a1", true, NULL);
     test_set("a shard twice", "a0 a1 a2 a3 a1", false, "a1: the same shard as ");
     test_set("also where a part is wanted", "a1 a2 a1", true, "a1: the same shard as ");
