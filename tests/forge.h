@@ -1,9 +1,9 @@
-// Files of PyTorch put together by hand, also wrong ones. SPDX-License-Identifier: MIT
+// Builds PyTorch's files by hand, sound ones and broken ones. SPDX-License-Identifier: MIT
 //
-// Pickles are written in protocol 0, whose opcodes are text: S'..' text, I.. an integer, N None,
-// ( a mark, t the tuple and d the dict of what is after it, l the list, s sets a key, a appends,
-// c a class, R calls, Q a persistent id, b builds, p0 and g0 put into and get from the memo, .
-// ends.
+// Pickles are written in protocol 0, whose opcodes are text: S'..' is a string, I.. an integer,
+// N None; ( is a mark, and t, d and l make a tuple, dict or list of what follows it; s sets a
+// dict's key, a appends to a list; c is a class, R calls, b builds, Q is a persistent id; p0 and g0
+// put into and get from the memo; . ends.
 #ifndef DIT_FORGE_H
 #define DIT_FORGE_H
 
@@ -23,7 +23,7 @@
 #define FORGE_TENSOR_OF(id, offset, shape, strides)                               \
     "ctorch._utils\n_rebuild_tensor_v2\n(" id "I" offset "\n(" shape "t(" strides \
     "tI00\nccollections\nOrderedDict\n(tRtR"
-// The value of a dict's key.
+// Sets a dict's key.
 #define FORGE_ITEM(key, value) "S'" key "'\n" value "s"
 
 struct forged {
@@ -65,7 +65,7 @@ static inline void forge_floats(struct forged *file)
         forge_bytes(file, &(float){(float)i}, sizeof(float));
 }
 
-// What a local header and an entry of the directory have in common.
+// The fields that a local header and an entry of the directory have in common.
 static inline void forge_common(struct forged *file, const char *name, size_t size)
 {
     forge_number(file, 2, 0); // version
@@ -79,7 +79,7 @@ static inline void forge_common(struct forged *file, const char *name, size_t si
     forge_number(file, 2, 0); // extra
 }
 
-// A member; the directory comes with forge_directory.
+// Adds a member; forge_directory adds the directory after the last one.
 static inline void forge_member(struct forged *file, const char *name, const void *data,
                                 size_t size)
 {
@@ -130,7 +130,7 @@ static inline struct forged forge_zip(const void *pickle, size_t size)
     return file;
 }
 
-// The same in the older layout; `keys` is the pickled list of the storages' keys.
+// The same in PyTorch's layout before 1.6; `keys` is the pickled list of the storages' keys.
 #define FORGE_MAGIC "\x80\2\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
 static inline struct forged forge_legacy(const char *pickle, const char *keys)
 {

@@ -51,7 +51,7 @@ static bool parse_number_name(const char *name, uint64_t *number)
     return strcmp(name, again) == 0;
 }
 
-static int add_number(void *user, const char *name)
+static int collect_number(void *user, const char *name)
 {
     struct number_scan *scan = user;
     struct features *f = scan->features;
@@ -80,12 +80,12 @@ static int compare_numbers(const void *a, const void *b)
 static int find_numbers(struct features *f, void (*stray)(const char *path))
 {
     struct number_scan scan = {.features = f, .folder = f->latents, .stray = stray};
-    if (visit_names(f->latents, add_number, &scan) < 0)
+    if (visit_names(f->latents, collect_number, &scan) < 0)
         return -1;
     if (f->n == 0)
         return error_set(STATUS_DATA, "%s: expected files NUMBER.npy, found none", f->latents);
     scan.folder = f->labels;
-    if (visit_names(f->labels, add_number, &scan) < 0)
+    if (visit_names(f->labels, collect_number, &scan) < 0)
         return -1;
     qsort(f->numbers, f->n, sizeof *f->numbers, compare_numbers);
     size_t n = 0;

@@ -1,6 +1,7 @@
-// make-stream images|latents|nan N SIDE ROWS: a stream of N records for tests, ROWS in a frame.
-// Images are smooth washes of two colours; latents have 4 channels, a mean and a spread of 0.5
-// (nan: record 5 is not finite). `label` is a record's index modulo 10, `id` its index.
+// make-stream images|latents|nan N SIDE ROWS writes a stream of N records for tests, ROWS in each
+// frame. Images are smooth gradients between two colours; latents have 4 channels, a mean, and a
+// standard deviation of 0.5 (with nan, the mean of record 5 is NaN). `label` is a record's index
+// modulo 10, `id` its index.
 // SPDX-License-Identifier: MIT
 #include <math.h>
 #include <stdio.h>
@@ -25,7 +26,7 @@ static void paint(uint8_t *image, size_t side, uint64_t index)
     }
 }
 
-// Hard to compress, and easily made again elsewhere: in [0, 1/16).
+// A value in [0, 1/16) that is hard to compress, and that tests in other languages can compute.
 static float value_of(size_t index, size_t k)
 {
     uint32_t bits = (uint32_t)index * 2654435761u + (uint32_t)k * 2246822519u;

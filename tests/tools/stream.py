@@ -1,4 +1,4 @@
-# read(path): the tensors of a stream, all frames joined, and the metadata of its begin frame.
+# read(path) returns a stream's tensors, joined over all frames, and its begin frame's metadata.
 # SPDX-License-Identifier: MIT
 import json
 import subprocess

@@ -1,4 +1,4 @@
-// The training reader: every record once an epoch, in an order that follows from the seed.
+// The training reader yields every record once an epoch, in an order that follows from the seed.
 // SPDX-License-Identifier: MIT
 #include "formats/latents/latents.h"
 
@@ -12,12 +12,12 @@
 #include "lib/base/error.h"
 #include "tests/tap.h"
 
-// Latents of 2x2x3 float32 that hold the record's index; its twin's holds -1 - index.
+// Latents of 2x2x3 float32, all of which hold the record's index; those of a twin hold -1 - index.
 enum { C = 2, H = 2, W = 3, COUNT = C * H * W, N = 1000 };
 
 static char folder[] = "/tmp/latents-XXXXXX";
 static char all[64], part_a[64], part_b[64], spread[64], empty[64];
-static int level = 1;     // of what is written
+static int level = 1;     // zstd's
 static float marked = -1; // the index of a record whose latent is written as index + 0.25
 
 static void write_stream(const char *path, size_t first, size_t n, size_t rows, bool with_spread)
@@ -58,8 +58,8 @@ static struct latents *open_latents(char **paths, uint64_t memory, uint64_t seed
                         &(struct latents_options){.seed = seed, .memory = memory, .threads = 2});
 }
 
-// Reads n records, `step` at a time; the index of each, or -1 - index for a twin. False if a
-// record is not whole.
+// Reads n records, `step` at a time; sets to (n) to the index of each, or -1 - index for a twin.
+// False if a record is not as it was written.
 static bool read_records(struct latents *l, size_t n, size_t step, double *to)
 {
     float mean[64 * COUNT], std[64 * COUNT];
@@ -94,7 +94,7 @@ static bool each_once(const double *values)
     return true;
 }
 
-// How far records are from where they were, on average: N/3 for a random order.
+// The mean distance of records from their places in the files: N/3 for a random order.
 static double displacement(const double *values)
 {
     double sum = 0;
@@ -129,17 +129,17 @@ static void test_order(const char *what, char **paths, uint64_t memory)
         good = good && latents_seek(l, places[i]) == 0 && latents_position(l) == places[i] &&
                read_records(l, 300, 13, part) &&
                memcmp(part, once + places[i], 300 * sizeof(*part)) == 0;
-    ok(good, "%s: from any place as in reading to it", what);
+    ok(good, "%s: seeking to any place gives the same as reading up to it", what);
     latents_close(l);
 
     l = open_latents(paths, memory, 5);
     ok(read_records(l, 3 * N, 7, again) && memcmp(once, again, sizeof(once)) == 0,
-       "%s: the same from the same seed, whatever is read at a time", what);
+       "%s: the same order from the same seed, however many are read at a time", what);
     latents_close(l);
     l = open_latents(paths, memory, 5);
     ok(latents_seek(l, N + 3) == 0 && read_records(l, 50, 50, part) &&
            memcmp(part, once + N + 3, 50 * sizeof(*part)) == 0,
-       "%s: a resumed run reads on as the unbroken one", what);
+       "%s: a resumed run reads what an unbroken one does", what);
     latents_close(l);
     l = open_latents(paths, memory, 6);
     ok(read_records(l, N, 64, again) && memcmp(once, again, sizeof(part)),
@@ -147,7 +147,8 @@ static void test_order(const char *what, char **paths, uint64_t memory)
     latents_close(l);
 }
 
-// As three ranks read: each its part of a batch of 50, 30 to 40 of it. `whole` is what one reads.
+// Three ranks each read their part of every batch of 50 and skip the others' parts; `whole` is what
+// a single reader reads.
 static void test_skip(const char *what, char **paths, uint64_t memory)
 {
     static double whole[2 * N], parts[2 * N];
@@ -164,12 +165,12 @@ static void test_skip(const char *what, char **paths, uint64_t memory)
         latents_close(l);
     }
     ok(good && memcmp(whole, parts, sizeof(whole)) == 0,
-       "%s: what three read in parts is what one reads", what);
+       "%s: three ranks together read what one reads", what);
     l = open_latents(paths, memory, 5);
     ok(l && latents_skip(l, N + 777) == 0 && latents_position(l) == N + 777 &&
            read_records(l, 100, 64, parts) &&
            memcmp(parts, whole + N + 777, 100 * sizeof(*parts)) == 0,
-       "%s: over more than an epoch", what);
+       "%s: more than an epoch can be skipped", what);
     latents_close(l);
 }
 
@@ -181,15 +182,15 @@ static void test_cache(void)
     struct latents *l = open_latents(paths, 1 << 20, 5), *cache = latents_open(paths, &options);
     ok(l && cache && read_records(l, 2 * N, 64, large) && read_records(cache, 2 * N, 64, kept) &&
            memcmp(large, kept, sizeof(kept)) == 0,
-       "cache: whatever the memory, the order of data that fits in it");
+       "cache: the order does not depend on the memory");
     ok(latents_memory(cache) > N * COUNT * sizeof(float) && latents_memory(cache) < 3 << 20,
-       "cache: the memory it takes is known (%llu kB)",
+       "cache: the memory that it takes is known (%llu kB)",
        (unsigned long long)latents_memory(cache) >> 10);
     latents_close(l);
     latents_close(cache);
     l = open_latents(paths, 200000, 5);
     ok(l && latents_memory(l) < 200000 + 3 * ((size_t)512 << 10),
-       "so it is where the data does not fit (%llu kB)",
+       "the memory that reading takes is known where the data does not fit (%llu kB)",
        (unsigned long long)latents_memory(l) >> 10);
     latents_close(l);
 }
@@ -199,7 +200,7 @@ static uint64_t memory_total(void)
     return (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
-// A stream of zeros larger than the memory: one segment, again and again.
+// A stream of zeros that is larger than the machine's memory: a segment repeated.
 static void test_cache_too_large(void)
 {
     const size_t shape[3] = {4, 1024, 1024}, rows = 15; // of 16 MiB each
@@ -224,7 +225,7 @@ static void test_cache_too_large(void)
     schema_free(schema);
     struct latents *l = latents_open(paths, &(struct latents_options){.cache = true, .threads = 1});
     ok(good && !l && error_status() == STATUS_USAGE && strstr(error_message(), "GiB"),
-       "cache: less memory than it takes is an error at once");
+       "cache: too little memory is an error at opening");
     diag("%s", error_message());
     latents_close(l);
     unlink(path);
@@ -244,24 +245,28 @@ static void test_fingerprint(void)
     snprintf(again, sizeof(again), "%s/again", folder);
     uint64_t fingerprint = fingerprint_of((char *[]){all, NULL});
     ok(fingerprint && fingerprint != fingerprint_of(both), "other data has another fingerprint");
-    ok(fingerprint_of(both) != fingerprint_of(swapped), "so have files in another order");
+    ok(fingerprint_of(both) != fingerprint_of(swapped),
+       "files in another order have another fingerprint");
     level = 9;
     write_stream(again, 0, N, 9, false);
-    ok(fingerprint_of((char *[]){again, NULL}) == fingerprint, "another level does not change it");
+    ok(fingerprint_of((char *[]){again, NULL}) == fingerprint,
+       "another level of compression does not change the fingerprint");
     level = 1;
     marked = 700;
     write_stream(again, 0, N, 9, false);
     marked = -1;
-    ok(fingerprint_of((char *[]){again, NULL}) != fingerprint, "a record that changed does");
+    ok(fingerprint_of((char *[]){again, NULL}) != fingerprint,
+       "a changed record changes the fingerprint");
 
     struct latents *l = open_latents(both, 1, 1), *other = open_latents(swapped, 1, 1);
     json_t *list = latents_describe(l);
     char *text = json_dumps(list, 0);
-    ok(json_array_size(list) == 2 && latents_compare(l, text) == 0, "the files are described");
+    ok(json_array_size(list) == 2 && latents_compare(l, text) == 0,
+       "files equal their own description");
     diag("%s", text);
     ok(latents_compare(other, text) < 0 && error_status() == STATUS_DATA &&
            strstr(error_message(), "another order: 2.tstream comes where 1.tstream was"),
-       "and compared: %s", error_message());
+       "files in another order differ from a description: %s", error_message());
     free(text);
     json_decref(list);
     latents_close(l);
@@ -275,7 +280,7 @@ static void test_flips(void)
     struct latents *l = open_latents(paths, 1 << 20, 5);
     ok(l && latents_shape(l)->spread && latents_shape(l)->flips, "spread and twins are found");
     ok(l && read_records(l, 2 * N, 64, epochs) && each_once(epochs) && each_once(epochs + N),
-       "of each record the image or its twin comes, with its own std, and label -1");
+       "each record comes as itself or its twin, with its own std, and label -1");
     int8_t flipped[N] = {0};
     size_t flips = 0, changed = 0;
     for (size_t i = 0; i < 2 * N; i++) {
@@ -286,12 +291,12 @@ static void test_flips(void)
         else
             changed += flipped[index] != (epochs[i] < 0);
     }
-    ok(flips > 0.45 * 2 * N && flips < 0.55 * 2 * N, "half of them are twins (%zu)", flips);
-    ok(changed > 0.42 * N && changed < 0.58 * N, "each epoch draws anew (%zu)", changed);
+    ok(flips > 0.45 * 2 * N && flips < 0.55 * 2 * N, "half of the records are twins (%zu)", flips);
+    ok(changed > 0.42 * N && changed < 0.58 * N, "each epoch draws the twins anew (%zu)", changed);
     latents_close(l);
 }
 
-// Puts a pipe that is fed with `path` in the place of standard input.
+// Makes standard input a pipe with the contents of `path`.
 static void feed(const char *path)
 {
     char command[128];
@@ -313,10 +318,10 @@ static void test_pipe(void)
     int64_t label;
     ok(latents_read(l, 1, latent, NULL, &label) == 0 &&
            latents_read(l, 1, latent, NULL, &label) == 0,
-       "one pass: then it is over");
+       "one pass: nothing follows the last record");
     ok(latents_skip(l, 1) == 0 && latents_position(l) == N, "one pass: nothing is left to skip");
     ok(latents_seek(l, N) == 0 && latents_seek(l, 0) < 0 && error_status() == STATUS_DATA,
-       "one pass: there is no way back");
+       "one pass: seeking back is an error");
     diag("%s", error_message());
     latents_close(l);
 
@@ -325,8 +330,9 @@ static void test_pipe(void)
     l = latents_open(NULL, &options);
     ok(latents_skip(l, 300) == 0 && read_records(l, 400, 64, skipped) &&
            memcmp(skipped, values + 300, 400 * sizeof(*values)) == 0,
-       "one pass: what is skipped is passed over");
-    ok(latents_skip(l, 1000) == 0 && latents_position(l) == N, "one pass: no further than its end");
+       "one pass: records can be skipped");
+    ok(latents_skip(l, 1000) == 0 && latents_position(l) == N,
+       "one pass: skipping stops at the end");
     json_t *list = latents_describe(l);
     ok(latents_fingerprint(l) == 0 && json_array_size(list) == 0 && latents_compare(l, "[]") == 0,
        "one pass: no fingerprint, no list of files");
@@ -347,8 +353,9 @@ static void test_pipe(void)
     struct latents *direct = latents_open(paths, &options);
     ok(l && direct && read_records(l, 2 * N, 64, values) && read_records(direct, 2 * N, 64, file) &&
            memcmp(values, file, sizeof(file)) == 0,
-       "more passes of a pipe: as from a file");
-    ok(latents_fingerprint(l) == latents_fingerprint(direct), "with the file's fingerprint");
+       "several passes of a pipe give the records of the file");
+    ok(latents_fingerprint(l) == latents_fingerprint(direct),
+       "several passes of a pipe give the file's fingerprint");
     latents_close(l);
 
     int fd = open(all, O_RDONLY);
@@ -397,7 +404,7 @@ static void test_errors(void)
     write_zeros(other, "latent_mean", (const size_t[3]){1, 8, 8});
     refuses("a mean of U8", (char *[]){other, NULL}, STATUS_DATA, "found U8");
 
-    // Cut: a tail is missing; a piece in the middle is.
+    // Files without their tail, and without a piece of the middle.
     char command[256], cut[80];
     snprintf(cut, sizeof(cut), "%s/cut", folder);
     snprintf(command, sizeof(command), "head -c 20000 %s >%s", all, cut);

@@ -1,4 +1,4 @@
-// Files of a set of data are known again: what is missing, doubled, changed or moved is named.
+// Files of a training set are recognised: any that is missing, doubled, changed or moved is named.
 // SPDX-License-Identifier: MIT
 #include "formats/latents/shards.h"
 
@@ -18,7 +18,7 @@ static char *path_of(const char *name)
     return mem_printf("%s/%s", folder, name);
 }
 
-// A stream of `rows` numbers from `first` on; a shard if `shard` is given.
+// Writes a stream of `rows` numbers from `first` on; a shard if `shard` is not NULL.
 static void write_stream(const char *name, int64_t first, size_t rows, const struct shard *shard)
 {
     struct schema *schema = schema_new("latents");
@@ -42,7 +42,7 @@ struct files {
     uint64_t hashes[FILES_MAX];
 };
 
-// names: separated by blanks.
+// names: separated by spaces.
 static void open_all(struct files *all, const char *names)
 {
     char list[300], *rest = list;
@@ -66,7 +66,7 @@ static void close_all(struct files *all)
     all->n = 0;
 }
 
-// said: what the error must say; NULL if there must be none.
+// said: part of the error message; NULL if there must be no error.
 static void test_set(const char *what, const char *names, bool partial, const char *said)
 {
     struct files all = {0};
@@ -83,27 +83,30 @@ static void test_sets(void)
 {
     const char *whole = "a0 a1 a2 a3";
     test_set("a whole set is good", whole, false, NULL);
-    test_set("in any order", "a3 a1 a0 a2", false, NULL);
-    test_set("the first is missing", "a1 a2 a3", false,
+    test_set("a whole set in any order is good", "a3 a1 a0 a2", false, NULL);
+    test_set("the first shard is missing", "a1 a2 a3", false,
              "a1: shard-00000 of the 4 shards of its set is missing (");
-    test_set("it is named", "a1 a2 a3", false, "shard-00000 of the 4 shards");
-    test_set("one in the middle is missing", "a0 a1 a3", false, "shard-00002 of the 4 shards");
-    test_set("the last is missing", "a0 a1 a2", false, "shard-00003 of the 4 shards");
-    test_set("three are missing", "a2", false,
+    test_set("the first shard is missing and is named", "a1 a2 a3", false,
+             "shard-00000 of the 4 shards");
+    test_set("a shard in the middle is missing", "a0 a1 a3", false, "shard-00002 of the 4 shards");
+    test_set("the last shard is missing", "a0 a1 a2", false, "shard-00003 of the 4 shards");
+    test_set("three shards are missing", "a2", false,
              "shard-00000 and 2 more of the 4 shards of its set are missing (");
-    test_set("a part, if that is wanted", "a3 a1", true, NULL);
-    test_set("a shard twice", "a0 a1 a2 a3 a1", false, "a1: the same shard as ");
-    test_set("also where a part is wanted", "a1 a2 a1", true, "a1: the same shard as ");
-    test_set("two whole sets", "a0 b0 b1 a1 a2 a3", false, NULL);
-    test_set("a set and other files", "plain a0 a1 other a2 a3", false, NULL);
-    test_set("files without a set", "plain plain", false, NULL);
-    test_set("shards of two sets", "a0 a1 b1", false, "is of another set");
-    test_set("what was made of shards is none", "joined less", false, NULL);
-    test_set("beside a whole set", "joined a0 a1 a2 a3 less", false, NULL);
-    test_set("nor is one with odd numbers", "odd", false, NULL);
+    test_set("part of a set is good if that is wanted", "a3 a1", true, NULL);
+    test_set("a shard comes twice", "a0 a1 a2 a3 a1", false, "a1: the same shard as ");
+    test_set("a shard comes twice where part of a set is wanted", "a1 a2 a1", true,
+             "a1: the same shard as ");
+    test_set("two whole sets are good", "a0 b0 b1 a1 a2 a3", false, NULL);
+    test_set("a set and other files are good", "plain a0 a1 other a2 a3", false, NULL);
+    test_set("files without a set are good", "plain plain", false, NULL);
+    test_set("shards of two sets are named", "a0 a1 b1", false, "is of another set");
+    test_set("streams made from shards are no shards", "joined less", false, NULL);
+    test_set("streams made from shards are no shards beside a set", "joined a0 a1 a2 a3 less",
+             false, NULL);
+    test_set("a stream with an index out of range is no shard", "odd", false, NULL);
 }
 
-// The description of `before`, against the files `after`.
+// Compares the description of the files `before` with the files `after`.
 static void test_compare(const char *what, const char *before, const char *after, const char *said)
 {
     struct files old = {0}, new = {0};
@@ -124,16 +127,18 @@ static void test_compare(const char *what, const char *before, const char *after
 
 static void test_comparisons(void)
 {
-    test_compare("the same files", "a0 a1 plain", "a0 a1 plain", NULL);
-    test_compare("by another name", "plain a1", "plain2 a1", NULL);
-    test_compare("a missing one", "a0 a1 a2 a3", "a0 a1 a3", "not the same data: missing: a2");
-    test_compare("five missing ones", "a0 a1 a2 a3 b0 b1", "a1",
+    test_compare("the same files are equal", "a0 a1 plain", "a0 a1 plain", NULL);
+    test_compare("a file by another name is equal", "plain a1", "plain2 a1", NULL);
+    test_compare("a missing file is named", "a0 a1 a2 a3", "a0 a1 a3",
+                 "not the same data: missing: a2");
+    test_compare("three of five missing files are named", "a0 a1 a2 a3 b0 b1", "a1",
                  "not the same data: missing: a0, a2, a3 and 2 more");
-    test_compare("a new one", "a0 a1", "a0 plain a1", "not the same data: new: plain");
-    test_compare("one that comes twice", "a0 a1", "a0 a1 a0", "not the same data: new: a0");
-    test_compare("another order", "a0 a1 a2", "a0 a2 a1",
+    test_compare("a new file is named", "a0 a1", "a0 plain a1", "not the same data: new: plain");
+    test_compare("a file that comes twice is named", "a0 a1", "a0 a1 a0",
+                 "not the same data: new: a0");
+    test_compare("files in another order are named", "a0 a1 a2", "a0 a2 a1",
                  "not the same data: another order: a2 comes where a1 was");
-    test_compare("one and the other", "a0 a1 a2", "a2 a3 a0",
+    test_compare("missing and new files are named", "a0 a1 a2", "a2 a3 a0",
                  "not the same data: missing: a1; new: a3");
 
     struct files all = {0};
@@ -145,12 +150,12 @@ static void test_comparisons(void)
     open_all(&all, "a0 plain a1");
     ok(shards_compare(all.files, all.hashes, all.n, text) < 0 &&
            strstr(error_message(), "not the same data: changed: plain"),
-       "one with another record: %s", error_message());
+       "a changed file is named: %s", error_message());
     close_all(&all);
     open_all(&all, "plain a1 a2");
     ok(shards_compare(all.files, all.hashes, all.n, text) < 0 &&
            strstr(error_message(), "missing: a0; changed: plain; new: a2"),
-       "all at once: %s", error_message());
+       "missing, changed and new files are named: %s", error_message());
     json_decref(list);
     free(text);
     static const char *const broken[] = {"", "{}", "[", "nonsense"};
@@ -158,10 +163,10 @@ static void test_comparisons(void)
     for (size_t i = 0; i < 4; i++)
         good = good && shards_compare(all.files, all.hashes, all.n, broken[i]) < 0 &&
                error_status() == STATUS_DATA;
-    ok(good, "what is no list is an error: %s", error_message());
+    ok(good, "a description that is no list is an error: %s", error_message());
     ok(shards_compare(all.files, all.hashes, all.n, "[1, {}, {\"name\": 2}]") < 0 &&
            strstr(error_message(), "new: plain"),
-       "a list of something else is another list: %s", error_message());
+       "a description of something else differs: %s", error_message());
     close_all(&all);
 }
 
@@ -173,7 +178,7 @@ static void test_hash_error(void)
     bool good = truncate(path, 100) == 0;
     ok(good && shards_hash(all.files, all.n, 2, all.hashes) < 0 && error_status() == STATUS_DATA &&
            strstr(error_message(), path),
-       "a file that became shorter: %s", error_message());
+       "a file that became shorter cannot be hashed: %s", error_message());
     free(path);
     close_all(&all);
 }

@@ -1,4 +1,5 @@
-// The shuffle of records in bounded memory. SPDX-License-Identifier: MIT
+// Shuffling keeps every record, and its order depends on the seed alone. SPDX-License-Identifier:
+// MIT
 #include "formats/latents/shuffle.h"
 
 #include <stdint.h>
@@ -14,8 +15,9 @@ struct record {
     char text[9]; // an odd size
 };
 
-// The order in which N records come; order[N] is how many there were.
-static bool run(uint64_t memory, uint64_t seed, uint32_t *order)
+// Shuffles N records. Sets order (N + 1) to their indexes, then their number; false if the shuffle
+// fails or harms a record.
+static bool shuffle_all(uint64_t memory, uint64_t seed, uint32_t *order)
 {
     struct shuffle *shuffle = shuffle_new(sizeof(struct record), memory, seed, "/tmp");
     struct record record = {0};
@@ -55,8 +57,8 @@ static bool is_permutation(const uint32_t *order)
     return order[N] == N;
 }
 
-// Pearson's statistic of where in the output (16 parts) each part of the input comes: 225 degrees
-// of freedom, of deviation 21.
+// Pearson's chi-square statistic of the table of 16 parts of the input by 16 parts of the output:
+// it has 225 degrees of freedom, so its mean is 225 and its standard deviation 21.
 static double chi_square(const uint32_t *order)
 {
     size_t counts[16][16] = {0};
@@ -71,24 +73,27 @@ static double chi_square(const uint32_t *order)
 int main(void)
 {
     static uint32_t whole[N + 1], small[N + 1], tiny[N + 1], other[N + 1];
-    ok(run(1 << 24, 7, whole) && is_permutation(whole), "in memory: every record once, unharmed");
-    ok(run(100000, 7, small) && is_permutation(small), "in 100 kB: every record once, unharmed");
+    ok(shuffle_all(1 << 24, 7, whole) && is_permutation(whole),
+       "in memory: every record once, unharmed");
+    ok(shuffle_all(100000, 7, small) && is_permutation(small),
+       "in 100 kB: every record once, unharmed");
     ok(memcmp(whole, small, sizeof(whole)) == 0, "the order does not depend on memory");
-    ok(run(12000, 7, tiny) && memcmp(whole, tiny, sizeof(whole)) == 0,
-       "nor where each of many runs has room for a record or two");
-    ok(run(1 << 24, 8, other) && memcmp(whole, other, sizeof(whole)) != 0,
+    ok(shuffle_all(12000, 7, tiny) && memcmp(whole, tiny, sizeof(whole)) == 0,
+       "the order is the same where each of many runs has room for a record or two");
+    ok(shuffle_all(1 << 24, 8, other) && memcmp(whole, other, sizeof(whole)) != 0,
        "another seed gives another order");
     double chi = chi_square(whole);
     ok(chi > 225 - 5 * 21 && chi < 225 + 5 * 21, "the order is uniform (chi square %.0f)", chi);
 
-    ok(!run(6000, 7, other) && error_status() == STATUS_USAGE && strstr(error_message(), "memory"),
+    ok(!shuffle_all(6000, 7, other) && error_status() == STATUS_USAGE &&
+           strstr(error_message(), "memory"),
        "too many runs for the memory is an error");
     diag("%s", error_message());
     ok(!shuffle_new(1000, 1000, 0, "/tmp") && error_status() == STATUS_USAGE,
-       "so is a record larger than the memory");
+       "a record larger than the memory is an error");
     diag("%s", error_message());
     setenv("TMPDIR", "/nonexistent", 1);
-    ok(!run(100000, 7, other) && error_status() == STATUS_CANT_CREATE,
+    ok(!shuffle_all(100000, 7, other) && error_status() == STATUS_CANT_CREATE,
        "a temporary file that can't be made is an error");
     diag("%s", error_message());
     return tap_done();

@@ -1,5 +1,5 @@
-// Whatever a stream holds, it is refused with status 65 and the place of what is wrong, or read
-// fully and correctly; in order and at random, and in bounded memory. SPDX-License-Identifier: MIT
+// Any stream is either read fully and correctly, or refused with status 65 and the place of the
+// defect; in order and at random, and in bounded memory. SPDX-License-Identifier: MIT
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -14,7 +14,7 @@
 
 static char path[] = "/tmp/tstream-broken-XXXXXX";
 
-// A stream being put together. Its data frames hold records of numbers counted up from 0.
+// Bytes of a stream being forged.
 struct bytes {
     uint8_t *data;
     size_t size;
@@ -46,7 +46,7 @@ static void put_file(const struct bytes *bytes)
 
 enum outcome { REFUSED, READ, WRONG };
 
-// Records must be numbered: byte k of the data of record r of any field is r + k.
+// Records are numbered: byte k of record r is r + k in each field.
 static bool is_numbered(const struct schema *schema, const struct batch *batch)
 {
     for (size_t i = 0; i < schema->n_fields; i++)
@@ -104,7 +104,7 @@ static enum outcome read_at_random(uint64_t records)
     return good ? outcome : WRONG;
 }
 
-// 6 records in 3 frames, by the writer.
+// A sound stream of 6 records in 3 frames.
 static struct bytes small_stream(void)
 {
     struct schema *schema = schema_new("images");
@@ -155,11 +155,11 @@ static void test_flips(struct bytes *whole)
             bad++;
         }
     }
-    ok(!bad, "with any bit flipped, it is refused, or read correctly");
-    ok(read < 60, "... which %zu flips of %zu were", read, 8 * whole->size);
+    ok(!bad, "a stream with any bit flipped is refused, or read correctly");
+    ok(read < 60, "few flipped bits do no harm: %zu of %zu", read, 8 * whole->size);
 }
 
-// The six parts of the stream: begin, three data frames, end, table.
+// Finds the six parts of the stream: begin frame, three data frames, end frame, seek table.
 static size_t find_parts(const struct bytes *whole, size_t parts[7])
 {
     size_t n = 0;
@@ -195,14 +195,14 @@ static void test_order(const struct bytes *whole)
                 }
             }
         }
-    ok(!bad, "with any part dropped, repeated or moved, it is refused");
+    ok(!bad, "a stream with any part dropped, repeated or moved is refused");
 }
 
-// Documents, as text of their headers; NULL takes the good one.
+// A stream given by the headers of its documents; NULL stands for the sound one.
 struct forgery {
     const char *name, *begin, *data, *end;
-    size_t extra;         // bytes of data that the header does not speak of (or lacks, if negative)
-    const char *expected; // in the message; NULL: the stream is good
+    size_t extra;         // bytes of data beyond what the header describes; missing if negative
+    const char *expected; // part of the error message; NULL if the stream is sound
 };
 
 #define A0     "\"a\":{\"dtype\":\"U16\",\"shape\":[0,2],\"data_offsets\":[0,0]}"
@@ -327,7 +327,7 @@ static const struct forgery forgeries[] = {
      "{" COUNTS "," ROWS "," A8 "," TENSOR("b", "U8", "1", "8,9") "}", 1, "1 rows, expected 0"},
 };
 
-// A frame that holds header and data.
+// Appends a frame of header and data, and its entry of the seek table.
 static void append_frame(struct bytes *stream, struct bytes *entries, const char *header,
                          const uint8_t *data, size_t size)
 {
@@ -426,7 +426,7 @@ static void test_documents(void)
     free(entries.data);
 }
 
-// Changes at the end of the stream: its seek table.
+// Changes single bytes of the seek table, which are counted from the end of the stream.
 static void test_tables(void)
 {
     static const struct {
@@ -461,7 +461,7 @@ static void test_tables(void)
     free(stream.data);
 }
 
-// Frames, by hand: header bytes, then blocks of one repeated byte, each of 128 KiB.
+// Writes a frame made by hand: header bytes, then blocks of 128 KiB, each of one repeated byte.
 static void put_frame(const uint8_t *header, size_t header_size, size_t blocks, unsigned type)
 {
     struct bytes stream = {0};
@@ -524,7 +524,8 @@ static void test_frames(void)
     }
 }
 
-// The largest frame there may be, of zeros: 255 records of 1 MiB. Written without holding it.
+// Writes two frames of the largest size that is allowed, each 255 records of 1 MiB of zeros,
+// without having one in memory.
 static void put_largest(void)
 {
     static const char begin[] = "{" META "," TENSOR("z", "U8", "0,1048576", "0,0") "}";
@@ -604,19 +605,20 @@ static void test_memory(void)
     tstream_close(reader);
     struct tstream_file *file = tstream_file_open(path);
     rc = file ? tstream_file_read(file, 1, &batch) : -1;
-    ok(!rc && batch->first == 255 && batch->data[0][255 << 19] == 0, "... also at random");
+    ok(!rc && batch->first == 255 && batch->data[0][255 << 19] == 0,
+       "a frame of the greatest size is read at random");
     if (!rc)
         batch_free(batch);
     tstream_file_close(file);
     size_t peak = memory_peak();
     if (is_instrumented()) {
-        skip("all this took less than 300 MB", "the checker takes more");
+        skip("reading took less than 300 MB", "the checker takes more");
         return;
     }
-    ok(peak < 300u * 1000 * 1000, "all this took less than 300 MB: %zu bytes", peak);
+    ok(peak < 300u * 1000 * 1000, "reading took less than 300 MB: %zu bytes", peak);
 }
 
-// Broken streams that are kept.
+// Broken streams that are kept as files.
 static void test_kept(void)
 {
     static const struct {
@@ -647,7 +649,7 @@ static void test_kept(void)
         struct tstream_file *file = tstream_file_open(name);
         ok(!file || !strcmp(kept[i].name, "bit-flipped") || !strcmp(kept[i].name, "overlap") ||
                !strcmp(kept[i].name, "key-twice"),
-           "... nor is it opened for random access, unless the tables are good");
+           "%s: random access is refused, unless the tables are sound", name);
         tstream_file_close(file);
     }
 }

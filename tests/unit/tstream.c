@@ -1,5 +1,5 @@
-// Streams come back as they were written: every dtype, any level, threads and number of segments,
-// in order and at random. SPDX-License-Identifier: MIT
+// Streams are read back as they were written, in order and at random, for every dtype and any
+// level, number of threads and number of segments. SPDX-License-Identifier: MIT
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,7 +22,7 @@ static const char *in_folder(const char *name)
     return path;
 }
 
-// One tensor of each dtype, of ranks 1 to 8.
+// A schema with one tensor of each dtype, of ranks 1 to 8.
 static struct schema *all_dtypes(void)
 {
     struct schema *schema = schema_new("latents");
@@ -37,7 +37,7 @@ static struct schema *all_dtypes(void)
     return schema;
 }
 
-// The bytes of a record are a function of its number and its field.
+// Sets the bytes of a record, which depend on its number and its field alone.
 static void record_bytes(uint8_t *bytes, size_t size, uint64_t record, size_t field)
 {
     const struct rng rng = {.purpose = RNG_TEST, .step = (uint32_t)field, .sample = record};
@@ -45,6 +45,7 @@ static void record_bytes(uint8_t *bytes, size_t size, uint64_t record, size_t fi
         bytes[i] = (uint8_t)(rng_u32(&rng, i) % 7);
 }
 
+// Whether the batch holds what was written. Records repeat after `period` where streams are joined.
 static bool batch_is_good(const struct schema *schema, const struct batch *batch, uint64_t period)
 {
     uint8_t expected[4096];
@@ -61,7 +62,7 @@ static bool batch_is_good(const struct schema *schema, const struct batch *batch
     return true;
 }
 
-// Records 0 to n - 1 in batches of 1 to ROWS_MAX rows.
+// Writes records 0 to n - 1 in batches of 1 to ROWS_MAX rows.
 static int write_stream(const char *path, const struct schema *schema, uint64_t n, size_t threads,
                         int64_t level)
 {
@@ -77,7 +78,7 @@ static int write_stream(const char *path, const struct schema *schema, uint64_t 
             for (size_t row = 0; row < rows; row++)
                 record_bytes(batch->data[i] + row * schema->fields[i].size, schema->fields[i].size,
                              record + row, i);
-        if (batch_truncate(schema, batch, rows) || tstream_write(writer, batch)) {
+        if (batch_truncate(schema, batch, rows) < 0 || tstream_write(writer, batch) < 0) {
             tstream_abandon(writer);
             return -1;
         }
@@ -86,7 +87,7 @@ static int write_stream(const char *path, const struct schema *schema, uint64_t 
     return tstream_finish(writer);
 }
 
-// The number of records read, all of them good, or -1.
+// Reads a stream in order. The number of records, or -1 if it fails or one of them is wrong.
 static int64_t read_stream(const char *path, size_t threads, uint64_t period)
 {
     struct tstream_reader *reader = tstream_open(path, threads);
@@ -111,7 +112,7 @@ static int64_t read_stream(const char *path, size_t threads, uint64_t period)
     return rc < 0 ? -1 : (int64_t)n;
 }
 
-// The same by random access, frames from last to first.
+// Reads a stream by random access, frames from last to first; otherwise as read_stream.
 static int64_t read_file(const char *path, uint64_t period, struct tstream_totals *totals)
 {
     struct tstream_file *file = tstream_file_open(path);
@@ -123,7 +124,7 @@ static int64_t read_file(const char *path, uint64_t period, struct tstream_total
     bool good = tstream_file_first(file, frames) == tstream_file_records(file);
     for (size_t i = frames; good && i--;) {
         struct batch *batch;
-        if (tstream_file_read(file, i, &batch)) {
+        if (tstream_file_read(file, i, &batch) < 0) {
             good = false;
             break;
         }
@@ -160,20 +161,24 @@ static void test_round_trip(const struct schema *schema)
         uint64_t n = cases[i].n;
         struct tstream_totals totals;
         ok(!write_stream(path, schema, n, cases[i].threads, cases[i].level),
-           "%" PRIu64 " records are written by %zu threads, case %zu", n, cases[i].threads, i);
-        ok(read_stream(path, cases[i].threads, 1000) == (int64_t)n, "... and read in order");
+           "case %zu: %" PRIu64 " records are written by %zu threads", i, n, cases[i].threads);
+        ok(read_stream(path, cases[i].threads, 1000) == (int64_t)n,
+           "case %zu: the records are read in order", i);
         ok(read_file(path, 1000, &totals) == (int64_t)n && totals.segments == 1,
-           "... and read at random");
-        ok(!command("zstd -qt <%s && zstd -dc <%s >/dev/null", path, path), "... and by zstd");
+           "case %zu: the records are read at random", i);
+        ok(!command("zstd -qt <%s && zstd -dc <%s >/dev/null", path, path),
+           "case %zu: zstd reads the stream", i);
     }
 }
 
 static void test_schema(const struct schema *schema)
 {
     struct tstream_reader *reader = tstream_open(in_folder("a"), 1);
-    ok(reader && !schema_check_same(schema, tstream_schema(reader)), "the schema comes back");
+    ok(reader && !schema_check_same(schema, tstream_schema(reader)),
+       "the schema is read as it was written");
     const char *classes = reader ? schema_get(tstream_schema(reader), "classes") : NULL;
-    ok(classes && !strcmp(classes, schema_get(schema, "classes")), "so does metadata in UTF-8");
+    ok(classes && !strcmp(classes, schema_get(schema, "classes")),
+       "metadata in UTF-8 is read as it was written");
     tstream_close(reader);
     size_t last = 16;
     bool falling = true;
@@ -181,7 +186,7 @@ static void test_schema(const struct schema *schema)
         falling = falling && dtype_size(schema->fields[i].dtype) <= last;
         last = dtype_size(schema->fields[i].dtype);
     }
-    ok(falling, "tensors are kept by falling element size");
+    ok(falling, "tensors are sorted by falling element size");
 }
 
 static void test_segments(const struct schema *schema)
@@ -191,22 +196,23 @@ static void test_segments(const struct schema *schema)
     snprintf(a, sizeof a, "%s", in_folder("a"));
     snprintf(b, sizeof b, "%s", in_folder("b"));
     write_stream(a, schema, 40, 1, 1);
-    ok(!command("cat %1$s %1$s %1$s >%2$s", a, b), "three streams are put together");
-    ok(read_stream(b, 2, 40) == 120, "they read as one");
-    ok(read_file(b, 40, &totals) == 120 && totals.segments == 3, "... also at random");
+    ok(!command("cat %1$s %1$s %1$s >%2$s", a, b), "three streams are joined by cat");
+    ok(read_stream(b, 2, 40) == 120, "joined streams are read in order as one");
+    ok(read_file(b, 40, &totals) == 120 && totals.segments == 3,
+       "joined streams are read at random as one");
     struct schema *other = schema_copy(schema);
     schema_set(other, "image_size", "64");
     write_stream(in_folder("c"), other, 3, 1, 1);
     command("cat %s >>%s", in_folder("c"), b);
     ok(read_stream(b, 2, 40) == -1 && error_status() == STATUS_DATA &&
            strstr(error_message(), "image_size") && strstr(error_message(), "byte "),
-       "a segment with other metadata is refused, by name and place");
+       "a segment with other metadata is refused with the key and the place");
     ok(read_file(b, 40, &totals) == -1 && strstr(error_message(), "image_size"),
-       "... also at random");
+       "a segment with other metadata is refused at random access, too");
     schema_free(other);
 }
 
-// A stream that is read and written again: batches of the reader go straight to the writer.
+// Batches of a reader go straight to a writer.
 static void test_copy(void)
 {
     char a[256], b[256];
@@ -216,7 +222,7 @@ static void test_copy(void)
     struct tstream_writer *writer = tstream_create(output_open(b), tstream_schema(reader), 2, 1);
     struct batch *batch;
     int rc = 0;
-    for (int i = 0; i < 30 && !rc; i++) { // 30 times, so that `first` gets longer than it was
+    for (int i = 0; i < 30 && !rc; i++) { // 30 times, so that `first` takes more digits than before
         if (i) {
             tstream_close(reader);
             reader = tstream_open(a, 2);
@@ -229,7 +235,7 @@ static void test_copy(void)
     ok(!rc && read_stream(b, 2, 40) == 1200, "batches can be handed from a reader to a writer");
 }
 
-// Frames that are too large to be decoded or compressed ahead.
+// Frames that are too large to be decompressed or compressed ahead.
 static void test_large(void)
 {
     const size_t shape[] = {1000, 1000, 3}, rows = 4;
@@ -260,10 +266,11 @@ static void test_large(void)
         batch_free(batch);
         batch_free(again);
     }
-    ok(good && tstream_totals(reader)->records == 13, "... and read, in order and at random");
+    ok(good && tstream_totals(reader)->records == 13,
+       "large frames are read in order and at random");
     tstream_close(reader);
     tstream_file_close(file);
-    ok(!command("zstd -qt <%s # %s", in_folder("large"), ""), "... and by zstd");
+    ok(!command("zstd -qt <%s # %s", in_folder("large"), ""), "zstd reads large frames");
     schema_free(schema);
 }
 
