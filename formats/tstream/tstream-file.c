@@ -296,29 +296,32 @@ const struct tstream_totals *tstream_file_totals(const struct tstream_file *file
 int tstream_file_read(const struct tstream_file *file, size_t i, struct batch **batch)
 {
     const struct frame_place *place = &file->places[i];
+    struct seek_entry entry = {place->size, place->content};
+    size_t rows = (size_t)(place[1].first - place->first);
     struct frame frame;
+    struct batch *found = NULL;
     *batch = NULL;
-    if (read_frame(file, place->offset, (struct seek_entry){place->size, place->content}, &frame) ==
-        0) {
-        size_t rows = (size_t)(place[1].first - place->first);
-        if (frame_kind(&frame) != FRAME_DATA)
-            error_set(STATUS_DATA, "expected the data frame that the seek table lists, found %s",
-                      frame_kind_name(frame_kind(&frame)));
-        else if ((*batch =
-                      frame_batch(&frame, file->schema, place->first - place->segment_first)) &&
-                 (*batch)->rows != rows) {
-            error_set(STATUS_DATA, "the end frame states %zu records in the frame, found %zu", rows,
-                      (*batch)->rows);
-            batch_free(*batch);
-            *batch = NULL;
-        }
-        if (*batch)
-            (*batch)->first = place->first;
-        else
-            error_prefix("%s: byte %" PRIu64, file->name, place->offset);
+    if (read_frame(file, place->offset, entry, &frame) < 0) {
+        frame_free(&frame);
+        return -1;
     }
+    if (frame_kind(&frame) == FRAME_DATA)
+        found = frame_batch(&frame, file->schema, place->first - place->segment_first);
+    else
+        error_set(STATUS_DATA, "expected the data frame that the seek table lists, found %s",
+                  frame_kind_name(frame_kind(&frame)));
     frame_free(&frame);
-    return *batch ? 0 : -1;
+    if (found && found->rows != rows) {
+        error_set(STATUS_DATA, "the end frame states %zu records in the frame, found %zu", rows,
+                  found->rows);
+        batch_free(found);
+        found = NULL;
+    }
+    if (!found)
+        return error_prefix("%s: byte %" PRIu64, file->name, place->offset);
+    found->first = place->first;
+    *batch = found;
+    return 0;
 }
 
 int tstream_file_hash(const struct tstream_file *file, uint64_t *hash)

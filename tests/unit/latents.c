@@ -45,7 +45,7 @@ static void write_stream(const char *path, size_t first, size_t n, size_t rows, 
         }
         good = good && tstream_write(out, batch) == 0;
     }
-    if (!out || tstream_finish(out) || !good) {
+    if (!out || tstream_finish(out) < 0 || !good) {
         fprintf(stderr, "%s: %s\n", path, error_message());
         exit(1);
     }

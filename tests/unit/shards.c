@@ -24,13 +24,13 @@ static void write_stream(const char *name, int64_t first, size_t rows, const str
     struct schema *schema = schema_new("latents");
     schema_add(schema, "label", DTYPE_I64, NULL, 0);
     char *path = path_of(name);
-    if (shard && shard_mark(schema, shard))
+    if (shard && shard_mark(schema, shard) < 0)
         exit(1);
     struct tstream_writer *out = tstream_create(output_open(path), schema, 1, 1);
     struct batch *batch = batch_new(schema, rows);
     for (size_t i = 0; i < rows; i++)
         ((int64_t *)batch->data[0])[i] = first + (int64_t)i;
-    if (tstream_write(out, batch) || tstream_finish(out))
+    if (tstream_write(out, batch) < 0 || tstream_finish(out) < 0)
         exit(1);
     schema_free(schema);
     free(path);
@@ -55,7 +55,7 @@ static void open_all(struct files *all, const char *names)
         }
         free(path);
     }
-    if (shards_hash(all->files, all->n, 2, all->hashes))
+    if (shards_hash(all->files, all->n, 2, all->hashes) < 0)
         exit(1);
 }
 

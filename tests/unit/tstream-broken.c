@@ -122,7 +122,7 @@ static struct bytes small_stream(void)
     }
     uint8_t *data;
     size_t size;
-    if (tstream_finish(writer) || file_read_all(path, &data, &size, 1 << 20))
+    if (tstream_finish(writer) < 0 || file_read_all(path, &data, &size, 1 << 20) < 0)
         exit(2);
     schema_free(schema);
     return (struct bytes){data, size};
