@@ -1,4 +1,4 @@
-// Plans and loads blocks of shuffled records. SPDX-License-Identifier: MIT
+// Plans the blocks of each epoch and loads them ahead. SPDX-License-Identifier: MIT
 //
 // A thread of its own loads the next block while the present one is used, so each may take half of
 // the memory. Data that fits as a whole is one block, which is loaded once and shuffled anew each
@@ -26,7 +26,7 @@ struct frame_id {
     uint32_t file, index; // index: among the file's frames
 };
 
-// Which block is to be loaded next.
+// The next block to load.
 struct epoch_plan {
     uint64_t epoch, block;  // block: its number within the epoch
     size_t next;            // index in `order` of its first frame
@@ -66,8 +66,8 @@ uint64_t block_source_memory(const struct block_source *source)
     uint64_t frame = block_frame_size(source->schema, records), half = block_size_max(source);
     uint64_t compressed = frame < COMPRESSED_MAX ? frame : COMPRESSED_MAX;
     uint64_t blocks = source->cached ? source->size : 2 * (half > frame ? half : frame);
-    if (source
-            ->pipe) // each block ends with the frame that exceeds it; the reader holds more frames
+    // Each block ends with the frame that exceeds its half; the reader holds further frames.
+    if (source->pipe)
         blocks += 2 * frame + 4 * threads * frame;
     return blocks + threads * (compressed + DECODER_SIZE);
 }

@@ -347,7 +347,7 @@ struct batch *batch_new(const struct schema *schema, size_t rows)
     if (!batch)
         return NULL;
     batch->rows = rows;
-    // aligned_alloc can't reuse the memory of a freed batch of the same size.
+    // Aligned by hand: aligned_alloc can't reuse the memory of a freed batch of the same size.
     batch->document_size = room + size + TSTREAM_ALIGNMENT;
     batch->document = malloc(batch->document_size);
     if (!batch->document) {

@@ -23,7 +23,7 @@ struct tstream_file {
     struct frame_place *places; // of each data frame, and of the end of the records
 
     struct tstream_totals totals;
-    struct contexts *contexts; // by pointer, so that they change where the file is const
+    struct contexts *contexts; // a pointer, as reading changes them while the file is const
 };
 
 // A segment's place in the file, according to its seek table.

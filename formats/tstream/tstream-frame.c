@@ -1,4 +1,4 @@
-// Reads frames from an input that nothing vouches for, and decompresses them.
+// Reads frames from an untrusted input and decompresses them.
 // SPDX-License-Identifier: MIT
 #include <assert.h>
 #include <errno.h>

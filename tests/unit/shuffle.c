@@ -1,5 +1,5 @@
-// Shuffling keeps every record, and its order depends on the seed alone. SPDX-License-Identifier:
-// MIT
+// Shuffling keeps every record, and its order depends on the seed alone.
+// SPDX-License-Identifier: MIT
 #include "formats/latents/shuffle.h"
 
 #include <stdint.h>
