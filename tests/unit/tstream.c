@@ -8,7 +8,6 @@
 #include "formats/tstream/tstream.h"
 #include "lib/base/error.h"
 #include "lib/base/rng.h"
-#include "lib/tool/tool.h"
 #include "tests/tap.h"
 
 #define ROWS_MAX 5
