@@ -1,32 +1,35 @@
-// Self-attention, a strip of TILE_N queries at a time; no T x T matrix is kept, and backward makes
-// the weights again from lse (Dao et al., "FlashAttention", 2022). A strip's weights are (keys,
-// queries): its softmax needs no sums across vectors, and products read it as it is. The keys carry
-// the scale of the logits, whose base is 2. SPDX-License-Identifier: MIT
+// Self-attention, a tile of TILE_N queries at a time. No T x T matrix is stored; backward computes
+// the probabilities again from lse (Dao et al., "FlashAttention", 2022). SPDX-License-Identifier:
+// MIT
+//
+// The scores of a tile are (keys,queries): row_max and row_sum of the softmax, one for each query,
+// need no sums across the lanes of a vector, and the products read the tile as it is. The softmax
+// is base 2: the keys are scaled by log2(e) / sqrt(D), so that the scores are exponents of 2.
 #include <omp.h>
 
-#include "kernels/cpu/product.h"
+#include "kernels/cpu/tile.h"
 
-#define BLOCK_K      256 // so deep a strip stays in the first-level cache
-#define BLOCK_STRIPS 4   // strips of queries whose part of dk and dv is found at once
-#define AHEAD        8   // rows of prefetching
+#define BLOCK_K       256 // rows of a panel that fit into the first-level cache
+#define BLOCK_TILES   4   // tiles of queries whose part of dk and dv is added at a time
+#define PREFETCH_ROWS 8
 
 #define LOG2_E 1.44269504f
 #define LN_2   0.69314718f
 
-static size_t strips_of(size_t n)
+static size_t count_panels(size_t n)
 {
     return (n + TILE_N - 1) / TILE_N;
 }
 
-// A left factor: element (i,k) is at[i * row + k * column] within a run of columns; every run
-// starts `next` after the one before.
-struct left {
+// A left factor in runs of `run` columns: element (i,k) of a run is at[i * row + k * column]; each
+// run starts `next` floats after the one before.
+struct left_factor {
     const float *at;
     size_t row, column, run, next;
 };
 
-// sums (rows,TILE_N) += A B, B (K,TILE_N), for K within a run.
-INLINE void add_products(vec (*sums)[2], size_t rows, size_t K, struct left a, const float *b)
+// The micro-kernel: sums (rows,TILE_N) += A B, B (K,TILE_N), with K within a run.
+INLINE void add_to_sums(vec (*sums)[2], size_t rows, size_t K, struct left_factor a, const float *b)
 {
 #pragma GCC unroll 4
     for (size_t k = 0; k < K; k++, a.at += a.column, b += TILE_N) {
@@ -39,65 +42,71 @@ INLINE void add_products(vec (*sums)[2], size_t rows, size_t K, struct left a, c
     }
 }
 
-// c (rows,TILE_N) = or += A B. The sums stay in registers: rows are a constant, at most 6.
-INLINE void multiply_rows(float *c, bool add, size_t rows, size_t K, struct left a, const float *b,
-                          vec *max)
+// c (rows,TILE_N) = A B; += if `add`. The sums stay in registers: `rows` is a constant, at most
+// TILE_M. row_max: as multiply_panel has it.
+INLINE void multiply_few_rows(float *c, bool add, size_t rows, size_t K, struct left_factor a,
+                              const float *b, vec *row_max)
 {
-    vec sums[6][2], *to = (vec *)c;
+    vec sums[TILE_M][2], *to = (vec *)c;
 #pragma GCC unroll 6
     for (size_t i = 0; i < rows; i++)
         sums[i][0] = sums[i][1] = vec_of(0);
     for (; K > a.run; K -= a.run, a.at += a.next, b += a.run * TILE_N)
-        add_products(sums, rows, a.run, a, b);
-    add_products(sums, rows, K, a, b);
+        add_to_sums(sums, rows, a.run, a, b);
+    add_to_sums(sums, rows, K, a, b);
 #pragma GCC unroll 6
     for (size_t i = 0; i < rows; i++) {
         if (add)
             sums[i][0] += to[2 * i], sums[i][1] += to[2 * i + 1];
         to[2 * i] = sums[i][0], to[2 * i + 1] = sums[i][1];
-        if (max)
-            max[0] = vec_max(max[0], sums[i][0]), max[1] = vec_max(max[1], sums[i][1]);
+        if (row_max) {
+            row_max[0] = vec_max(row_max[0], sums[i][0]);
+            row_max[1] = vec_max(row_max[1], sums[i][1]);
+        }
     }
 }
 
-// Rows that `multiply` takes: an even number, and at least 4.
-static size_t whole_rows(size_t rows)
+// Rounds up to what multiply_panel takes: an even number of rows, at least 4.
+static size_t round_up_rows(size_t rows)
 {
     return rows < 4 ? 4 : round_up(rows, 2);
 }
 
-// c (M,TILE_N) = or += A (M,K) B (K,TILE_N). max is raised to the columns' maxima, where not NULL.
-INLINE void multiply(float *c, bool add, size_t M, size_t K, struct left a, const float *b,
-                     vec *max)
+// c (M,TILE_N) = A (M,K) B (K,TILE_N); += if `add`. Unless it is NULL, row_max (TILE_N) becomes the
+// maximum of itself and of each column of c.
+INLINE void multiply_panel(float *c, bool add, size_t M, size_t K, struct left_factor a,
+                           const float *b, vec *row_max)
 {
     for (; M % 6; M -= 4, c += 4 * TILE_N, a.at += 4 * a.row)
-        multiply_rows(c, add, 4, K, a, b, max);
+        multiply_few_rows(c, add, 4, K, a, b, row_max);
     for (; M; M -= 6, c += 6 * TILE_N, a.at += 6 * a.row)
-        multiply_rows(c, add, 6, K, a, b, max);
+        multiply_few_rows(c, add, 6, K, a, b, row_max);
 }
 
-// c (M,TILE_N) = A B, A in rows.
-static void multiply_by_rows(float *c, size_t M, size_t K, const float *a, const float *b, vec *max)
+// c (M,TILE_N) = A B; the rows of A are contiguous.
+static void multiply_row_major(float *c, size_t M, size_t K, const float *a, const float *b,
+                               vec *row_max)
 {
     size_t k = 0;
     for (; K - k > BLOCK_K; k += BLOCK_K)
-        multiply(c, k > 0, M, BLOCK_K, (struct left){a + k, K, 1, BLOCK_K, 0}, b + k * TILE_N,
-                 NULL);
-    multiply(c, k > 0, M, K - k, (struct left){a + k, K, 1, BLOCK_K, 0}, b + k * TILE_N, max);
+        multiply_panel(c, k > 0, M, BLOCK_K, (struct left_factor){a + k, K, 1, BLOCK_K, 0},
+                       b + k * TILE_N, NULL);
+    multiply_panel(c, k > 0, M, K - k, (struct left_factor){a + k, K, 1, BLOCK_K, 0},
+                   b + k * TILE_N, row_max);
 }
 
-// c (M,TILE_N) = or += A B, A in columns, `column` apart; K is BLOCK_K at most.
-static void multiply_by_columns(float *c, bool add, size_t M, size_t K, const float *a,
-                                size_t column, const float *b)
+// c (M,TILE_N) = A B; += if `add`. The columns of A are contiguous and `column` apart; K is at most
+// BLOCK_K.
+static void multiply_column_major(float *c, bool add, size_t M, size_t K, const float *a,
+                                  size_t column, const float *b)
 {
-    multiply(c, add, M, K, (struct left){a, 1, column, BLOCK_K, 0}, b, NULL);
+    multiply_panel(c, add, M, K, (struct left_factor){a, 1, column, BLOCK_K, 0}, b, NULL);
 }
 
-// c (M,TILE_N) = or += A B, A in strips of TILE_N columns.
-static void multiply_by_strips(float *c, bool add, size_t M, size_t K, const float *a,
-                               const float *b)
+// c (M,TILE_N) = A B; += if `add`. A is in panels (M,TILE_N).
+static void multiply_panels(float *c, bool add, size_t M, size_t K, const float *a, const float *b)
 {
-    multiply(c, add, M, K, (struct left){a, TILE_N, 1, TILE_N, M * TILE_N}, b, NULL);
+    multiply_panel(c, add, M, K, (struct left_factor){a, TILE_N, 1, TILE_N, M * TILE_N}, b, NULL);
 }
 
 INLINE void prefetch_row(const float *row, size_t D)
@@ -106,11 +115,12 @@ INLINE void prefetch_row(const float *row, size_t D)
         __builtin_prefetch(row + d);
 }
 
-// Copies rows (n,D), `stride` apart, times scale.
-static void copy_rows(float *to, const float *from, size_t stride, float scale, size_t n, size_t D)
+// to (n,D) = scale * rows of D that are `stride` apart.
+static void copy_scaled_rows(float *to, const float *from, size_t stride, float scale, size_t n,
+                             size_t D)
 {
     for (size_t t = 0; t < n; t++, to += D, from += stride) {
-        prefetch_row(from + AHEAD * stride, D);
+        prefetch_row(from + PREFETCH_ROWS * stride, D);
         size_t d = 0;
         for (; d + LANES <= D; d += LANES)
             *(vec_u *)(to + d) = scale * *(const vec_u *)(from + d);
@@ -119,7 +129,8 @@ static void copy_rows(float *to, const float *from, size_t stride, float scale, 
     }
 }
 
-// Packs rows (n,D) transposed, as B (D,TILE_N), padded with zeros.
+// Packs n <= TILE_N rows of D, `stride` apart, as the columns of a panel (D,TILE_N), padded with
+// zeros.
 static void pack_transposed(float *to, const float *from, size_t stride, size_t n, size_t D)
 {
     if (n < TILE_N)
@@ -127,111 +138,114 @@ static void pack_transposed(float *to, const float *from, size_t stride, size_t 
     transpose(to, TILE_N, from, stride, n, D);
 }
 
-// Sizes that both directions share.
-struct sizes {
+// Sizes that forward and backward share; those of arrays are in floats.
+struct attention_sizes {
     size_t T, H, D;
-    size_t qkv_row, out_row; // of one token
-    size_t T_rows, D_rows;   // whole rows
-    size_t keys;    // of a head's keys, or values: (T_rows,D) and what `multiply` reads past
-    size_t strip;   // (T_rows,TILE_N): the weights of a strip
-    size_t queries; // (D_rows,TILE_N): a strip's queries, or what else is as large
-    float scale;    // of logits to base 2
+    size_t qkv_row, out_row; // floats from one token to the next
+    size_t T_rows, D_rows;   // T and D, rounded up by round_up_rows
+    size_t keys;    // a head's keys, or values: (T_rows,D) and what multiply_panel reads past them
+    size_t scores;  // (T_rows,TILE_N): a tile of scores, or of probabilities
+    size_t queries; // (D_rows,TILE_N): a tile of queries, or what else is as large
+    float scale;    // of the scores, which are exponents of 2
 };
 
-static struct sizes find_sizes(size_t T, size_t H, size_t D)
+static struct attention_sizes find_attention_sizes(size_t T, size_t H, size_t D)
 {
-    struct sizes s = {.T = T, .H = H, .D = D, .qkv_row = 3 * H * D, .out_row = H * D};
-    s.T_rows = whole_rows(T);
-    s.D_rows = whole_rows(D);
+    struct attention_sizes s = {.T = T, .H = H, .D = D, .qkv_row = 3 * H * D, .out_row = H * D};
+    s.T_rows = round_up_rows(T);
+    s.D_rows = round_up_rows(D);
     s.keys = round_up(s.T_rows * D + 3, 16);
-    s.strip = s.T_rows * TILE_N;
+    s.scores = s.T_rows * TILE_N;
     s.queries = s.D_rows * TILE_N;
     s.scale = LOG2_E / sqrtf((float)D);
     return s;
 }
 
-// Copies n of a head's keys and values, from number `first` on, to (T_rows,D) each.
-static void copy_keys(const struct sizes *s, float *keys, const float *k, size_t first, size_t n)
+// Copies tokens first .. first + n - 1 of a head's keys k, scaled, and values to (T_rows,D) each;
+// the values follow the keys.
+static void copy_keys(const struct attention_sizes *s, float *keys, const float *k, size_t first,
+                      size_t n)
 {
     float *values = keys + s->keys;
     const float *from = k + first * s->qkv_row;
-    copy_rows(keys + first * s->D, from, s->qkv_row, s->scale, n, s->D);
-    copy_rows(values + first * s->D, from + s->out_row, s->qkv_row, 1, n, s->D);
+    copy_scaled_rows(keys + first * s->D, from, s->qkv_row, s->scale, n, s->D);
+    copy_scaled_rows(values + first * s->D, from + s->out_row, s->qkv_row, 1, n, s->D);
     if (first + n < s->T)
         return;
-    // Rows past the last repeat it, so that maxima stay what they are.
+    // The rows past the last repeat it, which leaves row_max as it is.
     for (size_t i = s->T * s->D; i < s->keys; i++)
         keys[i] = keys[i - s->D], values[i] = values[i - s->D];
 }
 
-// Makes each x of LANES columns 2^(x - max). Returns their sums.
-static vec exponentiate(float *strip, size_t T, vec max)
+// The softmax of LANES queries, without its division: turns each score x into 2^(x - row_max).
+// Returns the row_sum.
+static vec exponentiate_scores(float *scores, size_t T, vec row_max)
 {
-    vec sum = {0};
+    vec row_sum = {0};
     for (size_t t = 0; t < T; t++) {
-        vec *x = (vec *)(strip + t * TILE_N);
-        sum += *x = vec_exp2(*x - max);
+        vec *x = (vec *)(scores + t * TILE_N);
+        row_sum += *x = vec_exp2(*x - row_max);
     }
-    return sum;
+    return row_sum;
 }
 
-// What all heads of a call share.
+// The arguments that all heads of a call share.
 struct attention {
-    struct sizes s;
+    struct attention_sizes s;
     float *out, *lse;
     const float *qkv;
 };
 
 static const float *keys_of(const struct attention *p, size_t head)
 {
-    const struct sizes *s = &p->s;
+    const struct attention_sizes *s = &p->s;
     return p->qkv + head / s->H * s->T * s->qkv_row + head % s->H * s->D + s->out_row;
 }
 
-// One strip of a head's queries.
-static void attend(const struct attention *p, const float *keys, float *work, size_t head,
-                   size_t first)
+// One tile of a head's queries, from token `first` on. work: 2 queries + scores floats.
+static void attend_tile(const struct attention *p, const float *keys, float *work, size_t head,
+                        size_t first)
 {
-    const struct sizes *s = &p->s;
+    const struct attention_sizes *s = &p->s;
     const size_t n = min(TILE_N, s->T - first), at = head / s->H * s->T + first;
     const float *values = keys + s->keys;
-    float *queries = work, *out = queries + s->queries, *strip = out + s->queries;
+    float *queries = work, *out = queries + s->queries, *scores = out + s->queries;
     pack_transposed(queries, p->qkv + at * s->qkv_row + head % s->H * s->D, s->qkv_row, n, s->D);
-    vec max[2] = {vec_of(-INFINITY), vec_of(-INFINITY)}, sums[2] = {{0}, {0}};
-    multiply_by_rows(strip, s->T_rows, s->D, keys, queries, max);
+    vec row_max[2] = {vec_of(-INFINITY), vec_of(-INFINITY)}, row_sum[2] = {{0}, {0}};
+    multiply_row_major(scores, s->T_rows, s->D, keys, queries, row_max);
     for (size_t t = 0; t < s->T; t += BLOCK_K) {
         const size_t rows = min(BLOCK_K, s->T - t);
-        float *weights = strip + t * TILE_N;
+        float *block = scores + t * TILE_N;
         for (size_t half = 0; half < 2; half++)
-            sums[half] += exponentiate(weights + half * LANES, rows, max[half]);
-        multiply_by_columns(out, t > 0, s->D_rows, rows, values + t * s->D, s->D, weights);
+            row_sum[half] += exponentiate_scores(block + half * LANES, rows, row_max[half]);
+        multiply_column_major(out, t > 0, s->D_rows, rows, values + t * s->D, s->D, block);
     }
-    const vec norm[2] = {1 / sums[0], 1 / sums[1]};
+    const vec factor[2] = {1 / row_sum[0], 1 / row_sum[1]};
     vec *x = (vec *)out;
     for (size_t d = 0; d < 2 * s->D; d += 2)
-        x[d] *= norm[0], x[d + 1] *= norm[1];
+        x[d] *= factor[0], x[d + 1] *= factor[1];
     transpose(p->out + at * s->out_row + head % s->H * s->D, s->out_row, out, TILE_N, s->D, n);
     if (!p->lse)
         return;
-    const float *highest = (const float *)max, *sum = (const float *)sums;
+    const float *max = (const float *)row_max, *sum = (const float *)row_sum;
     float lse[TILE_N];
 #pragma omp simd
     for (size_t i = 0; i < TILE_N; i++)
-        lse[i] = multiply_add(LN_2, highest[i], simd_log(sum[i]));
+        lse[i] = multiply_add(LN_2, max[i], simd_log(sum[i]));
     memcpy(p->lse + head * s->T + first, lse, n * sizeof *lse);
 }
 
 void CPU_FN(attention)(struct device *device, act *out, float *lse, const act *qkv, size_t B,
                        size_t T, size_t H, size_t D)
 {
-    const struct attention p = {find_sizes(T, H, D), floats(out), lse, const_floats(qkv)};
-    const struct sizes *s = &p.s;
+    const struct attention p = {find_attention_sizes(T, H, D), floats(out), lse, const_floats(qkv)};
+    const struct attention_sizes *s = &p.s;
     const size_t heads = B * H, threads = (size_t)device->threads;
-    const size_t strips = strips_of(T), each = 2 * s->keys;
-    const size_t work_size = 2 * s->queries + s->strip;
-    // A thread takes whole heads; where these are few, strips of queries are shared out.
+    const size_t tiles = count_panels(T), kv_size = 2 * s->keys;
+    const size_t work_size = 2 * s->queries + s->scores;
+    // Each thread takes whole heads. If there are few, the threads share all tiles of queries.
     const bool few = heads < 4 * threads;
-    const size_t copies = (few ? heads : threads) * each;
+    const size_t copies = (few ? heads : threads) * kv_size;
     float *keys = CPU_FN(scratch)(device, copies + threads * work_size);
     if (!keys)
         return;
@@ -239,59 +253,60 @@ void CPU_FN(attention)(struct device *device, act *out, float *lse, const act *q
 #pragma omp parallel num_threads(threads_for(device, heads *T *T *D / 16))
     {
         const size_t thread = (size_t)omp_get_thread_num();
-        float *work = keys + copies + thread * work_size, *own = keys + thread * each;
+        float *work = keys + copies + thread * work_size, *own = keys + thread * kv_size;
         if (few) {
 #pragma omp for
-            for (size_t n = 0; n < heads * strips; n++) {
-                const size_t head = n / strips, first = n % strips * TILE_N;
-                copy_keys(s, keys + head * each, keys_of(&p, head), first, min(TILE_N, T - first));
+            for (size_t n = 0; n < heads * tiles; n++) {
+                const size_t head = n / tiles, first = n % tiles * TILE_N;
+                copy_keys(s, keys + head * kv_size, keys_of(&p, head), first,
+                          min(TILE_N, T - first));
             }
 #pragma omp for schedule(dynamic)
-            for (size_t n = 0; n < heads * strips; n++)
-                attend(&p, keys + n / strips * each, work, n / strips, n % strips * TILE_N);
+            for (size_t n = 0; n < heads * tiles; n++)
+                attend_tile(&p, keys + n / tiles * kv_size, work, n / tiles, n % tiles * TILE_N);
         } else {
 #pragma omp for schedule(dynamic)
             for (size_t head = 0; head < heads; head++) {
                 copy_keys(s, own, keys_of(&p, head), 0, T);
                 for (size_t first = 0; first < T; first += TILE_N)
-                    attend(&p, own, work, head, first);
+                    attend_tile(&p, own, work, head, first);
             }
         }
     }
 }
 
-// The working memory of one head's backward pass.
-struct backward {
-    float *keys, *values;                   // (T_rows,D)
-    float *dk, *dv;                         // (T_rows,D) in strips
-    float *p, *ds;                          // (T_rows, queries of a block) in strips: weights,
-                                            // and the gradients of logits
-    float *q, *dout;                        // B (queries of a block, D) in strips
-    float *strip_q, *strip_dout, *strip_dq; // (D_rows,TILE_N)
+// The working memory of one head's backward pass. A block is BLOCK_TILES tiles of queries.
+struct head_memory {
+    float *keys, *values;                // (T_rows,D)
+    float *dk, *dv;                      // (T_rows,D) in panels
+    float *p, *ds;                       // (T_rows, queries of a block) in panels: probabilities,
+                                         // and the gradients of the scores
+    float *q, *dout;                     // (queries of a block, D) in panels
+    float *tile_q, *tile_dout, *tile_dq; // (D_rows,TILE_N)
 };
 
-static size_t backward_size(const struct sizes *s)
+static size_t head_memory_size(const struct attention_sizes *s)
 {
-    return 2 * (s->keys + (strips_of(s->D) + BLOCK_STRIPS) * s->strip) +
-           2 * BLOCK_STRIPS * TILE_N * round_up(s->D, TILE_N) + 3 * s->queries;
+    return 2 * (s->keys + (count_panels(s->D) + BLOCK_TILES) * s->scores) +
+           2 * BLOCK_TILES * TILE_N * round_up(s->D, TILE_N) + 3 * s->queries;
 }
 
-static struct backward place_backward(const struct sizes *s, float *at)
+static struct head_memory place_head_memory(const struct attention_sizes *s, float *at)
 {
-    struct backward w = {.keys = at, .values = at + s->keys, .dk = at + 2 * s->keys};
-    w.dv = w.dk + strips_of(s->D) * s->strip;
-    w.p = w.dv + strips_of(s->D) * s->strip;
-    w.ds = w.p + BLOCK_STRIPS * s->strip;
-    w.q = w.ds + BLOCK_STRIPS * s->strip;
-    w.dout = w.q + BLOCK_STRIPS * TILE_N * round_up(s->D, TILE_N);
-    w.strip_q = w.dout + BLOCK_STRIPS * TILE_N * round_up(s->D, TILE_N);
-    w.strip_dout = w.strip_q + s->queries;
-    w.strip_dq = w.strip_dout + s->queries;
+    struct head_memory w = {.keys = at, .values = at + s->keys, .dk = at + 2 * s->keys};
+    w.dv = w.dk + count_panels(s->D) * s->scores;
+    w.p = w.dv + count_panels(s->D) * s->scores;
+    w.ds = w.p + BLOCK_TILES * s->scores;
+    w.q = w.ds + BLOCK_TILES * s->scores;
+    w.dout = w.q + BLOCK_TILES * TILE_N * round_up(s->D, TILE_N);
+    w.tile_q = w.dout + BLOCK_TILES * TILE_N * round_up(s->D, TILE_N);
+    w.tile_dout = w.tile_q + s->queries;
+    w.tile_dq = w.tile_dout + s->queries;
     return w;
 }
 
-// Packs rows (n,D) as B (n,D): strips of TILE_N columns, the last padded with zeros.
-static void pack_strips(float *to, const float *from, size_t stride, size_t n, size_t D)
+// Packs n rows of D, `stride` apart, into panels (n,TILE_N), the last padded with zeros.
+static void pack_panels(float *to, const float *from, size_t stride, size_t n, size_t D)
 {
     for (size_t d = 0; d < D; d += TILE_N, to += n * TILE_N) {
         const size_t width = min(TILE_N, D - d);
@@ -301,8 +316,8 @@ static void pack_strips(float *to, const float *from, size_t stride, size_t n, s
     }
 }
 
-// Copies rows (n,D), times scale, from strips (M,TILE_N).
-static void unpack_strips(float *to, size_t stride, const float *from, size_t M, float scale,
+// Copies n rows of D, times scale, from panels (M,TILE_N) to rows that are `stride` apart.
+static void unpack_panels(float *to, size_t stride, const float *from, size_t M, float scale,
                           size_t n, size_t D)
 {
     for (size_t t = 0; t < n; t++)
@@ -313,33 +328,35 @@ static void unpack_strips(float *to, size_t stride, const float *from, size_t M,
         }
 }
 
-// Of LANES columns, T deep: p from logits to weights, ds from the gradients of weights to those of
-// logits.
-static void differentiate(float *p, float *ds, size_t T, vec lse, vec delta)
+// The gradient of the softmax for LANES queries and T keys. p: scores in, probabilities out.
+// ds: the gradients of the probabilities in, those of the scores out.
+static void differentiate_softmax(float *p, float *ds, size_t T, vec lse, vec delta)
 {
     for (size_t t = 0; t < T * TILE_N; t += TILE_N) {
-        const vec weight = vec_exp2(*(const vec *)(p + t) - lse);
-        *(vec *)(p + t) = weight;
-        *(vec *)(ds + t) = weight * (*(const vec *)(ds + t) - delta);
+        const vec probability = vec_exp2(*(const vec *)(p + t) - lse);
+        *(vec *)(p + t) = probability;
+        *(vec *)(ds + t) = probability * (*(const vec *)(ds + t) - delta);
     }
 }
 
-// Queries of a head: theirs of qkv, dout, out, lse, dqkv and delta.
-struct queries {
+// Where some queries of a head start in qkv, dout, out, lse, dqkv and delta. delta is the sum over
+// D of out dout, for each query.
+struct query_rows {
     const float *q, *dout, *out, *lse;
     float *dq, *delta;
 };
 
-static struct queries skip_queries(const struct sizes *s, const struct queries *of, size_t n)
+static struct query_rows skip_queries(const struct attention_sizes *s, const struct query_rows *of,
+                                      size_t n)
 {
     const size_t in_qkv = n * s->qkv_row, in_out = n * s->out_row;
-    return (struct queries){of->q + in_qkv, of->dout + in_out, of->out + in_out,
-                            of->lse + n,    of->dq + in_qkv,   of->delta + n};
+    return (struct query_rows){of->q + in_qkv, of->dout + in_out, of->out + in_out,
+                               of->lse + n,    of->dq + in_qkv,   of->delta + n};
 }
 
-// A strip of n queries: p, ds, and of dqkv and delta.
-static void attend_backward(const struct sizes *s, const struct backward *w, float *p, float *ds,
-                            struct queries of, size_t n)
+// A tile of n <= TILE_N queries: computes their p, ds, delta and dq.
+static void attend_tile_backward(const struct attention_sizes *s, const struct head_memory *w,
+                                 float *p, float *ds, struct query_rows of, size_t n)
 {
     float lse[TILE_N] __attribute__((aligned(64))) = {0};
     float delta[TILE_N] __attribute__((aligned(64))) = {0};
@@ -352,59 +369,58 @@ static void attend_backward(const struct sizes *s, const struct backward *w, flo
         of.delta[i] = delta[i] = sum;
         lse[i] = LOG2_E * of.lse[i];
     }
-    pack_transposed(w->strip_q, of.q, s->qkv_row, n, s->D);
-    pack_transposed(w->strip_dout, of.dout, s->out_row, n, s->D);
-    // The products leave time to fetch the next strip.
+    pack_transposed(w->tile_q, of.q, s->qkv_row, n, s->D);
+    pack_transposed(w->tile_dout, of.dout, s->out_row, n, s->D);
+    // The products below leave time to fetch the next tile.
     for (size_t i = n; i < 2 * n; i++) {
         prefetch_row(of.q + i * s->qkv_row, s->D);
         prefetch_row(of.out + i * s->out_row, s->D);
         prefetch_row(of.dout + i * s->out_row, s->D);
     }
-    multiply_by_rows(p, s->T_rows, s->D, w->keys, w->strip_q, NULL);
-    multiply_by_rows(ds, s->T_rows, s->D, w->values, w->strip_dout, NULL);
+    multiply_row_major(p, s->T_rows, s->D, w->keys, w->tile_q, NULL);
+    multiply_row_major(ds, s->T_rows, s->D, w->values, w->tile_dout, NULL);
     for (size_t j = 0; j < TILE_N; j += LANES)
-        differentiate(p + j, ds + j, s->T, *(vec *)(lse + j), *(vec *)(delta + j));
+        differentiate_softmax(p + j, ds + j, s->T, *(vec *)(lse + j), *(vec *)(delta + j));
     for (size_t t = 0; t < s->T; t += BLOCK_K)
-        multiply_by_columns(w->strip_dq, t > 0, s->D_rows, min(BLOCK_K, s->T - t),
-                            w->keys + t * s->D, s->D, ds + t * TILE_N);
-    vec *x = (vec *)w->strip_dq;
+        multiply_column_major(w->tile_dq, t > 0, s->D_rows, min(BLOCK_K, s->T - t),
+                              w->keys + t * s->D, s->D, ds + t * TILE_N);
+    vec *x = (vec *)w->tile_dq;
     for (size_t d = 0; d < 2 * s->D; d++)
-        x[d] *= LN_2; // the keys have the rest of the scale
-    transpose(of.dq, s->qkv_row, w->strip_dq, TILE_N, s->D, n);
+        x[d] *= LN_2; // the keys carry the rest of the scale
+    transpose(of.dq, s->qkv_row, w->tile_dq, TILE_N, s->D, n);
 }
 
-// A head: dq, dk, dv and delta.
-static void differentiate_head(const struct sizes *s, const struct backward *w,
-                               const struct queries *all)
+// One head: computes its dq, dk, dv and delta.
+static void attend_head_backward(const struct attention_sizes *s, const struct head_memory *w,
+                                 const struct query_rows *all)
 {
-    const size_t block = BLOCK_STRIPS * TILE_N;
+    const size_t block = BLOCK_TILES * TILE_N;
     copy_keys(s, w->keys, all->q + s->out_row, 0, s->T);
     for (size_t first = 0; first < s->T; first += block) {
         const size_t n = min(block, s->T - first);
-        const struct queries of = skip_queries(s, all, first);
+        const struct query_rows of = skip_queries(s, all, first);
         for (size_t i = 0; i < n; i += TILE_N)
-            attend_backward(s, w, w->p + i * s->T_rows, w->ds + i * s->T_rows,
-                            skip_queries(s, &of, i), min(TILE_N, n - i));
-        pack_strips(w->q, of.q, s->qkv_row, n, s->D);
-        pack_strips(w->dout, of.dout, s->out_row, n, s->D);
+            attend_tile_backward(s, w, w->p + i * s->T_rows, w->ds + i * s->T_rows,
+                                 skip_queries(s, &of, i), min(TILE_N, n - i));
+        pack_panels(w->q, of.q, s->qkv_row, n, s->D);
+        pack_panels(w->dout, of.dout, s->out_row, n, s->D);
         for (size_t d = 0; d < s->D; d += TILE_N) {
-            multiply_by_strips(w->dk + d * s->T_rows, first > 0, s->T_rows, n, w->ds, w->q + d * n);
-            multiply_by_strips(w->dv + d * s->T_rows, first > 0, s->T_rows, n, w->p,
-                               w->dout + d * n);
+            multiply_panels(w->dk + d * s->T_rows, first > 0, s->T_rows, n, w->ds, w->q + d * n);
+            multiply_panels(w->dv + d * s->T_rows, first > 0, s->T_rows, n, w->p, w->dout + d * n);
         }
     }
     float *dk = all->dq + s->out_row, *dv = dk + s->out_row;
-    unpack_strips(dk, s->qkv_row, w->dk, s->T_rows, LN_2 * s->scale, s->T, s->D);
-    unpack_strips(dv, s->qkv_row, w->dv, s->T_rows, 1, s->T, s->D);
+    unpack_panels(dk, s->qkv_row, w->dk, s->T_rows, LN_2 * s->scale, s->T, s->D);
+    unpack_panels(dv, s->qkv_row, w->dv, s->T_rows, 1, s->T, s->D);
 }
 
 void CPU_FN(attention_backward)(struct device *device, act *dqkv, float *delta, const act *dout,
                                 const act *qkv, const act *out, const float *lse, size_t B,
                                 size_t T, size_t H, size_t D)
 {
-    const struct sizes s = find_sizes(T, H, D);
-    const size_t each = backward_size(&s);
-    float *scratch = CPU_FN(scratch)(device, (size_t)device->threads * each);
+    const struct attention_sizes s = find_attention_sizes(T, H, D);
+    const size_t memory_size = head_memory_size(&s);
+    float *scratch = CPU_FN(scratch)(device, (size_t)device->threads * memory_size);
     if (!scratch)
         return;
 
@@ -412,10 +428,11 @@ void CPU_FN(attention_backward)(struct device *device, act *dqkv, float *delta, 
     for (size_t head = 0; head < B * H; head++) {
         const size_t in_out = head / H * T * s.out_row + head % H * D;
         const size_t in_qkv = head / H * T * s.qkv_row + head % H * D;
-        const struct queries all = {const_floats(qkv) + in_qkv, const_floats(dout) + in_out,
-                                    const_floats(out) + in_out, lse + head * T,
-                                    floats(dqkv) + in_qkv,      delta + head * T};
-        const struct backward w = place_backward(&s, scratch + (size_t)omp_get_thread_num() * each);
-        differentiate_head(&s, &w, &all);
+        const struct query_rows all = {const_floats(qkv) + in_qkv, const_floats(dout) + in_out,
+                                       const_floats(out) + in_out, lse + head * T,
+                                       floats(dqkv) + in_qkv,      delta + head * T};
+        const struct head_memory w =
+            place_head_memory(&s, scratch + (size_t)omp_get_thread_num() * memory_size);
+        attend_head_backward(&s, &w, &all);
     }
 }

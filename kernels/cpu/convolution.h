@@ -1,4 +1,5 @@
-// What the two ways to a 3x3 convolution share. SPDX-License-Identifier: MIT
+// A 3x3 convolution, as its two implementations (im2col and Winograd) take it.
+// SPDX-License-Identifier: MIT
 #ifndef DIT_CPU_CONVOLUTION_H
 #define DIT_CPU_CONVOLUTION_H
 
@@ -6,13 +7,14 @@
 #include "kernels/cpu/simd.h"
 
 struct convolution {
-    float *y;                        // (B,out_H,out_W,O)
-    const float *x, *w, *bias, *sum; // (B,H,W,I), (O,3,3,I), (O), as y or NULL
+    float *y;                  // (B,out_H,out_W,O)
+    const float *x, *w, *bias; // (B,H,W,I), (O,3,3,I), (O)
+    const float *sum;          // added to the result: as y, perhaps y itself; or NULL
     enum conv_kind kind;
     size_t B, H, W, I, O, out_H, out_W;
 };
 
-// By Winograd's minimal filtering; I and O multiples of 16.
+// By Winograd's minimal filtering. I and O must be multiples of 16.
 void CPU_FN(winograd)(struct device *device, const struct convolution *p);
 
 #endif

@@ -1,5 +1,5 @@
-// The cpu backend. Its sources are compiled once for every instruction set, with CPU_ISA its name;
-// CPU_FN(linear) is avx2_linear or generic_linear. SPDX-License-Identifier: MIT
+// What the sources of the cpu backend share. They are compiled once for every instruction set, with
+// CPU_ISA its name: CPU_FN(linear) is avx2_linear or generic_linear. SPDX-License-Identifier: MIT
 #ifndef DIT_CPU_H
 #define DIT_CPU_H
 
@@ -23,24 +23,25 @@ static inline const float *const_floats(const act *x)
     return (const float *)x;
 }
 
-// At least n floats of working memory, 64-byte aligned, kept on the device and grown where needed:
-// of the operation that runs, contents undefined. NULL with the device's error set.
+// At least n floats of working memory, 64-byte aligned, with undefined contents. It belongs to the
+// device, which grows it as needed, and may be used until the operation returns. NULL with the
+// device's error set if there is no memory.
 float *CPU_FN(scratch)(struct device *device, size_t n);
 
-double CPU_FN(peak_flops)(struct device *device); // peak.c
+// The highest rate of float32 operations that all threads reach together, per second; see peak.c.
+double CPU_FN(peak_flops)(struct device *device);
 
 static inline size_t min(size_t a, size_t b)
 {
     return a < b ? a : b;
 }
 
-// Sizes of pieces of scratch memory, so that each starts on a cache line of its own.
 static inline size_t round_up(size_t n, size_t multiple)
 {
     return (n + multiple - 1) / multiple * multiple;
 }
 
-// Threads for n elements' worth of light work: one where starting more would cost more.
+// Threads for light work on n elements: one where starting the others would take longer.
 static inline int threads_for(const struct device *device, size_t n)
 {
     return n < 16384 ? 1 : device->threads;

@@ -1,4 +1,4 @@
-// Pixels and the built-in autoencoder. SPDX-License-Identifier: MIT
+// Conversion of pixels, and the DCT of the built-in autoencoder. SPDX-License-Identifier: MIT
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/simd.h"
 #include "kernels/zigzag.h"
@@ -44,9 +44,9 @@ static void fill_basis(float basis[8][8], float transposed[8][8])
         }
 }
 
-// out = a b, of which the first `rows` rows are wanted and the first `depth` rows of b are not 0.
-INLINE void multiply(float out[8][8], const float a[8][8], const float b[8][8], size_t rows,
-                     size_t depth)
+// The first `rows` rows of out = a b, where only the first `depth` rows of b are not 0.
+INLINE void multiply_8x8(float out[8][8], const float a[8][8], const float b[8][8], size_t rows,
+                         size_t depth)
 {
     for (size_t i = 0; i < rows; i++) {
         float sum[8] = {0};
@@ -57,8 +57,9 @@ INLINE void multiply(float out[8][8], const float a[8][8], const float b[8][8], 
     }
 }
 
-// Rows, and columns, of an 8x8 block in which its first n coefficients lie.
-static size_t find_extent(size_t n)
+// The side of the smallest square, from the corner of an 8x8 block, that holds the first n
+// coefficients in zig-zag order.
+static size_t coefficients_side(size_t n)
 {
     size_t extent = 0;
     for (size_t k = 0; k < n; k++) {
@@ -68,9 +69,9 @@ static size_t find_extent(size_t n)
     return extent;
 }
 
-#define ACROSS 8 // blocks of 8x8 pixels that are encoded together: a lane each
+#define ACROSS 8 // blocks of 8x8 pixels that are encoded together, a vector lane each
 
-// 8 rows of n pixels as Y, B - Y and R - Y of levels about 0.
+// Converts 8 rows of n pixels to Y, B - Y and R - Y, with levels centred on 0.
 INLINE void take_levels(float ycc[3][8][8 * ACROSS], const uint8_t *from, size_t stride, size_t n)
 {
     for (size_t i = 0; i < 8; i++, from += stride)
@@ -84,7 +85,7 @@ INLINE void take_levels(float ycc[3][8][8 * ACROSS], const uint8_t *from, size_t
         }
 }
 
-// The first `extent` coefficients of every column, with the lanes of `half` then being blocks.
+// The DCT along the columns of ACROSS blocks: half[u][column][block], for u < extent.
 INLINE void transform_columns(float half[8][8][ACROSS], const float rows[8][8 * ACROSS],
                               const float basis[8][8], size_t extent)
 {
@@ -104,7 +105,7 @@ INLINE void transform_columns(float half[8][8][ACROSS], const float rows[8][8 * 
         transpose(half[u][0], ACROSS, line[u], 8, ACROSS, 8);
 }
 
-// The coefficient at `column` of a row of every block.
+// The DCT along the rows, one coefficient of every block: z = factor times half times basis.
 INLINE void transform_row(float z[ACROSS], const float half[8][ACROSS], const float basis[8],
                           float factor)
 {
@@ -121,7 +122,7 @@ void CPU_FN(dct_encode)(struct device *device, float *z, const uint8_t *images, 
 {
     const size_t C = n_y + 2 * n_c, rows = H / 8, columns = W / 8;
     const size_t kept[3] = {n_y, n_c, n_c};
-    const size_t extent[3] = {find_extent(n_y), find_extent(n_c), find_extent(n_c)};
+    const size_t side[3] = {coefficients_side(n_y), coefficients_side(n_c), coefficients_side(n_c)};
     const float unit = 1 / (127.5f * divisor), factor[3] = {unit, unit / 1.772f, unit / 1.402f};
     float basis[8][8], transposed[8][8];
     fill_basis(basis, transposed);
@@ -133,7 +134,7 @@ void CPU_FN(dct_encode)(struct device *device, float *z, const uint8_t *images, 
             float *to = z + job / rows * C * rows * columns + job % rows * columns + column;
             take_levels(ycc, images + (job * 8 * W + column * 8) * 3, 3 * W, 8 * n);
             for (size_t c = 0; c < 3; c++) {
-                transform_columns(half, ycc[c], basis, extent[c]);
+                transform_columns(half, ycc[c], basis, side[c]);
                 for (size_t k = 0; k < kept[c]; k++, to += rows * columns) {
                     transform_row(values, half[zigzag[k] / 8], basis[zigzag[k] % 8], factor[c]);
                     memcpy(to, values, n * sizeof *to);
@@ -148,7 +149,7 @@ void CPU_FN(dct_decode)(struct device *device, float *x, const float *z, float d
 {
     const size_t C = n_y + 2 * n_c, n = H * W, rows = H / 8, columns = W / 8;
     const size_t kept[3] = {n_y, n_c, n_c};
-    const size_t extent[3] = {find_extent(n_y), find_extent(n_c), find_extent(n_c)};
+    const size_t side[3] = {coefficients_side(n_y), coefficients_side(n_c), coefficients_side(n_c)};
     float basis[8][8], transposed[8][8];
     fill_basis(basis, transposed);
 #pragma omp parallel for num_threads(threads_for(device, B * 3 * n))
@@ -160,8 +161,8 @@ void CPU_FN(dct_decode)(struct device *device, float *x, const float *z, float d
         for (size_t c = 0; c < 3; c++) {
             for (size_t k = 0; k < kept[c]; k++, from += rows * columns)
                 ycc[c][zigzag[k] / 8][zigzag[k] % 8] = divisor * *from;
-            multiply(half, transposed, ycc[c], 8, extent[c]);
-            multiply(ycc[c], half, basis, 8, extent[c]);
+            multiply_8x8(half, transposed, ycc[c], 8, side[c]);
+            multiply_8x8(ycc[c], half, basis, 8, side[c]);
         }
         for (size_t i = 0; i < 8; i++)
             for (size_t j = 0; j < 8; j++) {

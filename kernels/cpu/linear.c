@@ -1,97 +1,99 @@
-// Linear layers and the GELU between them. SPDX-License-Identifier: MIT
+// Linear layers and their gradients, with the GELU of the MLP as an epilogue.
+// SPDX-License-Identifier: MIT
 #include "kernels/cpu/product.h"
+#include "kernels/cpu/tile.h"
 
-// pre_out keeps what the GELU takes.
-static void take_gelu(const struct product *p, float *tile, size_t i, size_t j, size_t rows,
-                      size_t columns)
+// Epilogue: keeps the pre-activation in epilogue_out, if asked for, and applies the GELU.
+static void apply_gelu(const struct product *p, float *tile, size_t i, size_t j, size_t rows,
+                       size_t columns)
 {
-    if (p->pre_out)
-        copy_tile(p->pre_out + i * p->N + j, p->N, tile, TILE_N, rows, columns);
+    if (p->epilogue_out)
+        copy_tile(p->epilogue_out + i * p->N + j, p->N, tile, TILE_N, rows, columns);
 #pragma omp simd
     for (size_t n = 0; n < TILE_M * TILE_N; n++)
         tile[n] = simd_gelu(tile[n]);
 }
 
-// x gelu'(pre).
-static void multiply_gelu_slope(const struct product *p, float *tile, size_t i, size_t j,
+// Epilogue: multiplies by the GELU's derivative at the pre-activation, epilogue_in.
+static void apply_gelu_backward(const struct product *p, float *tile, size_t i, size_t j,
                                 size_t rows, size_t columns)
 {
     float pre[TILE_M * TILE_N] __attribute__((aligned(64))) = {0};
-    copy_tile(pre, TILE_N, p->pre + i * p->N + j, p->N, rows, columns);
+    copy_tile(pre, TILE_N, p->epilogue_in + i * p->N + j, p->N, rows, columns);
 #pragma omp simd
     for (size_t n = 0; n < TILE_M * TILE_N; n++)
-        tile[n] *= simd_gelu_slope(pre[n]);
+        tile[n] *= simd_gelu_derivative(pre[n]);
 }
 
 void CPU_FN(linear)(struct device *device, act *y, size_t stride, const act *x, const act *w,
                     const act *b, size_t R, size_t I, size_t O)
 {
-    CPU_FN(product)
-    (device, &(struct product){.M = R,
-                               .N = O,
-                               .K = I,
-                               .a = {const_floats(x), I, 1},
-                               .b = {const_floats(w), 1, I},
-                               .c = floats(y),
-                               .c_row = stride,
-                               .bias = const_floats(b)});
+    const struct product p = {.M = R,
+                              .N = O,
+                              .K = I,
+                              .a = {const_floats(x), I, 1},
+                              .b = {const_floats(w), 1, I},
+                              .c = floats(y),
+                              .c_row = stride,
+                              .bias = const_floats(b)};
+    CPU_FN(product)(device, &p);
 }
 
 void CPU_FN(linear_gelu)(struct device *device, act *y, act *pre, const act *x, const act *w,
                          const act *b, size_t R, size_t I, size_t O)
 {
-    CPU_FN(product)
-    (device, &(struct product){.M = R,
-                               .N = O,
-                               .K = I,
-                               .a = {const_floats(x), I, 1},
-                               .b = {const_floats(w), 1, I},
-                               .c = floats(y),
-                               .c_row = O,
-                               .bias = const_floats(b),
-                               .finish = take_gelu,
-                               .pre_out = floats(pre)});
+    const struct product p = {.M = R,
+                              .N = O,
+                              .K = I,
+                              .a = {const_floats(x), I, 1},
+                              .b = {const_floats(w), 1, I},
+                              .c = floats(y),
+                              .c_row = O,
+                              .bias = const_floats(b),
+                              .epilogue = apply_gelu,
+                              .epilogue_out = floats(pre)};
+    CPU_FN(product)(device, &p);
 }
 
 void CPU_FN(linear_backward_input)(struct device *device, act *dx, const act *dy, const act *w,
                                    size_t R, size_t I, size_t O)
 {
-    CPU_FN(product)
-    (device, &(struct product){.M = R,
-                               .N = I,
-                               .K = O,
-                               .a = {const_floats(dy), O, 1},
-                               .b = {const_floats(w), I, 1},
-                               .c = floats(dx),
-                               .c_row = I});
+    const struct product p = {.M = R,
+                              .N = I,
+                              .K = O,
+                              .a = {const_floats(dy), O, 1},
+                              .b = {const_floats(w), I, 1},
+                              .c = floats(dx),
+                              .c_row = I};
+    CPU_FN(product)(device, &p);
 }
 
 void CPU_FN(linear_backward_input_gelu)(struct device *device, act *dpre, const act *dy,
                                         const act *w, const act *pre, size_t R, size_t I, size_t O)
 {
-    CPU_FN(product)
-    (device, &(struct product){.M = R,
-                               .N = I,
-                               .K = O,
-                               .a = {const_floats(dy), O, 1},
-                               .b = {const_floats(w), I, 1},
-                               .c = floats(dpre),
-                               .c_row = I,
-                               .finish = multiply_gelu_slope,
-                               .pre = const_floats(pre)});
+    const struct product p = {.M = R,
+                              .N = I,
+                              .K = O,
+                              .a = {const_floats(dy), O, 1},
+                              .b = {const_floats(w), I, 1},
+                              .c = floats(dpre),
+                              .c_row = I,
+                              .epilogue = apply_gelu_backward,
+                              .epilogue_in = const_floats(pre)};
+    CPU_FN(product)(device, &p);
 }
 
 void CPU_FN(linear_backward_weight)(struct device *device, float *dw, float *db, const act *dy,
                                     const act *x, size_t R, size_t I, size_t O)
 {
-    CPU_FN(product)
-    (device, &(struct product){.M = O,
-                               .N = I,
-                               .K = R,
-                               .a = {const_floats(dy), 1, O},
-                               .b = {const_floats(x), I, 1},
-                               .c = dw,
-                               .c_row = I,
-                               .start = dw,
-                               .a_sums = db});
+    const struct product p = {.M = O,
+                              .N = I,
+                              .K = R,
+                              .a = {const_floats(dy), 1, O},
+                              .b = {const_floats(x), I, 1},
+                              .c = dw,
+                              .c_row = I,
+                              .start = dw,
+                              .row_sums = db};
+    CPU_FN(product)(device, &p);
 }

@@ -1,8 +1,10 @@
-// AdamW and the norm of the gradient. SPDX-License-Identifier: MIT
+// AdamW, and the sum of squares for the norm of the gradient. SPDX-License-Identifier: MIT
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/simd.h"
 
-#define BLOCK 16384 // sums are made of sums over blocks: the same whatever the number of threads
+// Elements of a block. Sums over blocks are added in order, so that the result does not depend on
+// the number of threads.
+#define BLOCK 16384
 
 void CPU_FN(sum_squares)(struct device *device, double *sum, const float *x, size_t n)
 {

@@ -1,22 +1,23 @@
-// Patches and the embedding of the time. SPDX-License-Identifier: MIT
+// Patches to and from tokens, and the features of the time step. SPDX-License-Identifier: MIT
 #include "kernels/cpu/cpu.h"
 
 #include <math.h>
 
-// One row of tokens (P rows of the image) of every sample is a job.
+// The threads share the rows of tokens: each is P rows of one sample's image.
 
 void CPU_FN(patchify)(struct device *device, act *tokens, const float *x, size_t B, size_t C,
                       size_t H, size_t W, size_t P)
 {
     const size_t rows = H / P, columns = W / P;
 #pragma omp parallel for num_threads(threads_for(device, B *C *H *W))
-    for (size_t job = 0; job < B * rows; job++) {
-        float *to = floats(tokens) + job * columns * C * P * P;
+    for (size_t token_row = 0; token_row < B * rows; token_row++) {
+        float *to = floats(tokens) + token_row * columns * C * P * P;
         for (size_t token = 0; token < columns; token++)
             for (size_t c = 0; c < C; c++)
                 for (size_t i = 0; i < P; i++) {
                     const float *from =
-                        x + ((job / rows * C + c) * H + job % rows * P + i) * W + token * P;
+                        x + ((token_row / rows * C + c) * H + token_row % rows * P + i) * W +
+                        token * P;
                     for (size_t j = 0; j < P; j++)
                         *to++ = from[j];
                 }
@@ -28,12 +29,12 @@ void CPU_FN(unpatchify)(struct device *device, float *x, const act *tokens, size
 {
     const size_t rows = H / P, columns = W / P;
 #pragma omp parallel for num_threads(threads_for(device, B *C *H *W))
-    for (size_t job = 0; job < B * rows; job++)
+    for (size_t token_row = 0; token_row < B * rows; token_row++)
         for (size_t c = 0; c < C; c++)
             for (size_t i = 0; i < P; i++) {
                 const float *from =
-                    const_floats(tokens) + job * columns * P * P * C + i * P * C + c;
-                float *to = x + ((job / rows * C + c) * H + job % rows * P + i) * W;
+                    const_floats(tokens) + token_row * columns * P * P * C + i * P * C + c;
+                float *to = x + ((token_row / rows * C + c) * H + token_row % rows * P + i) * W;
                 for (size_t token = 0; token < columns; token++)
                     for (size_t j = 0; j < P; j++)
                         *to++ = from[(token * P * P + j) * C];
@@ -45,11 +46,12 @@ void CPU_FN(unpatchify_backward)(struct device *device, act *dtokens, const floa
 {
     const size_t rows = H / P, columns = W / P;
 #pragma omp parallel for num_threads(threads_for(device, B *C *H *W))
-    for (size_t job = 0; job < B * rows; job++)
+    for (size_t token_row = 0; token_row < B * rows; token_row++)
         for (size_t c = 0; c < C; c++)
             for (size_t i = 0; i < P; i++) {
-                float *to = floats(dtokens) + job * columns * P * P * C + i * P * C + c;
-                const float *from = dx + ((job / rows * C + c) * H + job % rows * P + i) * W;
+                float *to = floats(dtokens) + token_row * columns * P * P * C + i * P * C + c;
+                const float *from =
+                    dx + ((token_row / rows * C + c) * H + token_row % rows * P + i) * W;
                 for (size_t token = 0; token < columns; token++)
                     for (size_t j = 0; j < P; j++)
                         to[(token * P * P + j) * C] = *from++;

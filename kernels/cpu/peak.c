@@ -1,11 +1,11 @@
-// What the processor can do at most, to which a log's FLOP/s are compared.
+// Measures the peak rate of multiply-adds, to which logs and benchmarks compare their FLOP/s.
 // SPDX-License-Identifier: MIT
 #include <omp.h>
 
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/simd.h"
 
-// 10 independent chains: enough to hide the latency of two pipes of multiply-adds.
+// Independent chains of multiply-adds: enough to hide the latency of two pipelines.
 #define CHAINS 10
 #define ROUNDS 1000000
 

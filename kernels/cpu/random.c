@@ -1,30 +1,30 @@
-// Normal numbers. SPDX-License-Identifier: MIT
+// Fills arrays with normally distributed numbers. SPDX-License-Identifier: MIT
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/simd.h"
 #include "lib/base/philox.h"
 
-// (word + 0.5) / 2^32, for words below 2^31.
-INLINE float uniform(uint32_t word)
+// (word + 0.5) / 2^32, for words below 2^31, which convert to float faster as signed numbers.
+INLINE float uniform_of(uint32_t word)
 {
     return ((float)(int32_t)word + 0.5f) * 0x1p-32f;
 }
 
-// sqrt(-2 log u) of u = (word + 0.5) / 2^32. Where u is more than a half its distance from 1 is
-// what is known exactly.
-INLINE float radius(uint32_t word)
+// sqrt(-2 log u) for u = (word + 0.5) / 2^32. If u is near 1, float holds 1 - u exactly but not u,
+// so the logarithm is computed from 1 - u.
+INLINE float normal_radius(uint32_t word)
 {
     const int near_one = word >= 0xc0000000u;
-    const float above = uniform(~word & 0x7fffffffu), half = uniform(word >> 1) * 2.0f;
-    const float low = word < 0x80000000u ? uniform(word & 0x7fffffffu) : half;
+    const float above = uniform_of(~word & 0x7fffffffu), half = uniform_of(word >> 1) * 2.0f;
+    const float low = word < 0x80000000u ? uniform_of(word & 0x7fffffffu) : half;
     const float log = near_one ? simd_log_near_one(near_one ? -above : 0.0f) : simd_log(low);
     return sqrtf(-2.0f * log);
 }
 
-// The normal numbers of one pair of words: radius times the sine and cosine of 2 pi u.
+// Two normal numbers of a pair of words: the radius times the cosine and sine of 2 pi u.
 INLINE void box_muller(uint32_t word0, uint32_t word1, float *first, float *second)
 {
-    const float r = radius(word0);
-    // The quarter turn nearest, and the angle from there.
+    const float r = normal_radius(word0);
+    // The nearest multiple of a quarter turn, and the angle from there.
     const uint32_t turn = word1 + 0x20000000u;
     const int32_t rest = (int32_t)(turn & 0x3fffffffu) - 0x20000000;
     const float angle = ((float)rest + 0.5f) * 1.4629180792671596e-9f; // 2 pi / 2^32
@@ -35,16 +35,16 @@ INLINE void box_muller(uint32_t word0, uint32_t word1, float *first, float *seco
     *second = r * float_of(bits_of(odd ? c : s) ^ flip_sin);
 }
 
-#define BLOCKS 32 // of four numbers, made together
+#define BLOCKS 32 // blocks of four numbers that are computed together, so that loops vectorise
 
 void CPU_FN(fill_normal)(struct device *device, float *x, uint64_t seed, uint32_t purpose,
                          uint32_t step, uint64_t first, size_t B, size_t n)
 {
     const size_t groups = (n + 4 * BLOCKS - 1) / (4 * BLOCKS);
 #pragma omp parallel for num_threads(threads_for(device, 8 * B * n))
-    for (size_t job = 0; job < B * groups; job++) {
-        const size_t at = job % groups * 4 * BLOCKS;
-        const uint64_t sample = first + job / groups;
+    for (size_t group = 0; group < B * groups; group++) {
+        const size_t at = group % groups * 4 * BLOCKS;
+        const uint64_t sample = first + group / groups;
         float normal[4 * BLOCKS];
         for (size_t i = 0; i < BLOCKS; i++) {
             uint32_t word[4];
@@ -53,6 +53,6 @@ void CPU_FN(fill_normal)(struct device *device, float *x, uint64_t seed, uint32_
             box_muller(word[2], word[3], &normal[4 * i + 2], &normal[4 * i + 3]);
         }
         const size_t count = n - at < 4 * BLOCKS ? n - at : 4 * BLOCKS;
-        memcpy(x + job / groups * n + at, normal, count * sizeof *x);
+        memcpy(x + group / groups * n + at, normal, count * sizeof *x);
     }
 }

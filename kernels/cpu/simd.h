@@ -1,5 +1,5 @@
-// Vectors, and functions that compilers vectorise: all are plain C for `#pragma omp simd` loops,
-// without branches, tables or calls. SPDX-License-Identifier: MIT
+// Vectors of floats (vec_NAME), and elementary functions (simd_NAME) that compilers vectorise in
+// `#pragma omp simd` loops: plain C without branches, tables or calls. SPDX-License-Identifier: MIT
 #ifndef DIT_CPU_SIMD_H
 #define DIT_CPU_SIMD_H
 
@@ -14,13 +14,13 @@
 #define LANES 4
 #endif
 
-// A vector of floats; vec_u may be anywhere in memory.
+// A vector of LANES floats; vec_u is one without alignment.
 typedef float vec __attribute__((vector_size(4 * LANES), may_alias));
 typedef float vec_u __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
 #define INLINE static inline __attribute__((always_inline))
 
-// a b + c, in one instruction where there is one.
+// a b + c, by a fused multiply-add where the processor has one.
 INLINE float multiply_add(float a, float b, float c)
 {
 #if defined __FMA__ || defined __ARM_FEATURE_FMA
@@ -33,6 +33,11 @@ INLINE float multiply_add(float a, float b, float c)
 INLINE vec vec_of(float x)
 {
     return x - (vec){0};
+}
+
+INLINE vec vec_load(const float *at)
+{
+    return *(const vec_u *)at;
 }
 
 // a b + c.
@@ -51,7 +56,7 @@ INLINE vec vec_multiply_add(float a, vec b, vec c)
     return vec_fma(vec_of(a), b, c);
 }
 
-// The greater; b where one is NaN.
+// The greater of each pair; b where either is NaN.
 INLINE vec vec_max(vec a, vec b)
 {
 #ifdef __AVX2__
@@ -124,10 +129,12 @@ INLINE float float_of(uint32_t bits)
     return x;
 }
 
-// e^x within 1e-7 of itself; 0 below -87, infinity above 88. NaN stays NaN.
+// The coefficients of e^x, log, sin and cos are those of S. Moshier's Cephes library, 1988.
+
+// e^x with a relative error below 1e-7; 0 below -87, infinity above 88. NaN stays NaN.
 INLINE float simd_exp(float x)
 {
-    // Adding 1.5 2^23 leaves the nearest integer in the low bits.
+    // Adding 1.5 * 2^23 leaves the nearest integer in the low bits of the sum.
     float shifted = multiply_add(x, 1.44269504f, 12582912.0f), n = shifted - 12582912.0f;
     float r = multiply_add(n, -0.693359375f, x);
     r = multiply_add(n, 2.12194440e-4f, r);
@@ -158,7 +165,7 @@ INLINE float simd_log_near_one(float f)
     return multiply_add(p * f, square, multiply_add(-0.5f, square, f));
 }
 
-// log x within 1.2e-7 of itself, for positive normal x.
+// log x with an error below 1.2e-7 of its value, for positive normal x.
 INLINE float simd_log(float x)
 {
     uint32_t bits = bits_of(x) - 0x3f3504f3u; // sqrt(1/2) becomes 0
@@ -168,7 +175,6 @@ INLINE float simd_log(float x)
                         multiply_add(exponent, -2.12194440e-4f, simd_log_near_one(f)));
 }
 
-// The coefficients of these four are those of S. Moshier's Cephes library, 1988.
 // sin a and cos a for |a| <= pi/4, within 1e-7.
 INLINE float simd_sin(float a)
 {
@@ -190,37 +196,45 @@ INLINE float simd_sigmoid(float x)
     return 1.0f / (1.0f + simd_exp(-x));
 }
 
-// 2^x for -126 <= x <= 126, within 2e-7 of itself.
+// 2^r = 1 + EXP2_1 r + .. + EXP2_5 r^5 for |r| <= 1/2, with a relative error below 2e-7.
+#define EXP2_1 6.93147004e-1f
+#define EXP2_2 2.40222424e-1f
+#define EXP2_3 5.55073358e-2f
+#define EXP2_4 9.67151299e-3f
+#define EXP2_5 1.32647273e-3f
+
+// 2^x for -126 <= x <= 126, by Horner's rule.
 INLINE float simd_exp2(float x)
 {
-    const float shifted = x + 12582912.0f, f = x - (shifted - 12582912.0f);
-    float p = 1.3264727e-3f;
-    p = multiply_add(p, f, 9.6715130e-3f);
-    p = multiply_add(p, f, 5.5507336e-2f);
-    p = multiply_add(p, f, 2.4022242e-1f);
-    p = multiply_add(p, f, 6.9314700e-1f);
-    p = multiply_add(p, f, 1.0f);
+    // Adding 1.5 * 2^23 leaves the nearest integer in the low bits of the sum.
+    const float shifted = x + 12582912.0f, r = x - (shifted - 12582912.0f);
+    float p = multiply_add(EXP2_5, r, EXP2_4);
+    p = multiply_add(p, r, EXP2_3);
+    p = multiply_add(p, r, EXP2_2);
+    p = multiply_add(p, r, EXP2_1);
+    p = multiply_add(p, r, 1.0f);
     return float_of(bits_of(p) + (bits_of(shifted) << 23));
 }
 
-// 2^x within 2.2e-7 of itself for x < 127; 2^-126 below -126. NaN stays NaN.
+// 2^x for x < 127; 2^-126 below -126. NaN stays NaN. By Estrin's scheme, whose
+// instructions depend less on one another than Horner's.
 INLINE vec vec_exp2(vec x)
 {
     typedef int32_t bits __attribute__((vector_size(4 * LANES), may_alias));
     x = vec_max(vec_of(-126), x);
-    // Adding 1.5 2^23 leaves the nearest whole number in the low bits; 127 makes it an exponent.
+    // As in simd_exp2; the 127 added as well makes the integer a biased exponent.
     const vec shifted = x + 12583039.0f, r = x - (shifted - 12583039.0f), square = r * r;
-    const vec high = vec_fma(vec_of(1.32647273e-3f), r, vec_of(9.67151299e-3f));
-    const vec middle = vec_fma(vec_of(5.55073358e-2f), r, vec_of(2.40222424e-1f));
-    const vec low = vec_fma(vec_of(6.93147004e-1f), r, vec_of(1));
+    const vec high = vec_fma(vec_of(EXP2_5), r, vec_of(EXP2_4));
+    const vec middle = vec_fma(vec_of(EXP2_3), r, vec_of(EXP2_2));
+    const vec low = vec_fma(vec_of(EXP2_1), r, vec_of(1));
     return vec_fma(vec_fma(high, square, middle), square, low) * (vec)((bits)shifted << 23);
 }
 
-// GELU by tanh: 0.5 (1 + tanh u) is the sigmoid of 2u, 2u = A (p + B p^3); within 3e-6 of itself
-// as far as it is above 1e-7.
+// GELU by tanh: p 0.5 (1 + tanh u) = p sigmoid(2u) with 2u = A (p + B p^3). The relative error is
+// below 3e-6 where the GELU's magnitude is above 1e-7.
 #define GELU_A    1.5957691216f // 2 sqrt(2 / pi)
 #define GELU_B    0.044715f
-#define GELU_LOG2 2.3022082f // A / ln 2: powers of 2 cost less
+#define GELU_LOG2 2.3022082f // A / ln 2, as 2^x is cheaper than e^x
 INLINE float simd_gelu(float p)
 {
     float x = -p * multiply_add(GELU_LOG2 * GELU_B * p, p, GELU_LOG2);
@@ -228,12 +242,12 @@ INLINE float simd_gelu(float p)
     x = x < -126.0f ? -126.0f : x;
     return p / (1.0f + simd_exp2(x));
 }
-INLINE float simd_gelu_slope(float p)
+INLINE float simd_gelu_derivative(float p)
 {
     const float square = p * p;
     float x = -fabsf(p) * multiply_add(GELU_LOG2 * GELU_B, square, GELU_LOG2);
     x = x < -126.0f ? -126.0f : x;
-    // The slope of the sigmoid is the same on both sides of 0; so no figures are lost.
+    // The derivative of the sigmoid is even. Computed at -|2u| it loses no digits.
     const float e = simd_exp2(x), r = 1.0f / (1.0f + e), er = e * r, s = p < 0 ? er : r;
     return multiply_add(er * r, p * multiply_add(3.0f * GELU_A * GELU_B, square, GELU_A), s);
 }

@@ -1,4 +1,4 @@
-// The cpu backend's table and memory. SPDX-License-Identifier: MIT
+// The cpu backend: its table of operations and its working memory. SPDX-License-Identifier: MIT
 #include "kernels/backend-host.h"
 #include "kernels/cpu/cpu.h"
 
@@ -7,20 +7,20 @@
 
 #define ALIGNMENT 64
 
-struct state {
-    void *memory; // scratch lies in it
-    float *scratch;
+struct cpu_state {
+    void *memory;        // as allocated
+    float *scratch;      // the first aligned address in memory
     size_t scratch_size; // floats
 };
 
 float *CPU_FN(scratch)(struct device *device, size_t n)
 {
-    struct state *state = device->state;
+    struct cpu_state *state = device->state;
     if (!state)
         state = device->state = calloc(1, sizeof *state);
     if (state && state->scratch_size >= n)
         return state->scratch;
-    // Grown, not made anew: pages that have been touched stay.
+    // realloc keeps the pages that the kernel has already provided.
     size_t bytes;
     void *memory = NULL;
     if (state && !__builtin_mul_overflow(n, sizeof(float), &bytes) &&
@@ -36,9 +36,9 @@ float *CPU_FN(scratch)(struct device *device, size_t n)
     return state->scratch;
 }
 
-static void close_state(struct device *device)
+static void cpu_close(struct device *device)
 {
-    struct state *state = device->state;
+    struct cpu_state *state = device->state;
     if (state)
         free(state->memory);
     free(state);
@@ -66,6 +66,6 @@ const struct backend CPU_FN(backend) = {
     .download = host_copy,
     .copy = host_copy,
     .zero = host_zero,
-    .close = close_state,
+    .close = cpu_close,
     .peak_flops = CPU_FN(peak_flops),
 };

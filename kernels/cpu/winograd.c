@@ -1,57 +1,55 @@
 // 3x3 convolutions by Winograd's minimal filtering (Lavin and Gray, "Fast algorithms for
 // convolutional neural networks", 2016). SPDX-License-Identifier: MIT
 //
-// Along each side, a tile of x becomes some numbers a channel ("points"), the weights as many a
-// pair of channels; their products, summed over the channels, give the outputs of the tile. In two
-// dimensions that is a matrix product (tiles,I) (I,O) for every pair of points.
-// - CONV_SAME: 6 points, not 12 multiplications, for 4 outputs: values of polynomials at 0,
+// The image is cut into small tiles. In one dimension, a transform turns the pixels of a tile into
+// one number per channel and interpolation point, and the three taps of the weights into one number
+// per pair of channels and point. Their products, summed over the input channels, are transformed
+// back into the outputs of the tile. In two dimensions that is one matrix product (tiles,I) (I,O)
+// for every pair of points.
+// - CONV_SAME: 6 points give 4 outputs, with 6 multiplications in place of 12. The points are 0,
 //   +-sqrt(1/2), +-sqrt(2) and infinity.
-// - CONV_UP: on doubled pixels the three taps act as two, on the even outputs as w0, w1 + w2 and on
-//   the odd ones as w0 + w1, w2. 5 points for 4 outputs of each: +-1/2, +-3/2 and infinity.
-// - CONV_DOWN: two of the taps see the even pixels: 5 points for 4 outputs, as above. The one
-//   between sees the odd ones: 4 multiplications.
+// - CONV_UP: as every pixel is doubled, three taps act as two: w0 and w1 + w2 on the even outputs,
+//   w0 + w1 and w2 on the odd ones. 5 points give 4 outputs of each kind: +-1/2, +-3/2, infinity.
+// - CONV_DOWN: the outer two taps read the even pixels: 5 points give 4 outputs, as above. The
+//   middle tap reads the odd pixels: 4 plain multiplications.
 //
-// Rounding: the terms that make up an output sum to at most 69 times (CONV_SAME), 61 times
-// (CONV_UP) or 24 times (CONV_DOWN) what those of the direct sum do, where pixels and weights have
-// one size. With the usual points 0, +-1, +-2 and infinity it would be 256 times. For normal values
-// the error is 1.1e-6, 7e-7 and 5.5e-7 of the norm of y, with 128 inputs or 512; that of direct
-// sums is 3e-7.
+// Rounding: if all pixels and weights have the same magnitude, the magnitudes of the terms that
+// make up an output sum to at most 69 times (CONV_SAME), 61 times (CONV_UP) or 24 times (CONV_DOWN)
+// those of the direct sum. With the usual points 0, +-1, +-2 and infinity it would be 256 times.
+// For normally distributed values the error is 1.1e-6, 7e-7 and 5.5e-7 of the norm of y, with 128
+// or 512 input channels; the direct sum's is 3e-7.
 //
-// An output depends on its tile alone, and a tile on its place in its image: not on the other
-// images or the number of threads.
+// An output depends only on its tile, and the tiling only on the image's size: the other images of
+// the batch and the number of threads don't change a bit of it.
 #include <omp.h>
 
 #include "kernels/cpu/convolution.h"
-#include "kernels/cpu/product.h"
+#include "kernels/cpu/tile.h"
 
-#define BLOCK_K 128
-#define BLOCK_T 66 // tiles at once: a little over a power of two, a multiple of TILE_M
-#define WEIGHTS ((size_t)9 << 19) // transformed weights that are made at once
-#define MOST    10                // of what `sides` counts
+#define BLOCK_K   128
+#define TILES_MAX 66 // tiles of a block: a multiple of TILE_M, a little over a power of two
+#define WEIGHTS   ((size_t)9 << 19) // transformed weights at a time, but at least a panel
+#define SIDE_MAX  10                // the largest count in `tilings`
 
-// Along a side of a tile: pixels that it sees, pixels of x to the next tile, points, outputs.
-struct side {
+// One dimension of a tile: pixels it reads, pixels of x from one tile to the next, points, outputs.
+struct tiling {
     size_t in, step, points, out;
 };
-static const struct side sides[] = {
+static const struct tiling tilings[] = {
     [CONV_SAME] = {6, 4, 6, 4}, [CONV_DOWN] = {9, 8, 9, 4}, [CONV_UP] = {6, 4, 10, 8}};
 
 struct winograd {
     const struct convolution *conv;
-    size_t points;           // of both sides: (points,points)
+    size_t points;           // pairs of points
     size_t tiles_x, tiles_y; // of an image
     size_t block;            // tiles of a block, a multiple of TILE_M
-    size_t x_plane, w_plane,
-        y_plane;        // floats between the parts, one a point, of what is transformed
-    size_t o, strips;   // the channels in work: their first, and TILE_N times `strips` of them
-    float *weights;     // (points) planes (strips,I,TILE_N)
-    const float *zeros; // (I)
+    // Transformed pixels, weights and outputs have one plane for each pair of points. Floats from
+    // one plane to the next:
+    size_t x_plane, w_plane, y_plane;
+    size_t o, panels;   // the output channels at work: o .. o + panels * TILE_N - 1
+    float *weights;     // (points) planes (panels,I,TILE_N)
+    const float *zeros; // (I): the padding around the image
 };
-
-INLINE vec load(const float *at)
-{
-    return *(const vec_u *)at;
-}
 
 // Three taps, 4 outputs: 6 points.
 #define ROOT_HALF 0.70710678f
@@ -171,11 +169,11 @@ INLINE void transform_y(enum conv_kind kind, vec *to, const vec *y)
             to[2 * n] = even[n], to[2 * n + 1] = odd[n];
 }
 
-// Inputs i .. i + LANES - 1 to the outputs of one strip.
-INLINE void transform_weights(const struct winograd *p, enum conv_kind kind, size_t strip, size_t i)
+// Transforms the weights from input channels i .. i + LANES - 1 to the outputs of one panel.
+INLINE void transform_weights(const struct winograd *p, enum conv_kind kind, size_t panel, size_t i)
 {
-    const size_t I = p->conv->I, points = sides[kind].points;
-    const float *w = p->conv->w + (p->o + strip * TILE_N) * 9 * I + i;
+    const size_t I = p->conv->I, points = tilings[kind].points;
+    const float *w = p->conv->w + (p->o + panel * TILE_N) * 9 * I + i;
     float taps[LANES][9][TILE_N] __attribute__((aligned(64)));
     for (size_t tap = 0; tap < 9; tap++)
         for (size_t o = 0; o < TILE_N; o++)
@@ -183,16 +181,17 @@ INLINE void transform_weights(const struct winograd *p, enum conv_kind kind, siz
                 taps[k][tap][o] = w[(o * 9 + tap) * I + k];
     for (size_t k = 0; k < LANES; k++)
         for (size_t o = 0; o < TILE_N; o += LANES) {
-            vec half[3][MOST];
+            vec half[3][SIDE_MAX];
             for (size_t column = 0; column < 3; column++) {
-                const vec from[3] = {load(&taps[k][column][o]), load(&taps[k][3 + column][o]),
-                                     load(&taps[k][6 + column][o])};
+                const vec from[3] = {vec_load(&taps[k][column][o]),
+                                     vec_load(&taps[k][3 + column][o]),
+                                     vec_load(&taps[k][6 + column][o])};
                 transform_w(kind, half[column], from);
             }
-            float *to = p->weights + (strip * I + i + k) * TILE_N + o;
+            float *to = p->weights + (panel * I + i + k) * TILE_N + o;
             for (size_t row = 0; row < points; row++) {
                 const vec from[3] = {half[0][row], half[1][row], half[2][row]};
-                vec line[MOST];
+                vec line[SIDE_MAX];
                 transform_w(kind, line, from);
 #pragma GCC unroll 10
                 for (size_t column = 0; column < points; column++, to += p->w_plane)
@@ -201,42 +200,42 @@ INLINE void transform_weights(const struct winograd *p, enum conv_kind kind, siz
         }
 }
 
-// A tile's place: its image, row and column.
-struct place {
+// The image of a tile, and its row and column among the tiles of the image.
+struct tile_position {
     size_t image, row, column;
 };
 
-INLINE struct place find_place(const struct winograd *p, size_t tile)
+INLINE struct tile_position find_tile(const struct winograd *p, size_t tile)
 {
     const size_t row = tile / p->tiles_x;
-    return (struct place){row / p->tiles_y, row % p->tiles_y, tile % p->tiles_x};
+    return (struct tile_position){row / p->tiles_y, row % p->tiles_y, tile % p->tiles_x};
 }
 
-// to[point * x_plane + i] for all inputs i.
+// Transforms the pixels of a tile: to[point * x_plane + i] for all input channels i.
 INLINE void transform_tile(const struct winograd *p, enum conv_kind kind, float *to, size_t tile)
 {
     const struct convolution *conv = p->conv;
-    const size_t I = conv->I, in = sides[kind].in, points = sides[kind].points;
-    const size_t step = sides[kind].step, before = kind == CONV_DOWN ? 0 : 1;
-    const struct place place = find_place(p, tile);
-    const float *pixels[MOST][MOST];
+    const size_t I = conv->I, in = tilings[kind].in, points = tilings[kind].points;
+    const size_t step = tilings[kind].step, before = kind == CONV_DOWN ? 0 : 1;
+    const struct tile_position at = find_tile(p, tile);
+    const float *pixels[SIDE_MAX][SIDE_MAX];
     for (size_t i = 0; i < in; i++)
         for (size_t j = 0; j < in; j++) {
-            // Before the first: a huge number.
-            const size_t row = place.row * step + i - before;
-            const size_t column = place.column * step + j - before;
+            // Underflow wraps; the bounds check below catches it.
+            const size_t row = at.row * step + i - before;
+            const size_t column = at.column * step + j - before;
             pixels[i][j] = row < conv->H && column < conv->W
-                               ? conv->x + ((place.image * conv->H + row) * conv->W + column) * I
+                               ? conv->x + ((at.image * conv->H + row) * conv->W + column) * I
                                : p->zeros;
         }
     for (size_t i = 0; i < I; i += LANES) {
-        vec half[MOST][MOST];
+        vec half[SIDE_MAX][SIDE_MAX];
         for (size_t column = 0; column < in; column++) {
-            vec from[MOST];
+            vec from[SIDE_MAX];
 #pragma GCC unroll 10
             for (size_t row = 0; row < in; row++) {
-                from[row] = load(pixels[row][column] + i);
-                // The next tile's pixel is fetched meanwhile; past the end of x that does no harm.
+                from[row] = vec_load(pixels[row][column] + i);
+                // Prefetches the next tile's pixel. An address past the end of x does no harm.
                 if (column >= in - step && i % TILE_N == 0)
                     __builtin_prefetch(pixels[row][column] + step * I + i, 0, 2);
             }
@@ -244,7 +243,7 @@ INLINE void transform_tile(const struct winograd *p, enum conv_kind kind, float 
         }
         float *line_to = to + i;
         for (size_t row = 0; row < points; row++) {
-            vec from[MOST], line[MOST];
+            vec from[SIDE_MAX], line[SIDE_MAX];
 #pragma GCC unroll 10
             for (size_t column = 0; column < in; column++)
                 from[column] = half[column][row];
@@ -256,48 +255,50 @@ INLINE void transform_tile(const struct winograd *p, enum conv_kind kind, float 
     }
 }
 
-// The outputs of a tile, LANES channels from o on; those past the image's sides are dropped.
-INLINE void finish_tile(const struct winograd *p, enum conv_kind kind, const float *from,
-                        size_t tile, size_t o)
+// Transforms LANES channels of a tile, from channel o on, into its outputs. Those past the right
+// and lower edges of the image are dropped.
+INLINE void transform_outputs(const struct winograd *p, enum conv_kind kind, const float *from,
+                              size_t tile, size_t o)
 {
     const struct convolution *conv = p->conv;
-    const size_t points = sides[kind].points, out = sides[kind].out, O = conv->O;
-    const struct place place = find_place(p, tile);
-    vec half[MOST][MOST];
+    const size_t points = tilings[kind].points, out = tilings[kind].out, O = conv->O;
+    const struct tile_position at = find_tile(p, tile);
+    vec half[SIDE_MAX][SIDE_MAX];
     for (size_t column = 0; column < points; column++) {
-        vec y[MOST];
+        vec y[SIDE_MAX];
 #pragma GCC unroll 10
         for (size_t row = 0; row < points; row++)
             y[row] = *(const vec *)(from + (row * points + column) * p->y_plane);
         transform_y(kind, half[column], y);
     }
-    const vec bias = load(conv->bias + o);
-    const size_t rows = conv->out_H - place.row * out, columns = conv->out_W - place.column * out;
+    const vec bias = vec_load(conv->bias + o);
+    const size_t rows = conv->out_H - at.row * out, columns = conv->out_W - at.column * out;
     const size_t first =
-        ((place.image * conv->out_H + place.row * out) * conv->out_W + place.column * out) * O + o;
+        ((at.image * conv->out_H + at.row * out) * conv->out_W + at.column * out) * O + o;
     for (size_t row = 0; row < out && row < rows; row++) {
-        vec y[MOST], line[MOST];
+        vec y[SIDE_MAX], line[SIDE_MAX];
 #pragma GCC unroll 10
         for (size_t column = 0; column < points; column++)
             y[column] = half[column][row];
         transform_y(kind, line, y);
         for (size_t column = 0; column < out && column < columns; column++) {
-            const size_t at = first + (row * conv->out_W + column) * O;
-            if (o % TILE_N == 0) { // the next tile's outputs
-                __builtin_prefetch(conv->y + at + out * O, 1);
+            const size_t offset = first + (row * conv->out_W + column) * O;
+            if (o % TILE_N == 0) { // once for a line of memory: the next tile's outputs
+                __builtin_prefetch(conv->y + offset + out * O, 1);
                 if (conv->sum && conv->sum != conv->y)
-                    __builtin_prefetch(conv->sum + at + out * O);
+                    __builtin_prefetch(conv->sum + offset + out * O);
             }
             vec value = line[column] + bias;
             if (conv->sum)
-                value += load(conv->sum + at);
-            *(vec_u *)(conv->y + at) = value;
+                value += vec_load(conv->sum + offset);
+            *(vec_u *)(conv->y + offset) = value;
         }
     }
 }
 
-// y (strips) planes of all points (block,TILE_N) = x w, for n tiles.
-static void multiply(const struct winograd *p, size_t n, float *x, float *y)
+// The matrix products of n tiles, one for each pair of points: y = x weights.
+// x (points) planes (block,I); y (panels,points) planes (block,TILE_N).
+static void multiply_points(const struct winograd *p, size_t n, float *x, float *y)
 {
     const size_t I = p->conv->I, rows = round_up(n, TILE_M);
     for (size_t point = 0; point < p->points; point++) {
@@ -305,100 +306,106 @@ static void multiply(const struct winograd *p, size_t n, float *x, float *y)
         memset(plane + n * I, 0, (rows - n) * I * sizeof *plane);
         for (size_t k = 0; k < I; k += BLOCK_K) {
             const size_t K = I - k < BLOCK_K ? I - k : BLOCK_K;
-            for (size_t strip = 0; strip < p->strips; strip++) {
-                const float *w = p->weights + point * p->w_plane + (strip * I + k) * TILE_N;
-                const float *next = w + I * TILE_N; // fetched meanwhile, a share with each product
+            for (size_t panel = 0; panel < p->panels; panel++) {
+                const float *w = p->weights + point * p->w_plane + (panel * I + k) * TILE_N;
+                // Each tile prefetches a share of the weights of the next panel.
+                const float *next = w + I * TILE_N;
                 const size_t share = K * TILE_N * TILE_M / rows;
-                float *to = y + (strip * p->points + point) * p->y_plane;
+                float *to = y + (panel * p->points + point) * p->y_plane;
                 for (size_t t = 0; t < rows; t += TILE_M) {
                     for (size_t ahead = 0; ahead < share; ahead += 16)
                         __builtin_prefetch(next + t / TILE_M * share + ahead);
-                    tile_product(to + t * TILE_N, TILE_N, k > 0, K, plane + t * I + k, I, 1, w);
+                    float *c = to + t * TILE_N;
+                    multiply_tile(c, TILE_N, k > 0 ? c : NULL, NULL, K, plane + t * I + k, I, 1, w,
+                                  NULL, 0);
                 }
             }
         }
     }
 }
 
-// Tiles first .. first + n - 1, whose inputs are in x already if `transformed`.
-INLINE void work_block(const struct winograd *p, enum conv_kind kind, size_t first, size_t n,
-                       bool transformed, float *x, float *y)
+// Convolves tiles first .. first + n - 1. If `transformed`, x holds their transformed pixels
+// already.
+INLINE void convolve_tiles(const struct winograd *p, enum conv_kind kind, size_t first, size_t n,
+                           bool transformed, float *x, float *y)
 {
     for (size_t t = 0; t < n && !transformed; t++)
         transform_tile(p, kind, x + t * p->conv->I, first + t);
-    multiply(p, n, x, y);
+    multiply_points(p, n, x, y);
     for (size_t t = 0; t < n; t++)
-        for (size_t strip = 0; strip < p->strips; strip++)
+        for (size_t panel = 0; panel < p->panels; panel++)
             for (size_t j = 0; j < TILE_N; j += LANES)
-                finish_tile(p, kind, y + strip * p->points * p->y_plane + t * TILE_N + j, first + t,
-                            p->o + strip * TILE_N + j);
+                transform_outputs(p, kind, y + panel * p->points * p->y_plane + t * TILE_N + j,
+                                  first + t, p->o + panel * TILE_N + j);
 }
 
-// Both for the kind at hand, with all that `sides` says known to the compiler.
-static void transform_any_weights(const struct winograd *p, size_t strip, size_t i)
+// transform_weights and convolve_tiles with the kind, and so all of `tilings`, known to the
+// compiler.
+static void transform_weights_of_kind(const struct winograd *p, size_t panel, size_t i)
 {
     if (p->conv->kind == CONV_SAME)
-        transform_weights(p, CONV_SAME, strip, i);
+        transform_weights(p, CONV_SAME, panel, i);
     else if (p->conv->kind == CONV_DOWN)
-        transform_weights(p, CONV_DOWN, strip, i);
+        transform_weights(p, CONV_DOWN, panel, i);
     else
-        transform_weights(p, CONV_UP, strip, i);
+        transform_weights(p, CONV_UP, panel, i);
 }
 
-static void work_any_block(const struct winograd *p, size_t first, size_t n, bool transformed,
-                           float *x, float *y)
+static void convolve_tiles_of_kind(const struct winograd *p, size_t first, size_t n,
+                                   bool transformed, float *x, float *y)
 {
     if (p->conv->kind == CONV_SAME)
-        work_block(p, CONV_SAME, first, n, transformed, x, y);
+        convolve_tiles(p, CONV_SAME, first, n, transformed, x, y);
     else if (p->conv->kind == CONV_DOWN)
-        work_block(p, CONV_DOWN, first, n, transformed, x, y);
+        convolve_tiles(p, CONV_DOWN, first, n, transformed, x, y);
     else
-        work_block(p, CONV_UP, first, n, transformed, x, y);
+        convolve_tiles(p, CONV_UP, first, n, transformed, x, y);
 }
 
 void CPU_FN(winograd)(struct device *device, const struct convolution *conv)
 {
     const size_t I = conv->I, O = conv->O, threads = (size_t)device->threads;
-    const struct side side = sides[conv->kind];
+    const struct tiling tiling = tilings[conv->kind];
     struct winograd p = {.conv = conv,
-                         .points = side.points * side.points,
-                         .tiles_x = (conv->out_W + side.out - 1) / side.out,
-                         .tiles_y = (conv->out_H + side.out - 1) / side.out};
-    // Blocks of tiles, as many as keep all threads busy to the end.
+                         .points = tiling.points * tiling.points,
+                         .tiles_x = (conv->out_W + tiling.out - 1) / tiling.out,
+                         .tiles_y = (conv->out_H + tiling.out - 1) / tiling.out};
+    // The tiles are cut into blocks, as many as keep all threads busy to the end.
     const size_t tiles = conv->B * p.tiles_x * p.tiles_y;
-    const size_t wanted = round_up((tiles + BLOCK_T - 1) / BLOCK_T, threads);
+    const size_t wanted = round_up((tiles + TILES_MAX - 1) / TILES_MAX, threads);
     p.block = round_up((tiles + wanted - 1) / wanted, TILE_M);
     const size_t blocks = (tiles + p.block - 1) / p.block;
-    // Planes don't begin at the same place of the cache.
+    // The 16 floats more keep planes from starting at the same set of the cache.
     p.x_plane = p.block * I + 16;
     p.y_plane = p.block * TILE_N + 16;
-    const size_t strips = O / TILE_N, of_strip = p.points * I * TILE_N;
-    const size_t most = WEIGHTS < of_strip ? 1 : WEIGHTS / of_strip;
-    p.strips = strips < most ? strips : most;
-    p.w_plane = p.strips * I * TILE_N + 16;
-    const size_t of_x = p.points * p.x_plane, of_y = p.strips * p.points * p.y_plane;
-    const size_t of_weights = p.points * p.w_plane;
-    float *scratch = CPU_FN(scratch)(device, I + of_weights + threads * (of_x + of_y));
+    const size_t panels = O / TILE_N, panel_size = p.points * I * TILE_N;
+    const size_t panels_max = WEIGHTS < panel_size ? 1 : WEIGHTS / panel_size;
+    p.panels = panels < panels_max ? panels : panels_max;
+    p.w_plane = p.panels * I * TILE_N + 16;
+    const size_t x_size = p.points * p.x_plane, y_size = p.panels * p.points * p.y_plane;
+    const size_t weights_size = p.points * p.w_plane;
+    float *scratch = CPU_FN(scratch)(device, I + weights_size + threads * (x_size + y_size));
     if (!scratch)
         return;
     memset(scratch, 0, I * sizeof *scratch);
     p.zeros = scratch;
     p.weights = scratch + I;
 
-    size_t held = SIZE_MAX; // the block of which x holds the transforms
-#pragma omp parallel num_threads(device->threads) firstprivate(p, held)
-    for (p.o = 0; p.o < O; p.o += p.strips * TILE_N) {
-        if (p.strips > (O - p.o) / TILE_N)
-            p.strips = (O - p.o) / TILE_N;
+    size_t block_in_x = SIZE_MAX; // the block whose transformed pixels x holds
+#pragma omp parallel num_threads(device->threads) firstprivate(p, block_in_x)
+    for (p.o = 0; p.o < O; p.o += p.panels * TILE_N) {
+        if (p.panels > (O - p.o) / TILE_N)
+            p.panels = (O - p.o) / TILE_N;
 #pragma omp for
-        for (size_t n = 0; n < p.strips * (I / LANES); n++)
-            transform_any_weights(&p, n / (I / LANES), n % (I / LANES) * LANES);
+        for (size_t n = 0; n < p.panels * (I / LANES); n++)
+            transform_weights_of_kind(&p, n / (I / LANES), n % (I / LANES) * LANES);
 #pragma omp for schedule(dynamic)
         for (size_t n = 0; n < blocks; n++) {
             const size_t first = n * p.block, left = tiles - first;
-            float *x = p.weights + of_weights + (size_t)omp_get_thread_num() * (of_x + of_y);
-            work_any_block(&p, first, left < p.block ? left : p.block, n == held, x, x + of_x);
-            held = n;
+            float *x = p.weights + weights_size + (size_t)omp_get_thread_num() * (x_size + y_size);
+            convolve_tiles_of_kind(&p, first, left < p.block ? left : p.block, n == block_in_x, x,
+                                   x + x_size);
+            block_in_x = n;
         }
     }
 }

@@ -1,4 +1,5 @@
-// Self-attention: Vaswani et al., "Attention is all you need", 2017. SPDX-License-Identifier: MIT
+// Self-attention, plain: Vaswani et al., "Attention is all you need", 2017.
+// SPDX-License-Identifier: MIT
 #include <math.h>
 #include <stdlib.h>
 
@@ -6,13 +7,13 @@
 
 enum { Q, K, V };
 
-// The vector of one token and head within qkv (B,T,3,H,D).
-struct heads {
-    const act *qkv;
+struct qkv_heads {
+    const act *qkv; // (B,T,3,H,D)
     size_t T, H, D;
 };
 
-static const act *vector(const struct heads *s, int which, size_t b, size_t t, size_t h)
+// The query, key or value (which: Q, K, V) of one sample, token and head.
+static const act *head_vector(const struct qkv_heads *s, int which, size_t b, size_t t, size_t h)
 {
     return s->qkv + (((b * s->T + t) * 3 + (size_t)which) * s->H + h) * s->D;
 }
@@ -40,43 +41,44 @@ static void weighted_sum(act *out, double scale, const double *weights, const ac
 void ref_attention(struct device *device, act *out, float *lse, const act *qkv, size_t B, size_t T,
                    size_t H, size_t D)
 {
-    const struct heads s = {qkv, T, H, D};
+    const struct qkv_heads s = {qkv, T, H, D};
     const double scale = 1 / sqrt((double)D);
     double *p = calloc(T, sizeof *p);
     if (!p) {
-        device_set_error(device, "attention: out of memory for a row of %zu weights", T);
+        device_set_error(device, "attention: out of memory for a row of %zu probabilities", T);
         return;
     }
     for (size_t n = 0; n < B * H * T; n++) {
         size_t b = n / (H * T), h = n / T % H, i = n % T;
         double max = -INFINITY, sum = 0;
         for (size_t j = 0; j < T; j++) {
-            p[j] = scale * dot(vector(&s, Q, b, i, h), vector(&s, K, b, j, h), D);
+            p[j] = scale * dot(head_vector(&s, Q, b, i, h), head_vector(&s, K, b, j, h), D);
             max = fmax(max, p[j]);
         }
         for (size_t j = 0; j < T; j++)
             sum += p[j] = exp(p[j] - max);
-        weighted_sum(out + ((b * T + i) * H + h) * D, 1 / sum, p, vector(&s, V, b, 0, h), 3 * H * D,
-                     T, D);
+        weighted_sum(out + ((b * T + i) * H + h) * D, 1 / sum, p, head_vector(&s, V, b, 0, h),
+                     3 * H * D, T, D);
         if (lse)
             lse[n] = (float)(max + log(sum));
     }
     free(p);
 }
 
-// With p the weights of the forward pass and do = dout:
-//   dp_ij = do_i v_j;  ds_ij = p_ij (dp_ij - do_i out_i);
+// With p the probabilities of the forward pass, do = dout and delta_i = do_i out_i:
+//   dp_ij = do_i v_j;  ds_ij = p_ij (dp_ij - delta_i);
 //   dq_i = scale sum_j ds_ij k_j;  dk_j = scale sum_i ds_ij q_i;  dv_j = sum_i p_ij do_i.
 // Dao et al., "FlashAttention", 2022, appendix B.2.
 void ref_attention_backward(struct device *device, act *dqkv, float *delta, const act *dout,
                             const act *qkv, const act *out, const float *lse, size_t B, size_t T,
                             size_t H, size_t D)
 {
-    const struct heads s = {qkv, T, H, D};
+    const struct qkv_heads s = {qkv, T, H, D};
     const double scale = 1 / sqrt((double)D);
     double *p = calloc(T, sizeof *p), *ds = calloc(T, sizeof *ds);
     if (!p || !ds) {
-        device_set_error(device, "attention_backward: out of memory for rows of %zu weights", T);
+        device_set_error(device, "attention_backward: out of memory for rows of %zu probabilities",
+                         T);
         free(p), free(ds);
         return;
     }
@@ -89,21 +91,21 @@ void ref_attention_backward(struct device *device, act *dqkv, float *delta, cons
         const size_t first = n - t;
         const act *dout_0 = dout + (b * T * H + h) * D;
         for (size_t j = 0; j < T; j++) {
-            double logit = scale * dot(vector(&s, Q, b, t, h), vector(&s, K, b, j, h), D);
-            double dp = dot(dout_0 + t * H * D, vector(&s, V, b, j, h), D);
-            ds[j] = exp(logit - lse[n]) * (dp - delta[n]);
+            double score = scale * dot(head_vector(&s, Q, b, t, h), head_vector(&s, K, b, j, h), D);
+            double dp = dot(dout_0 + t * H * D, head_vector(&s, V, b, j, h), D);
+            ds[j] = exp(score - lse[n]) * (dp - delta[n]);
         }
-        act *dq = dqkv + (vector(&s, Q, b, t, h) - qkv);
-        weighted_sum(dq, scale, ds, vector(&s, K, b, 0, h), 3 * H * D, T, D);
+        act *dq = dqkv + (head_vector(&s, Q, b, t, h) - qkv);
+        weighted_sum(dq, scale, ds, head_vector(&s, K, b, 0, h), 3 * H * D, T, D);
         for (size_t i = 0; i < T; i++) {
-            double logit = scale * dot(vector(&s, Q, b, i, h), vector(&s, K, b, t, h), D);
-            double dp = dot(dout_0 + i * H * D, vector(&s, V, b, t, h), D);
-            p[i] = exp(logit - lse[first + i]);
+            double score = scale * dot(head_vector(&s, Q, b, i, h), head_vector(&s, K, b, t, h), D);
+            double dp = dot(dout_0 + i * H * D, head_vector(&s, V, b, t, h), D);
+            p[i] = exp(score - lse[first + i]);
             ds[i] = p[i] * (dp - delta[first + i]);
         }
-        act *dk = dqkv + (vector(&s, K, b, t, h) - qkv),
-            *dv = dqkv + (vector(&s, V, b, t, h) - qkv);
-        weighted_sum(dk, scale, ds, vector(&s, Q, b, 0, h), 3 * H * D, T, D);
+        act *dk = dqkv + (head_vector(&s, K, b, t, h) - qkv),
+            *dv = dqkv + (head_vector(&s, V, b, t, h) - qkv);
+        weighted_sum(dk, scale, ds, head_vector(&s, Q, b, 0, h), 3 * H * D, T, D);
         weighted_sum(dv, 1, p, dout_0, H * D, T, D);
     }
     free(p), free(ds);

@@ -1,4 +1,5 @@
-// The operations of the convolutional autoencoder, channels last. SPDX-License-Identifier: MIT
+// The operations of the convolutional autoencoder, on arrays with the channels last.
+// SPDX-License-Identifier: MIT
 #include <math.h>
 
 #include "kernels/host-act.h"
@@ -21,10 +22,12 @@ void ref_channels_first(DEVICE, float *x, const act *y, size_t B, size_t C, size
                 x[(b * C + c) * n + i] = y[(b * n + i) * C + c].v;
 }
 
-// Where tap (0 to 2) of output `to` lies along one side of x, of `size` pixels; false: outside.
+// Finds the row or column of x, which has `size` of them, that tap 0 to 2 of output `to` reads;
+// false where that is the padding.
 static bool find_tap(enum conv_kind kind, size_t size, size_t to, size_t tap, size_t *from)
 {
-    size_t at = kind == CONV_DOWN ? 2 * to + tap : to + tap - 1; // before 0: a huge number
+    size_t at = kind == CONV_DOWN ? 2 * to + tap
+                                  : to + tap - 1; // underflow wraps; the check below catches it
     if (at >= (kind == CONV_UP ? 2 * size : size))
         return false;
     *from = kind == CONV_UP ? at / 2 : at;
@@ -65,8 +68,8 @@ void ref_group_norm(DEVICE, act *y, const act *x, const act *w, const act *b, bo
         for (size_t i = 0; i < n * width; i++)
             mean += x[(image * n + i / width) * C + first + i % width].v / count;
         for (size_t i = 0; i < n * width; i++) {
-            double away = x[(image * n + i / width) * C + first + i % width].v - mean;
-            variance += away * away / count;
+            double deviation = x[(image * n + i / width) * C + first + i % width].v - mean;
+            variance += deviation * deviation / count;
         }
         double rstd = 1 / sqrt(variance + EPS);
         for (size_t i = 0; i < n * width; i++) {

@@ -1,6 +1,6 @@
-// Diffusion: noise, the training loss, guidance, the sampler's step. SPDX-License-Identifier: MIT
-// Ho et al., "Denoising diffusion probabilistic models", 2020; Nichol and Dhariwal, "Improved
-// denoising diffusion probabilistic models", 2021.
+// Diffusion, plain: noise, the training loss, guidance and the step of the sampler.
+// SPDX-License-Identifier: MIT Ho et al., "Denoising diffusion probabilistic models", 2020; Nichol
+// and Dhariwal, "Improved denoising diffusion probabilistic models", 2021.
 #include <math.h>
 
 #include "kernels/host-act.h"
@@ -58,46 +58,49 @@ void ref_diffuse(DEVICE, float *xt, const float *x0, const float *noise,
     }
 }
 
-// The normal distribution function, by tanh, and its derivative.
-static double normal_cdf(double u, double *slope)
+// An approximation by tanh of the normal cumulative distribution function; and its derivative.
+static double normal_cdf(double u, double *derivative)
 {
     const double a = sqrt(2 / M_PI), b = 0.044715;
     double t = tanh(a * (u + b * u * u * u));
-    *slope = 0.5 * (1 - t * t) * a * (1 + 3 * b * u * u);
+    *derivative = 0.5 * (1 - t * t) * a * (1 + 3 * b * u * u);
     return 0.5 * (1 + t);
 }
 
-// A bound in nats on one element, and its derivative by the log variance.
-struct bound {
+// The variational bound of one element, in nats, and its derivative with respect to the log
+// variance.
+struct element_bound {
     double value, dlogvar;
 };
 
-// KL divergence of the true posterior from the model's. `error` is the difference of their means.
-static struct bound normal_kl(double error, double true_logvar, double logvar)
+// The KL divergence of the true posterior from the model's; `error` is the difference of their
+// means.
+static struct element_bound normal_kl(double error, double true_logvar, double logvar)
 {
     double ratio = exp(true_logvar - logvar), square = error * error * exp(-logvar);
-    return (struct bound){0.5 * (-1 + logvar - true_logvar + ratio + square),
-                          0.5 * (1 - ratio - square)};
+    return (struct element_bound){0.5 * (-1 + logvar - true_logvar + ratio + square),
+                                  0.5 * (1 - ratio - square)};
 }
 
-// -log of the probability of x's bin of width 2/255 under N(mean, exp(logvar)).
-static struct bound discretized_nll(double x, double mean, double logvar)
+// -log of the probability of x's bin, of width 2/255, under N(mean, exp(logvar)); the bins at the
+// ends reach to infinity.
+static struct element_bound discretized_nll(double x, double mean, double logvar)
 {
-    double inverse_std = exp(-0.5 * logvar), plus_slope, minus_slope;
+    double inverse_std = exp(-0.5 * logvar), plus_pdf, minus_pdf;
     double plus = inverse_std * (x - mean + 1.0 / 255),
            minus = inverse_std * (x - mean - 1.0 / 255);
-    double plus_cdf = normal_cdf(plus, &plus_slope), minus_cdf = normal_cdf(minus, &minus_slope);
-    // d plus / d logvar = -plus / 2, and so for minus.
+    double plus_cdf = normal_cdf(plus, &plus_pdf), minus_cdf = normal_cdf(minus, &minus_pdf);
+    // d plus / d logvar = -plus / 2, and the same holds for minus.
     double p, dp;
     if (x < -0.999)
-        p = plus_cdf, dp = -0.5 * plus * plus_slope;
+        p = plus_cdf, dp = -0.5 * plus * plus_pdf;
     else if (x > 0.999)
-        p = 1 - minus_cdf, dp = 0.5 * minus * minus_slope;
+        p = 1 - minus_cdf, dp = 0.5 * minus * minus_pdf;
     else
-        p = plus_cdf - minus_cdf, dp = 0.5 * (minus * minus_slope - plus * plus_slope);
+        p = plus_cdf - minus_cdf, dp = 0.5 * (minus * minus_pdf - plus * plus_pdf);
     if (p < 1e-12)
-        return (struct bound){-log(1e-12), 0};
-    return (struct bound){-log(p), -dp / p};
+        return (struct element_bound){-log(1e-12), 0};
+    return (struct element_bound){-log(p), -dp / p};
 }
 
 void ref_diffusion_loss(DEVICE, float *mse, float *vb, float *dout, const float *out,
@@ -109,19 +112,19 @@ void ref_diffusion_loss(DEVICE, float *mse, float *vb, float *dout, const float 
         double mse_sum = 0, vb_sum = 0;
         for (size_t i = 0; i < n; i++) {
             double eps = out[2 * b * n + i], v = out[(2 * b + 1) * n + i];
-            double x = xt[b * n + i], truth = x0[b * n + i], miss = eps - noise[b * n + i];
+            double x = xt[b * n + i], truth = x0[b * n + i], eps_error = eps - noise[b * n + i];
             double fraction = (v + 1) / 2;
             double logvar = fraction * t->log_max + (1 - fraction) * t->log_min;
             double x0_model = t->x0_x * x - t->x0_eps * eps;
-            struct bound bound =
+            struct element_bound bound =
                 t->first ? discretized_nll(truth, t->mean_x0 * x0_model + t->mean_x * x, logvar)
                          : normal_kl(t->mean_x0 * (truth - x0_model), t->log_min, logvar);
-            mse_sum += miss * miss;
+            mse_sum += eps_error * eps_error;
             vb_sum += bound.value;
             if (dout) {
                 double scale = grad_scale / (double)n;
                 double dlogvar_dv = 0.5 * ((double)t->log_max - t->log_min);
-                dout[2 * b * n + i] = (float)(scale * 2 * miss);
+                dout[2 * b * n + i] = (float)(scale * 2 * eps_error);
                 dout[(2 * b + 1) * n + i] = (float)(scale / M_LN2 * bound.dlogvar * dlogvar_dv);
             }
         }

@@ -1,4 +1,4 @@
-// SiLU, sums, conversions. SPDX-License-Identifier: MIT
+// Operations on single elements: SiLU, sums and conversions. SPDX-License-Identifier: MIT
 #include <math.h>
 
 #include "kernels/host-act.h"

@@ -1,26 +1,26 @@
-// What enters and leaves the transformer: patches, time steps, classes.
+// The inputs and outputs of the transformer: patches, time steps and classes.
 // SPDX-License-Identifier: MIT
 #include <math.h>
 
 #include "kernels/host-act.h"
 
-// Element n of x (B,C,H,W), as its token and its place in the patch.
-struct place {
+// The token that holds element n of x (B,C,H,W), and the element's position in the patch.
+struct patch_position {
     size_t token, row, column, channel;
 };
 
-static struct place find_place(size_t n, size_t C, size_t H, size_t W, size_t P)
+static struct patch_position find_in_patch(size_t n, size_t C, size_t H, size_t W, size_t P)
 {
     size_t column = n % W, row = n / W % H, channel = n / (W * H) % C, b = n / (W * H * C);
     size_t token = (b * (H / P) + row / P) * (W / P) + column / P;
-    return (struct place){token, row % P, column % P, channel};
+    return (struct patch_position){token, row % P, column % P, channel};
 }
 
 void ref_patchify(DEVICE, act *tokens, const float *x, size_t B, size_t C, size_t H, size_t W,
                   size_t P)
 {
     for (size_t n = 0; n < B * C * H * W; n++) {
-        struct place p = find_place(n, C, H, W, P);
+        struct patch_position p = find_in_patch(n, C, H, W, P);
         tokens[((p.token * C + p.channel) * P + p.row) * P + p.column].v = x[n];
     }
 }
@@ -29,7 +29,7 @@ void ref_unpatchify(DEVICE, float *x, const act *tokens, size_t B, size_t C, siz
                     size_t P)
 {
     for (size_t n = 0; n < B * C * H * W; n++) {
-        struct place p = find_place(n, C, H, W, P);
+        struct patch_position p = find_in_patch(n, C, H, W, P);
         x[n] = tokens[((p.token * P + p.row) * P + p.column) * C + p.channel].v;
     }
 }
@@ -38,7 +38,7 @@ void ref_unpatchify_backward(DEVICE, act *dtokens, const float *dx, size_t B, si
                              size_t W, size_t P)
 {
     for (size_t n = 0; n < B * C * H * W; n++) {
-        struct place p = find_place(n, C, H, W, P);
+        struct patch_position p = find_in_patch(n, C, H, W, P);
         dtokens[((p.token * P + p.row) * P + p.column) * C + p.channel].v = dx[n];
     }
 }

@@ -1,4 +1,5 @@
-// Linear layers, y = x w^T + b, alone and with the GELU of the MLP. SPDX-License-Identifier: MIT
+// Linear layers, y = x w^T + b, and their gradients, alone and with the GELU of the MLP.
+// SPDX-License-Identifier: MIT
 #include <math.h>
 
 #include "kernels/host-act.h"
@@ -12,7 +13,7 @@ static double gelu(double p)
     return 0.5 * p * (1 + tanh(GELU_A * (p + GELU_B * p * p * p)));
 }
 
-static double gelu_slope(double p)
+static double gelu_derivative(double p)
 {
     double t = tanh(GELU_A * (p + GELU_B * p * p * p));
     return 0.5 * (1 + t) + 0.5 * p * (1 - t * t) * GELU_A * (1 + 3 * GELU_B * p * p);
@@ -66,7 +67,7 @@ void ref_linear_backward_input_gelu(struct device *device, act *dpre, const act 
 {
     ref_linear_backward_input(device, dpre, dy, w, R, I, O);
     for (size_t n = 0; n < R * I; n++)
-        dpre[n].v = (float)(dpre[n].v * gelu_slope(pre[n].v));
+        dpre[n].v = (float)(dpre[n].v * gelu_derivative(pre[n].v));
 }
 
 void ref_linear_backward_weight(DEVICE, float *dw, float *db, const act *dy, const act *x, size_t R,

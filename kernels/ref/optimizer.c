@@ -1,5 +1,5 @@
-// AdamW: Loshchilov and Hutter, "Decoupled weight decay regularization", 2017.
-// SPDX-License-Identifier: MIT
+// The sum of squares for the norm of the gradient, and AdamW: Loshchilov and Hutter, "Decoupled
+// weight decay regularization", 2017. SPDX-License-Identifier: MIT
 #include <math.h>
 
 #include "kernels/host-act.h"

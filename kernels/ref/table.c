@@ -1,4 +1,5 @@
-// The plain backend: every operation, one thread, sums in double. SPDX-License-Identifier: MIT
+// The ref backend, to which the others are compared: plain C, one thread, sums in double.
+// SPDX-License-Identifier: MIT
 #include "kernels/backend-host.h"
 #include "kernels/ops.h"
 
