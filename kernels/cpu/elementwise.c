@@ -1,4 +1,4 @@
-// What takes each element by itself. SPDX-License-Identifier: MIT
+// Operations on single elements. SPDX-License-Identifier: MIT
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/simd.h"
 
@@ -97,9 +97,9 @@ void CPU_FN(guide)(struct device *device, float *out, float scale, size_t guided
     }
 }
 
-// One sample's step; learned and last are constants in each call.
-INLINE void step_sample(float *x, const float *out, const float *noise,
-                        const struct sampler_step *p, size_t n, bool learned, bool last)
+// One sample's step. learned and last are constants in each call, so that the loop has no branches.
+INLINE void sample_step_of_one(float *x, const float *out, const float *noise,
+                               const struct sampler_step *p, size_t n, bool learned, bool last)
 {
     const float x0_x = p->x0_x, x0_eps = p->x0_eps, sigma = p->sigma;
     const float mean_x0 = p->mean_x0, mean_x = p->mean_x, mean_eps = p->mean_eps;
@@ -123,10 +123,10 @@ void CPU_FN(sample_step)(struct device *device, float *x, const float *out, cons
         float *to = x + b * n;
         const float *from = out + 2 * b * n;
         if (p->last)
-            step_sample(to, from, NULL, p, n, false, true);
+            sample_step_of_one(to, from, NULL, p, n, false, true);
         else if (p->learned)
-            step_sample(to, from, noise + b * n, p, n, true, false);
+            sample_step_of_one(to, from, noise + b * n, p, n, true, false);
         else
-            step_sample(to, from, noise + b * n, p, n, false, false);
+            sample_step_of_one(to, from, noise + b * n, p, n, false, false);
     }
 }

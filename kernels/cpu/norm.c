@@ -1,11 +1,12 @@
-// LayerNorm with modulation, and the gated residual before it. SPDX-License-Identifier: MIT
+// LayerNorm with modulation, the gated residual before it, and their gradients.
+// SPDX-License-Identifier: MIT
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/simd.h"
 
 #define EPS 1e-6f
 
-// Mean and 1 / standard deviation of a row.
-INLINE void find_moments(const float *x, size_t D, float *mean, float *rstd)
+// The mean of a row, and 1 / its standard deviation.
+INLINE void find_row_moments(const float *x, size_t D, float *mean, float *rstd)
 {
     float sum = 0, squares = 0;
 #pragma omp simd reduction(+ : sum)
@@ -19,8 +20,8 @@ INLINE void find_moments(const float *x, size_t D, float *mean, float *rstd)
     *rstd = 1 / sqrtf(squares / (float)D + EPS);
 }
 
-INLINE void modulate(float *y, const float *x, const float *shift, const float *scale, float mean,
-                     float rstd, size_t D)
+INLINE void modulate_row(float *y, const float *x, const float *shift, const float *scale,
+                         float mean, float rstd, size_t D)
 {
 #pragma omp simd
     for (size_t d = 0; d < D; d++)
@@ -35,9 +36,9 @@ void CPU_FN(norm_modulate)(struct device *device, act *y, float *mean, float *rs
         const float *in = const_floats(x) + r * D;
         const size_t at = r / T * m.stride;
         float row_mean, row_rstd;
-        find_moments(in, D, &row_mean, &row_rstd);
-        modulate(floats(y) + r * D, in, const_floats(m.shift) + at, const_floats(m.scale) + at,
-                 row_mean, row_rstd, D);
+        find_row_moments(in, D, &row_mean, &row_rstd);
+        modulate_row(floats(y) + r * D, in, const_floats(m.shift) + at, const_floats(m.scale) + at,
+                     row_mean, row_rstd, D);
         if (mean)
             mean[r] = row_mean, rstd[r] = row_rstd;
     }
@@ -56,19 +57,19 @@ void CPU_FN(gate_residual_norm_modulate)(struct device *device, act *sum, act *y
 #pragma omp simd
         for (size_t d = 0; d < D; d++)
             total[d] = in[d] + gate[d] * add[d];
-        find_moments(total, D, &row_mean, &row_rstd);
-        modulate(floats(y) + r * D, total, const_floats(m.shift) + at, const_floats(m.scale) + at,
-                 row_mean, row_rstd, D);
+        find_row_moments(total, D, &row_mean, &row_rstd);
+        modulate_row(floats(y) + r * D, total, const_floats(m.shift) + at,
+                     const_floats(m.scale) + at, row_mean, row_rstd, D);
         if (mean)
             mean[r] = row_mean, rstd[r] = row_rstd;
     }
 }
 
-// One token's row through LN and modulation: dx, and its part of dshift and dscale added.
-// Formulas: kernels/ref/norm.c.
-INLINE void backward_row(float *dx, float *dshift, float *dscale, const float *dy,
-                         const float *dsum, const float *x, float mean, float rstd,
-                         const float *scale, size_t D)
+// The gradient of LN and modulation for the row of one token: writes dx, and adds to dshift and
+// dscale. The formulas are in kernels/ref/norm.c.
+INLINE void norm_backward_row(float *dx, float *dshift, float *dscale, const float *dy,
+                              const float *dsum, const float *x, float mean, float rstd,
+                              const float *scale, size_t D)
 {
     float dn_sum = 0, dn_n_sum = 0;
 #pragma omp simd reduction(+ : dn_sum, dn_n_sum)
@@ -95,26 +96,27 @@ INLINE void backward_row(float *dx, float *dshift, float *dscale, const float *d
     }
 }
 
-// Sums over a sample's tokens are made of sums over chunks of this many, so that they don't depend
-// on the number of threads.
+// Tokens of a chunk. Sums over a sample's tokens add up the sums of chunks in order, so that they
+// don't depend on the number of threads.
 #define CHUNK_T 32
 
-// The backward passes of both operations; without branch the gate's part is left out.
-struct backward {
+// The arguments of both backward passes. branch NULL: there is no gate, nor dbranch and dgate.
+struct norm_backward {
     float *dx, *dbranch, *dgate, *dshift, *dscale;
     const float *dy, *dsum, *x, *mean, *rstd, *branch, *gate, *scale;
     size_t stride, dstride, B, T, D;
 };
 
-// Tokens t .. end - 1 of sample b; sums (3,D): dshift, dscale, dgate.
-static void backward_chunk(const struct backward *p, float *sums, size_t b, size_t t, size_t end)
+// The gradients of tokens t .. end - 1 of sample b; sums (3,D) are their dshift, dscale and dgate.
+static void norm_backward_chunk(const struct norm_backward *p, float *sums, size_t b, size_t t,
+                                size_t end)
 {
     const size_t D = p->D;
     memset(sums, 0, 3 * D * sizeof *sums);
     for (size_t r = b * p->T + t; r < b * p->T + end; r++) {
         float *dx = p->dx + r * D;
-        backward_row(dx, sums, sums + D, p->dy + r * D, p->dsum ? p->dsum + r * D : NULL,
-                     p->x + r * D, p->mean[r], p->rstd[r], p->scale + b * p->stride, D);
+        norm_backward_row(dx, sums, sums + D, p->dy + r * D, p->dsum ? p->dsum + r * D : NULL,
+                          p->x + r * D, p->mean[r], p->rstd[r], p->scale + b * p->stride, D);
         if (!p->branch)
             continue;
         float *dbranch = p->dbranch + r * D, *dgate = sums + 2 * D;
@@ -127,7 +129,8 @@ static void backward_chunk(const struct backward *p, float *sums, size_t b, size
     }
 }
 
-static void add_chunks(float *to, const float *sums, size_t chunks, size_t D)
+// to (D) = the sum over the chunks of sums (chunks,3,D), of which it takes the first D of each.
+static void add_chunk_sums(float *to, const float *sums, size_t chunks, size_t D)
 {
     memcpy(to, sums, D * sizeof *to);
     for (size_t c = 1; c < chunks; c++)
@@ -136,7 +139,7 @@ static void add_chunks(float *to, const float *sums, size_t chunks, size_t D)
             to[d] += sums[c * 3 * D + d];
 }
 
-static void backward(struct device *device, const struct backward *p)
+static void norm_backward(struct device *device, const struct norm_backward *p)
 {
     const size_t D = p->D, chunks = (p->T + CHUNK_T - 1) / CHUNK_T;
     float *sums = CPU_FN(scratch)(device, p->B * chunks * 3 * D);
@@ -147,15 +150,15 @@ static void backward(struct device *device, const struct backward *p)
 #pragma omp for
         for (size_t n = 0; n < p->B * chunks; n++) {
             size_t t = n % chunks * CHUNK_T, end = t + CHUNK_T < p->T ? t + CHUNK_T : p->T;
-            backward_chunk(p, sums + n * 3 * D, n / chunks, t, end);
+            norm_backward_chunk(p, sums + n * 3 * D, n / chunks, t, end);
         }
 #pragma omp for
         for (size_t b = 0; b < p->B; b++) {
             const float *from = sums + b * chunks * 3 * D;
-            add_chunks(p->dshift + b * p->dstride, from, chunks, D);
-            add_chunks(p->dscale + b * p->dstride, from + D, chunks, D);
+            add_chunk_sums(p->dshift + b * p->dstride, from, chunks, D);
+            add_chunk_sums(p->dscale + b * p->dstride, from + D, chunks, D);
             if (p->branch)
-                add_chunks(p->dgate + b * p->dstride, from + 2 * D, chunks, D);
+                add_chunk_sums(p->dgate + b * p->dstride, from + 2 * D, chunks, D);
         }
     }
 }
@@ -165,20 +168,21 @@ void CPU_FN(norm_modulate_backward)(struct device *device, act *dx, struct modul
                                     const float *rstd, struct modulation m, size_t B, size_t T,
                                     size_t D)
 {
-    backward(device, &(struct backward){.dx = floats(dx),
-                                        .dshift = floats(dm.shift),
-                                        .dscale = floats(dm.scale),
-                                        .dy = const_floats(dy),
-                                        .dsum = const_floats(dsum),
-                                        .x = const_floats(x),
-                                        .mean = mean,
-                                        .rstd = rstd,
-                                        .scale = const_floats(m.scale),
-                                        .stride = m.stride,
-                                        .dstride = dm.stride,
-                                        .B = B,
-                                        .T = T,
-                                        .D = D});
+    const struct norm_backward p = {.dx = floats(dx),
+                                    .dshift = floats(dm.shift),
+                                    .dscale = floats(dm.scale),
+                                    .dy = const_floats(dy),
+                                    .dsum = const_floats(dsum),
+                                    .x = const_floats(x),
+                                    .mean = mean,
+                                    .rstd = rstd,
+                                    .scale = const_floats(m.scale),
+                                    .stride = m.stride,
+                                    .dstride = dm.stride,
+                                    .B = B,
+                                    .T = T,
+                                    .D = D};
+    norm_backward(device, &p);
 }
 
 void CPU_FN(gate_residual_norm_modulate_backward)(struct device *device, act *dx, act *dbranch,
@@ -188,22 +192,23 @@ void CPU_FN(gate_residual_norm_modulate_backward)(struct device *device, act *dx
                                                   const act *branch, struct modulation m, size_t B,
                                                   size_t T, size_t D)
 {
-    backward(device, &(struct backward){.dx = floats(dx),
-                                        .dbranch = floats(dbranch),
-                                        .dgate = floats(dm.gate),
-                                        .dshift = floats(dm.shift),
-                                        .dscale = floats(dm.scale),
-                                        .dy = const_floats(dy),
-                                        .dsum = const_floats(dsum),
-                                        .x = const_floats(sum),
-                                        .mean = mean,
-                                        .rstd = rstd,
-                                        .branch = const_floats(branch),
-                                        .gate = const_floats(m.gate),
-                                        .scale = const_floats(m.scale),
-                                        .stride = m.stride,
-                                        .dstride = dm.stride,
-                                        .B = B,
-                                        .T = T,
-                                        .D = D});
+    const struct norm_backward p = {.dx = floats(dx),
+                                    .dbranch = floats(dbranch),
+                                    .dgate = floats(dm.gate),
+                                    .dshift = floats(dm.shift),
+                                    .dscale = floats(dm.scale),
+                                    .dy = const_floats(dy),
+                                    .dsum = const_floats(dsum),
+                                    .x = const_floats(sum),
+                                    .mean = mean,
+                                    .rstd = rstd,
+                                    .branch = const_floats(branch),
+                                    .gate = const_floats(m.gate),
+                                    .scale = const_floats(m.scale),
+                                    .stride = m.stride,
+                                    .dstride = dm.stride,
+                                    .B = B,
+                                    .T = T,
+                                    .D = D};
+    norm_backward(device, &p);
 }

@@ -1,5 +1,5 @@
-// LayerNorm with adaptive shift, scale and gate: adaLN-Zero of Peebles and Xie, "Scalable Diffusion
-// Models with Transformers", 2022. SPDX-License-Identifier: MIT
+// LayerNorm, plain, with adaptive shift, scale and gate: adaLN-Zero of Peebles and Xie, "Scalable
+// Diffusion Models with Transformers", 2022. SPDX-License-Identifier: MIT
 #include <math.h>
 
 #include "kernels/host-act.h"

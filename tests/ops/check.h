@@ -1,7 +1,7 @@
 // One harness that tests and measures the operations of every backend, after dav1d's checkasm.
 // SPDX-License-Identifier: MIT
 //
-// The test of an operation is test_NAME: it lists cases (sizes) and a body that makes the buffers
+// The test of an operation is test_NAME. It lists cases (sizes) and a body that makes the buffers
 // and runs the operation on them. The harness runs the body on the ref device and on the one under
 // test, with the same contents, and compares every buffer:
 //
@@ -17,7 +17,8 @@
 //         BENCH(check, silu, 0, {1 << 20});
 //     }
 //
-// Around every buffer lie guards of NaN that must stay; outputs hold NaN before.
+// Guards of NaN around every buffer must stay as they are, and outputs hold NaN before the run. A
+// case that runs no operation, or compares no output, fails.
 #ifndef DIT_CHECK_H
 #define DIT_CHECK_H
 
@@ -28,10 +29,11 @@
 #include "kernels/ops.h"
 
 struct check {
-    struct device *device;   // on which the body runs
-    double flops;            // set by a body that is measured in floating point operations
-    double bytes;            // and by one whose buffers aren't what the operation reads and writes
-    bool wild;               // contents vary over many orders of magnitude
+    struct device *device; // on which the body runs
+    double flops;          // floating-point operations of the run, if the body sets it
+    double bytes;  // bytes that the run reads and writes, if the body sets it; else all buffers
+    bool wild;     // contents vary over many orders of magnitude
+    uint64_t seed; // for operations that draw random numbers
     struct session *session; // the harness's own
 };
 
@@ -39,7 +41,7 @@ struct check {
 #include "kernels/ops.def"
 #undef OP
 
-// Runs the operation: once, or when measuring many times.
+// Runs the operation once, or many times when it is measured.
 #define RUN(check, name, ...)                     \
     for (check_begin(check); check_again(check);) \
     op_##name((check)->device, __VA_ARGS__)
@@ -48,10 +50,15 @@ struct check {
 #define FLAGS (SIZES - 1) // n[FLAGS] holds the flags
 typedef void check_body(struct check *check, const size_t *n);
 
-// Every case is run with each combination of `flags` bits in n[FLAGS].
-#define CASES(check, body, flags, ...)                                    \
-    check_cases(check, body, flags, (const size_t[][SIZES]){__VA_ARGS__}, \
-                sizeof((const size_t[][SIZES]){__VA_ARGS__}) / sizeof(size_t[SIZES]))
+#define COUNT(...) (sizeof(__VA_ARGS__) / sizeof(*(__VA_ARGS__)))
+// Runs every case with each combination of `flags` bits in n[FLAGS].
+#define CASES(check, body, flags, ...)                                                         \
+    check_cases(check, body, NULL, (size_t)1 << (flags), (const size_t[][SIZES]){__VA_ARGS__}, \
+                COUNT((const size_t[][SIZES]){__VA_ARGS__}))
+// Runs every case with each value of the array `flag_sets` in n[FLAGS].
+#define CASES_OF(check, body, flag_sets, ...)                                                   \
+    check_cases(check, body, flag_sets, COUNT(flag_sets), (const size_t[][SIZES]){__VA_ARGS__}, \
+                COUNT((const size_t[][SIZES]){__VA_ARGS__}))
 // Measures one case with these flags.
 #define BENCH(check, body, flags, ...) \
     check_bench(check, body, flags, (const size_t[SIZES])__VA_ARGS__)
@@ -59,24 +66,25 @@ typedef void check_body(struct check *check, const size_t *n);
 #define BENCH_GPU(check, body, flags, ...) \
     check_bench_gpu(check, body, flags, (const size_t[SIZES])__VA_ARGS__)
 
-void check_cases(struct check *check, check_body *body, unsigned flags, const size_t cases[][SIZES],
-                 size_t n_cases);
+void check_cases(struct check *check, check_body *body, const size_t *flag_sets, size_t n_sets,
+                 const size_t cases[][SIZES], size_t n_cases);
 void check_bench(struct check *check, check_body *body, unsigned flags, const size_t n[SIZES]);
 void check_bench_gpu(struct check *check, check_body *body, unsigned flags, const size_t n[SIZES]);
 void check_begin(struct check *check);
 bool check_again(struct check *check);
 
 enum use {
-    IN,    // must stay as it is
-    OUT,   // every element is written
-    PARTS, // written in parts, such as rows with a stride
-    INOUT,
-    SCRATCH, // may hold anything after
+    IN,      // must not change
+    OUT,     // every element is written
+    PARTS,   // written in parts, such as rows with a stride
+    INOUT,   // read and written
+    SCRATCH, // may hold anything afterwards
 };
 enum type { ACT, F32, F64, U8, RAW };
 
-// A buffer of n elements on the device. `contents` is copied, converted from float for ACT; NULL
-// for random ones: normal with deviation `spread`, or its absolute values if spread is negative.
+// A buffer of n elements on the device. It holds a copy of `contents`, converted from float for
+// ACT. If that is NULL, an IN or INOUT buffer holds normally distributed numbers with standard
+// deviation `spread`, or their absolute values if spread is negative. The harness frees it.
 void *check_buffer(struct check *check, enum use use, enum type type, const void *contents,
                    size_t n, double spread);
 
@@ -104,7 +112,7 @@ static inline float *out_f32(struct check *check, size_t n)
 {
     return check_buffer(check, OUT, F32, NULL, n, 0);
 }
-// `size` bytes as they are: labels, terms.
+// `size` bytes, copied as they are: labels, terms.
 static inline const void *in_raw(struct check *check, const void *contents, size_t size)
 {
     return check_buffer(check, IN, RAW, contents, size, 0);

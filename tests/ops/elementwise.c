@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT
+// Tests of the operations on single elements. SPDX-License-Identifier: MIT
 #include <math.h>
 
 #include "tests/ops/check.h"

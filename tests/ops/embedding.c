@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT
+// Tests of patches, time steps and classes. SPDX-License-Identifier: MIT
 #include "tests/ops/check.h"
 
 // n: B, C, H, W, P.
@@ -72,7 +72,7 @@ void test_timestep_features(struct check *check)
 
 static const int32_t labels[] = {3, 0, 10, 3, 7, 3, 0, 9};
 
-// n: B, D. Flag 1: in place.
+// n: B, D. Flag 1: y is x.
 static void embedding_add(struct check *check, const size_t *n)
 {
     const size_t B = n[0], D = n[1];

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT
+// Tests of the conversion of pixels and of the DCT autoencoder. SPDX-License-Identifier: MIT
 #include <math.h>
 
 #include "tests/ops/check.h"
@@ -18,7 +18,7 @@ void test_image_to_float(struct check *check)
     BENCH(check, image_to_float, 0, {8, 256, 256});
 }
 
-// Levels from below 0 to above 255, at and beside the steps between them, and what is no number.
+// Levels from below 0 to above 255, at and beside the steps between them, NaN and infinities.
 static void float_to_image(struct check *check, const size_t *n)
 {
     enum { SIZE = 6 * 17 * 16 };

@@ -1,9 +1,9 @@
-// SPDX-License-Identifier: MIT
+// Tests of linear layers and their gradients. SPDX-License-Identifier: MIT
 #include <math.h>
 
 #include "tests/ops/check.h"
 
-// n: rows, inputs, outputs. Odd ones, whole tiles, the widths of DiT-S and XL, one row (sampling).
+// n: rows, inputs, outputs. Odd sizes, whole tiles, the widths of DiT-S and XL, one row (sampling).
 static void linear_cases(struct check *check, check_body *body, unsigned flags)
 {
     CASES(check, body, flags, {1, 1, 1}, {1, 3, 2}, {5, 7, 3}, {7, 48, 17}, {16, 16, 16},
@@ -46,7 +46,7 @@ void test_linear(struct check *check)
 static void linear_gelu(struct check *check, const size_t *n)
 {
     const size_t R = n[0], I = n[1], O = n[2];
-    // Spread so far that the GELU saturates on both sides.
+    // The spread is so wide that the GELU saturates on both sides.
     const act *x = in_act(check, R * I, 4), *w = in_act(check, O * I, weight_spread(I));
     const act *b = n[FLAGS] & BIAS ? in_act(check, O, 4) : NULL;
     act *pre = n[FLAGS] & PRE ? out_act(check, R * O) : NULL, *y = out_act(check, R * O);

@@ -1,7 +1,7 @@
-// SPDX-License-Identifier: MIT
+// Tests of LayerNorm with modulation and gates, and its gradients. SPDX-License-Identifier: MIT
 #include "tests/ops/check.h"
 
-// n: B, T, D, what a row of the modulation holds beside its parts of D.
+// n: B, T, D, extra: what a row of the modulation holds beside its vectors of D.
 static void norm_cases(struct check *check, check_body *body, unsigned flags)
 {
     CASES(check, body, flags, {1, 1, 1}, {1, 2, 4}, {2, 3, 5, 1}, {3, 4, 17, 3}, {2, 16, 48},

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT
+// Tests of AdamW and the norm of the gradient. SPDX-License-Identifier: MIT
 #include <math.h>
 
 #include "tests/ops/check.h"
@@ -17,8 +17,8 @@ void test_sum_squares(struct check *check)
     BENCH_GPU(check, sum_squares, 0, {1 << 26});
 }
 
-// n: parameters, number of the step, 1: the gradient's norm isn't finite.
-// Flags: 1, value is w itself (where activations are float32); 2, the gradient is clipped.
+// n: parameters, number of the step, 1 if the norm of the gradient is not finite.
+// Flags: 1, value is w itself (if activations are float32); 2, the gradient is clipped.
 static void adamw(struct check *check, const size_t *n)
 {
     const struct adamw settings = {.lr = 1e-2f,
