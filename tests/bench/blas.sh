@@ -1,6 +1,7 @@
 #!/bin/sh
-# blas.sh: the products of DiT's shapes by those of OpenBLAS, BLIS and oneDNN that are installed
-# (libopenblas-dev, libblis-dev, libdnnl-dev), beside our own. SPDX-License-Identifier: MIT
+# blas.sh: measures the matrix products of DiT's shapes with OpenBLAS, BLIS and oneDNN, as far as
+# they are installed (libopenblas-dev, libblis-dev, libdnnl-dev), and with our own.
+# SPDX-License-Identifier: MIT
 set -eu
 build=${B:-build}
 tmp=$(mktemp -d)

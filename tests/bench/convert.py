@@ -1,4 +1,4 @@
-# What convert-weights writes, as PyTorch takes it, and the other way round.
+# Checks that PyTorch loads what convert-weights writes, and the other way round.
 # SPDX-License-Identifier: MIT
 #
 #     convert.py FOLDER    with `latents` there and the programs on the PATH; see convert.sh
@@ -17,7 +17,7 @@ folder = sys.argv[1] + '/'
 
 
 def convert(*arguments):
-    # Seconds, and the most memory in MB that was not of the mapped file.
+    # Returns seconds and peak memory in MB, without pages of the mapped file.
     start, most = time.time(), 0
     process = subprocess.Popen(['convert-weights', '-q', *arguments])
     while process.poll() is None:
@@ -67,7 +67,7 @@ def check_trainings():
     mapped = load(folder + 'train.pt', mmap=True)
     for kind in 'model', 'ema':
         same(saved[kind], mapped[kind])
-    print('torch.load(weights_only=True), with and without mmap: read, and the same')
+    print('torch.load(weights_only=True), with and without mmap: the same tensors')
 
     model, optimizer = optimizer_of(saved)
     group, = optimizer.param_groups
@@ -82,7 +82,7 @@ def check_trainings():
         for kind in 'exp_avg', 'exp_avg_sq':
             assert state[kind].numpy().tobytes() == tensors[f'opt.{kind}.{name}'][2]
         parameter.grad = torch.zeros_like(parameter)
-    print('torch.optim.AdamW.load_state_dict: taken, every moment at its parameter')
+    print('torch.optim.AdamW.load_state_dict: accepted, every moment belongs to its parameter')
 
     torch.save({**saved, 'opt': optimizer.state_dict()}, folder + 'saved.pt')
     convert(folder + 'saved.pt', folder + 'back.safetensors')
@@ -93,8 +93,8 @@ def check_trainings():
     with open(folder + 'run/latest.safetensors', 'rb') as a:
         with open(folder + 'resumed/latest.safetensors', 'rb') as b:
             assert a.read() == b.read()
-    print('ours, PyTorch, torch.save, ours: every bit is the same, and training goes on from it as '
-          'if unbroken')
+    print('to PyTorch, through torch.save and back: every bit is the same, and the resumed training '
+          'ends as the uninterrupted one')
 
     optimizer.step()
     torch.save({'model': {name: value.data for name, value in model.items()}, 'ema': saved['ema'],
@@ -109,7 +109,7 @@ def check_trainings():
         assert name == 'pos_embed' or \
             tensors['model.' + name][2] == parameter.detach().numpy().tobytes()
     train('--resume', '--run', folder + 'adopted', folder + 'latents')
-    print('a training that PyTorch went on with: taken over, dit-train goes on from its step 7')
+    print('a training that PyTorch continued: converted, dit-train resumes it at step 7')
 
 
 def check_size():
@@ -126,7 +126,7 @@ def check_size():
     for name, value in state.items():
         assert torch.equal(value, back[name]), name
     assert back.keys() == state.keys()
-    print('and back: every bit is the same')
+    print('converted back: every bit is the same')
 
 
 check_trainings()

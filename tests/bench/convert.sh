@@ -1,7 +1,7 @@
 #!/bin/sh
-# convert.sh [PYTHON]: convert-weights against PyTorch itself: trainings there and back, and weights
-# of the size of DiT-XL/2. Needs a Python with PyTorch and 12 GB in $TMPDIR; takes a minute or two.
-# SPDX-License-Identifier: MIT
+# convert.sh [PYTHON]: checks convert-weights with PyTorch itself: it converts trainings to PyTorch
+# and back, and weights of the size of DiT-XL/2. Needs a Python with PyTorch and 12 GB in $TMPDIR;
+# takes a minute or two. SPDX-License-Identifier: MIT
 # Run from the top of the tree: PATH=build/bin:$PATH tests/bench/convert.sh
 set -eu
 python=${1:-python3}

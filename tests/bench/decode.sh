@@ -1,7 +1,8 @@
 #!/bin/sh
-# decode.sh [PYTHON]: decode-images on one thread against Pillow's decode and ADM crop, on the same
-# JPEG files, taking turns: processor time an image, the start of the program and its stream
-# included. Needs a Python with Pillow and NumPy. SPDX-License-Identifier: MIT
+# decode.sh [PYTHON]: compares decode-images on one thread with Pillow's decoder and the ADM crop,
+# in turn on the same JPEG files. It prints the processor time per image; that of decode-images
+# includes the start of the program and writing its stream. Needs a Python with Pillow and NumPy.
+# SPDX-License-Identifier: MIT
 # Run from the top of the tree: PATH=build/bin:$PATH tests/bench/decode.sh
 set -eu
 python=${1:-python3}
@@ -31,7 +32,7 @@ def crop(image):
 
 
 def photo(width, height, seed, detail):
-    """A picture with as many bytes to the pixel as a photograph: noise of all scales."""
+    """Noise of all scales, which compresses to as many bytes per pixel as a photograph."""
     rng = np.random.default_rng(seed)
     image = np.zeros((height, width, 3))
     for level in range(9):

@@ -1,4 +1,4 @@
-# Random weights of the size and the names of DiT-XL/2. SPDX-License-Identifier: MIT
+# Makes random weights with the shapes and names of DiT-XL/2. SPDX-License-Identifier: MIT
 import torch
 
 D, P, C, DEPTH, CLASSES = 1152, 2, 4, 28, 1000

@@ -1,4 +1,4 @@
-# dit-sample with weights of full size: memory, and what is read of the file.
+# Measures the memory of dit-sample with weights of full size, and how much of the file it reads.
 # SPDX-License-Identifier: MIT
 #
 #     full-size.py FOLDER    with the programs on the PATH; see full-size.sh
@@ -16,14 +16,14 @@ vae = f'{folder}/sd-vae-ft-ema.safetensors'
 
 
 def forget(path):
-    # Nothing of the file stays in the page cache.
+    # Drops the file from the page cache.
     with open(path, 'rb') as file:
         os.fsync(file.fileno())
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def run(*command):
-    # Seconds, peak memory and bytes read from the disk of a command.
+    # Runs a command; returns seconds, peak memory and bytes read from the disk.
     start, peak = time.time(), 0
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     while True:

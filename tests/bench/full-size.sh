@@ -1,7 +1,7 @@
 #!/bin/sh
-# full-size.sh [PYTHON]: dit-sample with DiT-XL/2 (2.7 GB) and the autoencoder of Stable Diffusion,
-# random weights: memory and reading. Needs a Python with PyTorch and 4 GB in $TMPDIR; takes a
-# minute or two. SPDX-License-Identifier: MIT
+# full-size.sh [PYTHON]: measures how much memory dit-sample needs, and how much it reads, with
+# random weights of DiT-XL/2 (2.7 GB) and of the autoencoder of Stable Diffusion. Needs a Python
+# with PyTorch and 4 GB in $TMPDIR; takes a minute or two. SPDX-License-Identifier: MIT
 # Run from the top of the tree: PATH=build/bin:$PATH tests/bench/full-size.sh
 set -eu
 python=${1:-python3}

@@ -1,13 +1,13 @@
-# The work of tests/bench/gpu.sh in PyTorch, as its users make it fast: torch.compile, bfloat16 with
-# float32 masters, scaled_dot_product_attention, fused AdamW, no checkpointing.
+# Measures the work of tests/bench/gpu.sh in PyTorch, as its users make it fast: torch.compile,
+# bfloat16 with float32 masters, scaled_dot_product_attention, fused AdamW, no checkpointing.
 # SPDX-License-Identifier: MIT
 #
 #     gpu.py train|sample DEPTH WIDTH HEADS PATCH CHANNELS SIDE BATCH STEPS
 #     gpu.py encode|decode SIDE BATCH STEPS
 #
-# prints the images a second and the batch: of a training step, of a guided sampling step, or of the
-# autoencoder at SIDE pixels; the median over STEPS after 3 that don't count. Where the GPU has too
-# little memory the batch is halved. $DEVICE is another device than cuda, for a try.
+# prints the images per second and the batch, of a training step, of a guided sampling step, or of the
+# autoencoder at SIDE pixels. The rate is the median of STEPS steps after 3 that don't count. The batch
+# is halved until it fits into the GPU's memory. $DEVICE names another device than cuda.
 import copy
 import os
 import statistics
@@ -31,7 +31,7 @@ def make_model(sizes):
     model = train.DiT(*sizes)
     for module in (model.last, model.modulation, *(b.modulation for b in model.blocks)):
         torch.nn.init.normal_(module.weight, 0, 0.01)
-    model.table = model.table.bfloat16()  # so that the residual stream is, too
+    model.table = model.table.bfloat16()  # so that the residual stream is bfloat16, too
     return model
 
 

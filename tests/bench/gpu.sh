@@ -1,8 +1,8 @@
 #!/bin/sh
-# gpu.sh [PART]...: measures this machine's GPU, PART being ops (every operation), train (steps of
-# training), sample (250 guided steps), vae (the autoencoder) or torch (those of the other parts
-# named in PyTorch, where $PYTHON has it); all of them by default. Each measurement has a time limit,
-# and all end at $END, in seconds since 1970 (in 9 minutes); what is done till then stays:
+# gpu.sh [PART]...: measures this machine's GPU. PART is ops (every operation), train (training
+# steps), sample (250 guided steps), vae (the autoencoder) or torch (the other parts named, in
+# PyTorch, if $PYTHON has it); all of them by default. Each measurement has a time limit, and all
+# end at $END, in seconds since 1970 (default: in 9 minutes). What was measured by then is kept:
 # $OUT/gpu.md has the table, the other files there are logs. SPDX-License-Identifier: MIT
 # Run from the top of the tree with the programs on the PATH (make bench-gpu does).
 set -u
@@ -10,7 +10,7 @@ build=${B:-build}
 out=${OUT:-$build/gpu-results}
 python=${PYTHON:-python3}
 end=${END:-$(($(date +%s) + 540))}
-# What is trained, with how many images a step; what is sampled from, with how many steps.
+# The models that are trained, the images per step; the models that are sampled from, the steps.
 training=${TRAIN:-DiT-XL/2 DiT-B/4 DiT-S/2}
 batch=${BATCH:-256}
 sampling=${SAMPLE:-DiT-XL/2}
@@ -19,11 +19,11 @@ export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-passive}" PYTHONDONTWRITEBYTECODE=1
 mkdir -p "$out" || exit 73
 . tests/gpu/need.sh
 
-# A training of DiT-XL/2 leaves 11 GB: into memory where there is enough.
-roomy() {
+# A training of DiT-XL/2 writes 11 GB: into memory if there is enough of it.
+has_room() {
     [ "$(df -Pk "$1" 2>/dev/null | awk 'NR == 2 { print int($4 / 1e6) }')" -ge 40 ] 2>/dev/null
 }
-if roomy /dev/shm; then TMPDIR=/dev/shm; fi
+if has_room /dev/shm; then TMPDIR=/dev/shm; fi
 export TMPDIR="${TMPDIR:-/tmp}"
 tmp=$(mktemp -d) || exit 73
 trap 'rm -rf "$tmp"' EXIT
@@ -33,7 +33,7 @@ trap 'exit 1' INT TERM
 left() {
     echo $((end - $(date +%s)))
 }
-# limited LOG SECONDS COMMAND...: its stderr goes to LOG; says what failed.
+# limited LOG SECONDS COMMAND...: runs it with a time limit and stderr to LOG, and reports a failure.
 limited() {
     limited_log=$out/$1
     limited_most=$2
@@ -52,7 +52,7 @@ limited() {
     } >&2
     return $limited_status
 }
-# result WHO CASE RATE BATCH: images a second.
+# result WHO CASE RATE NOTE: records a rate in images per second.
 result() {
     printf '%s\t%s\t%s\t%s\n' "$1" "$2" "$3" "$4" >>"$tmp/results"
     echo "$1, $2: $3 images/s ($4)"
@@ -101,7 +101,8 @@ part_ops() {
     cat "$tmp/ops"
     step_of_xl >"$tmp/step"
 }
-# What the operations measured add up to in a step of DiT-XL/2 with 256 images: times, then which.
+# Adds up the measured operations of a training step of DiT-XL/2 with 256 images. Each line of its
+# input has the number of times and the operation.
 step_of_xl() {
     echo '| of a training step of DiT-XL/2, 256 images | times | ms each | ms |'
     echo '|---|---|---|---|'
@@ -153,8 +154,8 @@ part_train() {
         result dit-tools "$model, training" "$rate" "batch $note"
     done
 }
-# The seconds of a run of COMMAND, which reads from FILE.
-seconds() { # seconds LOG FILE COMMAND...
+# seconds LOG FILE COMMAND...: the seconds that COMMAND takes to read FILE.
+seconds() {
     seconds_log=$1
     seconds_from=$2
     shift 2
@@ -162,7 +163,7 @@ seconds() { # seconds LOG FILE COMMAND...
     limited "$seconds_log" 150 "$@" <"$seconds_from" >"$tmp/output" || return
     echo $((($(date +%s%N) - seconds_start) / 1000000)) | awk '{ print $1 / 1000 }'
 }
-# rate FEW MANY COUNT: COUNT over the seconds that a longer run takes more.
+# rate FEW MANY COUNT: COUNT over the difference of the seconds of a longer and a shorter run.
 rate() {
     awk -v few="$1" -v many="$2" -v count="$3" \
         'BEGIN { if (few == "" || many <= few) exit 1; printf "%.2f\n", count / (many - few) }'
@@ -208,13 +209,13 @@ peer() { # peer SECONDS CASE NOTE ARGUMENT...: tests/bench/gpu.py
 }
 part_torch() {
     if ! version=$("$python" -c 'import torch; print(torch.__version__)' 2>&1); then
-        echo "SKIP: PyTorch isn't measured: $python has none"
+        echo "SKIP: PyTorch is not measured: $python does not have it"
         return
     fi
     memory=$(nvidia-smi --query-gpu=memory.total --format=csv,noheader,nounits 2>/dev/null |
         head -n 1)
     for model in $(asked train && echo "$training"); do
-        tried=$batch # without checkpointing 256 do not fit 80 GB
+        tried=$batch # without checkpointing, 256 images do not fit into 80 GB
         [ "$model" != DiT-XL/2 ] || [ "${memory:-0}" -gt 100000 ] || tried=$((batch / 2))
         # shellcheck disable=SC2046
         peer 240 "$model, training" '' train $(sizes "$model") 4 32 "$tried" 12
@@ -234,7 +235,8 @@ part_torch() {
     done
 }
 
-# FLOP of an image, forward (dit_forward_flops of lib/model/dit-config.c); three times that in training.
+# forward: floating-point operations of one image (dit_forward_flops of lib/model/dit-config.c). A
+# training step takes three times as many.
 table() {
     awk -F'\t' -v peak="$peak" -v steps="$steps" -v version="${version:-}" '
         function forward(name, D, L, p, T) {
@@ -274,7 +276,7 @@ table() {
 
 [ $# -gt 0 ] || set -- ops train sample vae torch
 asked_parts=$*
-# Whether a part is among those named; torch alone means all.
+# asked PART: whether it is among the parts named; torch alone stands for all.
 asked() {
     case " $asked_parts " in
     ' torch ' | *" $1 "*) ;;

@@ -1,9 +1,9 @@
 #!/bin/sh
-# kill.sh N [KILL|TERM]: a small training is ended by a signal N times at random moments and gone
-# on with; each time that it comes to its end, its folder is compared with the unbroken run's: the
-# last checkpoint byte for byte, the log but for times, and the names of the files (with TERM only
-# that no half-written one is left, as every stop leaves a checkpoint of its own).
-# SPDX-License-Identifier: MIT
+# kill.sh N [KILL|TERM]: interrupts a small training by a signal N times at random moments, and
+# resumes it each time. Whenever it completes, its folder is compared with that of the uninterrupted
+# run: the last checkpoint byte for byte, the log without its times, and the names of the files.
+# With TERM every stop leaves a checkpoint of its own, so the names are only searched for
+# half-written files. SPDX-License-Identifier: MIT
 set -u
 kills=${1:?usage: kill.sh N [KILL|TERM]}
 signal=${2:-KILL}
@@ -19,11 +19,10 @@ train() {
         --valid-count 8 --steps 40 --save-every 3 --keep 2 --log-every 2 --run "$tmp/$1" \
         --resume "$tmp/data"
 }
-# What is to be the same: all names, without process numbers; the log without times.
 names() {
     (cd "$tmp/$1" && find . | sort)
 }
-log() {
+log() { # the log without its times
     sed 's/,"images_per_second":[^,}]*//; s/,"flops":[^,}]*//; s/,"peak_share":[^,}]*//' \
         "$tmp/$1/log.jsonl"
 }
@@ -33,14 +32,14 @@ fail() {
     exit 1
 }
 compare() {
-    cmp "$tmp/whole/latest.safetensors" "$tmp/run/latest.safetensors" || fail 'another checkpoint'
+    cmp "$tmp/whole/latest.safetensors" "$tmp/run/latest.safetensors" || fail 'the checkpoint differs'
     log run >"$tmp/log"
-    log whole | diff - "$tmp/log" || fail 'another log'
+    log whole | diff - "$tmp/log" || fail 'the log differs'
     names run >"$tmp/names"
     if [ "$signal" = KILL ]; then
-        names whole | diff - "$tmp/names" || fail 'other files'
+        names whole | diff - "$tmp/names" || fail 'the names of the files differ'
     elif grep -q 'tmp$\|new$' "$tmp/names"; then
-        fail 'a stray file'
+        fail 'a half-written file is left'
     fi
     ends=$((ends + 1))
     rm -rf "$tmp/run"
@@ -48,29 +47,31 @@ compare() {
 
 n=0
 ends=0
-(train whole) || fail 'the unbroken run failed'
+(train whole) || fail 'the uninterrupted run failed'
 before=$(date +%s%N)
-(train run) || fail 'the unbroken run failed'
+(train run) || fail 'the uninterrupted run failed'
 whole=$((($(date +%s%N) - before) / 1000000))
 compare
-# Moments for all runs at once, up to what a whole one takes.
-awk -v seed="${SEED:-$(date +%N)}" -v n=$((100 * kills + 1000)) -v most=$whole \
+# Draws the moments of all runs in advance, each within the time that a whole run takes.
+seed=${SEED:-$(date +%N)}
+echo "kill.sh: seed $seed; SEED=$seed repeats its moments" >&2
+awk -v seed="$seed" -v n=$((100 * kills + 1000)) -v most=$whole \
     'BEGIN { srand(seed); while (n--) printf "%.3f\n", rand() * most / 1000 }' >"$tmp/moments"
 while [ $n -lt "$kills" ] && read -r moment; do
     (train run) &
     pid=$!
     sleep "$moment"
     kill -s "$signal" $pid 2>/dev/null
-    { wait $pid; } 2>/dev/null # where the shell tells of the signal
+    { wait $pid; } 2>/dev/null # some shells report the signal on stderr
     status=$?
     pid=
     case $signal:$status in
     KILL:137 | TERM:75) n=$((n + 1)) ;;
     *:0) compare ;;
-    TERM:143) ;; # before it had begun
+    TERM:143) ;; # before dit-train had installed its handler
     *) fail "exit status $status" ;;
     esac
 done <"$tmp/moments"
 (train run) || fail 'the last run failed'
 compare
-echo "$n times SIG$signal, $ends runs that came to their end: all as the unbroken one"
+echo "$n times SIG$signal; all $ends completed runs are the same as the uninterrupted one"

@@ -1,7 +1,9 @@
-// Reads latents as training does, and measures that. SPDX-License-Identifier: MIT
-//     latents                             both kinds of 32 KB records, in a temporary file
-//     latents write N CHANNELS SIDE       N float16 records to standard output; a label is its
-//     index latents read MEMORY EPOCHS FILE...  the labels as they come to standard output, int64
+// Measures the reader of latents that training uses. SPDX-License-Identifier: MIT
+//     latents                        measures records of 32 KB, float16 and float32, in /tmp
+//     latents write N CHANNELS SIDE  writes N float16 records to standard output, labelled 0 .. N-1
+//     latents read MEMORY EPOCHS FILE...  measures the files; writes the labels, as int64 in the
+//     order
+//                                         in which they are read, to standard output
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,7 +29,7 @@ static void check(bool good)
     exit(1);
 }
 
-// Normal numbers, more of them than zstd looks back: means, or spreads of some hundredths.
+// Normally distributed numbers, times scale; so many that zstd finds no repeats.
 static uint8_t *make_values(enum dtype dtype, size_t n, float scale)
 {
     uint8_t *values = mem_new(n, dtype_size(dtype));
@@ -44,8 +46,8 @@ static void write_stream(const char *path, enum dtype dtype, size_t n, const siz
 {
     struct schema *schema = schema_new("latents");
     struct latent_fields fields;
-    check(schema && !schema_add(schema, "label", DTYPE_I64, NULL, 0) &&
-          !latent_fields_add(schema, true, false, dtype, shape, &fields));
+    check(schema && schema_add(schema, "label", DTYPE_I64, NULL, 0) >= 0 &&
+          latent_fields_add(schema, true, false, dtype, shape, &fields) >= 0);
     struct output *output = output_open(path);
     struct tstream_writer *out = output ? tstream_create(output, schema, 2, level) : NULL;
     check(out);
@@ -62,9 +64,9 @@ static void write_stream(const char *path, enum dtype dtype, size_t n, const siz
                 memcpy(batch->data[which[k]] + i * size, values[k] + from, size);
             memcpy(batch->data[label] + i * 8, &(int64_t){(int64_t)(at + i)}, 8);
         }
-        check(!tstream_write(out, batch));
+        check(tstream_write(out, batch) >= 0);
     }
-    check(!tstream_finish(out));
+    check(tstream_finish(out) >= 0);
     free(values[0]);
     free(values[1]);
     schema_free(schema);
@@ -93,7 +95,7 @@ static void read_epochs(char **paths, uint64_t memory, size_t epochs, const char
         fprintf(stderr, "%-36s epoch %zu: %8.0f records/s, %.2f processors\n", what, epoch,
                 (double)shape->records / wall, (processor_seconds() - processor) / wall);
     }
-    if (order) { // by itself in the process
+    if (order) { // the only reader of this process, whose peak memory is its own
         struct rusage usage;
         getrusage(RUSAGE_SELF, &usage);
         fprintf(stderr, "%-36s holds at most %.0f MiB; peak of the process %.0f MiB\n", what,
@@ -116,7 +118,7 @@ static void measure(const char *what, enum dtype dtype, const size_t shape[3], i
 
 int main(int argc, char **argv)
 {
-    mem_keep_freed(); // as programs do
+    mem_keep_freed(); // as the programs do
     if (argc == 5 && !strcmp(argv[1], "write")) {
         size_t side = strtoul(argv[4], NULL, 10), channels = strtoul(argv[3], NULL, 10);
         write_stream(NULL, DTYPE_F16, strtoul(argv[2], NULL, 10), (size_t[]){channels, side, side},

@@ -1,7 +1,7 @@
 #!/bin/sh
-# npz-4g.sh [FOLDER]: archives of more than 4 GiB, into a file and into a pipe, as NumPy and zip
-# programs read them. Takes 10 GB in FOLDER (default: $TMPDIR or /tmp) and a few minutes.
-# SPDX-License-Identifier: MIT
+# npz-4g.sh [FOLDER]: checks that NumPy and unzip read archives of more than 4 GiB that npz-pack has
+# written into a file and into a pipe. Takes 10 GB in FOLDER (default: $TMPDIR or /tmp) and a few
+# minutes. SPDX-License-Identifier: MIT
 # Run from the top of the tree: PATH=build/bin:$PATH tests/bench/npz-4g.sh
 set -eu
 tmp=$(mktemp -d -p "${1:-${TMPDIR:-/tmp}}")
@@ -30,7 +30,7 @@ with zipfile.ZipFile(sys.argv[1]) as z:
     assert labels.shape == (6000,) and (labels[:100] == labels[-100:]).all()
     print('arr_0', shape)
 END
-    if command -v unzip >/dev/null; then unzip -tqq "$tmp/npz" && echo 'unzip -t: good'; fi
+    if command -v unzip >/dev/null; then unzip -tqq "$tmp/npz" && echo 'unzip -t: no errors'; fi
 }
 echo 'into a file:'
 npz-pack -q --labels "$tmp/stream" -o "$tmp/npz"

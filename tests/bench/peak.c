@@ -1,4 +1,5 @@
-// Prints what this machine can do: multiply-adds and copying memory. SPDX-License-Identifier: MIT
+// Prints the peak rates of this machine: of multiply-adds and of copying memory.
+// SPDX-License-Identifier: MIT
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,7 +9,7 @@
 #include "kernels/device.h"
 #include "lib/base/clock.h"
 
-// GB/s read and written by one thread that copies `size` bytes; 0 without the memory.
+// GB/s that one thread reads and writes when it copies `size` bytes; 0 if there is no memory.
 static double copy_bandwidth(size_t size)
 {
     char *from = malloc(size), *to = malloc(size);

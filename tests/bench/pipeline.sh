@@ -1,8 +1,9 @@
 #!/bin/sh
-# pipeline.sh [FOLDER]: the rate of `decode | vae-encode > file` against that of its slowest stage
-# alone, with the built-in autoencoder: decode into /dev/null, vae-encode from a file to a file, then
-# both, taking turns; medians by the wall. Of the pictures in FOLDER, else of drawn ones of 500x500
-# pixels. THREADS for each program, its default if not set. SPDX-License-Identifier: MIT
+# pipeline.sh [FOLDER]: compares the rate of `decode | vae-encode > file`, with the built-in
+# autoencoder, with the rate of its slower stage alone. It runs decode into /dev/null, vae-encode
+# from a file to a file, then both, in turn, and takes the medians of the elapsed times. It reads
+# the pictures in FOLDER; without it, it draws some of 500x500 pixels. $THREADS is the number of
+# threads of each program. SPDX-License-Identifier: MIT
 # Run from the top of the tree: PATH=build/bin:$PATH tests/bench/pipeline.sh
 set -eu
 rounds=7 threads=${THREADS:-0} least=1500
@@ -11,7 +12,7 @@ trap 'rm -rf "$tmp"' EXIT
 folder=${1:-$tmp/drawn}
 [ $# -gt 0 ] || "${B:-build}/tests/tools/draw-shapes" -q -s 500 -n 300 -o "$folder"
 
-# A short list is gone through several times.
+# Repeats a short list.
 find "$folder" -type f >"$tmp/once"
 n=0
 while [ "$n" -lt "$least" ]; do

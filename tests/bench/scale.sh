@@ -1,9 +1,9 @@
 #!/bin/sh
-# scale.sh [FOLDER]: ImageNet's number of records through shard-latents in little memory, and two
-# epochs of the training reader. Takes 1 GB in FOLDER (default: $TMPDIR or /tmp) and a minute.
-# SPDX-License-Identifier: MIT
+# scale.sh [FOLDER]: shuffles as many records as ImageNet has by shard-latents in little memory,
+# reads two epochs as training does, and checks that the orders are random. Takes 1 GB in FOLDER
+# (default: $TMPDIR or /tmp) and a minute. SPDX-License-Identifier: MIT
 # Run from the top of the tree: PATH=build/bin:$PATH tests/bench/scale.sh
-# N, CHANNELS, SIDE, MEMORY, SHARDS and LEVEL in the environment change what is run.
+# $N (records), $CHANNELS, $SIDE, $MEMORY, $SHARDS and $LEVEL change the sizes.
 set -eu
 records=${N:-1281167} channels=${CHANNELS:-4} side=${SIDE:-4} memory=${MEMORY:-256M}
 tmp=$(mktemp -d -p "${1:-${TMPDIR:-/tmp}}")
@@ -12,7 +12,7 @@ export TMPDIR="$tmp"
 latents="${B:-build}/tests/bench/latents"
 [ -x "$latents" ] || { echo "scale.sh: $latents is not there: make tests" >&2; exit 1; }
 
-# measure COMMAND...: its time and its peak memory on standard error.
+# measure COMMAND...: runs it, and prints its time and peak memory on standard error.
 measure() {
     /usr/bin/python3 -c '
 import resource, subprocess, sys, time
@@ -39,7 +39,7 @@ from stream import read
 read(sys.argv[2])[0]['label'].tofile(sys.argv[2] + '.order')
 END
 cat >"$tmp/order.py" <<'END'
-# order.py N FILE: each of 0 .. N-1 once in every N numbers of FILE, in orders that are random.
+# order.py N FILE: checks that every N numbers of FILE are a random permutation of 0 .. N-1.
 import sys
 import numpy as np
 n, cells = int(sys.argv[1]), 100
@@ -50,13 +50,13 @@ for i, order in enumerate(epochs):
     chi = ((counts - n / cells ** 2) ** 2 / (n / cells ** 2)).sum()
     freedom = (cells - 1) ** 2
     follow = (np.diff(order) == 1).sum()
-    print('epoch %d: each record once: %s; chi square of place against index %.1f, expected %d +- %.0f '
-          '(%+.1f deviations); next to next %d times' % (i, once, chi, freedom, (2 * freedom) ** 0.5,
+    print('epoch %d: each record once: %s; chi square of position against index %.1f, expected %d +- %.0f '
+          '(%+.1f deviations); neighbours that stayed so: %d' % (i, once, chi, freedom, (2 * freedom) ** 0.5,
           (chi - freedom) / (2 * freedom) ** 0.5, follow))
     assert once and len(order) == n and abs(chi - freedom) < 5 * (2 * freedom) ** 0.5
 for a, b in zip(epochs, epochs[1:]):
-    print('the same record in the same place of two epochs: %d times, expected 1; correlation of its '
-          'places %+.4f' % ((a == b).sum(), np.corrcoef(np.argsort(a), np.argsort(b))[0, 1]))
+    print('the same record at the same position in two epochs: %d times, expected 1; correlation of the '
+          'positions %+.4f' % ((a == b).sum(), np.corrcoef(np.argsort(a), np.argsort(b))[0, 1]))
     assert (a == b).sum() < 20
 END
 /usr/bin/python3 "$tmp/order.py" "$records" "$tmp/labels.order"

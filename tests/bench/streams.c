@@ -1,5 +1,6 @@
-// streams [STREAM]...: speed of streams, by level: raw bytes over the processor time of all threads
-// together, so GB/s per core. Of the records of the streams given, else of made-up ones.
+// streams [STREAM]...: measures the speed of writing and reading streams at several levels, in raw
+// bytes per second of processor time, which is GB/s per core. It takes the records of the given
+// streams; without any, it makes some up.
 // SPDX-License-Identifier: MIT
 #include <math.h>
 #include <stdlib.h>
@@ -46,8 +47,8 @@ static void draw_latent(uint8_t *latent, uint64_t number)
     }
 }
 
-#define SIZE_MIN   ((size_t)96 << 20) // raw bytes that pass in each measurement
-#define SIZE_TAKEN ((size_t)48 << 20) // of a stream's records that are taken
+#define SIZE_MIN   ((size_t)96 << 20) // raw bytes of each measurement, at least
+#define SIZE_TAKEN ((size_t)48 << 20) // raw bytes that are read of a given stream
 #define ROUNDS     3
 
 struct data {
@@ -55,7 +56,7 @@ struct data {
     struct schema *schema;
     struct batch **batches;
     size_t n, repeats; // each batch is written `repeats` times
-    double size;       // bytes of all that is written
+    double size;       // raw bytes of the batches, each counted once
 };
 
 static void data_add(struct data *data, struct batch *batch)
@@ -76,9 +77,9 @@ static void produce(const struct data *data, struct output *output, int level)
         check(batch);
         for (size_t k = 0; k < data->schema->n_fields; k++)
             memcpy(batch->data[k], from->data[k], from->rows * data->schema->fields[k].size);
-        check(!tstream_write(writer, batch));
+        check(tstream_write(writer, batch) >= 0);
     }
-    check(!tstream_finish(writer));
+    check(tstream_finish(writer) >= 0);
 }
 
 static uint64_t consume(const char *path)
@@ -89,24 +90,24 @@ static uint64_t consume(const char *path)
     int rc;
     while ((rc = tstream_read(reader, &batch)) > 0)
         batch_free(batch);
-    check(!rc);
+    check(rc >= 0);
     uint64_t size = tstream_totals(reader)->size;
     tstream_close(reader);
     return size;
 }
 
-// One process writes, one reads: the time of both, by the wall and of the processors.
 static double seconds(const struct timeval *t)
 {
     return (double)t->tv_sec + 1e-6 * (double)t->tv_usec;
 }
 
+// One process writes into a pipe, another reads it: elapsed time, and the processor time of both.
 static void through_pipe(const struct data *data, int level, double *wall, double *processor)
 {
     int fds[2];
     char path[32];
     double start = clock_seconds(), busy = processor_seconds();
-    check(!pipe(fds));
+    check(pipe(fds) >= 0);
     fflush(stdout);
     pid_t child = fork();
     if (child == 0) {
@@ -167,7 +168,7 @@ static void run_drawn(const char *name, const char *kind, enum dtype dtype, cons
                       void (*fill)(uint8_t *sample, uint64_t number), const char *path)
 {
     struct data data = {.name = name, .schema = schema_new(kind)};
-    check(!schema_add(data.schema, "sample", dtype, shape, 3));
+    check(schema_add(data.schema, "sample", dtype, shape, 3) >= 0);
     struct batch *batch = batch_new(data.schema, schema_rows_aim(data.schema));
     check(batch);
     for (uint64_t i = 0; i < batch->rows; i++)
@@ -193,10 +194,10 @@ static void run_stream(const char *name, const char *path)
 int main(int argc, char **argv)
 {
     char path[] = "/tmp/streams-XXXXXX";
-    mem_keep_freed(); // as programs do
+    mem_keep_freed(); // as the programs do
     check(mkstemp(path) >= 0);
     printf("streams: GB/s of raw data per core; piped: a writing and a reading process together;\n"
-           "wall: the same by the clock\n");
+           "wall: the same by elapsed time\n");
     printf("%-28s %5s %8s %8s %8s %8s %8s\n", "", "level", "write", "read", "piped", "wall",
            "ratio");
     for (int i = 1; i < argc; i++)

@@ -1,10 +1,10 @@
-# A step of training, and a guided sampling step, of DiT in PyTorch: the model written down from its
-# mathematics, in float32, run as it stands. SPDX-License-Identifier: MIT
+# Measures a training step and a guided sampling step of DiT in PyTorch, with a plain model in
+# float32 that is written from the formulas. SPDX-License-Identifier: MIT
 #
 #     train.py eager|compile train|sample DEPTH WIDTH HEADS PATCH CHANNELS SIDE BATCH STEPS
 #
 # prints the seconds of each step, after one that is not counted (it compiles the model), then
-# "memory BYTES", the most that the process had.
+# "memory BYTES", the peak memory of the process.
 import copy
 import math
 import resource

@@ -1,11 +1,11 @@
 #!/bin/sh
-# train.sh [PYTHON]: steps of training and of guided sampling on all processors against PyTorch, in
-# float32, eager and compiled, taking turns; and the most memory that each took. Needs a Python with
-# PyTorch. SPDX-License-Identifier: MIT
+# train.sh [PYTHON]: compares training steps and guided sampling steps, on all processors in
+# float32, with PyTorch, eager and compiled, in turn; and the peak memory of each. Needs a Python
+# with PyTorch. SPDX-License-Identifier: MIT
 # Run from the top of the tree: PATH=build/bin:$PATH tests/bench/train.sh
-#   WORKS="train:S/2:8 sample:B/2:4"   what:model:batch, some of those below
-#   MODES="eager compile"              of PyTorch; the faster one counts
-#   ROUNDS=3 STEPS=3                   turns, and steps in each; the median counts
+#   WORKS="train:S/2:8 sample:B/2:4"   what to measure, as WHAT:MODEL:BATCH
+#   MODES="eager compile"              modes of PyTorch, of which the faster one counts
+#   ROUNDS=3 STEPS=3                   rounds, and steps in each; the median counts
 set -eu
 python=${1:-python3}
 works=${WORKS:-train:S/8:32 train:S/4:16 train:S/2:8 sample:S/2:4 sample:B/2:4}
@@ -32,18 +32,18 @@ peer() { # peer MODE WHAT MODEL BATCH
     sed '/memory/d' "$tmp/said" >>"$tmp/seconds.$1"
     sed -n 's/memory //p' "$tmp/said" >>"$tmp/memory.$1"
 }
-# Runs a command; its peak memory in bytes is added to memory.ours.
-weigh() {
+# Runs a command, and appends its peak memory in bytes to memory.ours.
+measure_memory() {
     "$python" -c 'import resource, subprocess, sys
 subprocess.run(sys.argv[1:], check=True)
 print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)' "$@" >>"$tmp/memory.ours"
 }
 train() { # train MODEL BATCH STEPS
     rm -rf "$tmp/run"
-    weigh dit-train -q --model "DiT-$1" --classes 1000 --batch "$2" --log-every 1 --steps "$3" \
+    measure_memory dit-train -q --model "DiT-$1" --classes 1000 --batch "$2" --log-every 1 --steps "$3" \
         --run "$tmp/run" "$tmp/latents"
 }
-# The seconds of a run of sampling, less those of one with a step.
+# The microseconds that a run of sampling takes.
 sample() { # sample MODEL BATCH STEPS
     start=$(date +%s%N)
     dit-sample -q --weights "$tmp/weights.$(echo "$1" | tr / -)" --count "$2" --batch "$2" \

@@ -1,7 +1,7 @@
-# The autoencoder of Stable Diffusion in PyTorch: written down from its mathematics, in float32, run
-# as it stands. SPDX-License-Identifier: MIT
+# Runs the autoencoder of Stable Diffusion in PyTorch, with a plain model in float32 that is written
+# from the formulas. SPDX-License-Identifier: MIT
 #
-#     vae.py make WEIGHTS             random weights of full size, 83,653,863, as safetensors
+#     vae.py make WEIGHTS             writes 83,653,863 random weights as safetensors
 #     vae.py input encode|decode SIDE OUT
 #     vae.py encode|decode WEIGHTS SIDE IN OUT    prints the seconds it took
 #     vae.py compare OUT EXPECTED     prints the relative error; fails over 1e-4
@@ -154,7 +154,7 @@ def make(path):
     for name, p in tensors.items():
         if p.dim() == 1:
             nn.init.normal_(p, 1.0 if 'norm' in name and 'weight' in name else 0.0, 0.1)
-        else:  # what the ReLU-like SiLU needs to keep the spread of activations
+        else:  # keeps the variance of activations through SiLU, which is close to ReLU
             nn.init.kaiming_normal_(p)
     assert sum(p.numel() for p in tensors.values()) == 83653863
     header, at = {}, 0

@@ -1,7 +1,7 @@
 #!/bin/sh
-# vae.sh [PYTHON]: the autoencoder of Stable Diffusion at full size, with random weights, on all
-# processors: agreement with PyTorch, and time, taking turns; then pictures to a model to pictures.
-# Needs a Python with PyTorch; takes some minutes. SPDX-License-Identifier: MIT
+# vae.sh [PYTHON]: compares the autoencoder of Stable Diffusion at full size, with random weights on
+# all processors, with PyTorch: the results, and the times in turn. Then it trains and samples
+# through it. Needs a Python with PyTorch; takes some minutes. SPDX-License-Identifier: MIT
 # Run from the top of the tree: PATH=build/bin:$PATH tests/bench/vae.sh
 set -eu
 python=${1:-python3}

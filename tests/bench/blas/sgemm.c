@@ -1,5 +1,5 @@
-// Products of DiT's shapes by a BLAS library, on all processors, as it threads them itself, in
-// GFLOP/s: y (R,O) = x (R,I) w^T, dx = dy w, dw = dy^T x. Compiled by blas.sh, once for each
+// Prints the GFLOP/s of a BLAS library, with its own threads, for products of DiT's shapes: forward
+// y (R,O) = x (R,I) w^T, gradients dx = dy w and dw = dy^T x. blas.sh compiles it once for each
 // library. SPDX-License-Identifier: MIT
 #include <stdio.h>
 #include <stdlib.h>
