@@ -1,7 +1,7 @@
-// Self-attention, a tile of TILE_N queries at a time. No T x T matrix is stored; backward computes
-// the probabilities again from lse (Dao et al., "FlashAttention", 2022). SPDX-License-Identifier:
-// MIT
+// Self-attention, a tile of TILE_N queries at a time. SPDX-License-Identifier: MIT
 //
+// No T x T matrix is stored; backward computes the probabilities again from lse (Dao et al.,
+// "FlashAttention", 2022).
 // The scores of a tile are (keys,queries): row_max and row_sum of the softmax, one for each query,
 // need no sums across the lanes of a vector, and the products read the tile as it is. The softmax
 // is base 2: the keys are scaled by log2(e) / sqrt(D), so that the scores are exponents of 2.
@@ -15,11 +15,6 @@
 
 #define LOG2_E 1.44269504f
 #define LN_2   0.69314718f
-
-static size_t count_panels(size_t n)
-{
-    return (n + TILE_N - 1) / TILE_N;
-}
 
 // A left factor in runs of `run` columns: element (i,k) of a run is at[i * row + k * column]; each
 // run starts `next` floats after the one before.
@@ -109,18 +104,12 @@ static void multiply_panels(float *c, bool add, size_t M, size_t K, const float 
     multiply_panel(c, add, M, K, (struct left_factor){a, TILE_N, 1, TILE_N, M * TILE_N}, b, NULL);
 }
 
-INLINE void prefetch_row(const float *row, size_t D)
-{
-    for (size_t d = 0; d < D; d += 16)
-        __builtin_prefetch(row + d);
-}
-
 // to (n,D) = scale * rows of D that are `stride` apart.
 static void copy_scaled_rows(float *to, const float *from, size_t stride, float scale, size_t n,
                              size_t D)
 {
     for (size_t t = 0; t < n; t++, to += D, from += stride) {
-        prefetch_row(from + PREFETCH_ROWS * stride, D);
+        prefetch_floats(from + PREFETCH_ROWS * stride, D);
         size_t d = 0;
         for (; d + LANES <= D; d += LANES)
             *(vec_u *)(to + d) = scale * *(const vec_u *)(from + d);
@@ -241,7 +230,7 @@ void CPU_FN(attention)(struct device *device, act *out, float *lse, const act *q
     const struct attention p = {find_attention_sizes(T, H, D), floats(out), lse, const_floats(qkv)};
     const struct attention_sizes *s = &p.s;
     const size_t heads = B * H, threads = (size_t)device->threads;
-    const size_t tiles = count_panels(T), kv_size = 2 * s->keys;
+    const size_t tiles = divide_up(T, TILE_N), kv_size = 2 * s->keys;
     const size_t work_size = 2 * s->queries + s->scores;
     // Each thread takes whole heads. If there are few, the threads share all tiles of queries.
     const bool few = heads < 4 * threads;
@@ -287,15 +276,15 @@ struct head_memory {
 
 static size_t head_memory_size(const struct attention_sizes *s)
 {
-    return 2 * (s->keys + (count_panels(s->D) + BLOCK_TILES) * s->scores) +
+    return 2 * (s->keys + (divide_up(s->D, TILE_N) + BLOCK_TILES) * s->scores) +
            2 * BLOCK_TILES * TILE_N * round_up(s->D, TILE_N) + 3 * s->queries;
 }
 
 static struct head_memory place_head_memory(const struct attention_sizes *s, float *at)
 {
     struct head_memory w = {.keys = at, .values = at + s->keys, .dk = at + 2 * s->keys};
-    w.dv = w.dk + count_panels(s->D) * s->scores;
-    w.p = w.dv + count_panels(s->D) * s->scores;
+    w.dv = w.dk + divide_up(s->D, TILE_N) * s->scores;
+    w.p = w.dv + divide_up(s->D, TILE_N) * s->scores;
     w.ds = w.p + BLOCK_TILES * s->scores;
     w.q = w.ds + BLOCK_TILES * s->scores;
     w.dout = w.q + BLOCK_TILES * TILE_N * round_up(s->D, TILE_N);
@@ -373,9 +362,9 @@ static void attend_tile_backward(const struct attention_sizes *s, const struct h
     pack_transposed(w->tile_dout, of.dout, s->out_row, n, s->D);
     // The products below leave time to fetch the next tile.
     for (size_t i = n; i < 2 * n; i++) {
-        prefetch_row(of.q + i * s->qkv_row, s->D);
-        prefetch_row(of.out + i * s->out_row, s->D);
-        prefetch_row(of.dout + i * s->out_row, s->D);
+        prefetch_floats(of.q + i * s->qkv_row, s->D);
+        prefetch_floats(of.out + i * s->out_row, s->D);
+        prefetch_floats(of.dout + i * s->out_row, s->D);
     }
     multiply_row_major(p, s->T_rows, s->D, w->keys, w->tile_q, NULL);
     multiply_row_major(ds, s->T_rows, s->D, w->values, w->tile_dout, NULL);

@@ -5,27 +5,21 @@
 
 #define BLOCK 64 // pixels at a time, few enough that all their channels stay in the cache
 
-// The blocks of all B samples of n pixels.
-static size_t count_pixel_blocks(size_t B, size_t n)
-{
-    return B * ((n + BLOCK - 1) / BLOCK);
-}
-
 struct pixel_block {
     size_t sample, first, end; // pixels first .. end - 1 of the sample
 };
 
 INLINE struct pixel_block find_pixel_block(size_t number, size_t n)
 {
-    const size_t blocks = count_pixel_blocks(1, n), first = number % blocks * BLOCK;
-    return (struct pixel_block){number / blocks, first, first + BLOCK < n ? first + BLOCK : n};
+    const size_t blocks = divide_up(n, BLOCK), first = number % blocks * BLOCK;
+    return (struct pixel_block){number / blocks, first, min(first + BLOCK, n)};
 }
 
 void CPU_FN(channels_last)(struct device *device, act *y, const float *x, size_t B, size_t C,
                            size_t n)
 {
 #pragma omp parallel for num_threads(threads_for(device, B *C *n))
-    for (size_t k = 0; k < count_pixel_blocks(B, n); k++) {
+    for (size_t k = 0; k < B * divide_up(n, BLOCK); k++) {
         const struct pixel_block block = find_pixel_block(k, n);
         const float *from = x + block.sample * C * n;
         float *to = floats(y) + block.sample * n * C;
@@ -39,7 +33,7 @@ void CPU_FN(channels_first)(struct device *device, float *x, const act *y, size_
                             size_t n)
 {
 #pragma omp parallel for num_threads(threads_for(device, B *C *n))
-    for (size_t k = 0; k < count_pixel_blocks(B, n); k++) {
+    for (size_t k = 0; k < B * divide_up(n, BLOCK); k++) {
         const struct pixel_block block = find_pixel_block(k, n);
         const float *from = const_floats(y) + block.sample * n * C;
         float *to = x + block.sample * C * n;
@@ -53,7 +47,7 @@ void CPU_FN(posterior)(struct device *device, float *mean, float *std, const act
                        float scale, size_t B, size_t C, size_t n)
 {
 #pragma omp parallel for num_threads(threads_for(device, B *C *n))
-    for (size_t k = 0; k < count_pixel_blocks(B, n); k++) {
+    for (size_t k = 0; k < B * divide_up(n, BLOCK); k++) {
         const struct pixel_block block = find_pixel_block(k, n);
         for (size_t c = 0; c < C; c++) {
             const float *from = const_floats(moments) + block.sample * n * 2 * C + c;

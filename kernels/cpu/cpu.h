@@ -36,9 +36,14 @@ static inline size_t min(size_t a, size_t b)
     return a < b ? a : b;
 }
 
+static inline size_t divide_up(size_t n, size_t divisor)
+{
+    return (n + divisor - 1) / divisor;
+}
+
 static inline size_t round_up(size_t n, size_t multiple)
 {
-    return (n + multiple - 1) / multiple * multiple;
+    return divide_up(n, multiple) * multiple;
 }
 
 // Threads for light work on n elements: one where starting the others would take longer.

@@ -28,7 +28,7 @@ struct group_norm {
 
 static size_t chunk_rows(const struct group_norm *p, size_t chunk)
 {
-    return p->n - chunk * p->rows < p->rows ? p->n - chunk * p->rows : p->rows;
+    return min(p->n - chunk * p->rows, p->rows);
 }
 
 // The moments of G groups in one chunk x (rows,C). work: 2 C floats.
@@ -110,7 +110,7 @@ static void normalize_chunk(const struct group_norm *p, size_t sample, size_t ch
 void CPU_FN(group_norm)(struct device *device, act *y, const act *x, const act *w, const act *b,
                         bool silu, size_t B, size_t n, size_t C, size_t G)
 {
-    const size_t rows = 1 + CHUNK / C, chunks = (n + rows - 1) / rows;
+    const size_t rows = 1 + CHUNK / C, chunks = divide_up(n, rows);
     const size_t moments_size = B * chunks * G * (sizeof(struct chunk_moments) / sizeof(float));
     const size_t work_size = round_up(2 * C, 16);
     float *scratch = CPU_FN(scratch)(device, moments_size + 2 * B * C + 16 +

@@ -141,7 +141,7 @@ static void add_chunk_sums(float *to, const float *sums, size_t chunks, size_t D
 
 static void norm_backward(struct device *device, const struct norm_backward *p)
 {
-    const size_t D = p->D, chunks = (p->T + CHUNK_T - 1) / CHUNK_T;
+    const size_t D = p->D, chunks = divide_up(p->T, CHUNK_T);
     float *sums = CPU_FN(scratch)(device, p->B * chunks * 3 * D);
     if (!sums)
         return;
@@ -149,7 +149,7 @@ static void norm_backward(struct device *device, const struct norm_backward *p)
     {
 #pragma omp for
         for (size_t n = 0; n < p->B * chunks; n++) {
-            size_t t = n % chunks * CHUNK_T, end = t + CHUNK_T < p->T ? t + CHUNK_T : p->T;
+            size_t t = n % chunks * CHUNK_T, end = min(t + CHUNK_T, p->T);
             norm_backward_chunk(p, sums + n * 3 * D, n / chunks, t, end);
         }
 #pragma omp for

@@ -8,14 +8,14 @@
 
 void CPU_FN(sum_squares)(struct device *device, double *sum, const float *x, size_t n)
 {
-    const size_t blocks = (n + BLOCK - 1) / BLOCK;
+    const size_t blocks = divide_up(n, BLOCK);
     double *sums = (double *)(void *)CPU_FN(scratch)(device, 2 * blocks);
     if (!sums)
         return;
 #pragma omp parallel for num_threads(threads_for(device, n))
     for (size_t b = 0; b < blocks; b++) {
         double total = 0;
-        const size_t end = (b + 1) * BLOCK < n ? (b + 1) * BLOCK : n;
+        const size_t end = min((b + 1) * BLOCK, n);
 #pragma omp simd reduction(+ : total)
         for (size_t i = b * BLOCK; i < end; i++)
             total += (double)x[i] * (double)x[i];

@@ -16,17 +16,6 @@
 // Rows to prefetch ahead: the hardware prefetcher doesn't follow strides this large.
 #define PREFETCH_ROWS 8
 
-static size_t divide_up(size_t a, size_t b)
-{
-    return (a + b - 1) / b;
-}
-
-INLINE void prefetch_floats(const float *from, size_t n)
-{
-    for (size_t i = 0; i < n; i += 16)
-        __builtin_prefetch(from + i);
-}
-
 // Packs b (K,N) into panels (K,TILE_N), one after the other, the last padded with zeros.
 static void pack_b(float *to, struct matrix b, size_t K, size_t N)
 {

@@ -31,8 +31,8 @@ INLINE void box_muller(uint32_t word0, uint32_t word1, float *first, float *seco
     const float s = simd_sin(angle), c = simd_cos(angle);
     const uint32_t odd = turn >> 30 & 1, flip_sin = turn & 0x80000000u;
     const uint32_t flip_cos = flip_sin ^ odd << 31;
-    *first = r * float_of(bits_of(odd ? s : c) ^ flip_cos);
-    *second = r * float_of(bits_of(odd ? c : s) ^ flip_sin);
+    *first = r * float_from_bits(float_bits(odd ? s : c) ^ flip_cos);
+    *second = r * float_from_bits(float_bits(odd ? c : s) ^ flip_sin);
 }
 
 #define BLOCKS 32 // blocks of four numbers that are computed together, so that loops vectorise
@@ -40,7 +40,7 @@ INLINE void box_muller(uint32_t word0, uint32_t word1, float *first, float *seco
 void CPU_FN(fill_normal)(struct device *device, float *x, uint64_t seed, uint32_t purpose,
                          uint32_t step, uint64_t first, size_t B, size_t n)
 {
-    const size_t groups = (n + 4 * BLOCKS - 1) / (4 * BLOCKS);
+    const size_t groups = divide_up(n, 4 * BLOCKS);
 #pragma omp parallel for num_threads(threads_for(device, 8 * B * n))
     for (size_t group = 0; group < B * groups; group++) {
         const size_t at = group % groups * 4 * BLOCKS;
@@ -52,7 +52,7 @@ void CPU_FN(fill_normal)(struct device *device, float *x, uint64_t seed, uint32_
             box_muller(word[0], word[1], &normal[4 * i], &normal[4 * i + 1]);
             box_muller(word[2], word[3], &normal[4 * i + 2], &normal[4 * i + 3]);
         }
-        const size_t count = n - at < 4 * BLOCKS ? n - at : 4 * BLOCKS;
+        const size_t count = min(n - at, 4 * BLOCKS);
         memcpy(x + group / groups * n + at, normal, count * sizeof *x);
     }
 }

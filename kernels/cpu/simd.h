@@ -7,6 +7,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "lib/base/float-bits.h"
+
 #ifdef __AVX2__
 #include <immintrin.h>
 #define LANES 8
@@ -115,18 +117,10 @@ INLINE void transpose(float *to, size_t to_row, const float *from, size_t from_r
             to[j * to_row + i] = from[i * from_row + j];
 }
 
-INLINE uint32_t bits_of(float x)
+INLINE void prefetch_floats(const float *from, size_t n)
 {
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    return bits;
-}
-
-INLINE float float_of(uint32_t bits)
-{
-    float x;
-    memcpy(&x, &bits, sizeof x);
-    return x;
+    for (size_t i = 0; i < n; i += 16)
+        __builtin_prefetch(from + i);
 }
 
 // The coefficients of e^x, log, sin and cos are those of S. Moshier's Cephes library, 1988.
@@ -145,7 +139,7 @@ INLINE float simd_exp(float x)
     p = multiply_add(p, r, 1.6666665459e-1f);
     p = multiply_add(p, r, 5.0000001201e-1f);
     p = multiply_add(p, r * r, r) + 1.0f;
-    float y = p * float_of((bits_of(shifted) << 23) + 0x3f800000u);
+    float y = p * float_from_bits((float_bits(shifted) << 23) + 0x3f800000u);
     y = x > 88.0f ? INFINITY : y;
     return x < -87.0f ? 0.0f : y;
 }
@@ -168,9 +162,9 @@ INLINE float simd_log_near_one(float f)
 // log x with an error below 1.2e-7 of its value, for positive normal x.
 INLINE float simd_log(float x)
 {
-    uint32_t bits = bits_of(x) - 0x3f3504f3u; // sqrt(1/2) becomes 0
+    uint32_t bits = float_bits(x) - 0x3f3504f3u; // sqrt(1/2) becomes 0
     float exponent = (float)((int32_t)bits >> 23);
-    float f = float_of((bits & 0x7fffffu) + 0x3f3504f3u) - 1.0f;
+    float f = float_from_bits((bits & 0x7fffffu) + 0x3f3504f3u) - 1.0f;
     return multiply_add(exponent, 0.693359375f,
                         multiply_add(exponent, -2.12194440e-4f, simd_log_near_one(f)));
 }
@@ -213,7 +207,7 @@ INLINE float simd_exp2(float x)
     p = multiply_add(p, r, EXP2_2);
     p = multiply_add(p, r, EXP2_1);
     p = multiply_add(p, r, 1.0f);
-    return float_of(bits_of(p) + (bits_of(shifted) << 23));
+    return float_from_bits(float_bits(p) + (float_bits(shifted) << 23));
 }
 
 // 2^x for x < 127; 2^-126 below -126. NaN stays NaN. By Estrin's scheme, whose

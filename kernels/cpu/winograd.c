@@ -305,7 +305,7 @@ static void multiply_points(const struct winograd *p, size_t n, float *x, float 
         float *plane = x + point * p->x_plane;
         memset(plane + n * I, 0, (rows - n) * I * sizeof *plane);
         for (size_t k = 0; k < I; k += BLOCK_K) {
-            const size_t K = I - k < BLOCK_K ? I - k : BLOCK_K;
+            const size_t K = min(I - k, BLOCK_K);
             for (size_t panel = 0; panel < p->panels; panel++) {
                 const float *w = p->weights + point * p->w_plane + (panel * I + k) * TILE_N;
                 // Each tile prefetches a share of the weights of the next panel.
@@ -368,19 +368,19 @@ void CPU_FN(winograd)(struct device *device, const struct convolution *conv)
     const struct tiling tiling = tilings[conv->kind];
     struct winograd p = {.conv = conv,
                          .points = tiling.points * tiling.points,
-                         .tiles_x = (conv->out_W + tiling.out - 1) / tiling.out,
-                         .tiles_y = (conv->out_H + tiling.out - 1) / tiling.out};
+                         .tiles_x = divide_up(conv->out_W, tiling.out),
+                         .tiles_y = divide_up(conv->out_H, tiling.out)};
     // The tiles are cut into blocks, as many as keep all threads busy to the end.
     const size_t tiles = conv->B * p.tiles_x * p.tiles_y;
-    const size_t wanted = round_up((tiles + TILES_MAX - 1) / TILES_MAX, threads);
-    p.block = round_up((tiles + wanted - 1) / wanted, TILE_M);
-    const size_t blocks = (tiles + p.block - 1) / p.block;
+    const size_t wanted = round_up(divide_up(tiles, TILES_MAX), threads);
+    p.block = round_up(divide_up(tiles, wanted), TILE_M);
+    const size_t blocks = divide_up(tiles, p.block);
     // The 16 floats more keep planes from starting at the same set of the cache.
     p.x_plane = p.block * I + 16;
     p.y_plane = p.block * TILE_N + 16;
     const size_t panels = O / TILE_N, panel_size = p.points * I * TILE_N;
     const size_t panels_max = WEIGHTS < panel_size ? 1 : WEIGHTS / panel_size;
-    p.panels = panels < panels_max ? panels : panels_max;
+    p.panels = min(panels, panels_max);
     p.w_plane = p.panels * I * TILE_N + 16;
     const size_t x_size = p.points * p.x_plane, y_size = p.panels * p.points * p.y_plane;
     const size_t weights_size = p.points * p.w_plane;
@@ -394,8 +394,7 @@ void CPU_FN(winograd)(struct device *device, const struct convolution *conv)
     size_t block_in_x = SIZE_MAX; // the block whose transformed pixels x holds
 #pragma omp parallel num_threads(device->threads) firstprivate(p, block_in_x)
     for (p.o = 0; p.o < O; p.o += p.panels * TILE_N) {
-        if (p.panels > (O - p.o) / TILE_N)
-            p.panels = (O - p.o) / TILE_N;
+        p.panels = min(p.panels, (O - p.o) / TILE_N);
 #pragma omp for
         for (size_t n = 0; n < p.panels * (I / LANES); n++)
             transform_weights_of_kind(&p, n / (I / LANES), n % (I / LANES) * LANES);
@@ -403,8 +402,7 @@ void CPU_FN(winograd)(struct device *device, const struct convolution *conv)
         for (size_t n = 0; n < blocks; n++) {
             const size_t first = n * p.block, left = tiles - first;
             float *x = p.weights + weights_size + (size_t)omp_get_thread_num() * (x_size + y_size);
-            convolve_tiles_of_kind(&p, first, left < p.block ? left : p.block, n == block_in_x, x,
-                                   x + x_size);
+            convolve_tiles_of_kind(&p, first, min(left, p.block), n == block_in_x, x, x + x_size);
             block_in_x = n;
         }
     }

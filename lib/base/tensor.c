@@ -8,6 +8,7 @@
 #endif
 
 #include "lib/base/error.h"
+#include "lib/base/float-bits.h"
 #include "lib/base/mem.h"
 
 static const struct {
@@ -61,23 +62,9 @@ char *shape_text(const size_t *shape, size_t rank, char *text, size_t size)
     return text;
 }
 
-static uint32_t bits_of(float value)
-{
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    return bits;
-}
-
-static float float_of(uint32_t bits)
-{
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
 uint16_t f16_from_f32(float value)
 {
-    uint32_t bits = bits_of(value), magnitude = bits & 0x7FFFFFFF;
+    uint32_t bits = float_bits(value), magnitude = bits & 0x7FFFFFFF;
     uint16_t sign = (uint16_t)(bits >> 16 & 0x8000);
     if (magnitude > 0x7F800000) { // NaN: keep what fits of the payload, which must not become 0
         uint32_t payload = magnitude >> 13 & 0x3FF;
@@ -86,7 +73,7 @@ uint16_t f16_from_f32(float value)
     if (magnitude >= 0x477FF000) // rounds to 65536 or more
         return sign | 0x7C00;
     if (magnitude < 0x38800000) // subnormal: adding 0.5 makes the FPU round to multiples of 2^-24
-        return sign | (uint16_t)(bits_of(float_of(magnitude) + 0.5f) - bits_of(0.5f));
+        return sign | (uint16_t)(float_bits(float_from_bits(magnitude) + 0.5f) - float_bits(0.5f));
     // Rebias the exponent and round to even: add half a unit, less one if the last kept bit is
     // even.
     magnitude += 0xC8000FFF + (magnitude >> 13 & 1);
@@ -97,15 +84,15 @@ float f16_to_f32(uint16_t half)
 {
     uint32_t sign = (uint32_t)(half & 0x8000) << 16, magnitude = half & 0x7FFF;
     if (magnitude >= 0x7C00) // infinity and NaN
-        return float_of(sign | 0x7F800000 | (magnitude & 0x3FF) << 13);
+        return float_from_bits(sign | 0x7F800000 | (magnitude & 0x3FF) << 13);
     if (magnitude < 0x400) // subnormal: exact
-        return float_of(sign | bits_of((float)magnitude * 0x1p-24f));
-    return float_of(sign | ((magnitude << 13) + 0x38000000));
+        return float_from_bits(sign | float_bits((float)magnitude * 0x1p-24f));
+    return float_from_bits(sign | ((magnitude << 13) + 0x38000000));
 }
 
 uint16_t bf16_from_f32(float value)
 {
-    uint32_t bits = bits_of(value);
+    uint32_t bits = float_bits(value);
     if ((bits & 0x7FFFFFFF) > 0x7F800000) // NaN: rounding must not make it an infinity
         return (uint16_t)(bits >> 16 | (bits >> 16 & 0x7F ? 0 : 0x40));
     return (uint16_t)((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
@@ -113,7 +100,7 @@ uint16_t bf16_from_f32(float value)
 
 float bf16_to_f32(uint16_t bits)
 {
-    return float_of((uint32_t)bits << 16);
+    return float_from_bits((uint32_t)bits << 16);
 }
 
 static int refuse_dtype(enum dtype dtype)

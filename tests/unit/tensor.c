@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "lib/base/error.h"
+#include "lib/base/float-bits.h"
 #include "tests/tap.h"
 
 // The value of a half by its definition, without the bit tricks under test.
@@ -58,13 +59,6 @@ static void test_f16(void)
        "f16 keeps the sign of zero, and underflows to zero");
 }
 
-static float float_of(uint32_t bits)
-{
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
 static void test_bf16(void)
 {
     size_t trips = 0, ties = 0, below = 0, above = 0, finite = 0, nans = 0;
@@ -73,16 +67,16 @@ static void test_bf16(void)
         if ((i & 0x7FFF) >= 0x7F80)
             continue;
         finite++;
-        ties += bf16_from_f32(float_of(i << 16 | 0x8000)) == i + (i & 1);
-        below += bf16_from_f32(float_of(i << 16 | 0x7FFF)) == i;
-        above += bf16_from_f32(float_of(i << 16 | 0x8001)) == i + 1;
+        ties += bf16_from_f32(float_from_bits(i << 16 | 0x8000)) == i + (i & 1);
+        below += bf16_from_f32(float_from_bits(i << 16 | 0x7FFF)) == i;
+        above += bf16_from_f32(float_from_bits(i << 16 | 0x8001)) == i + 1;
     }
     ok(trips == 65536, "every bf16 pattern survives float32 and back");
     ok(ties == finite, "bf16 ties go to even");
     ok(below == finite && above == finite, "bf16 beside a tie rounds to the nearer value");
     for (uint32_t low = 1; low < 65536; low++)
-        nans += isnan(bf16_to_f32(bf16_from_f32(float_of(0x7F800000 | low)))) &&
-                isnan(bf16_to_f32(bf16_from_f32(float_of(0xFFFF0000 | low))));
+        nans += isnan(bf16_to_f32(bf16_from_f32(float_from_bits(0x7F800000 | low)))) &&
+                isnan(bf16_to_f32(bf16_from_f32(float_from_bits(0xFFFF0000 | low))));
     ok(nans == 65535, "a NaN with its payload in the low half stays a NaN in bf16");
 }
 
