@@ -8,12 +8,12 @@
 
 #include "kernels/cuda-plugin.h"
 #include "kernels/ops.h"
+#include "lib/base/cpu.h"
 
 static const struct backend *cpu_backend(void)
 {
 #ifdef __x86_64__
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-        __builtin_cpu_supports("f16c"))
+    if (cpu_has_avx2())
         return &avx2_backend;
 #endif
     return &generic_backend;

@@ -34,7 +34,7 @@ static enum fate decide_fate(struct training *t, double until)
         [FAILED] = t->batch.state == BATCH_FAILED,
         [SIGNALLED] = tool_signal_stop(),
         [TIME_OVER] = t->options->minutes > 0 && clock_seconds() >= until,
-        [SAVE] = checkpoints_retry(t->checkpoints) | tool_signal_save() | is_save_due(t),
+        [SAVE] = checkpoints_retry(t->checkpoints) + tool_signal_save() + is_save_due(t),
     };
     ranks_sum(t->ranks, reasons, REASONS);
     t->stopped = reasons[SIGNALLED] > 0;

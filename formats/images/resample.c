@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/base/cpu.h"
 #include "lib/base/error.h"
 #include "lib/base/mem.h"
 
@@ -416,7 +417,7 @@ static const struct kernels kernels_avx2 = {weigh_columns_avx2, halve_columns_av
 static const struct kernels *kernels_best(void)
 {
 #ifdef AVX2
-    if (__builtin_cpu_supports("avx2"))
+    if (cpu_has_avx2())
         return &kernels_avx2;
 #endif
     return &kernels_plain;

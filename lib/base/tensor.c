@@ -7,6 +7,7 @@
 #include <immintrin.h>
 #endif
 
+#include "lib/base/cpu.h"
 #include "lib/base/error.h"
 #include "lib/base/float-bits.h"
 #include "lib/base/mem.h"
@@ -120,19 +121,11 @@ __attribute__((target("avx,f16c"))) static size_t f16_read(float *dst, const uin
     }
     return i;
 }
-static bool f16_read_runs(void)
-{
-    return __builtin_cpu_supports("avx") && __builtin_cpu_supports("f16c");
-}
 #else
 static size_t f16_read(float *dst, const uint8_t *src, size_t n)
 {
     (void)dst, (void)src, (void)n;
     return 0;
-}
-static bool f16_read_runs(void)
-{
-    return false;
 }
 #endif
 
@@ -147,7 +140,7 @@ int floats_read(float *dst, const void *src, enum dtype dtype, size_t n)
             memcpy(dst, src, n * sizeof *dst);
         return 0;
     case DTYPE_F16:
-        for (size_t i = f16_read_runs() ? f16_read(dst, bytes, n) : 0; i < n; i++) {
+        for (size_t i = cpu_has_avx2() ? f16_read(dst, bytes, n) : 0; i < n; i++) {
             memcpy(&half, bytes + i * sizeof half, sizeof half);
             dst[i] = f16_to_f32(half);
         }
