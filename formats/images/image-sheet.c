@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "formats/images/image-file.h"
+#include "formats/images/png.h"
 #include "lib/base/error.h"
 #include "lib/base/mem.h"
 

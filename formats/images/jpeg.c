@@ -1,5 +1,8 @@
-// JPEG by libjpeg-turbo. SPDX-License-Identifier: MIT
+// Decodes JPEG files by libjpeg-turbo, of a crop only what it needs. SPDX-License-Identifier: MIT
+#include "formats/images/jpeg.h"
+
 #include <setjmp.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,23 +10,23 @@
 #include <jerror.h>
 #include <jpeglib.h>
 
-#include "formats/images/image-file.h"
 #include "formats/images/resample.h"
 #include "lib/base/error.h"
 
-// A progressive file of a few bytes can ask for any number of passes over the whole image.
+// A progressive file of a few bytes can ask for any number of passes over the whole image, so its
+// scans are limited.
 #define SCANS_MAX 500
-#define EXIF_NAME "Exif\0" // and one more 0
+#define EXIF_NAME "Exif\0" // sizeof counts the second NUL of the marker
 
 struct jpeg {
-    struct jpeg_decompress_struct info; // first: its address is the object's
+    struct jpeg_decompress_struct info; // first, so that the callbacks can cast it to the whole
     struct jpeg_error_mgr errors;
     struct jpeg_progress_mgr progress;
     jmp_buf failed;
-    uint8_t *row; // of CMYK; freed by image_decode_jpeg
+    uint8_t *row; // one row of CMYK, or NULL; freed by image_decode_jpeg
 };
 
-static void fail(j_common_ptr info)
+static void on_jpeg_error(j_common_ptr info)
 {
     char text[JMSG_LENGTH_MAX];
     info->err->format_message(info, text);
@@ -31,15 +34,15 @@ static void fail(j_common_ptr info)
     longjmp(((struct jpeg *)info)->failed, 1);
 }
 
-// Of the warnings, those of data that ends too early mean that a part of the picture is missing.
-static void on_message(j_common_ptr info, int level)
+// Warnings (level -1) are ignored, except that the data ends too early: then pixels are missing.
+static void on_jpeg_message(j_common_ptr info, int level)
 {
     int code = info->err->msg_code;
     if (level < 0 && (code == JWRN_JPEG_EOF || code == JWRN_HIT_MARKER))
-        fail(info);
+        on_jpeg_error(info);
 }
 
-static void on_progress(j_common_ptr info)
+static void on_jpeg_progress(j_common_ptr info)
 {
     struct jpeg *jpeg = (struct jpeg *)info;
     if (jpeg->info.input_scan_number > SCANS_MAX) {
@@ -65,7 +68,7 @@ static int mul_255(int x, int y)
     return ((product >> 8) + product) >> 8;
 }
 
-// Adobe's programs store CMYK inverted, and everybody reads it so.
+// Adobe's programs store CMYK inverted, and so all readers, Pillow too, take it as inverted.
 static void rgb_from_cmyk(uint8_t *rgb, const uint8_t *cmyk, size_t width)
 {
     for (size_t x = 0; x < width; x++)
@@ -75,7 +78,7 @@ static void rgb_from_cmyk(uint8_t *rgb, const uint8_t *cmyk, size_t width)
         }
 }
 
-// Reads rows up to `end`; a row's pixels from x on.
+// Reads rows up to `end`, each into the image from column x on.
 static void read_rows(struct jpeg *jpeg, struct image *image, size_t x, size_t end)
 {
     struct jpeg_decompress_struct *info = &jpeg->info;
@@ -88,12 +91,13 @@ static void read_rows(struct jpeg *jpeg, struct image *image, size_t x, size_t e
     }
 }
 
-// Makes the window's pixels. What stands before them is passed over, which still takes reading it,
-// and so is what stands behind, to see that it is there.
+// Decodes the window's pixels. Rows before and after it are skipped: libjpeg still reads their
+// data, so that a file that is cut short behind the window is noticed.
 static void read_window(struct jpeg *jpeg, struct image *image, struct resample_window window)
 {
     struct jpeg_decompress_struct *info = &jpeg->info;
-    // Upsampling looks at the neighbours, and takes the edge of what is decoded for the image's.
+    // Upsampling blends neighbouring pixels but treats the edge of the decoded part as the edge of
+    // the image, so a margin is decoded too.
     size_t margin = (size_t)(info->max_h_samp_factor * DCTSIZE);
     size_t left = window.x < margin ? 0 : window.x - margin;
     size_t right = window.x + window.width;
@@ -103,14 +107,14 @@ static void read_window(struct jpeg *jpeg, struct image *image, struct resample_
     if (window.y > 0)
         jpeg_skip_scanlines(info, (JDIMENSION)window.y);
     read_rows(jpeg, image, x, window.y + window.height);
-    // Skipping the last row, too, would end it there.
+    // Skipping the last row too would finish the image before the end of its data is checked.
     if (info->output_height - info->output_scanline > 1)
         jpeg_skip_scanlines(info, info->output_height - info->output_scanline - 1);
     read_rows(jpeg, image, x, image->height);
 }
 
-static int decode(struct jpeg *jpeg, struct image *image, const uint8_t *file, size_t size,
-                  size_t crop, int *orientation)
+static int decode_jpeg(struct jpeg *jpeg, struct image *image, const uint8_t *file, size_t size,
+                       size_t crop, int *orientation)
 {
     struct jpeg_decompress_struct *info = &jpeg->info;
     if (setjmp(jpeg->failed))
@@ -123,12 +127,13 @@ static int decode(struct jpeg *jpeg, struct image *image, const uint8_t *file, s
     *orientation = find_orientation(info);
     bool cmyk = info->num_components == 4;
     info->out_color_space = cmyk ? JCS_CMYK : JCS_RGB;
-    if (image_init(image, info->image_width, info->image_height))
+    if (image_init(image, info->image_width, info->image_height) < 0)
         return -1;
     if (cmyk && !(jpeg->row = malloc(4 * image->width)))
         return error_set(STATUS_INTERNAL, "out of memory");
     jpeg_start_decompress(info);
-    // Where scans are missing, smoothing takes their place, and doesn't respect the window.
+    // libjpeg smooths over missing scans of progressive files, and doesn't respect the window
+    // there.
     if (crop && !info->progressive_mode)
         read_window(jpeg, image, resample_crop_window(image->width, image->height, crop));
     else
@@ -141,10 +146,10 @@ int image_decode_jpeg(struct image *image, const uint8_t *file, size_t size, siz
 {
     struct jpeg jpeg = {0};
     jpeg.info.err = jpeg_std_error(&jpeg.errors);
-    jpeg.errors.error_exit = fail;
-    jpeg.errors.emit_message = on_message;
-    jpeg.progress.progress_monitor = on_progress;
-    int rc = decode(&jpeg, image, file, size, crop, orientation);
+    jpeg.errors.error_exit = on_jpeg_error;
+    jpeg.errors.emit_message = on_jpeg_message;
+    jpeg.progress.progress_monitor = on_jpeg_progress;
+    int rc = decode_jpeg(&jpeg, image, file, size, crop, orientation);
     jpeg_destroy_decompress(&jpeg.info);
     free(jpeg.row);
     return rc;

@@ -1,33 +1,34 @@
-// PNG by libpng. SPDX-License-Identifier: MIT
+// Reads and writes PNG files by libpng. SPDX-License-Identifier: MIT
+#include "formats/images/png.h"
+
 #include <png.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "formats/images/image-file.h"
 #include "lib/base/error.h"
 #include "lib/base/mem.h"
 
 struct png_file {
     png_structp png;
     png_infop info;
-    const uint8_t *data; // what is left of it
+    const uint8_t *data; // bytes that are not read yet
     size_t size;
-    png_bytep *rows; // freed by image_decode_png
+    png_bytep *rows; // (height); freed by image_decode_png
 };
 
-static void fail(png_structp png, png_const_charp text)
+static void on_png_error(png_structp png, png_const_charp text)
 {
     error_set(STATUS_DATA, "%s", text);
     png_longjmp(png, 1);
 }
 
-static void on_warning(png_structp png, png_const_charp text)
+static void on_png_warning(png_structp png, png_const_charp text)
 {
     (void)png;
     (void)text;
 }
 
-static void read_bytes(png_structp png, png_bytep bytes, size_t size)
+static void read_png_bytes(png_structp png, png_bytep bytes, size_t size)
 {
     struct png_file *file = png_get_io_ptr(png);
     if (size > file->size)
@@ -37,16 +38,16 @@ static void read_bytes(png_structp png, png_bytep bytes, size_t size)
     file->size -= size;
 }
 
-static int decode(struct png_file *file, struct image *image, int *orientation)
+static int decode_png(struct png_file *file, struct image *image, int *orientation)
 {
     png_structp png = file->png;
     png_infop info = file->info;
     if (setjmp(png_jmpbuf(png)))
         return -1;
     png_set_user_limits(png, PNG_UINT_31_MAX, PNG_UINT_31_MAX);
-    png_set_read_fn(png, file, read_bytes);
+    png_set_read_fn(png, file, read_png_bytes);
     png_read_info(png, info);
-    if (image_init(image, png_get_image_width(png, info), png_get_image_height(png, info)))
+    if (image_init(image, png_get_image_width(png, info), png_get_image_height(png, info)) < 0)
         return -1;
     png_bytep exif;
     png_uint_32 exif_size;
@@ -72,33 +73,34 @@ static int decode(struct png_file *file, struct image *image, int *orientation)
 int image_decode_png(struct image *image, const uint8_t *file, size_t size, int *orientation)
 {
     struct png_file in = {.data = file, .size = size};
-    in.png = png_create_read_struct(PNG_LIBPNG_VER_STRING, NULL, fail, on_warning);
+    in.png = png_create_read_struct(PNG_LIBPNG_VER_STRING, NULL, on_png_error, on_png_warning);
     in.info = in.png ? png_create_info_struct(in.png) : NULL;
     int rc =
-        in.info ? decode(&in, image, orientation) : error_set(STATUS_INTERNAL, "out of memory");
+        in.info ? decode_png(&in, image, orientation) : error_set(STATUS_INTERNAL, "out of memory");
     png_destroy_read_struct(&in.png, &in.info, NULL);
     free(in.rows);
     return rc;
 }
 
-static void write_bytes(png_structp png, png_bytep bytes, size_t size)
+static void write_png_bytes(png_structp png, png_bytep bytes, size_t size)
 {
-    if (output_write(png_get_io_ptr(png), bytes, size))
+    if (output_write(png_get_io_ptr(png), bytes, size) < 0)
         png_longjmp(png, 1); // the message is set
 }
 
-static void flush(png_structp png)
+// For libpng, whose own function would flush a FILE.
+static void on_png_flush(png_structp png)
 {
     (void)png;
 }
 
-static int encode(png_structp png, png_infop info, struct output *output, const uint8_t *rgb,
-                  size_t width, size_t height)
+static int encode_png(png_structp png, png_infop info, struct output *output, const uint8_t *rgb,
+                      size_t width, size_t height)
 {
     if (setjmp(png_jmpbuf(png)))
         return -1;
     png_set_user_limits(png, PNG_UINT_31_MAX, PNG_UINT_31_MAX);
-    png_set_write_fn(png, output, write_bytes, flush);
+    png_set_write_fn(png, output, write_png_bytes, on_png_flush);
     png_set_IHDR(png, info, (png_uint_32)width, (png_uint_32)height, 8, PNG_COLOR_TYPE_RGB,
                  PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
     png_write_info(png, info);
@@ -112,9 +114,10 @@ int image_write_png(struct output *output, const uint8_t *rgb, size_t width, siz
 {
     if (width > PNG_UINT_31_MAX || height > PNG_UINT_31_MAX)
         return error_set(STATUS_IO, "a PNG file can't hold %zu x %zu pixels", width, height);
-    png_structp png = png_create_write_struct(PNG_LIBPNG_VER_STRING, NULL, fail, on_warning);
+    png_structp png =
+        png_create_write_struct(PNG_LIBPNG_VER_STRING, NULL, on_png_error, on_png_warning);
     png_infop info = png ? png_create_info_struct(png) : NULL;
-    int rc = info ? encode(png, info, output, rgb, width, height)
+    int rc = info ? encode_png(png, info, output, rgb, width, height)
                   : error_set(STATUS_INTERNAL, "out of memory");
     png_destroy_write_struct(&png, &info);
     return rc;

@@ -1,6 +1,6 @@
-// Resampling as Pillow does it (src/libImaging/Resample.c): a horizontal pass, then a vertical one,
-// with 8 bits in between; weights are normalised, rounded to 22 fractional bits, and summed in 32.
-// SPDX-License-Identifier: MIT
+// Resamples as Pillow does (src/libImaging/Resample.c): a horizontal pass, then a vertical one,
+// with 8-bit pixels in between. Weights are normalised and rounded to 22 fractional bits, and the
+// sums of products are kept in 32 bits. SPDX-License-Identifier: MIT
 #include "formats/images/resample.h"
 
 #include <math.h>
@@ -19,29 +19,29 @@
 
 #define WEIGHT_BITS  22
 #define WEIGHT_HALF  (1 << (WEIGHT_BITS - 1))
-#define ROWS_STEP    4  // rows that one pass over the weights serves
-#define HALVINGS_MAX 64 // sides are size_t
+#define ROWS_STEP    4  // rows that the horizontal pass filters at once
+#define HALVINGS_MAX 64 // bits of a size_t, and so more than any side allows
 
 struct span {
     size_t first, count;
 };
 
-enum pass_kind { PASS_COPY, PASS_HALVE, PASS_WEIGH };
+enum pass_kind { PASS_COPY, PASS_HALVE, PASS_FILTER };
 
-// One pass along one axis: the outputs that are wanted, as weighted sums of inputs.
-struct pass {
+// One pass along one axis: it makes the wanted outputs as weighted sums of inputs.
+struct axis_pass {
     enum pass_kind kind;
     size_t count;        // outputs
-    struct span inputs;  // that they need
-    size_t taps;         // weights stored for each output, padded with 0; even
-    struct span *spans;  // (count): inputs of each output, counted from inputs.first
+    struct span inputs;  // all inputs that the outputs need
+    size_t taps;         // weights stored for each output: the most any needs, made even; 0 beyond
+    struct span *spans;  // (count): the inputs of each output, counted from inputs.first
     int32_t *weights;    // (count, taps)
-    int16_t (*pairs)[4]; // (count, taps / 2): weights as weight_split parts them
+    int16_t (*pairs)[4]; // (count, taps / 2): weights split by weight_split
 };
 
-// A resize: both passes.
+// A resize of both axes.
 struct step {
-    struct pass x, y;
+    struct axis_pass x, y;
 };
 
 struct filter {
@@ -49,12 +49,12 @@ struct filter {
     double support;
 };
 
-static double weigh_box(double x)
+static double box_weight(double x)
 {
     return x > -0.5 && x <= 0.5 ? 1.0 : 0.0;
 }
 
-static double weigh_bicubic(double x)
+static double bicubic_weight(double x)
 {
     const double a = -0.5;
     x = fabs(x);
@@ -65,10 +65,10 @@ static double weigh_bicubic(double x)
     return 0.0;
 }
 
-static const struct filter filter_box = {weigh_box, 0.5};
-static const struct filter filter_bicubic = {weigh_bicubic, 2.0};
+static const struct filter filter_box = {box_weight, 0.5};
+static const struct filter filter_bicubic = {bicubic_weight, 2.0};
 
-// How many inputs it takes to make an output, at least 1.
+// Inputs per output when shrinking, else 1: the factor that widens the filter.
 static double filter_scale(size_t in, size_t out)
 {
     double scale = (double)in / (double)out;
@@ -80,7 +80,7 @@ static double output_center(size_t in, size_t out, size_t i)
     return ((double)i + 0.5) * ((double)in / (double)out);
 }
 
-// The inputs of one output.
+// The inputs that one output depends on.
 static struct span output_span(const struct filter *filter, size_t in, size_t out, size_t i)
 {
     double support = filter->support * filter_scale(in, out);
@@ -91,7 +91,7 @@ static struct span output_span(const struct filter *filter, size_t in, size_t ou
     return span;
 }
 
-// The inputs of several.
+// The inputs that several outputs depend on.
 static struct span outputs_span(const struct filter *filter, size_t in, size_t out,
                                 struct span outputs)
 {
@@ -102,9 +102,9 @@ static struct span outputs_span(const struct filter *filter, size_t in, size_t o
     return (struct span){first.first, last.first + last.count - first.first};
 }
 
-// The weights of one output, of which `span` are the inputs, before rounding.
-static void weigh_output(const struct filter *filter, size_t in, size_t out, size_t i,
-                         struct span span, double *weights)
+// The weights of the inputs `span` of output i, before they are rounded.
+static void normalized_weights(const struct filter *filter, size_t in, size_t out, size_t i,
+                               struct span span, double *weights)
 {
     double center = output_center(in, out, i), shrink = 1.0 / filter_scale(in, out), sum = 0.0;
     for (size_t t = 0; t < span.count; t++) {
@@ -115,8 +115,8 @@ static void weigh_output(const struct filter *filter, size_t in, size_t out, siz
         weights[t] /= sum;
 }
 
-// Two weights as high and low parts, so that pairs of taps go through 16-bit multiply-adds:
-// weight = high * 2048 + low.
+// Splits two weights into high and low parts, weight = high * 2048 + low, so that 16-bit
+// multiply-add instructions can process two taps at once.
 #define LOW_BITS 11
 
 static void weight_split(const int32_t *weights, int16_t pair[4])
@@ -127,25 +127,25 @@ static void weight_split(const int32_t *weights, int16_t pair[4])
     }
 }
 
-static void pass_free(struct pass *pass)
+static void pass_free(struct axis_pass *pass)
 {
     free(pass->pairs);
     free(pass->spans);
     free(pass->weights);
 }
 
-// Some of the outputs of a pass from `in` inputs to `out`. To be freed also when it fails.
-static int pass_init(struct pass *pass, const struct filter *filter, size_t in, size_t out,
+// Prepares the given outputs of a pass from `in` inputs to `out`. pass_free it even after -1.
+static int pass_init(struct axis_pass *pass, const struct filter *filter, size_t in, size_t out,
                      struct span outputs)
 {
     const size_t count = outputs.count;
-    *pass = (struct pass){
-        .kind = PASS_WEIGH, .count = count, .inputs = outputs_span(filter, in, out, outputs)};
+    *pass = (struct axis_pass){
+        .kind = PASS_FILTER, .count = count, .inputs = outputs_span(filter, in, out, outputs)};
     if (in == out || (filter == &filter_box && in == 2 * out)) {
         pass->kind = in == out ? PASS_COPY : PASS_HALVE;
         return 0;
     }
-    const size_t room = count + 1; // kernels may make one more
+    const size_t room = count + 1; // the AVX2 kernel makes outputs in pairs
     pass->spans = mem_new(room, sizeof *pass->spans);
     if (!pass->spans)
         return -1;
@@ -166,7 +166,7 @@ static int pass_init(struct pass *pass, const struct filter *filter, size_t in, 
     }
     for (size_t i = 0; i < count; i++) {
         struct span *span = &pass->spans[i];
-        weigh_output(filter, in, out, outputs.first + i, *span, exact);
+        normalized_weights(filter, in, out, outputs.first + i, *span, exact);
         for (size_t t = 0; t < span->count; t++) {
             double weight = exact[t] * (1 << WEIGHT_BITS);
             pass->weights[i * taps + t] = (int32_t)(weight < 0 ? weight - 0.5 : weight + 0.5);
@@ -185,18 +185,20 @@ static uint8_t clip(int32_t sum)
     return value < 0 ? 0 : value > 255 ? 255 : (uint8_t)value;
 }
 
-// The kernels. weigh_columns: ROWS_STEP rows at once, which may be the same. Kernels may write one
-// vector past a row's end, so rows of an intermediate image are that much apart.
+// The inner loops, plain or vectorized. filter_horizontal takes ROWS_STEP rows at once, some of
+// which may be the same one. A kernel may write up to one vector past a row's end, so the rows of
+// intermediate images have that much room between them.
 struct kernels {
-    void (*weigh_columns)(const struct pass *pass, const uint8_t *const *in, uint8_t *const *out);
-    void (*halve_columns)(const uint8_t *in, uint8_t *out, size_t count);
+    void (*filter_horizontal)(const struct axis_pass *pass, const uint8_t *const *in,
+                              uint8_t *const *out);
+    void (*halve_horizontal)(const uint8_t *in, uint8_t *out, size_t count);
     void (*halve_both)(const uint8_t *in, size_t stride, uint8_t *out, size_t count);
-    void (*weigh_rows)(const struct pass *pass, size_t i, const uint8_t *in, size_t stride,
-                       uint8_t *out, size_t size);
+    void (*filter_vertical)(const struct axis_pass *pass, size_t i, const uint8_t *in,
+                            size_t stride, uint8_t *out, size_t size);
 };
 
-static void weigh_columns_plain(const struct pass *pass, const uint8_t *const *in,
-                                uint8_t *const *out)
+static void filter_horizontal_plain(const struct axis_pass *pass, const uint8_t *const *in,
+                                    uint8_t *const *out)
 {
     for (size_t r = 0; r < ROWS_STEP; r++)
         for (size_t i = 0; i < pass->count; i++) {
@@ -214,7 +216,7 @@ static void weigh_columns_plain(const struct pass *pass, const uint8_t *const *i
         }
 }
 
-static void halve_columns_plain(const uint8_t *in, uint8_t *out, size_t count)
+static void halve_horizontal_plain(const uint8_t *in, uint8_t *out, size_t count)
 {
     for (size_t i = 0; i < count; i++)
         for (size_t c = 0; c < 3; c++)
@@ -231,8 +233,8 @@ static void halve_both_plain(const uint8_t *in, size_t stride, uint8_t *out, siz
         }
 }
 
-static void weigh_rows_plain(const struct pass *pass, size_t i, const uint8_t *in, size_t stride,
-                             uint8_t *out, size_t size)
+static void filter_vertical_plain(const struct axis_pass *pass, size_t i, const uint8_t *in,
+                                  size_t stride, uint8_t *out, size_t size)
 {
     const int32_t *weights = pass->weights + i * pass->taps;
     size_t taps = pass->spans[i].count;
@@ -244,19 +246,19 @@ static void weigh_rows_plain(const struct pass *pass, size_t i, const uint8_t *i
     }
 }
 
-static const struct kernels kernels_plain = {weigh_columns_plain, halve_columns_plain,
-                                             halve_both_plain, weigh_rows_plain};
+static const struct kernels kernels_plain = {filter_horizontal_plain, halve_horizontal_plain,
+                                             halve_both_plain, filter_vertical_plain};
 
 #ifdef AVX2
-// A pair's high or low parts, for all lanes.
-AVX2 static inline __m256i load_parts(const int16_t *parts)
+// The high or low parts of two weights, repeated in all lanes.
+AVX2 static inline __m256i broadcast_pair(const int16_t *parts)
 {
     int32_t both;
     memcpy(&both, parts, sizeof both);
     return _mm256_set1_epi32(both);
 }
 
-// Sums of products of pixels with high and with low parts of weights.
+// Sums of the products of pixels with the high parts of weights, and with the low parts.
 struct sums {
     __m256i high, low;
 };
@@ -267,26 +269,26 @@ AVX2 static inline void add_products(struct sums *sums, __m256i pixels, __m256i 
     sums->low = _mm256_add_epi32(sums->low, _mm256_madd_epi16(pixels, low));
 }
 
-// Not yet clipped.
-AVX2 static inline __m256i sums_finish(struct sums sums)
+// The weighted sums, rounded to pixels but not yet clipped.
+AVX2 static inline __m256i sums_total(struct sums sums)
 {
     return _mm256_srai_epi32(_mm256_add_epi32(_mm256_slli_epi32(sums.high, LOW_BITS), sums.low),
                              WEIGHT_BITS);
 }
 
-// The 16 bytes at a and those at b.
-AVX2 static inline __m256i load_two(const uint8_t *a, const uint8_t *b)
+// 16 bytes from a in the lower half, 16 from b in the upper.
+AVX2 static inline __m256i load_halves(const uint8_t *a, const uint8_t *b)
 {
     return _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128((const __m128i *)a)),
                                    _mm_loadu_si128((const __m128i *)b), 1);
 }
 
-// One output of 4 rows, as 16 bits: rows 0, 2 | 1, 3. Always as many taps: what the last ones load
-// counts 0 times, and the loop is unrolled.
+// One output pixel of 4 rows, in 16 bits: rows 0 and 2 in the lower half, 1 and 3 in the upper. All
+// outputs take the same number of taps, the last ones with weight 0, so the loop can be unrolled.
 AVX2 static inline __attribute__((always_inline)) __m256i
-weigh_column(const uint8_t *const in[ROWS_STEP], const int16_t (*pair)[4], size_t taps)
+filter_pixel(const uint8_t *const in[ROWS_STEP], const int16_t (*pair)[4], size_t taps)
 {
-    // Pixels 0 and 1, and 2 and 3, as 16 bits: r0 r1 g0 g1 b0 b1 - -.
+    // Interleaves pixels 0 and 1, or 2 and 3, as 16 bits: r0 r1 g0 g1 b0 b1 - -.
     const __m256i orders[2] = {_mm256_broadcastsi128_si256(_mm_setr_epi8(
                                    0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, -1, -1, -1, -1)),
                                _mm256_broadcastsi128_si256(_mm_setr_epi8(
@@ -294,21 +296,20 @@ weigh_column(const uint8_t *const in[ROWS_STEP], const int16_t (*pair)[4], size_
     const struct sums none = {_mm256_setzero_si256(), _mm256_set1_epi32(WEIGHT_HALF)};
     struct sums sums01 = none, sums23 = none;
     for (size_t t = 0, x = 0; t < taps; t += 4, x += 12) {
-        __m256i p = load_two(in[0] + x, in[1] + x), q = load_two(in[2] + x, in[3] + x);
+        __m256i p = load_halves(in[0] + x, in[1] + x), q = load_halves(in[2] + x, in[3] + x);
         for (size_t k = 0; k < 2 && t + 2 * k < taps; k++, pair++) {
-            __m256i high = load_parts(*pair), low = load_parts(*pair + 2);
+            __m256i high = broadcast_pair(*pair), low = broadcast_pair(*pair + 2);
             add_products(&sums01, _mm256_shuffle_epi8(p, orders[k]), high, low);
             add_products(&sums23, _mm256_shuffle_epi8(q, orders[k]), high, low);
         }
     }
-    return _mm256_packs_epi32(sums_finish(sums01), sums_finish(sums23));
+    return _mm256_packs_epi32(sums_total(sums01), sums_total(sums23));
 }
 
-// Two outputs at a time; of an odd number the last one is followed by another.
-AVX2 static inline __attribute__((always_inline)) void weigh_columns_taps(const struct pass *pass,
-                                                                          const uint8_t *const *in,
-                                                                          uint8_t *const *out,
-                                                                          size_t taps)
+// Makes two outputs at a time; an odd count is rounded up.
+AVX2 static inline __attribute__((always_inline)) void
+filter_horizontal_taps(const struct axis_pass *pass, const uint8_t *const *in, uint8_t *const *out,
+                       size_t taps)
 {
     const __m256i order = _mm256_broadcastsi128_si256(
         _mm_setr_epi8(0, 1, 2, 8, 9, 10, -1, -1, 4, 5, 6, 12, 13, 14, -1, -1));
@@ -319,8 +320,8 @@ AVX2 static inline __attribute__((always_inline)) void weigh_columns_taps(const 
         size_t a = 3 * pass->spans[i].first, b = 3 * pass->spans[i + 1].first;
         const uint8_t *const at_a[ROWS_STEP] = {in0 + a, in1 + a, in2 + a, in3 + a};
         const uint8_t *const at_b[ROWS_STEP] = {in0 + b, in1 + b, in2 + b, in3 + b};
-        __m256i pixels = _mm256_packus_epi16(weigh_column(at_a, pair, taps),
-                                             weigh_column(at_b, pair + taps / 2, taps));
+        __m256i pixels = _mm256_packus_epi16(filter_pixel(at_a, pair, taps),
+                                             filter_pixel(at_b, pair + taps / 2, taps));
         pixels = _mm256_shuffle_epi8(pixels, order);
         __m128i rows02 = _mm256_castsi256_si128(pixels);
         __m128i rows13 = _mm256_extracti128_si256(pixels, 1);
@@ -331,25 +332,25 @@ AVX2 static inline __attribute__((always_inline)) void weigh_columns_taps(const 
     }
 }
 
-AVX2 static void weigh_columns_avx2(const struct pass *pass, const uint8_t *const *in,
-                                    uint8_t *const *out)
+AVX2 static void filter_horizontal_avx2(const struct axis_pass *pass, const uint8_t *const *in,
+                                        uint8_t *const *out)
 {
     switch (pass->taps) {
     case 4:
-        weigh_columns_taps(pass, in, out, 4);
+        filter_horizontal_taps(pass, in, out, 4);
         break;
     case 6:
-        weigh_columns_taps(pass, in, out, 6);
+        filter_horizontal_taps(pass, in, out, 6);
         break;
     case 8:
-        weigh_columns_taps(pass, in, out, 8);
+        filter_horizontal_taps(pass, in, out, 8);
         break;
     default:
-        weigh_columns_taps(pass, in, out, pass->taps);
+        filter_horizontal_taps(pass, in, out, pass->taps);
     }
 }
 
-// Pixels 0, 2 and 4 of 5 in each half, as 9 bytes.
+// Stores pixels 0, 2 and 4 of each half, 9 bytes each.
 AVX2 static inline void store_even_pixels(uint8_t *out, __m256i pixels)
 {
     const __m256i even = _mm256_broadcastsi128_si256(
@@ -359,13 +360,14 @@ AVX2 static inline void store_even_pixels(uint8_t *out, __m256i pixels)
     _mm_storeu_si128((__m128i *)(out + 9), _mm256_extracti128_si256(pixels, 1));
 }
 
-// The means of pixels 0 and 1, -, 2 and 3, -, 4 and 5; and of the next 6.
+// Means of neighbours: of pixels 0 and 1, 2 and 3, 4 and 5 in places 0, 2, 4 of the lower half; of
+// the next six pixels likewise in the upper half.
 AVX2 static inline __m256i mean_of_neighbours(const uint8_t *in)
 {
-    return _mm256_avg_epu8(load_two(in, in + 18), load_two(in + 3, in + 21));
+    return _mm256_avg_epu8(load_halves(in, in + 18), load_halves(in + 3, in + 21));
 }
 
-AVX2 static void halve_columns_avx2(const uint8_t *in, uint8_t *out, size_t count)
+AVX2 static void halve_horizontal_avx2(const uint8_t *in, uint8_t *out, size_t count)
 {
     for (size_t i = 0; i < count; i += 6)
         store_even_pixels(out + 3 * i, mean_of_neighbours(in + 6 * i));
@@ -380,8 +382,8 @@ AVX2 static void halve_both_avx2(const uint8_t *in, size_t stride, uint8_t *out,
     }
 }
 
-AVX2 static void weigh_rows_avx2(const struct pass *pass, size_t i, const uint8_t *in,
-                                 size_t stride, uint8_t *out, size_t size)
+AVX2 static void filter_vertical_avx2(const struct axis_pass *pass, size_t i, const uint8_t *in,
+                                      size_t stride, uint8_t *out, size_t size)
 {
     const struct sums none = {_mm256_setzero_si256(), _mm256_set1_epi32(WEIGHT_HALF)};
     size_t taps = pass->spans[i].count, x = 0;
@@ -390,9 +392,9 @@ AVX2 static void weigh_rows_avx2(const struct pass *pass, size_t i, const uint8_
         const uint8_t *row = in + x;
         struct sums sums[4] = {none, none, none, none};
         for (size_t t = 0; t < taps; t += 2, row += 2 * stride, pair++) {
-            // After the last row stands the last row again, with the weight 0 of the padding.
+            // An odd row at the end is paired with itself; the second weight is 0.
             const uint8_t *next = t + 1 < taps ? row + stride : row;
-            __m256i high = load_parts(*pair), low = load_parts(*pair + 2);
+            __m256i high = broadcast_pair(*pair), low = broadcast_pair(*pair + 2);
             __m256i p = _mm256_loadu_si256((const __m256i *)row);
             __m256i q = _mm256_loadu_si256((const __m256i *)next);
             __m256i pq = _mm256_unpacklo_epi8(p, q), rest = _mm256_unpackhi_epi8(p, q);
@@ -402,19 +404,19 @@ AVX2 static void weigh_rows_avx2(const struct pass *pass, size_t i, const uint8_
             add_products(&sums[2], _mm256_unpacklo_epi8(rest, zero), high, low);
             add_products(&sums[3], _mm256_unpackhi_epi8(rest, zero), high, low);
         }
-        // Packing undoes the order in which unpacking left the halves.
-        __m256i first = _mm256_packs_epi32(sums_finish(sums[0]), sums_finish(sums[1]));
-        __m256i second = _mm256_packs_epi32(sums_finish(sums[2]), sums_finish(sums[3]));
+        // Packing restores the order of bytes that unpacking changed.
+        __m256i first = _mm256_packs_epi32(sums_total(sums[0]), sums_total(sums[1]));
+        __m256i second = _mm256_packs_epi32(sums_total(sums[2]), sums_total(sums[3]));
         _mm256_storeu_si256((__m256i *)(out + x), _mm256_packus_epi16(first, second));
     }
-    weigh_rows_plain(pass, i, in + x, stride, out + x, size - x);
+    filter_vertical_plain(pass, i, in + x, stride, out + x, size - x);
 }
 
-static const struct kernels kernels_avx2 = {weigh_columns_avx2, halve_columns_avx2, halve_both_avx2,
-                                            weigh_rows_avx2};
+static const struct kernels kernels_avx2 = {filter_horizontal_avx2, halve_horizontal_avx2,
+                                            halve_both_avx2, filter_vertical_avx2};
 #endif
 
-static const struct kernels *kernels_best(void)
+static const struct kernels *kernels_fastest(void)
 {
 #ifdef AVX2
     if (cpu_has_avx2())
@@ -423,7 +425,8 @@ static const struct kernels *kernels_best(void)
     return &kernels_plain;
 }
 
-// An image of which a part was computed. stride leaves room for a vector past each row.
+// An intermediate image, of which only the part that is needed is computed. Its stride leaves room
+// for a vector past each row.
 struct canvas {
     uint8_t *data;
     size_t stride;
@@ -437,16 +440,17 @@ static int canvas_init(struct canvas *canvas, size_t width, size_t height)
         !size_mul(canvas->stride, height, &size) ||
         !(canvas->data = malloc(size + RESAMPLE_PADDING)))
         return error_set(STATUS_INTERNAL, "out of memory for an image of %zu x %zu", width, height);
-    // What lies between the rows is loaded (with weight 0), so it must be set.
+    // Vectors load the bytes between rows (and multiply them by 0), so they must be initialized.
     for (size_t y = 0; y < height; y++)
         memset(canvas->data + y * canvas->stride + 3 * width, 0, RESAMPLE_PADDING);
     memset(canvas->data + size, 0, RESAMPLE_PADDING);
     return 0;
 }
 
-// The horizontal pass for ROWS_STEP rows, or those of them that there are.
-static void columns_run(const struct kernels *kernels, const struct pass *pass, const uint8_t *in,
-                        size_t in_stride, const struct canvas *out, size_t first, size_t rows)
+// The horizontal pass for up to ROWS_STEP rows from `first` on.
+static void run_horizontal(const struct kernels *kernels, const struct axis_pass *pass,
+                           const uint8_t *in, size_t in_stride, const struct canvas *out,
+                           size_t first, size_t rows)
 {
     const uint8_t *from[ROWS_STEP];
     uint8_t *to[ROWS_STEP];
@@ -455,22 +459,22 @@ static void columns_run(const struct kernels *kernels, const struct pass *pass, 
         from[r] = in + y * in_stride;
         to[r] = out->data + y * out->stride;
     }
-    if (pass->kind == PASS_WEIGH)
-        kernels->weigh_columns(pass, from, to);
+    if (pass->kind == PASS_FILTER)
+        kernels->filter_horizontal(pass, from, to);
     else
         for (size_t r = 0; r < rows; r++) {
             if (pass->kind == PASS_HALVE)
-                kernels->halve_columns(from[r], to[r], pass->count);
+                kernels->halve_horizontal(from[r], to[r], pass->count);
             else
                 memcpy(to[r], from[r], 3 * pass->count);
         }
 }
 
-// out: y.count rows of 3 * x.count bytes.
-static int step_run(const struct kernels *kernels, const struct step *step, const uint8_t *in,
+// Runs both passes. out: y.count rows of 3 * x.count bytes.
+static int run_step(const struct kernels *kernels, const struct step *step, const uint8_t *in,
                     size_t in_stride, uint8_t *out, size_t out_stride)
 {
-    const struct pass *y = &step->y;
+    const struct axis_pass *y = &step->y;
     size_t size = 3 * step->x.count;
     if (step->x.kind == PASS_HALVE && y->kind == PASS_HALVE) {
         for (size_t i = 0; i < y->count; i++)
@@ -478,20 +482,21 @@ static int step_run(const struct kernels *kernels, const struct step *step, cons
         return 0;
     }
     struct canvas between;
-    if (canvas_init(&between, step->x.count, y->inputs.count))
+    if (canvas_init(&between, step->x.count, y->inputs.count) < 0)
         return -1;
-    // Rows are made shortly before they are used, while the cache holds them.
+    // The horizontal pass makes rows just before the vertical one needs them, so they stay in
+    // cache.
     for (size_t i = 0, made = 0; i < y->count; i++, out += out_stride) {
         size_t factor = y->kind == PASS_HALVE ? 2 : 1;
-        struct span span = y->kind == PASS_WEIGH ? y->spans[i] : (struct span){i * factor, factor};
+        struct span span = y->kind == PASS_FILTER ? y->spans[i] : (struct span){i * factor, factor};
         while (made < span.first + span.count) {
             size_t rows = y->inputs.count - made < ROWS_STEP ? y->inputs.count - made : ROWS_STEP;
-            columns_run(kernels, &step->x, in, in_stride, &between, made, rows);
+            run_horizontal(kernels, &step->x, in, in_stride, &between, made, rows);
             made += rows;
         }
         const uint8_t *row = between.data + span.first * between.stride;
-        if (y->kind == PASS_WEIGH)
-            kernels->weigh_rows(y, i, row, between.stride, out, size);
+        if (y->kind == PASS_FILTER)
+            kernels->filter_vertical(y, i, row, between.stride, out, size);
         else if (y->kind == PASS_HALVE)
             for (size_t x = 0; x < size; x++)
                 out[x] = (uint8_t)((row[x] + row[x + between.stride] + 1) >> 1);
@@ -510,13 +515,13 @@ static void steps_free(struct step *steps, size_t n)
     }
 }
 
-// What the crop shows of an image of (width, height) scaled so that the shorter side is `size`.
+// An image of (width, height) scaled so that its shorter side is `size`, and its centre crop.
 struct crop {
-    size_t width, height; // of the whole
+    size_t width, height; // of the whole scaled image
     struct span x, y;
 };
 
-static struct crop crop_plan(size_t width, size_t height, size_t size)
+static struct crop crop_of_image(size_t width, size_t height, size_t size)
 {
     double scale = (double)size / (double)(width < height ? width : height);
     size_t w = (size_t)rint((double)width * scale), h = (size_t)rint((double)height * scale);
@@ -531,18 +536,18 @@ static size_t count_halvings(size_t width, size_t height, size_t size)
     return n;
 }
 
-// Each step makes only what the next one needs, so they are planned from the last to the first.
+// Each step makes only what the next one needs, so the steps are planned in reverse order.
 static int steps_init(struct step *steps, size_t halvings, size_t width, size_t height, size_t size)
 {
     size_t w = width >> halvings, h = height >> halvings;
-    struct crop crop = crop_plan(w, h, size);
+    struct crop crop = crop_of_image(w, h, size);
     struct step *step = &steps[halvings];
-    if (pass_init(&step->x, &filter_bicubic, w, crop.width, crop.x) ||
-        pass_init(&step->y, &filter_bicubic, h, crop.height, crop.y))
+    if (pass_init(&step->x, &filter_bicubic, w, crop.width, crop.x) < 0 ||
+        pass_init(&step->y, &filter_bicubic, h, crop.height, crop.y) < 0)
         return -1;
     for (size_t i = halvings; i-- > 0; step = &steps[i]) {
-        if (pass_init(&steps[i].x, &filter_box, width >> i, width >> (i + 1), step->x.inputs) ||
-            pass_init(&steps[i].y, &filter_box, height >> i, height >> (i + 1), step->y.inputs))
+        if (pass_init(&steps[i].x, &filter_box, width >> i, width >> (i + 1), step->x.inputs) < 0 ||
+            pass_init(&steps[i].y, &filter_box, height >> i, height >> (i + 1), step->y.inputs) < 0)
             return -1;
     }
     return 0;
@@ -552,14 +557,15 @@ struct resample_window resample_crop_window(size_t width, size_t height, size_t 
 {
     size_t halvings = count_halvings(width, height, size);
     size_t w = width >> halvings, h = height >> halvings;
-    struct crop crop = crop_plan(w, h, size);
+    struct crop crop = crop_of_image(w, h, size);
     struct span x = outputs_span(&filter_bicubic, w, crop.width, crop.x);
     struct span y = outputs_span(&filter_bicubic, h, crop.height, crop.y);
     for (size_t i = halvings; i-- > 0;) {
         x = outputs_span(&filter_box, width >> i, width >> (i + 1), x);
         y = outputs_span(&filter_box, height >> i, height >> (i + 1), y);
     }
-    // Vectors are loaded past the end of a row, at the image's right edge from the next row.
+    // Vectors load past the end of a row; at the image's right edge that is the start of the next
+    // row.
     size_t right = width - x.first, below = height - y.first;
     x.count += RESAMPLE_PADDING / 3 + 1;
     y.count += 1;
@@ -579,14 +585,14 @@ static int crop_with(const struct kernels *kernels, const uint8_t *rgb, size_t w
     for (size_t i = 0; i < halvings && !rc; i++) {
         struct canvas next = {0};
         rc = canvas_init(&next, steps[i].x.count, steps[i].y.count) ||
-             step_run(kernels, &steps[i], in, stride, next.data, next.stride);
+             run_step(kernels, &steps[i], in, stride, next.data, next.stride);
         free(image.data);
         image = next;
         in = image.data;
         stride = image.stride;
     }
     if (!rc)
-        rc = step_run(kernels, &steps[halvings], in, stride, out, 3 * size);
+        rc = run_step(kernels, &steps[halvings], in, stride, out, 3 * size);
     free(image.data);
     steps_free(steps, halvings + 1);
     return rc ? -1 : 0;
@@ -594,7 +600,7 @@ static int crop_with(const struct kernels *kernels, const uint8_t *rgb, size_t w
 
 int resample_crop(const uint8_t *rgb, size_t width, size_t height, size_t size, uint8_t *out)
 {
-    return crop_with(kernels_best(), rgb, width, height, size, out);
+    return crop_with(kernels_fastest(), rgb, width, height, size, out);
 }
 
 int resample_crop_plain(const uint8_t *rgb, size_t width, size_t height, size_t size, uint8_t *out)

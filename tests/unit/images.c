@@ -10,6 +10,7 @@
 #include <jpeglib.h> // after stdio.h
 
 #include "formats/images/image-file.h"
+#include "formats/images/png.h"
 #include "formats/images/resample.h"
 #include "formats/weights/weights.h"
 #include "lib/base/error.h"
