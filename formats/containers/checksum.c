@@ -1,3 +1,4 @@
+// Finds and checks the checksum by its text in the header, which is not parsed for it.
 // SPDX-License-Identifier: MIT
 #include "formats/containers/checksum.h"
 
@@ -12,13 +13,13 @@ static const char before[] = "\"" CHECKSUM_KEY "\":\"", zeros[] = "00000000";
 int checksum_reserve(json_t *metadata)
 {
     if (json_object_set_new(metadata, CHECKSUM_KEY, json_string(zeros)) < 0)
-        return error_set(STATUS_INTERNAL, "no memory for the metadata's " CHECKSUM_KEY);
+        return error_set(STATUS_INTERNAL, "out of memory");
     return 0;
 }
 
 size_t checksum_find(const uint8_t *header, size_t size)
 {
-    // Within a string the quotes would have backslashes.
+    // This finds no text within a string: quotes would be escaped there.
     const uint8_t *found = memmem(header, size, before, sizeof before - 1);
     size_t at = found ? (size_t)(found - header) + sizeof before - 1 : 0;
     return size - at > CHECKSUM_DIGITS && header[at + CHECKSUM_DIGITS] == '"' ? at : 0;

@@ -1,8 +1,9 @@
-// SPDX-License-Identifier: MIT
+// Parses .npy headers, Python dicts as text, by hand and strictly. SPDX-License-Identifier: MIT
 #include "formats/containers/npy.h"
 
 #include <ctype.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -14,23 +15,15 @@
 
 #define MAGIC      "\x93NUMPY"
 #define MAGIC_SIZE (sizeof MAGIC - 1)
-#define HEADER_MAX ((size_t)64 << 10) // with what stands before it; NumPy itself takes 10,000
+#define HEADER_MAX ((size_t)64 << 10) // with the bytes before it; NumPy accepts 10,000
 
-// The header, a Python dict, while it is read.
-struct header {
-    const uint8_t *file, *at, *end;
+// The header while it is parsed.
+struct npy_header {
+    const uint8_t *file, *at, *end; // start of the file, next byte, end of the header
 };
 
-static const struct {
-    const char *descr;
-    enum dtype dtype;
-} types[] = {
-    {"'<f4'", DTYPE_F32}, {"'<f2'", DTYPE_F16}, {"'<f8'", DTYPE_F64}, {"'|i1'", DTYPE_I8},
-    {"'<i2'", DTYPE_I16}, {"'<i4'", DTYPE_I32}, {"'<i8'", DTYPE_I64}, {"'|u1'", DTYPE_U8},
-    {"'<u2'", DTYPE_U16}, {"'<u4'", DTYPE_U32}, {"'<u8'", DTYPE_U64},
-};
-
-static int fail(const struct header *h, const char *wanted)
+// Sets the error that something else was found; returns -1.
+static int expected(const struct npy_header *h, const char *wanted)
 {
     char found[20];
     size_t n = 0;
@@ -41,13 +34,14 @@ static int fail(const struct header *h, const char *wanted)
                      n ? "" : "the end of the header", found);
 }
 
-static void skip_blanks(struct header *h)
+static void skip_blanks(struct npy_header *h)
 {
     while (h->at < h->end && (*h->at == ' ' || *h->at == '\n'))
         h->at++;
 }
 
-static bool take(struct header *h, const char *text)
+// Skips the text if it comes next.
+static bool accept_text(struct npy_header *h, const char *text)
 {
     skip_blanks(h);
     size_t n = strlen(text);
@@ -56,7 +50,8 @@ static bool take(struct header *h, const char *text)
     return here;
 }
 
-static bool take_number(struct header *h, size_t *number)
+// Reads a decimal number that fits into a size_t, if one comes next.
+static bool accept_number(struct npy_header *h, size_t *number)
 {
     skip_blanks(h);
     const uint8_t *start = h->at;
@@ -66,68 +61,69 @@ static bool take_number(struct header *h, size_t *number)
     return h->at > start;
 }
 
-static int read_dtype(struct header *h, struct npy *npy)
+static int read_dtype(struct npy_header *h, struct npy *npy)
 {
-    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
-        if (take(h, types[i].descr)) {
-            npy->dtype = types[i].dtype;
+    for (npy->dtype = 0; npy->dtype < DTYPE_COUNT; npy->dtype++) {
+        const char *descr = dtype_npy(npy->dtype);
+        char quoted[8];
+        snprintf(quoted, sizeof quoted, "'%s'", descr ? descr : "");
+        if (descr && accept_text(h, quoted))
             return 0;
-        }
     }
-    return fail(h, "the descr of little-endian floats or integers, such as '<f4'");
+    return expected(h, "the descr of little-endian floats or integers, such as '<f4'");
 }
 
-static int read_order(struct header *h)
+static int read_order(struct npy_header *h)
 {
-    return take(h, "False") ? 0 : fail(h, "False, which is C order");
+    return accept_text(h, "False") ? 0 : expected(h, "False, which is C order");
 }
 
-static int read_shape(struct header *h, struct npy *npy)
+static int read_shape(struct npy_header *h, struct npy *npy)
 {
     static const char wanted[] = "a shape of at most 8 sizes, such as (1, 4, 32, 32)";
     bool comma = true;
-    if (!take(h, "("))
-        return fail(h, wanted);
-    for (npy->rank = 0; !take(h, ")"); npy->rank++) {
-        if (!comma || npy->rank == TENSOR_RANK_MAX || !take_number(h, &npy->shape[npy->rank]))
-            return fail(h, wanted);
-        comma = take(h, ",");
+    if (!accept_text(h, "("))
+        return expected(h, wanted);
+    for (npy->rank = 0; !accept_text(h, ")"); npy->rank++) {
+        if (!comma || npy->rank == TENSOR_RANK_MAX || !accept_number(h, &npy->shape[npy->rank]))
+            return expected(h, wanted);
+        comma = accept_text(h, ",");
     }
-    return npy->rank != 1 || comma ? 0 : fail(h, "(N,), as Python writes one size");
+    return npy->rank != 1 || comma ? 0 : expected(h, "(N,), as Python writes one size");
 }
 
-static int read_dict(struct header *h, struct npy *npy)
+static int read_dict(struct npy_header *h, struct npy *npy)
 {
     enum { DTYPE = 1, ORDER = 2, SHAPE = 4, ALL = 7 };
     unsigned seen = 0;
     bool comma = true;
-    if (!take(h, "{"))
-        return fail(h, "{");
-    while (!take(h, "}")) {
-        unsigned key = take(h, "'descr'")           ? DTYPE
-                       : take(h, "'fortran_order'") ? ORDER
-                       : take(h, "'shape'")         ? SHAPE
-                                                    : 0;
+    if (!accept_text(h, "{"))
+        return expected(h, "{");
+    while (!accept_text(h, "}")) {
+        unsigned key = accept_text(h, "'descr'")           ? DTYPE
+                       : accept_text(h, "'fortran_order'") ? ORDER
+                       : accept_text(h, "'shape'")         ? SHAPE
+                                                           : 0;
         if (!comma || !key || seen & key)
-            return fail(h, "'descr', 'fortran_order' and 'shape', each once");
+            return expected(h, "'descr', 'fortran_order' and 'shape', each once");
         seen |= key;
-        if (!take(h, ":"))
-            return fail(h, ":");
+        if (!accept_text(h, ":"))
+            return expected(h, ":");
         if (key == DTYPE ? read_dtype(h, npy) : key == ORDER ? read_order(h) : read_shape(h, npy))
             return -1;
-        comma = take(h, ",");
+        comma = accept_text(h, ",");
     }
     if (seen != ALL)
-        return fail(h, "a header with 'descr', 'fortran_order' and 'shape'");
+        return expected(h, "a header with 'descr', 'fortran_order' and 'shape'");
     skip_blanks(h);
-    return h->at == h->end ? 0 : fail(h, "blanks after the header");
+    return h->at == h->end ? 0 : expected(h, "blanks after the header");
 }
 
 int npy_parse(struct npy *npy, const uint8_t *file, size_t size)
 {
-    struct header h = {file, file, file + size};
+    struct npy_header h = {file, file, file + size};
     if (size < MAGIC_SIZE + 4 || memcmp(file, MAGIC, MAGIC_SIZE) != 0)
-        return size ? fail(&h, "a .npy file, which starts with \\x93NUMPY")
+        return size ? expected(&h, "a .npy file, which starts with \\x93NUMPY")
                     : error_set(STATUS_DATA, "expected a .npy file, found an empty one");
     const uint8_t *version = file + MAGIC_SIZE;
     if (version[0] < 1 || version[0] > 3 || version[1] != 0)
@@ -143,7 +139,7 @@ int npy_parse(struct npy *npy, const uint8_t *file, size_t size)
                          size < HEADER_MAX ? size : HEADER_MAX, length, start);
     h.at = file + start;
     h.end = h.at + length;
-    if (read_dict(&h, npy))
+    if (read_dict(&h, npy) < 0)
         return -1;
     char text[128];
     size_t wanted, found = size - start - length;
@@ -163,11 +159,11 @@ int npy_read(struct npy *npy, const char *path, size_t size_max)
     struct stat st;
     size_t size;
     *npy = (struct npy){0};
-    if (stat(path, &st) < 0) // before it is opened, as opening a FIFO waits
+    if (stat(path, &st) < 0) // before opening: open would wait on a FIFO
         return error_set_errno(STATUS_NO_INPUT, "%s: cannot open", path);
     if (!S_ISREG(st.st_mode))
         return error_set(STATUS_NO_INPUT, "%s: expected a regular file", path);
-    if (file_read_all(path, &npy->file, &size, HEADER_MAX + size_max))
+    if (file_read_all(path, &npy->file, &size, HEADER_MAX + size_max) < 0)
         return -1;
     if (npy_parse(npy, npy->file, size) == 0)
         return 0;

@@ -1,4 +1,5 @@
-// The opcodes are those of Python's Lib/pickletools.py. SPDX-License-Identifier: MIT
+// Executes a pickle's operations (Python's Lib/pickletools.py documents them) on a stack of values.
+// SPDX-License-Identifier: MIT
 #include "formats/containers/pickle.h"
 
 #include <endian.h>
@@ -11,7 +12,7 @@
 #include "lib/base/error.h"
 #include "lib/base/mem.h"
 
-#define NUMBER_MAX 64 // characters of a number in text
+#define NUMBER_MAX 64 // characters of a decimal number
 
 enum opcode {
     OP_MARK = '(',
@@ -90,32 +91,32 @@ struct reader {
     size_t at, size;
     struct pickle_value *stack;
     size_t n;
-    struct pickle_value *memo; // entries that are not set are MARKs
+    struct pickle_value *memo; // unset entries are MARKs
     size_t memo_end, memo_n;   // one past the highest entry; entries that are set
 };
 
-// NULL with an error if less is left.
-static const uint8_t *take(struct reader *r, uint64_t size)
+// The next `size` bytes; NULL with an error if fewer are left.
+static const uint8_t *next_bytes(struct reader *r, uint64_t size)
 {
     if (size > r->size - r->at) {
-        error_set(STATUS_DATA, "expected %" PRIu64 " bytes more, found %zu", size, r->size - r->at);
+        error_set(STATUS_DATA, "expected %" PRIu64 " more bytes, found %zu", size, r->size - r->at);
         return NULL;
     }
     r->at += (size_t)size;
     return r->bytes + r->at - size;
 }
 
-static int take_number(struct reader *r, size_t size, uint64_t *number)
+static int next_uint(struct reader *r, size_t size, uint64_t *number)
 {
-    const uint8_t *bytes = take(r, size);
+    const uint8_t *bytes = next_bytes(r, size);
     if (!bytes)
         return -1;
     *number = get_le(bytes, size);
     return 0;
 }
 
-static int new_bytes(enum pickle_type type, const uint8_t *bytes, uint64_t size,
-                     struct pickle_value *value)
+static int init_bytes(enum pickle_type type, const uint8_t *bytes, uint64_t size,
+                      struct pickle_value *value)
 {
     if (size > UINT32_MAX) {
         error_set(STATUS_DATA, "expected at most 4 GiB of text or bytes, found %" PRIu64, size);
@@ -125,17 +126,17 @@ static int new_bytes(enum pickle_type type, const uint8_t *bytes, uint64_t size,
     return 0;
 }
 
-// Up to the newline.
-static int take_line(struct reader *r, struct pickle_value *text)
+// The text up to the next newline, which is skipped.
+static int next_text_line(struct reader *r, struct pickle_value *text)
 {
     const uint8_t *line = r->bytes + r->at;
     const uint8_t *end = memchr(line, '\n', r->size - r->at);
     if (!end) {
-        error_set(STATUS_DATA, "expected a line of text, found the end in it");
+        error_set(STATUS_DATA, "expected a line of text, found the end of the file");
         return -1;
     }
     r->at += (size_t)(end - line) + 1;
-    return new_bytes(PICKLE_TEXT, line, (uint64_t)(end - line), text);
+    return init_bytes(PICKLE_TEXT, line, (uint64_t)(end - line), text);
 }
 
 static int push(struct reader *r, struct pickle_value value)
@@ -165,7 +166,7 @@ static int pop(struct reader *r, struct pickle_value *value)
     return 0;
 }
 
-// POP also takes a mark.
+// For POP, which may also remove a mark.
 static int pop_any(struct reader *r)
 {
     if (r->n == 0)
@@ -174,7 +175,7 @@ static int pop_any(struct reader *r)
     return 0;
 }
 
-// All values after the last mark; they stand where they are until the next push.
+// Removes the last mark and the values after it. *items stays valid until the next push.
 static int pop_to_mark(struct reader *r, const struct pickle_value **items, size_t *n)
 {
     size_t i = r->n;
@@ -193,7 +194,7 @@ static int pop_to_mark(struct reader *r, const struct pickle_value **items, size
 static int push_number(struct reader *r, size_t size)
 {
     uint64_t number;
-    if (take_number(r, size, &number))
+    if (next_uint(r, size, &number) < 0)
         return -1;
     int64_t integer = size == 4 ? (int32_t)(uint32_t)number : (int64_t)number;
     return push(r, (struct pickle_value){PICKLE_INT, 0, .integer = integer});
@@ -204,18 +205,18 @@ static int push_truth(struct reader *r, bool truth)
     return push(r, (struct pickle_value){PICKLE_BOOL, 0, .truth = truth});
 }
 
-// LONG1, LONG4: two's complement.
+// LONG1 and LONG4, in two's complement.
 static int push_long(struct reader *r, size_t length_size)
 {
     uint64_t length;
     struct pickle_value value;
-    if (take_number(r, length_size, &length))
+    if (next_uint(r, length_size, &length) < 0)
         return -1;
-    const uint8_t *bytes = take(r, length);
+    const uint8_t *bytes = next_bytes(r, length);
     if (!bytes)
         return -1;
     if (length > 8)
-        return new_bytes(PICKLE_INTEGER, bytes, length, &value) ? -1 : push(r, value);
+        return init_bytes(PICKLE_INTEGER, bytes, length, &value) ? -1 : push(r, value);
     uint64_t number = length && bytes[length - 1] & 0x80 ? UINT64_MAX : 0;
     for (size_t i = (size_t)length; i > 0; i--)
         number = number << 8 | bytes[i - 1];
@@ -224,7 +225,7 @@ static int push_long(struct reader *r, size_t length_size)
 
 static int push_binary_float(struct reader *r)
 {
-    const uint8_t *bytes = take(r, 8);
+    const uint8_t *bytes = next_bytes(r, 8);
     uint64_t bits;
     struct pickle_value value = {.type = PICKLE_FLOAT};
     if (!bytes)
@@ -240,7 +241,7 @@ static int push_text_number(struct reader *r, enum opcode opcode)
 {
     struct pickle_value line, value = {.type = opcode == OP_FLOAT ? PICKLE_FLOAT : PICKLE_INT};
     char text[NUMBER_MAX + 1], *end = text;
-    if (take_line(r, &line))
+    if (next_text_line(r, &line) < 0)
         return -1;
     if (opcode == OP_INT && (pickle_is_text(&line, "00") || pickle_is_text(&line, "01")))
         return push_truth(r, line.text[1] == '1');
@@ -264,24 +265,24 @@ static int push_text_number(struct reader *r, enum opcode opcode)
     return push(r, value);
 }
 
-// Text and bytes after their length.
+// Text and bytes, stored after their length.
 static int push_bytes(struct reader *r, enum pickle_type type, size_t length_size)
 {
     uint64_t length;
     struct pickle_value value;
-    if (take_number(r, length_size, &length))
+    if (next_uint(r, length_size, &length) < 0)
         return -1;
-    const uint8_t *bytes = take(r, length);
-    if (!bytes || new_bytes(type, bytes, length, &value))
+    const uint8_t *bytes = next_bytes(r, length);
+    if (!bytes || init_bytes(type, bytes, length, &value))
         return -1;
     return push(r, value);
 }
 
-// STRING (in quotes) and UNICODE.
+// STRING, which has quotes, and UNICODE, which has none.
 static int push_line(struct reader *r, bool quoted)
 {
     struct pickle_value line;
-    if (take_line(r, &line))
+    if (next_text_line(r, &line) < 0)
         return -1;
     if (quoted) {
         if (line.size < 2 || (line.text[0] != '\'' && line.text[0] != '"') ||
@@ -310,7 +311,7 @@ static int push_short_tuple(struct reader *r, size_t n)
 {
     struct pickle_value items[3];
     for (size_t i = n; i > 0; i--)
-        if (pop(r, &items[i - 1]))
+        if (pop(r, &items[i - 1]) < 0)
             return -1;
     return push_tuple(r, items, n);
 }
@@ -331,7 +332,8 @@ static int push_list(struct reader *r, enum pickle_type type, const struct pickl
     return push(r, value);
 }
 
-// Adds to what is on top of the stack: a container, or an object of a class that is one.
+// Adds items to the value on top of the stack: a container, or an object of a class derived from
+// one.
 static int add_items(struct reader *r, enum pickle_type type, const struct pickle_value *items,
                      size_t n)
 {
@@ -350,12 +352,12 @@ static int add_items(struct reader *r, enum pickle_type type, const struct pickl
     return pickle_list_add(r->pickle, target->list, items, n);
 }
 
-// APPEND and SETITEM: the last n values.
+// APPEND and SETITEM, which add the last n values.
 static int add_last(struct reader *r, enum pickle_type type, size_t n)
 {
     struct pickle_value items[2];
     for (size_t i = n; i > 0; i--)
-        if (pop(r, &items[i - 1]))
+        if (pop(r, &items[i - 1]) < 0)
             return -1;
     return add_items(r, type, items, n);
 }
@@ -374,8 +376,9 @@ static int push_pair(struct reader *r, enum pickle_type type, struct pickle_valu
 static int push_global(struct reader *r)
 {
     struct pickle_value module, name;
-    return take_line(r, &module) || take_line(r, &name) ? -1
-                                                        : push_pair(r, PICKLE_GLOBAL, module, name);
+    return next_text_line(r, &module) || next_text_line(r, &name)
+               ? -1
+               : push_pair(r, PICKLE_GLOBAL, module, name);
 }
 
 static int push_stack_global(struct reader *r)
@@ -384,7 +387,8 @@ static int push_stack_global(struct reader *r)
     if (pop(r, &name) || pop(r, &module))
         return -1;
     if (module.type != PICKLE_TEXT || name.type != PICKLE_TEXT)
-        return error_set(STATUS_DATA, "expected the name of a module and one in it as text");
+        return error_set(STATUS_DATA,
+                         "expected the names of a module and of a class or function as text");
     return push_pair(r, PICKLE_GLOBAL, module, name);
 }
 
@@ -398,7 +402,7 @@ static int push_call(struct reader *r, struct pickle_value callee, struct pickle
     return push(r, value);
 }
 
-// REDUCE, NEWOBJ and NEWOBJ_EX, whose arguments by name go with the call.
+// REDUCE, NEWOBJ and NEWOBJ_EX. The last one also has keyword arguments, which are dropped.
 static int push_call_of_stack(struct reader *r, bool by_name)
 {
     struct pickle_value callee, args, named;
@@ -407,13 +411,13 @@ static int push_call_of_stack(struct reader *r, bool by_name)
     return push_call(r, callee, args);
 }
 
-// INST and OBJ: the arguments are those after the mark, for OBJ the class before them.
+// INST and OBJ. The values after the mark are the arguments; with OBJ the first one is the class.
 static int push_instance(struct reader *r, enum opcode opcode)
 {
     const struct pickle_value *items;
     struct pickle_value callee, args;
     size_t n;
-    if (pop_to_mark(r, &items, &n))
+    if (pop_to_mark(r, &items, &n) < 0)
         return -1;
     if (opcode == OP_OBJ && n == 0)
         return error_set(STATUS_DATA, "expected a class after the mark, found nothing");
@@ -426,7 +430,7 @@ static int push_instance(struct reader *r, enum opcode opcode)
     return push_call(r, callee, args);
 }
 
-static int build(struct reader *r)
+static int execute_build(struct reader *r)
 {
     struct pickle_value state;
     char found[PICKLE_SHOWN_SIZE];
@@ -478,15 +482,15 @@ static int get_memo(struct reader *r, uint64_t index)
     return push(r, r->memo[index]);
 }
 
-static int take_memo_index(struct reader *r, enum opcode opcode, uint64_t *index)
+static int next_memo_index(struct reader *r, enum opcode opcode, uint64_t *index)
 {
     struct pickle_value number;
     if (opcode != OP_GET && opcode != OP_PUT)
-        return take_number(r, opcode == OP_BINGET || opcode == OP_BINPUT ? 1 : 4, index);
+        return next_uint(r, opcode == OP_BINGET || opcode == OP_BINPUT ? 1 : 4, index);
     if (push_text_number(r, OP_LONG) || pop(r, &number))
         return -1;
     if (number.type != PICKLE_INT || number.integer < 0)
-        return error_set(STATUS_DATA, "expected the number of a value of the memo");
+        return error_set(STATUS_DATA, "expected an index into the memo");
     *index = (uint64_t)number.integer;
     return 0;
 }
@@ -494,7 +498,7 @@ static int take_memo_index(struct reader *r, enum opcode opcode, uint64_t *index
 static int check_protocol(struct reader *r)
 {
     uint64_t protocol;
-    if (take_number(r, 1, &protocol))
+    if (next_uint(r, 1, &protocol) < 0)
         return -1;
     return protocol > 5
                ? error_set(STATUS_DATA, "expected protocol 0 to 5, found %" PRIu64, protocol)
@@ -504,7 +508,7 @@ static int check_protocol(struct reader *r)
 static int check_frame(struct reader *r)
 {
     uint64_t size;
-    if (take_number(r, 8, &size))
+    if (next_uint(r, 8, &size) < 0)
         return -1;
     return size > r->size - r->at
                ? error_set(STATUS_DATA, "a frame of %" PRIu64 " bytes, where %zu are left", size,
@@ -512,7 +516,7 @@ static int check_frame(struct reader *r)
                : 0;
 }
 
-// Numbers, text and bytes.
+// Operations that push a number, text or bytes.
 static int execute_plain(struct reader *r, uint8_t opcode)
 {
     switch (opcode) {
@@ -569,12 +573,12 @@ static int execute_plain(struct reader *r, uint8_t opcode)
     }
 }
 
-// What takes the values after a mark.
+// Operations that take all values after a mark.
 static int execute_marked(struct reader *r, uint8_t opcode)
 {
     const struct pickle_value *items;
     size_t n;
-    if (pop_to_mark(r, &items, &n))
+    if (pop_to_mark(r, &items, &n) < 0)
         return -1;
     switch (opcode) {
     case OP_TUPLE:
@@ -596,9 +600,9 @@ static int execute_marked(struct reader *r, uint8_t opcode)
     }
 }
 
-static int stop(struct reader *r)
+static int execute_stop(struct reader *r)
 {
-    if (pop(r, &r->pickle->root))
+    if (pop(r, &r->pickle->root) < 0)
         return -1;
     return r->n ? error_set(STATUS_DATA, "expected one value at the end, found %zu more", r->n) : 0;
 }
@@ -613,7 +617,7 @@ static int execute(struct reader *r, uint8_t opcode)
     case OP_FRAME:
         return check_frame(r);
     case OP_STOP:
-        return stop(r);
+        return execute_stop(r);
     case OP_MARK:
         return push(r, (struct pickle_value){.type = PICKLE_MARK});
     case OP_POP:
@@ -657,19 +661,19 @@ static int execute(struct reader *r, uint8_t opcode)
     case OP_OBJ:
         return push_instance(r, opcode);
     case OP_BUILD:
-        return build(r);
+        return execute_build(r);
     case OP_PERSID:
-        return take_line(r, &value) ? -1 : push_persistent(r, value);
+        return next_text_line(r, &value) ? -1 : push_persistent(r, value);
     case OP_BINPERSID:
         return pop(r, &value) ? -1 : push_persistent(r, value);
     case OP_GET:
     case OP_BINGET:
     case OP_LONG_BINGET:
-        return take_memo_index(r, opcode, &index) ? -1 : get_memo(r, index);
+        return next_memo_index(r, opcode, &index) ? -1 : get_memo(r, index);
     case OP_PUT:
     case OP_BINPUT:
     case OP_LONG_BINPUT:
-        return take_memo_index(r, opcode, &index) ? -1 : put_memo(r, index);
+        return next_memo_index(r, opcode, &index) ? -1 : put_memo(r, index);
     case OP_MEMOIZE:
         return put_memo(r, r->memo_n);
     default:
@@ -677,7 +681,7 @@ static int execute(struct reader *r, uint8_t opcode)
     }
 }
 
-static int run(struct reader *r)
+static int execute_all(struct reader *r)
 {
     uint8_t opcode = OP_NONE;
     for (size_t n = 0; opcode != OP_STOP; n++) {
@@ -685,7 +689,7 @@ static int run(struct reader *r)
         if (n == PICKLE_OPERATIONS_MAX)
             return error_set(STATUS_DATA, "byte %zu: expected a pickle of at most %zu operations",
                              at, PICKLE_OPERATIONS_MAX);
-        const uint8_t *byte = take(r, 1);
+        const uint8_t *byte = next_bytes(r, 1);
         if (!byte || execute(r, opcode = *byte))
             return error_prefix("byte %zu", at);
     }
@@ -696,7 +700,7 @@ int pickle_read(struct pickle *pickle, const uint8_t *bytes, size_t start, size_
 {
     struct reader r = {.pickle = pickle, .bytes = bytes, .at = start, .size = size};
     *pickle = (struct pickle){0};
-    int rc = run(&r);
+    int rc = execute_all(&r);
     pickle->end = r.at;
     free(r.stack);
     free(r.memo);

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT
+// Memory for the values of a pickle, and tests of what a value is. SPDX-License-Identifier: MIT
 #include "formats/containers/pickle.h"
 
 #include <stdio.h>

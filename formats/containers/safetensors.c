@@ -1,7 +1,7 @@
+// Parses safetensors headers, which may come from anywhere, and builds them.
 // SPDX-License-Identifier: MIT
 #include "formats/containers/safetensors.h"
 
-#include <endian.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,7 +16,7 @@ static const char *shown(const char *text, char out[ERROR_SHOWN_SIZE])
     return error_shown(text, strlen(text), out);
 }
 
-static int parse_size(const json_t *number, size_t *out)
+static int json_to_size(const json_t *number, size_t *out)
 {
     if (!json_is_integer(number) || json_integer_value(number) < 0)
         return -1;
@@ -53,7 +53,7 @@ static int parse_tensor(struct safetensor *tensor, const char *name, const json_
     if (json_object_size(value) != 3 || !dtype || !json_is_array(shape) || !json_is_array(offsets))
         return error_set(STATUS_DATA, "tensor \"%s\": expected dtype, shape and data_offsets",
                          text);
-    if (dtype_from_name(dtype, &tensor->dtype)) {
+    if (dtype_from_name(dtype, &tensor->dtype) < 0) {
         char found[ERROR_SHOWN_SIZE];
         return error_set(STATUS_DATA, "tensor \"%s\": unknown dtype \"%s\"", text,
                          shown(dtype, found));
@@ -63,15 +63,16 @@ static int parse_tensor(struct safetensor *tensor, const char *name, const json_
         return error_set(STATUS_DATA, "tensor \"%s\": rank %zu, at most %d is supported", text,
                          tensor->rank, TENSOR_RANK_MAX);
     for (size_t i = 0; i < tensor->rank; i++)
-        if (parse_size(json_array_get(shape, i), &tensor->shape[i]))
-            return error_set(STATUS_DATA, "tensor \"%s\": size %zu of its shape is no size", text,
-                             i);
+        if (json_to_size(json_array_get(shape, i), &tensor->shape[i]) < 0)
+            return error_set(STATUS_DATA, "tensor \"%s\": size %zu of its shape is not a size",
+                             text, i);
     size_t count, end;
     if (!shape_count(tensor->shape, tensor->rank, &count) ||
         !size_mul(count, dtype_size(tensor->dtype), &tensor->size))
         return error_set(STATUS_DATA, "tensor \"%s\": its shape is too large", text);
-    if (json_array_size(offsets) != 2 || parse_size(json_array_get(offsets, 0), &tensor->offset) ||
-        parse_size(json_array_get(offsets, 1), &end) || end < tensor->offset)
+    if (json_array_size(offsets) != 2 ||
+        json_to_size(json_array_get(offsets, 0), &tensor->offset) < 0 ||
+        json_to_size(json_array_get(offsets, 1), &end) < 0 || end < tensor->offset)
         return error_set(STATUS_DATA, "tensor \"%s\": data_offsets are not two offsets in order",
                          text);
     if (end - tensor->offset != tensor->size)
@@ -80,8 +81,8 @@ static int parse_tensor(struct safetensor *tensor, const char *name, const json_
     return 0;
 }
 
-// By place of the data; an empty tensor comes before one that begins at the same offset.
-static int compare_places(const void *pa, const void *pb)
+// By offset of the data. An empty tensor comes before another that begins at the same offset.
+static int compare_offsets(const void *pa, const void *pb)
 {
     const struct safetensor *a = pa, *b = pb;
     if (a->offset != b->offset)
@@ -89,7 +90,7 @@ static int compare_places(const void *pa, const void *pb)
     return a->size == b->size ? 0 : a->size < b->size ? -1 : 1;
 }
 
-static int check_places(const struct safetensors *doc)
+static int check_offsets(const struct safetensors *doc)
 {
     size_t expected = 0;
     for (size_t i = 0; i < doc->n_tensors; i++) {
@@ -100,7 +101,7 @@ static int check_places(const struct safetensors *doc)
                              shown(tensor->name, text), tensor->offset, expected,
                              tensor->offset < expected ? "an overlap" : "a gap");
         if (!size_add(expected, tensor->size, &expected))
-            return error_set(STATUS_DATA, "tensor \"%s\": its data ends beyond all sizes",
+            return error_set(STATUS_DATA, "tensor \"%s\": the end of its data overflows",
                              shown(tensor->name, text));
     }
     if (expected != doc->data_size)
@@ -120,21 +121,21 @@ static int parse_root(struct safetensors *doc)
     json_object_foreach(doc->root, key, value)
     {
         if (!strcmp(key, "__metadata__")) {
-            if (parse_metadata(doc, value))
+            if (parse_metadata(doc, value) < 0)
                 return -1;
             continue;
         }
         struct safetensor *tensor = &doc->tensors[doc->n_tensors];
-        if (parse_tensor(tensor, key, value))
+        if (parse_tensor(tensor, key, value) < 0)
             return -1;
-        if (doc->n_tensors++ && compare_places(tensor - 1, tensor) > 0)
+        if (doc->n_tensors++ && compare_offsets(tensor - 1, tensor) > 0)
             sorted = false;
     }
-    // glibc's qsort need not be stable; documents in order (all of a stream) keep the header's
-    // order of empty tensors.
+    // qsort need not be stable, so tensors that are in order already (as in all streams) aren't
+    // sorted: empty ones then keep the header's order.
     if (!sorted)
-        qsort(doc->tensors, doc->n_tensors, sizeof *doc->tensors, compare_places);
-    return check_places(doc);
+        qsort(doc->tensors, doc->n_tensors, sizeof *doc->tensors, compare_offsets);
+    return check_offsets(doc);
 }
 
 int safetensors_parse(struct safetensors *doc, const uint8_t *bytes, size_t available, size_t total,
@@ -144,7 +145,7 @@ int safetensors_parse(struct safetensors *doc, const uint8_t *bytes, size_t avai
     if (total < 10)
         return error_set(STATUS_DATA, "%zu bytes: too short for a safetensors document", total);
     if (available < 8)
-        return error_set(STATUS_DATA, "the header is not all there");
+        return error_set(STATUS_DATA, "the header is cut short");
     uint64_t length = get_le(bytes, 8);
     if (length > total - 8)
         return error_set(STATUS_DATA, "a header of %" PRIu64 " bytes in a document of %zu", length,
@@ -153,7 +154,7 @@ int safetensors_parse(struct safetensors *doc, const uint8_t *bytes, size_t avai
         return error_set(STATUS_DATA, "a header of %" PRIu64 " bytes, expected 2 to %zu", length,
                          header_max);
     if (length > available - 8)
-        return error_set(STATUS_DATA, "the header is not all there");
+        return error_set(STATUS_DATA, "the header is cut short");
     if (bytes[8] != '{')
         return error_set(STATUS_DATA, "the header does not start with '{'");
     doc->header_size = 8 + (size_t)length;
@@ -170,7 +171,7 @@ int safetensors_parse(struct safetensors *doc, const uint8_t *bytes, size_t avai
         safetensors_close(doc);
         return error_set(STATUS_INTERNAL, "out of memory");
     }
-    if (parse_root(doc)) {
+    if (parse_root(doc) < 0) {
         safetensors_close(doc);
         return -1;
     }
@@ -222,7 +223,7 @@ static int build_root(json_t *root, struct safetensor *tensors, size_t n)
             !size_add(offset, tensor->size, &offset))
             return error_set(STATUS_INTERNAL, "tensor \"%s\": its shape is too large",
                              tensor->name);
-        if (json_object_set_new(root, tensor->name, build_tensor(tensor)))
+        if (json_object_set_new(root, tensor->name, build_tensor(tensor)) < 0)
             return error_set(STATUS_DATA, "tensor %zu: its name is not UTF-8", i);
     }
     return 0;
@@ -234,12 +235,12 @@ int safetensors_build_header(struct safetensor *tensors, size_t n, const json_t 
     *header = NULL;
     json_t *root = json_object();
     json_t *copy = metadata && json_object_size(metadata) ? json_deep_copy(metadata) : NULL;
-    if (!root || (copy && json_object_set_new(root, "__metadata__", copy))) {
+    if (!root || (copy && json_object_set_new(root, "__metadata__", copy) < 0)) {
         json_decref(root);
         return error_set(STATUS_INTERNAL, "out of memory");
     }
     char *text = NULL;
-    if (!build_root(root, tensors, n) && !(text = json_dumps(root, JSON_COMPACT)))
+    if (build_root(root, tensors, n) == 0 && !(text = json_dumps(root, JSON_COMPACT)))
         error_set(STATUS_INTERNAL, "out of memory");
     json_decref(root);
     if (!text)

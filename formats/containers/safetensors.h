@@ -1,5 +1,5 @@
-// The safetensors format: documents in memory. SPDX-License-Identifier: MIT
-// u64 little-endian header length, JSON header, data.
+// Reads and writes the safetensors format: u64 little-endian header length, JSON header, data.
+// SPDX-License-Identifier: MIT
 #ifndef DIT_SAFETENSORS_H
 #define DIT_SAFETENSORS_H
 
@@ -19,29 +19,31 @@ struct safetensor {
 };
 
 struct safetensors {
-    json_t *metadata; // object of strings, empty if there is none; owned
+    json_t *metadata; // JSON object of strings, empty if the header has no __metadata__; owned
     size_t n_tensors;
     struct safetensor *tensors; // in the order of their data
     size_t header_size;         // bytes before the data: 8 + header length
     size_t data_size;
-    const uint8_t *data; // start of the data, if it is in memory
+    const uint8_t *data; // start of the data; NULL if only the header is in memory
     json_t *root;        // private
 };
 
-// Parses the header of a document of which `available` bytes are in memory and whose total size is
-// `total`. Rejects (65): header over header_max or past the end, not starting with '{', not JSON,
-// duplicate keys, non-string metadata, unknown dtypes, rank over 8, offsets or shapes that
-// overflow, overlap, leave gaps or don't fill the data.
+// Parses the header of a document of `total` bytes, the first `available` of which are in memory;
+// they must outlive doc. -1 with an error (65) for a header over header_max or past the end, not
+// starting with '{' or not JSON, for duplicate keys, non-string metadata, unknown dtypes, rank over
+// 8, and offsets or shapes that overflow, overlap, leave gaps or don't fill the data.
 int safetensors_parse(struct safetensors *doc, const uint8_t *bytes, size_t available, size_t total,
                       size_t header_max);
 void safetensors_close(struct safetensors *doc);
-const char *safetensors_get(const struct safetensors *doc, const char *key); // metadata or NULL
-// The tensor's bytes (need no alignment).
+// The value in the metadata; NULL without an error if there is none.
+const char *safetensors_get(const struct safetensors *doc, const char *key);
+// The tensor's bytes, which may be unaligned.
 const uint8_t *safetensors_data(const struct safetensors *doc, const struct safetensor *tensor);
 
-// Builds "length + header" of a document whose tensors have name, dtype, rank and shape set, in
-// the order of their data, which must fall in element size. Sets their offset and size. Padded with
-// spaces so that the data starts at a multiple of 64. *header is malloc'd. metadata may be NULL.
+// Builds the length and header of a document. The tensors have name, dtype, rank and shape set and
+// are in the order of their data, by falling element size; their offset and size are set here. The
+// header is padded with spaces so that the data starts at a multiple of 64. *header is malloc'd.
+// metadata may be NULL. -1 with an error.
 int safetensors_build_header(struct safetensor *tensors, size_t n, const json_t *metadata,
                              uint8_t **header, size_t *header_size);
 

@@ -1,4 +1,4 @@
-// Zip archives of stored members, where they lie in memory. SPDX-License-Identifier: MIT
+// Finds the members of a zip archive in memory, without copying. SPDX-License-Identifier: MIT
 #ifndef DIT_ZIP_READ_H
 #define DIT_ZIP_READ_H
 
@@ -17,12 +17,12 @@ struct zip_directory {
     size_t n;
 };
 
-// Reads the directory and the members' own headers, nothing else; the bytes must outlive it.
-// -1 with an error (65), with the place, for members that are compressed, encrypted, named twice,
-// not where the directory says, or that overlap.
+// Reads the directory and the members' headers, not their data. The bytes must outlive the
+// directory. -1 with an error (65) that names the byte: for members that are compressed, encrypted,
+// named twice, overlapping, or not where the directory says.
 int zip_read_directory(struct zip_directory *zip, const uint8_t *bytes, size_t size);
 void zip_free_directory(struct zip_directory *zip);
-// NULL if there is none.
+// The member of this name; NULL if there is none.
 const struct zip_member *zip_find(const struct zip_directory *zip, const char *name, size_t size);
 
 #endif

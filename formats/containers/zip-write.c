@@ -1,4 +1,5 @@
-// The .ZIP File Format Specification 6.3 (APPNOTE.TXT). SPDX-License-Identifier: MIT
+// Writes zip archives of stored members, the same bytes for the same input.
+// SPDX-License-Identifier: MIT
 #include "formats/containers/zip-write.h"
 
 #include <assert.h>
@@ -6,6 +7,7 @@
 #include <string.h>
 #include <zlib.h>
 
+#include "formats/containers/zip-format.h"
 #include "lib/base/bytes.h"
 #include "lib/base/mem.h"
 
@@ -13,23 +15,9 @@
 #define ALIGN_MAX       64
 #define VERSION         45 // zip64
 #define MADE_BY_UNIX    (3 << 8)
-#define FLAG_LATER      8      // sizes and checksum follow the data
-#define DATE            0x0021 // 1980-01-01: the same input gives the same bytes
+#define DATE            0x0021 // 1980-01-01, always: output bytes must not depend on the time
 #define MODE            0100644
-
-enum signature {
-    SIG_LOCAL = 0x04034b50,
-    SIG_DESCRIPTOR = 0x08074b50,
-    SIG_DIRECTORY = 0x02014b50,
-    SIG_END64 = 0x06064b50,
-    SIG_LOCATOR64 = 0x07064b50,
-    SIG_END = 0x06054b50,
-};
-
-enum extra {
-    EXTRA_ZIP64 = 1,
-    EXTRA_PADDING = 0x4246, // as PyTorch's own; its content has no meaning
-};
+#define EXTRA_PADDING   0x4246 // the id that PyTorch uses; the content has no meaning
 
 struct member {
     char name[MEMBER_NAME_MAX];
@@ -46,26 +34,26 @@ struct zip_writer {
     struct member *members;
 };
 
-// A record on its way out.
+// A record while it is put together.
 struct record {
     size_t size;
     uint8_t bytes[128 + MEMBER_NAME_MAX + ALIGN_MAX];
 };
 
-static void put(struct record *record, size_t bytes, uint64_t value)
+static void record_put(struct record *record, size_t bytes, uint64_t value)
 {
     put_le(record->bytes + record->size, bytes, value);
     record->size += bytes;
 }
 
-static void put_text(struct record *record, const char *text)
+static void record_put_text(struct record *record, const char *text)
 {
     size_t length = strlen(text);
     memcpy(record->bytes + record->size, text, length);
     record->size += length;
 }
 
-static int flush(struct zip_writer *zip, const struct record *record)
+static int record_write(struct zip_writer *zip, const struct record *record)
 {
     return output_write(zip->output, record->bytes, record->size);
 }
@@ -99,40 +87,40 @@ static bool sizes_follow(const struct zip_writer *zip)
     return !output_can_rewrite(zip->output);
 }
 
-// What the local header and the directory have in common.
-static void put_common(struct record *record, const struct zip_writer *zip,
-                       const struct member *member, size_t extra)
+// The fields that the local header and the directory entry have in common.
+static void record_put_common(struct record *record, const struct zip_writer *zip,
+                              const struct member *member, size_t extra)
 {
-    put(record, 2, VERSION);
-    put(record, 2, sizes_follow(zip) ? FLAG_LATER : 0);
-    put(record, 2, 0); // stored
-    put(record, 2, 0); // time
-    put(record, 2, DATE);
-    put(record, 4, member->crc);
-    put(record, 4, UINT32_MAX); // the sizes are in the zip64 field
-    put(record, 4, UINT32_MAX);
-    put(record, 2, strlen(member->name));
-    put(record, 2, extra);
+    record_put(record, 2, VERSION);
+    record_put(record, 2, sizes_follow(zip) ? ZIP_FLAG_DESCRIPTOR : 0);
+    record_put(record, 2, 0); // stored
+    record_put(record, 2, 0); // time
+    record_put(record, 2, DATE);
+    record_put(record, 4, member->crc);
+    record_put(record, 4, UINT32_MAX); // the sizes are in the zip64 field
+    record_put(record, 4, UINT32_MAX);
+    record_put(record, 2, strlen(member->name));
+    record_put(record, 2, extra);
 }
 
 static struct record local_header(const struct zip_writer *zip, const struct member *member)
 {
-    const size_t fixed = 30, zip64 = 20, field = 4; // of a header, of its fields
+    const size_t zip64 = 20, field = 4; // bytes of the zip64 field; of a field's id and size
     struct record record = {0};
-    size_t start = (size_t)member->offset + fixed + strlen(member->name) + zip64;
+    size_t start = (size_t)member->offset + ZIP_LOCAL_SIZE + strlen(member->name) + zip64;
     size_t padding = -start & (zip->align - 1);
     if (padding > 0 && padding < field)
         padding += zip->align;
-    put(&record, 4, SIG_LOCAL);
-    put_common(&record, zip, member, zip64 + padding);
-    put_text(&record, member->name);
-    put(&record, 2, EXTRA_ZIP64);
-    put(&record, 2, 16);
-    put(&record, 8, member->size);
-    put(&record, 8, member->size);
+    record_put(&record, 4, ZIP_SIG_LOCAL);
+    record_put_common(&record, zip, member, zip64 + padding);
+    record_put_text(&record, member->name);
+    record_put(&record, 2, ZIP_EXTRA_ZIP64);
+    record_put(&record, 2, 16);
+    record_put(&record, 8, member->size);
+    record_put(&record, 8, member->size);
     if (padding > 0) {
-        put(&record, 2, EXTRA_PADDING);
-        put(&record, 2, padding - field);
+        record_put(&record, 2, EXTRA_PADDING);
+        record_put(&record, 2, padding - field);
         record.size += padding - field;
     }
     return record;
@@ -148,7 +136,7 @@ int zip_start(struct zip_writer *zip, const char *name)
     strcpy(member->name, name);
     member->offset = output_offset(zip->output);
     struct record header = local_header(zip, member);
-    if (flush(zip, &header))
+    if (record_write(zip, &header) < 0)
         return -1;
     member->start = output_offset(zip->output);
     return 0;
@@ -158,7 +146,7 @@ int zip_write(struct zip_writer *zip, const void *data, size_t size)
 {
     struct member *member = &zip->members[zip->n - 1];
     if (size == 0)
-        return 0; // data may be NULL, with which zlib starts anew
+        return 0; // data may be NULL, for which zlib would reset the checksum
     member->crc = (uint32_t)crc32_z(member->crc, data, size);
     member->size += size;
     return output_write(zip->output, data, size);
@@ -168,7 +156,7 @@ int zip_replace_start(struct zip_writer *zip, const void *old, const void *data,
 {
     struct member *member = &zip->members[zip->n - 1];
     assert(!sizes_follow(zip) && member->size >= size);
-    // The CRC is linear: a change at the start changes it by that change, moved on by the rest.
+    // CRC is linear: the CRC of (old XOR new), shifted past the unchanged rest, is the difference.
     uLong change = crc32_z(0, old, size) ^ crc32_z(0, data, size);
     member->crc ^= (uint32_t)crc32_combine(change, 0, (z_off_t)(member->size - size));
     return output_write_at(zip->output, data, size, member->start);
@@ -182,31 +170,31 @@ int zip_end(struct zip_writer *zip)
         return output_write_at(zip->output, header.bytes, header.size, member->offset);
     }
     struct record descriptor = {0};
-    put(&descriptor, 4, SIG_DESCRIPTOR);
-    put(&descriptor, 4, member->crc);
-    put(&descriptor, 8, member->size);
-    put(&descriptor, 8, member->size);
-    return flush(zip, &descriptor);
+    record_put(&descriptor, 4, ZIP_SIG_DESCRIPTOR);
+    record_put(&descriptor, 4, member->crc);
+    record_put(&descriptor, 8, member->size);
+    record_put(&descriptor, 8, member->size);
+    return record_write(zip, &descriptor);
 }
 
 static int write_directory_entry(struct zip_writer *zip, const struct member *member)
 {
     struct record record = {0};
-    put(&record, 4, SIG_DIRECTORY);
-    put(&record, 2, MADE_BY_UNIX | VERSION);
-    put_common(&record, zip, member, 28);
-    put(&record, 2, 0); // comment
-    put(&record, 2, 0); // disk
-    put(&record, 2, 0); // internal attributes
-    put(&record, 4, (uint64_t)MODE << 16);
-    put(&record, 4, UINT32_MAX); // the offset is in the zip64 field
-    put_text(&record, member->name);
-    put(&record, 2, EXTRA_ZIP64);
-    put(&record, 2, 24);
-    put(&record, 8, member->size);
-    put(&record, 8, member->size);
-    put(&record, 8, member->offset);
-    return flush(zip, &record);
+    record_put(&record, 4, ZIP_SIG_ENTRY);
+    record_put(&record, 2, MADE_BY_UNIX | VERSION);
+    record_put_common(&record, zip, member, 28);
+    record_put(&record, 2, 0); // comment
+    record_put(&record, 2, 0); // disk
+    record_put(&record, 2, 0); // internal attributes
+    record_put(&record, 4, (uint64_t)MODE << 16);
+    record_put(&record, 4, UINT32_MAX); // the offset is in the zip64 field
+    record_put_text(&record, member->name);
+    record_put(&record, 2, ZIP_EXTRA_ZIP64);
+    record_put(&record, 2, 24);
+    record_put(&record, 8, member->size);
+    record_put(&record, 8, member->size);
+    record_put(&record, 8, member->offset);
+    return record_write(zip, &record);
 }
 
 static uint32_t saturate(uint64_t value)
@@ -218,31 +206,31 @@ int zip_finish(struct zip_writer *zip)
 {
     uint64_t start = output_offset(zip->output);
     for (size_t i = 0; i < zip->n; i++)
-        if (write_directory_entry(zip, &zip->members[i]))
+        if (write_directory_entry(zip, &zip->members[i]) < 0)
             return -1;
     uint64_t end = output_offset(zip->output), size = end - start;
     struct record record = {0};
-    put(&record, 4, SIG_END64);
-    put(&record, 8, 44); // bytes that follow in this record
-    put(&record, 2, MADE_BY_UNIX | VERSION);
-    put(&record, 2, VERSION);
-    put(&record, 4, 0); // disk
-    put(&record, 4, 0); // disk of the directory
-    put(&record, 8, zip->n);
-    put(&record, 8, zip->n);
-    put(&record, 8, size);
-    put(&record, 8, start);
-    put(&record, 4, SIG_LOCATOR64);
-    put(&record, 4, 0); // disk
-    put(&record, 8, end);
-    put(&record, 4, 1); // disks
-    put(&record, 4, SIG_END);
-    put(&record, 2, 0); // disk
-    put(&record, 2, 0); // disk of the directory
-    put(&record, 2, zip->n);
-    put(&record, 2, zip->n);
-    put(&record, 4, saturate(size));
-    put(&record, 4, saturate(start));
-    put(&record, 2, 0); // comment
-    return flush(zip, &record);
+    record_put(&record, 4, ZIP_SIG_END64);
+    record_put(&record, 8, ZIP_END64_SIZE - 12); // bytes after this field
+    record_put(&record, 2, MADE_BY_UNIX | VERSION);
+    record_put(&record, 2, VERSION);
+    record_put(&record, 4, 0); // disk
+    record_put(&record, 4, 0); // disk of the directory
+    record_put(&record, 8, zip->n);
+    record_put(&record, 8, zip->n);
+    record_put(&record, 8, size);
+    record_put(&record, 8, start);
+    record_put(&record, 4, ZIP_SIG_LOCATOR);
+    record_put(&record, 4, 0); // disk
+    record_put(&record, 8, end);
+    record_put(&record, 4, 1); // disks
+    record_put(&record, 4, ZIP_SIG_END);
+    record_put(&record, 2, 0); // disk
+    record_put(&record, 2, 0); // disk of the directory
+    record_put(&record, 2, zip->n);
+    record_put(&record, 2, zip->n);
+    record_put(&record, 4, saturate(size));
+    record_put(&record, 4, saturate(start));
+    record_put(&record, 2, 0); // comment
+    return record_write(zip, &record);
 }

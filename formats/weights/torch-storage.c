@@ -1,57 +1,31 @@
-// What both layouts of PyTorch's files say of a storage, and the types it may have.
+// What both layouts of PyTorch's files say of a storage.
 // SPDX-License-Identifier: MIT
 #include "formats/weights/torch-storage.h"
 
 #include "lib/base/error.h"
 
-static const struct {
-    const char *storage, *name; // the class of storages, "" if there is none; torch.NAME
-    enum dtype dtype;
-} types[] = {
-    {"DoubleStorage", "float64", DTYPE_F64},
-    {"FloatStorage", "float32", DTYPE_F32},
-    {"HalfStorage", "float16", DTYPE_F16},
-    {"LongStorage", "int64", DTYPE_I64},
-    {"BFloat16Storage", "bfloat16", DTYPE_BF16},
-    {"IntStorage", "int32", DTYPE_I32},
-    {"ShortStorage", "int16", DTYPE_I16},
-    {"CharStorage", "int8", DTYPE_I8},
-    {"ByteStorage", "uint8", DTYPE_U8},
-    {"UntypedStorage", "uint8", DTYPE_U8},
-    {"BoolStorage", "bool", DTYPE_BOOL},
-    {"", "uint16", DTYPE_U16},
-    {"", "uint32", DTYPE_U32},
-    {"", "uint64", DTYPE_U64},
-};
-#define N_TYPES (sizeof types / sizeof *types)
-
-const char *torch_storage_class(enum dtype dtype)
-{
-    size_t i = 0;
-    while (types[i].dtype != dtype)
-        i++;
-    return types[i].storage;
-}
-
 int torch_find_dtype(const struct pickle_value *global, enum dtype *dtype)
 {
-    for (size_t i = 0; i < N_TYPES; i++)
-        if (pickle_is_global(global, "torch", types[i].name)) {
-            *dtype = types[i].dtype;
+    for (*dtype = 0; *dtype < DTYPE_COUNT; ++*dtype)
+        if (pickle_is_global(global, "torch", dtype_torch(*dtype)))
             return 0;
-        }
     return -1;
 }
 
+// An UntypedStorage holds bytes.
 static int find_storage_type(const struct pickle_value *global, enum dtype *dtype)
 {
     static const char *const modules[] = {"torch", "torch.cuda", "torch.storage"};
-    for (size_t i = 0; i < N_TYPES; i++)
-        for (size_t k = 0; k < sizeof modules / sizeof *modules; k++)
-            if (*types[i].storage && pickle_is_global(global, modules[k], types[i].storage)) {
-                *dtype = types[i].dtype;
+    for (size_t k = 0; k < sizeof modules / sizeof *modules; k++) {
+        for (*dtype = 0; *dtype < DTYPE_COUNT; ++*dtype) {
+            const char *name = dtype_torch_storage(*dtype);
+            if (name && pickle_is_global(global, modules[k], name))
                 return 0;
-            }
+        }
+        *dtype = DTYPE_U8;
+        if (pickle_is_global(global, modules[k], "UntypedStorage"))
+            return 0;
+    }
     return -1;
 }
 

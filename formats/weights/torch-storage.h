@@ -24,8 +24,6 @@ struct torch_part {
 // Reads what a persistent id says of a storage, all but its data. -1 with an error (65).
 int torch_storage_parse(const struct pickle_value *id, struct torch_storage *storage,
                         struct torch_part *part);
-// The name of the class of storages for a type, such as "FloatStorage"; "" if there is none.
-const char *torch_storage_class(enum dtype dtype);
 // The type that a global such as torch.float32 stands for. -1, without an error, if it is none.
 int torch_find_dtype(const struct pickle_value *global, enum dtype *dtype);
 

@@ -8,7 +8,6 @@
 #include <string.h>
 
 #include "formats/containers/zip-write.h"
-#include "formats/weights/torch-storage.h"
 #include "lib/base/bytes.h"
 #include "lib/base/error.h"
 #include "lib/base/mem.h"
@@ -190,7 +189,7 @@ void torch_tensor(struct torch_writer *torch, enum dtype dtype, const size_t *sh
 {
     size_t count = 1, strides[TENSOR_RANK_MAX];
     char key[24];
-    assert(rank <= TENSOR_RANK_MAX && *torch_storage_class(dtype));
+    assert(rank <= TENSOR_RANK_MAX && dtype_torch_storage(dtype));
     for (size_t i = rank; i > 0; i--) {
         strides[i - 1] = count;
         count *= shape[i - 1];
@@ -202,7 +201,7 @@ void torch_tensor(struct torch_writer *torch, enum dtype dtype, const size_t *sh
     torch_begin(torch, TORCH_TUPLE);
     torch_begin(torch, TORCH_TUPLE);
     torch_text(torch, "storage");
-    put_global(torch, "torch", torch_storage_class(dtype));
+    put_global(torch, "torch", dtype_torch_storage(dtype));
     torch_text(torch, key);
     torch_text(torch, "cpu");
     torch_integer(torch, (int64_t)count);

@@ -12,15 +12,25 @@
 #include "lib/base/float-bits.h"
 #include "lib/base/mem.h"
 
+// The names of each type in safetensors, NumPy's .npy and PyTorch; NULL where we read or write
+// none.
 static const struct {
-    const char *name;
     size_t size;
+    const char *name, *npy, *torch, *torch_storage;
 } dtypes[DTYPE_COUNT] = {
-    [DTYPE_BOOL] = {"BOOL", 1}, [DTYPE_U8] = {"U8", 1},   [DTYPE_I8] = {"I8", 1},
-    [DTYPE_I16] = {"I16", 2},   [DTYPE_U16] = {"U16", 2}, [DTYPE_F16] = {"F16", 2},
-    [DTYPE_BF16] = {"BF16", 2}, [DTYPE_I32] = {"I32", 4}, [DTYPE_U32] = {"U32", 4},
-    [DTYPE_F32] = {"F32", 4},   [DTYPE_I64] = {"I64", 8}, [DTYPE_U64] = {"U64", 8},
-    [DTYPE_F64] = {"F64", 8},
+    [DTYPE_BOOL] = {1, "BOOL", NULL, "bool", "BoolStorage"},
+    [DTYPE_U8] = {1, "U8", "|u1", "uint8", "ByteStorage"},
+    [DTYPE_I8] = {1, "I8", "|i1", "int8", "CharStorage"},
+    [DTYPE_I16] = {2, "I16", "<i2", "int16", "ShortStorage"},
+    [DTYPE_U16] = {2, "U16", "<u2", "uint16", NULL},
+    [DTYPE_F16] = {2, "F16", "<f2", "float16", "HalfStorage"},
+    [DTYPE_BF16] = {2, "BF16", NULL, "bfloat16", "BFloat16Storage"},
+    [DTYPE_I32] = {4, "I32", "<i4", "int32", "IntStorage"},
+    [DTYPE_U32] = {4, "U32", "<u4", "uint32", NULL},
+    [DTYPE_F32] = {4, "F32", "<f4", "float32", "FloatStorage"},
+    [DTYPE_I64] = {8, "I64", "<i8", "int64", "LongStorage"},
+    [DTYPE_U64] = {8, "U64", "<u8", "uint64", NULL},
+    [DTYPE_F64] = {8, "F64", "<f8", "float64", "DoubleStorage"},
 };
 
 size_t dtype_size(enum dtype dtype)
@@ -31,6 +41,21 @@ size_t dtype_size(enum dtype dtype)
 const char *dtype_name(enum dtype dtype)
 {
     return dtypes[dtype].name;
+}
+
+const char *dtype_npy(enum dtype dtype)
+{
+    return dtypes[dtype].npy;
+}
+
+const char *dtype_torch(enum dtype dtype)
+{
+    return dtypes[dtype].torch;
+}
+
+const char *dtype_torch_storage(enum dtype dtype)
+{
+    return dtypes[dtype].torch_storage;
 }
 
 int dtype_from_name(const char *name, enum dtype *dtype)
