@@ -1,6 +1,5 @@
-// A safetensors file's checksum in its own metadata: `crc32`, 8 hexadecimal digits. It is zlib's
-// CRC-32 of the whole file, computed with zeros in place of the digits. SPDX-License-Identifier:
-// MIT
+// A safetensors file's checksum, kept in its own metadata: `crc32`, 8 hexadecimal digits, is zlib's
+// CRC-32 of the whole file with zeros in place of the digits. SPDX-License-Identifier: MIT
 #ifndef DIT_CHECKSUM_H
 #define DIT_CHECKSUM_H
 

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT
+// Parses the words of a choice of classes: names, numbers, "none". SPDX-License-Identifier: MIT
 #include "formats/images/class-choice.h"
 
 #include <errno.h>
@@ -25,7 +25,7 @@ static int unknown_class(const char *word, size_t length, const json_t *names, s
                      used < sizeof list ? "" : "...");
 }
 
-// A number, "none", or a name. Names come first: a class may be called "7".
+// Reads a name, "none" or a number. Names come first, as a class may be called "7".
 static int parse_class(const char *word, size_t length, const json_t *names, size_t classes,
                        int32_t *class)
 {

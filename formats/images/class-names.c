@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT
+// A list of names with a hash table of their numbers. SPDX-License-Identifier: MIT
 #include "formats/images/class-names.h"
 
 #include <jansson.h>
@@ -22,22 +22,22 @@ void class_names_free(struct class_names *list)
     *list = (struct class_names){0};
 }
 
-static bool same(const char *name, const char *text, size_t length)
+static bool name_equals(const char *name, const char *text, size_t length)
 {
     return strncmp(name, text, length) == 0 && name[length] == 0;
 }
 
-// The slot that holds the name, or the free one where it belongs.
+// The slot that holds the name, or the empty one where it belongs.
 static uint32_t *find_slot(const struct class_names *list, const char *name, size_t length)
 {
     for (uint64_t hash = hash_bytes(HASH_START, name, length);; hash++) {
         uint32_t *slot = &list->slots[hash & list->slots_mask];
-        if (*slot == 0 || same(list->names[*slot - 1], name, length))
+        if (*slot == 0 || name_equals(list->names[*slot - 1], name, length))
             return slot;
     }
 }
 
-static int grow(struct class_names *list)
+static int class_names_grow(struct class_names *list)
 {
     size_t n_slots = list->slots ? (size_t)list->slots_mask + 1 : 0;
     if (mem_grow(&list->names, list->n, 1, sizeof *list->names) < 0)
@@ -66,7 +66,7 @@ int64_t class_names_add(struct class_names *list, const char *name, size_t lengt
     int64_t number = class_names_find(list, name, length);
     if (number >= 0)
         return number;
-    if (grow(list) < 0)
+    if (class_names_grow(list) < 0)
         return -1;
     char *copy = strndup(name, length);
     if (!copy)
@@ -77,7 +77,7 @@ int64_t class_names_add(struct class_names *list, const char *name, size_t lengt
     return *slot - 1;
 }
 
-static int compare_names(const void *a, const void *b)
+static int compare_strings(const void *a, const void *b)
 {
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
@@ -88,7 +88,7 @@ int class_names_sort(struct class_names *list, uint32_t *rank)
     if (!old)
         return -1;
     memcpy(old, list->names, list->n * sizeof *old);
-    qsort(list->names, list->n, sizeof *list->names, compare_names);
+    qsort(list->names, list->n, sizeof *list->names, compare_strings);
     memset(list->slots, 0, (list->slots_mask + 1) * sizeof *list->slots);
     for (size_t i = 0; i < list->n; i++)
         *find_slot(list, list->names[i], strlen(list->names[i])) = (uint32_t)i + 1;
@@ -102,7 +102,7 @@ int class_names_read(struct class_names *list, const char *path)
 {
     uint8_t *text;
     size_t size;
-    if (file_read_all(path, &text, &size, FILE_SIZE_MAX))
+    if (file_read_all(path, &text, &size, FILE_SIZE_MAX) < 0)
         return -1;
     const char *line = (const char *)text, *end = line + size;
     int rc = 0;
@@ -115,20 +115,21 @@ int class_names_read(struct class_names *list, const char *path)
             rc = error_set(STATUS_DATA, "%s: line %zu: expected a name, found nothing", path,
                            number);
         else if (class_names_find(list, line, length) >= 0)
-            rc = error_set(STATUS_DATA, "%s: line %zu: \"%.*s\" is there already, as line %lld",
-                           path, number, (int)length, line,
+            rc = error_set(STATUS_DATA, "%s: line %zu: \"%.*s\" was already on line %lld", path,
+                           number, (int)length, line,
                            (long long)class_names_find(list, line, length) + 1);
         else
             rc = class_names_add(list, line, length) < 0 ? -1 : 0;
         line += length + 1;
     }
     if (!rc && list->n == 0)
-        rc = error_set(STATUS_DATA, "%s: expected one name of a class a line, found nothing", path);
+        rc = error_set(STATUS_DATA, "%s: expected a class name on each line, found an empty file",
+                       path);
     free(text);
     return rc;
 }
 
-// JSON is UTF-8; a folder's name is any bytes.
+// JSON must be UTF-8, but a folder's name may be any bytes.
 static json_t *json_name(const char *name)
 {
     json_t *string = json_string(name);

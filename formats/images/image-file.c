@@ -1,5 +1,4 @@
-// Chooses the decoder by a file's first bytes and turns the image upright. SPDX-License-Identifier:
-// MIT
+// Chooses the decoder by the first bytes and turns the image upright. SPDX-License-Identifier: MIT
 #include "formats/images/image-file.h"
 
 #include <string.h>

@@ -1,3 +1,4 @@
+// Reads paths one at a time where labels are known at once, else all of them before the first.
 // SPDX-License-Identifier: MIT
 #include "formats/images/image-list.h"
 
@@ -18,22 +19,22 @@ enum labels { LABELS_NONE, LABELS_LINES, LABELS_FOLDERS };
 struct image_list {
     struct image_list_options options;
     enum labels labels;
-    bool tabs; // lines end with a label
+    bool tabs; // each line ends with a tab and a label
     struct class_names classes;
 
-    char *line; // the one read last from standard input
+    char *line; // the last line read from standard input
     size_t line_size;
     uint64_t lines;
-    const char *pending; // the first line, which was read ahead
+    const char *pending; // the first line, which was read ahead, or NULL
 
-    // All paths, if they had to be read first: u32 class and string, one after the other.
-    bool gathered;
+    // All paths, if they had to be read first: a uint32_t class and a string for each.
+    bool all_read;
     char *paths;
     size_t paths_used, paths_at, count;
-    uint32_t *rank; // of the classes
+    uint32_t *rank; // (classes.n): the final number of each class in paths
 };
 
-// The next path as it was given. 1, 0 at the end, -1 with an error.
+// Reads the next line or argument. 1, 0 at the end, -1 with an error.
 static int read_line(struct image_list *list, const char **line)
 {
     if (list->options.paths[0]) {
@@ -68,7 +69,7 @@ static int next_line(struct image_list *list, const char **line)
     return 1;
 }
 
-// "PATH<TAB>NUMBER": where the tab is, or NULL.
+// The tab of a line "PATH<TAB>NUMBER", and the number; NULL for other lines.
 static char *parse_label(const char *line, int64_t *label)
 {
     char *tab = strrchr(line, '\t'), *end;
@@ -80,7 +81,7 @@ static char *parse_label(const char *line, int64_t *label)
     return *end || end == tab + 1 || errno || value < -1 ? NULL : tab;
 }
 
-// The name of the folder that holds the file: "." if the path doesn't say.
+// The name of the folder that holds the file; "." if the path has no folder.
 static const char *parent_name(const char *path, size_t *length)
 {
     const char *slash = strrchr(path, '/');
@@ -120,8 +121,8 @@ static int keep_path(struct image_list *list, const char *path, uint32_t class)
     return 0;
 }
 
-// Reads all paths, then numbers the classes.
-static int gather(struct image_list *list)
+// Reads all paths, then numbers the classes in the order of their names.
+static int read_all_paths(struct image_list *list)
 {
     const char *path = NULL;
     int rc;
@@ -131,22 +132,23 @@ static int gather(struct image_list *list)
         size_t length;
         const char *name = parent_name(path, &length);
         int64_t class = class_names_add(&list->classes, name, length);
-        if (class < 0 || (in_part(list) && keep_path(list, path, (uint32_t) class)))
+        if (class < 0 || (in_part(list) && keep_path(list, path, (uint32_t) class) < 0))
             return -1;
     }
-    list->gathered = true;
+    list->all_read = true;
     if (rc < 0 || list->classes.n == 0)
         return rc;
     list->rank = mem_new(list->classes.n, sizeof *list->rank);
     return list->rank ? class_names_sort(&list->classes, list->rank) : -1;
 }
 
-static int start(struct image_list *list)
+// Reads what tells where labels come from: the file of classes and the first line.
+static int read_first_line(struct image_list *list)
 {
     const struct image_list_options *options = &list->options;
     if (!options->paths[0] && fd_refuse_terminal(STDIN_FILENO, "standard input") < 0)
         return -1;
-    if (options->classes && class_names_read(&list->classes, options->classes))
+    if (options->classes && class_names_read(&list->classes, options->classes) < 0)
         return -1;
     int64_t label;
     const char *line = NULL;
@@ -157,7 +159,7 @@ static int start(struct image_list *list)
         list->pending = line;
     list->tabs = rc > 0 && !options->paths[0] && parse_label(line, &label);
     list->labels = options->no_labels ? LABELS_NONE : list->tabs ? LABELS_LINES : LABELS_FOLDERS;
-    return list->labels == LABELS_FOLDERS && !options->classes ? gather(list) : 0;
+    return list->labels == LABELS_FOLDERS && !options->classes ? read_all_paths(list) : 0;
 }
 
 struct image_list *image_list_open(const struct image_list_options *options)
@@ -166,7 +168,7 @@ struct image_list *image_list_open(const struct image_list_options *options)
     if (!list)
         return NULL;
     list->options = *options;
-    if (start(list)) {
+    if (read_first_line(list) < 0) {
         image_list_close(list);
         return NULL;
     }
@@ -192,7 +194,7 @@ size_t image_list_count(const struct image_list *list)
     return list->count;
 }
 
-static int next_gathered(struct image_list *list, struct image_entry *entry)
+static int next_kept(struct image_list *list, struct image_entry *entry)
 {
     if (list->paths_at == list->paths_used)
         return 0;
@@ -204,7 +206,7 @@ static int next_gathered(struct image_list *list, struct image_entry *entry)
     return 1;
 }
 
-// A label from the line, cut off it; -1 with an error if it has none.
+// Cuts the label off the current line. -1 with an error if the line has none.
 static int take_label(struct image_list *list, struct image_entry *entry)
 {
     int64_t label;
@@ -226,7 +228,8 @@ static int take_label(struct image_list *list, struct image_entry *entry)
     return 0;
 }
 
-// The label that the folder has in the file of classes. False for a folder.
+// Sets the label to the number of the file's folder in the file of classes. False if the path is a
+// folder itself.
 static bool find_label(const struct image_list *list, struct image_entry *entry)
 {
     size_t length;
@@ -243,15 +246,15 @@ static bool find_label(const struct image_list *list, struct image_entry *entry)
 
 int image_list_next(struct image_list *list, struct image_entry *entry)
 {
-    if (list->gathered)
-        return next_gathered(list, entry);
+    if (list->all_read)
+        return next_kept(list, entry);
     const char *line = NULL;
     int rc;
     while ((rc = next_line(list, &line)) > 0) {
         if (!*line || !in_part(list))
             continue;
         *entry = (struct image_entry){.path = line, .label = -1};
-        if (list->tabs && take_label(list, entry))
+        if (list->tabs && take_label(list, entry) < 0)
             return -1;
         if (list->labels != LABELS_FOLDERS || find_label(list, entry))
             return 1;

@@ -1,4 +1,4 @@
-// The image files to decode, and their labels. SPDX-License-Identifier: MIT
+// Lists the image files to decode, with their labels. SPDX-License-Identifier: MIT
 #ifndef DIT_IMAGE_LIST_H
 #define DIT_IMAGE_LIST_H
 
@@ -10,32 +10,32 @@
 #include "lib/base/part.h"
 
 struct image_list_options {
-    char **paths;        // NULL-terminated; none: read them from standard input
-    bool nul;            // there they end with NUL, not with a newline
+    char **paths;        // NULL-terminated; if empty, paths come from standard input
+    bool nul;            // on standard input paths end with NUL, not with a newline
     bool no_labels;      // all labels are -1
     const char *classes; // a file of class names, or NULL
-    struct part part;    // takes lines index, index + count, ...
+    struct part part;    // only lines index, index + count, ... are listed
 };
 
 struct image_list;
 
-// Labels come from "PATH<TAB>NUMBER" lines if the first line is one; else they are the numbers of
-// the parent folders' names, in the order of `classes`, or else in the order of their bytes: then
-// all paths are read now, 4 bytes and the path each, and folders among them are left out.
-// NULL with an error.
+// If the first line is "PATH<TAB>NUMBER", all lines must be, and labels are these numbers. Else a
+// file's label is the number of its parent folder's name: in the order of `classes`, or, without
+// it, in the order of all names' bytes. The latter reads all paths now, keeps them in memory and
+// leaves out folders. NULL with an error.
 struct image_list *image_list_open(const struct image_list_options *options);
 void image_list_close(struct image_list *list);
 
-// The classes that the labels number, or NULL if they have no names.
+// The names of the classes by label, or NULL if labels have no names.
 const struct class_names *image_list_classes(const struct image_list *list);
-size_t image_list_count(const struct image_list *list); // images to come; 0 = not known
+size_t image_list_count(const struct image_list *list); // all images of the list; 0 if unknown
 
 struct image_entry {
-    const char *path; // until the next call
+    const char *path; // valid until the next call
     int64_t label;
-    bool bad; // it has no label; the error is set
+    bool bad; // there is no label for it, and an error is set
 };
-// 1 and the next one, 0 at the end, -1 with an error.
+// Gets the next image. 1, 0 at the end, -1 with an error.
 int image_list_next(struct image_list *list, struct image_entry *entry);
 
 #endif

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT
+// Keeps the images of each row until the sheet is drawn. SPDX-License-Identifier: MIT
 #include "formats/images/image-sheet.h"
 
 #include <stdlib.h>
@@ -21,7 +21,7 @@ static size_t image_size(const struct image_sheet *sheet)
     return 3 * sheet->height * sheet->width;
 }
 
-// A side of the sheet that shows n images, 0 if that is too much.
+// The sheet's width or height for n images of this side; 0 if it overflows.
 static size_t sheet_side(const struct image_sheet *sheet, size_t n, size_t side)
 {
     size_t size, total;
@@ -43,8 +43,9 @@ static int check_size(const struct image_sheet *sheet, size_t rows)
     return 0;
 }
 
-// The row of this key, made if it has a place on the sheet; NULL if not, or with -1 in *rc and an
-// error.
+// Finds the row of this key, or inserts it if it belongs on the sheet: with rows_max rows, a new
+// one replaces the row of the greatest key. NULL if it doesn't belong, or after an error; then *rc
+// is -1.
 static struct image_row *find_row(struct image_sheet *sheet, int64_t key, int *rc)
 {
     size_t at = sheet->n;

@@ -1,4 +1,4 @@
-// Images side by side on one sheet. SPDX-License-Identifier: MIT
+// Draws images side by side on one sheet. SPDX-License-Identifier: MIT
 #ifndef DIT_IMAGE_SHEET_H
 #define DIT_IMAGE_SHEET_H
 
@@ -8,20 +8,22 @@
 #include "lib/base/io.h"
 
 struct image_sheet {
-    // Set by the user; the rest begins as zeros.
-    size_t height, width;     // of an image, RGB
-    size_t columns, rows_max; // images beyond these are left out; the rows of the
-                              // least keys stay
-    size_t scale, gap;        // pixels for one; between images
+    // Set by the caller.
+    size_t height, width; // of each image
+    size_t columns;       // images in a row; more of the same key are left out
+    size_t rows_max;      // rows on the sheet; those with the least keys are kept
+    size_t scale;         // pixels on the sheet, each way, for one of an image
+    size_t gap;           // pixels between images
 
-    size_t n; // rows so far
-    struct image_row *rows;
+    // Private; zero at first.
+    size_t n;
+    struct image_row *rows; // (n), by key
 };
 
-// Places an image (height, width, 3) at the end of the row of this key; rows stand in the order of
-// their keys. -1 with an error: no memory, or a sheet of too many pixels.
+// Adds an image (height, width, 3) at the end of the row of this key. Rows are ordered by key. -1
+// with an error: out of memory, or a sheet of too many pixels (64).
 int image_sheet_add(struct image_sheet *sheet, int64_t key, const uint8_t *image);
-// Writes all as a PNG. -1 with an error; without images that is STATUS_DATA.
+// Draws the sheet and writes it as a PNG. -1 with an error; STATUS_DATA if there are no images.
 int image_sheet_write(const struct image_sheet *sheet, struct output *output);
 void image_sheet_free(struct image_sheet *sheet);
 

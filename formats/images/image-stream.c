@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT
+// Opens a stream and finds its image and label tensors. SPDX-License-Identifier: MIT
 #include "formats/images/image-stream.h"
 
 #include "lib/base/error.h"
@@ -26,7 +26,7 @@ int image_stream_open(struct image_stream *in, const char *path, size_t threads,
     if (!in->reader)
         return -1;
     in->name = tstream_name(in->reader);
-    if (find_fields(in, tstream_schema(in->reader), with_labels)) {
+    if (find_fields(in, tstream_schema(in->reader), with_labels) < 0) {
         error_prefix("%s", in->name);
         tstream_close(in->reader);
         return -1;

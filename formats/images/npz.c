@@ -1,3 +1,4 @@
+// Writes .npz files, whose count comes before the images but may be known only after them.
 // SPDX-License-Identifier: MIT
 #include "formats/images/npz.h"
 
@@ -8,31 +9,32 @@
 #include <unistd.h>
 
 #include "formats/containers/zip-write.h"
+#include "lib/base/bytes.h"
 #include "lib/base/error.h"
 #include "lib/base/mem.h"
 #include "lib/base/scratch.h"
+#include "lib/base/tensor.h"
 
-#define HEADER_SIZE 128 // of a .npy, whatever the number of images
+#define HEADER_SIZE 128 // of a .npy header, padded so that a rewritten count fits
 #define COPY_SIZE   ((size_t)1 << 20)
 
 struct npz_writer {
     struct output *output;
     struct zip_writer *zip;
     size_t height, width;
-    uint64_t stated, count; // what the header says; images so far
-    bool rewrite;           // the header is made again at the end
-    int spool;              // where the images wait, or -1
+    uint64_t stated, count; // number of images in the header; number written so far
+    bool rewrite;           // the header can be corrected at the end
+    int spool;              // temporary file that holds the images until they are counted, or -1
 };
 
-// The header of a .npy file, version 1.0. tail: the dimensions after the first.
+// Makes the header of a .npy file of version 1.0. tail: the dimensions after the first, as text.
 static void make_header(uint8_t header[HEADER_SIZE], const char *dtype, uint64_t count,
                         const char *tail)
 {
     const size_t prefix = 10; // magic, version, u16 length of what follows
-    const uint16_t length = HEADER_SIZE - prefix;
+    const size_t length = HEADER_SIZE - prefix;
     memcpy(header, "\x93NUMPY\1\0", 8);
-    header[8] = length & 0xFF;
-    header[9] = length >> 8;
+    put_le(header + 8, 2, length);
     char text[HEADER_SIZE];
     int used = snprintf(text, sizeof text,
                         "{'descr': '%s', 'fortran_order': False, 'shape': (%" PRIu64 ",%s), }",
@@ -47,7 +49,7 @@ static void make_image_header(const struct npz_writer *npz, uint8_t header[HEADE
 {
     char tail[64];
     snprintf(tail, sizeof tail, " %zu, %zu, 3", npz->height, npz->width);
-    make_header(header, "|u1", count, tail);
+    make_header(header, dtype_npy(DTYPE_U8), count, tail);
 }
 
 static int start_images(struct npz_writer *npz, uint64_t count)
@@ -111,7 +113,7 @@ static int write_spooled(struct npz_writer *npz)
     int rc = start_images(npz, npz->count);
     size_t got = COPY_SIZE;
     for (uint64_t offset = 0; rc == 0 && got == COPY_SIZE; offset += got) {
-        if (fd_pread_full(npz->spool, buffer, COPY_SIZE, offset, &got))
+        if (fd_pread_full(npz->spool, buffer, COPY_SIZE, offset, &got) < 0)
             rc = error_set_errno(STATUS_IO, "cannot read a temporary file");
         else
             rc = zip_write(npz->zip, buffer, got);
@@ -131,15 +133,15 @@ static int rewrite_header(struct npz_writer *npz)
 static int end_images(struct npz_writer *npz)
 {
     if (npz->spool >= 0) {
-        if (write_spooled(npz))
+        if (write_spooled(npz) < 0)
             return -1;
     } else if (npz->stated != npz->count) {
         if (!npz->rewrite)
             return error_set(STATUS_DATA,
                              "expected %" PRIu64 " images, as the first stream states, found "
-                             "%" PRIu64 "; tstream-cat joins streams and counts anew",
+                             "%" PRIu64 "; join streams by tstream-cat, which updates the count",
                              npz->stated, npz->count);
-        if (rewrite_header(npz))
+        if (rewrite_header(npz) < 0)
             return -1;
     }
     return zip_end(npz->zip);

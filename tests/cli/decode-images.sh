@@ -127,7 +127,7 @@ ok 'images flow at once, and a reader may leave' flows
 exits 'no such file of classes' 66 decode -c "$tmp/none" "$tmp/shapes/star/000007.jpg"
 printf 'a\nb\na\n' >"$tmp/twice"
 exits 'a class twice' 65 decode -c "$tmp/twice" "$tmp/shapes/star/000007.jpg"
-says 'says where' "$tmp/twice: line 3: \"a\" is there already, as line 1"
+says 'says where' "$tmp/twice: line 3: \"a\" was already on line 1"
 printf 'a\n\nb\n' >"$tmp/twice"
 exits 'a class without a name' 65 decode -c "$tmp/twice" "$tmp/shapes/star/000007.jpg"
 says 'says where' "$tmp/twice: line 2: expected a name, found nothing"
