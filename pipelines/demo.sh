@@ -1,20 +1,21 @@
 #!/bin/sh
-# The whole pipeline on a small set of pictures, from files to samples. SPDX-License-Identifier: MIT
+# Runs the whole pipeline on a small set of pictures, from files to samples.
+# SPDX-License-Identifier: MIT
 set -eu
 
 usage() {
     cat <<'EOF'
 Usage: demo.sh [--minutes M] [--size N] [--out FOLDER] [PICTURES]
-Trains a small Diffusion Transformer on a folder of labelled pictures (one folder a class; without
-PICTURES it draws its own set of ten classes) and samples from it.
+Trains a small Diffusion Transformer on PICTURES, a folder with one subfolder for each class, and
+draws samples from it. Without PICTURES it first draws its own set of pictures in ten classes.
 
-      --minutes=M   train for M minutes (default 7)
-      --size=N      side of the pictures in pixels (default 32)
-      --out=FOLDER  where everything goes (default demo)
+      --minutes=M   train for M minutes (default: 7)
+      --size=N      crop and scale pictures to N x N pixels (default: 32)
+      --out=FOLDER  write everything into FOLDER (default: demo)
   -h, --help        show this help
 
 Makes FOLDER/samples.png, FOLDER/samples.npz, FOLDER/loss.png and FOLDER/run with the weights.
-Called again with the same FOLDER it trains for M minutes more.
+Run again with the same FOLDER, it continues the training for M more minutes.
 EOF
 }
 
@@ -42,7 +43,7 @@ while [ $# -gt 0 ]; do
     -h | --help) usage && exit 0 ;;
     -*) fail "unknown option '$1'; see --help" ;;
     *)
-        [ -z "$pictures" ] || fail "one folder of pictures, please"
+        [ -z "$pictures" ] || fail "expected one folder of pictures, found $pictures and $1"
         pictures=$1
         ;;
     esac
@@ -67,9 +68,9 @@ if [ -z "$pictures" ]; then
 fi
 [ -d "$pictures" ] || fail "$pictures: no such folder"
 
-# Only what looks like pictures by its name; decode names and skips what turns out to be broken.
+# Lists pictures by their file names. decode reports and skips those that it cannot decode.
 find -L "$pictures" -type f \( -iname '*.jpg' -o -iname '*.jpeg' -o -iname '*.png' \) >"$out/files"
-[ -s "$out/files" ] || fail "$pictures: no .jpg, .jpeg or .png files in it"
+[ -s "$out/files" ] || fail "$pictures: no .jpg, .jpeg or .png files in this folder"
 
 say "Encoding $(wc -l <"$out/files") pictures at ${size}x$size"
 { decode --size "$size" <"$out/files" || [ $? -eq 1 ]; } | vae-encode -o "$out/latents.tstream"
@@ -79,7 +80,7 @@ dit-train --run "$out/run" --resume --minutes "$minutes" \
     --hidden 192 --depth 6 --heads 3 --patch 1 --batch 32 \
     --lr 1e-3 --lr-warmup 200 --clip 1 --ema-decay 0.998 --log-every 100 <"$out/latents.tstream"
 
-# A row for each of the ten largest classes.
+# The sheet has a row for each of the ten largest classes.
 classes=$(sed 's|/[^/]*$||; s|.*/||' "$out/files" | sort | uniq -c | sort -k1,1nr -k2 | head -n 10 |
     sed 's/^ *[0-9]* //' | sort | paste -sd, -)
 rows=$(echo "$classes" | tr ',' '\n' | wc -l)
@@ -92,13 +93,13 @@ npz-pack -o "$out/samples.npz" "$out/samples.tstream"
 if command -v gnuplot >/dev/null; then
     "$(dirname "$0")/plot-training.sh" -o "$out/loss.png" "$out/run"
 else
-    echo "demo.sh: gnuplot is not installed: no $out/loss.png" >&2
+    echo "demo.sh: $out/loss.png is not drawn, as gnuplot is not installed" >&2
 fi
 
 say "Done"
 cat >&2 <<EOF
-$out/samples.png   8 samples of each class, a row a class: $(echo "$classes" | sed 's/,/, /g')
-$out/samples.npz   the same as a numpy array, as the ADM evaluation suite reads it
-$out/loss.png      the curves of the training
+$out/samples.png   8 samples of each class, one class per row: $(echo "$classes" | sed 's/,/, /g')
+$out/samples.npz   the same samples as a NumPy array, for the ADM evaluation suite
+$out/loss.png      the training curves
 $out/run           weights and log; "dit-sample --weights $out/run/latest.safetensors" draws more
 EOF

@@ -1,7 +1,7 @@
 #!/bin/sh
-# encode-part.sh I: the I-th of PARTS parts of the files in WORK/files -> WORK/latents/, unless it is
-# there. What imagenet256.sh does for each part, and so can xargs, parallel or a job array; the
-# settings are its variables. SPDX-License-Identifier: MIT
+# encode-part.sh I: encodes the I-th of PARTS parts of the files listed in WORK/files into
+# WORK/latents/, unless its output exists. imagenet256.sh calls it for each part; so can xargs,
+# parallel or a job array, with imagenet256.sh's environment variables. SPDX-License-Identifier: MIT
 set -eu
 # shellcheck source=pipelines/stages.sh
 . "$(dirname "$0")/stages.sh"
@@ -13,7 +13,8 @@ latents=$(part_file "$WORK/latents" "$1")
 [ ! -e "$latents" ] || exit 0
 say "Part $1 of $PARTS"
 mkdir -p "$WORK/latents"
-# decode-images names what it skips; vae-encode fails if what it gets is not whole.
+# decode-images names the files that it skips (exit status 1); vae-encode fails if its input is cut
+# short. So the status of the pipe, vae-encode's, is enough.
 decode-images -@ "$(threads)" --size "$SIZE" --part "$1/$PARTS" --no-progress <"$WORK/files" |
     vae-encode -@ "$(threads)" ${DIT_VAE:+--vae "$DIT_VAE"} ${FLIP:+"$FLIP"} -o "$latents" &
-finish
+wait_for_last

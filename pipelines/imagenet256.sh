@@ -1,34 +1,36 @@
 #!/bin/sh
-# ImageNet's pictures -> latents -> shards -> a trained DiT, to be stopped and started at will.
+# Encodes ImageNet's pictures, shuffles the latents into shards and trains a DiT on them. Can be
+# stopped at any time and continued.
 # SPDX-License-Identifier: MIT
 set -eu
 
 usage() {
     cat <<'EOF'
 Usage: imagenet256.sh [--vae NAME] [--until STAGE] PICTURES
-Trains a Diffusion Transformer on PICTURES, such as ImageNet's train folder (one folder a class).
-Each stage leaves its output under its final name only when it is complete; called again, the
-script goes on after what is there. To stop it press ^C or send SIGTERM. On a cluster of Slurm: slurm/submit.sh.
+Trains a Diffusion Transformer on PICTURES, such as ImageNet's train folder, which has one subfolder
+for each class. To stop it press ^C or send SIGTERM. Run again, it continues where it was stopped:
+output that has its final name is complete and is not made again. On a Slurm cluster use
+slurm/submit.sh.
 
-      --vae=NAME     the autoencoder (default: $DIT_VAE, else the built-in one)
-      --until=STAGE  stop when STAGE is done: files, latents, shards or train (default)
+      --vae=NAME     encode with the autoencoder NAME (default: $DIT_VAE, else the built-in one)
+      --until=STAGE  stop after STAGE: files, latents, shards or train (default: train)
   -h, --help         show this help
 
-Variables of the environment, and what they are by default:
-  WORK=imagenet256   folder of everything that is made
-  SIZE=256           side of the pictures in pixels
-  PARTS=64           parts in which they are encoded; an interrupted part is encoded again
-  JOBS=1             parts at once
-  FLIP=--flip        encode mirrored pictures too; empty: do not
-  SHARD_SIZE=1G      bytes of data in a shard
-  SHARD_MEMORY=4G    memory for shuffling; what does not fit goes through a temporary file
-  MODEL=DiT-XL/2     the model
-  BATCH=256          latents of a step
-  STEPS=400000       steps of training
+Environment variables and their defaults:
+  WORK=imagenet256   folder for all output
+  SIZE=256           crop and scale pictures to SIZE x SIZE pixels
+  PARTS=64           encode in this many parts; an interrupted part is encoded again
+  JOBS=1             encode this many parts at once
+  FLIP=--flip        also encode mirrored pictures; set it to nothing to leave them out
+  SHARD_SIZE=1G      bytes of data per shard
+  SHARD_MEMORY=4G    memory for shuffling; data beyond it is shuffled in a temporary file
+  MODEL=DiT-XL/2     model to train
+  BATCH=256          latents per training step
+  STEPS=400000       training steps
   TRAIN_OPTIONS=     more options for dit-train, such as "--recompute light --save-every 10000"
 
-Makes WORK/files, WORK/latents/, WORK/shards/ and WORK/run/ with the weights; WORK/latents/ may be
-removed when WORK/shards.list is there. sample-50k.sh WORK/run/latest.safetensors comes next.
+Makes WORK/files, WORK/latents/, WORK/shards/ and WORK/run/ with the weights. WORK/latents/ may be
+removed once WORK/shards.list exists. Then sample-50k.sh WORK/run/latest.safetensors draws samples.
 EOF
 }
 
@@ -54,20 +56,20 @@ while [ $# -gt 0 ]; do
     -h | --help) usage && exit 0 ;;
     -*) fail "unknown option '$1'; see --help" ;;
     *)
-        [ -z "$pictures" ] || fail 'one folder of pictures, please'
+        [ -z "$pictures" ] || fail "expected one folder of pictures, found $pictures and $1"
         pictures=$1
         ;;
     esac
     shift
 done
-[ -n "$pictures" ] || fail 'a folder of pictures is missing; see --help'
+[ -n "$pictures" ] || fail 'expected a folder of pictures; see --help'
 [ -d "$pictures" ] || fail "$pictures: no such folder"
 
 case $until in
 files | latents | shards | train) ;;
 *) fail "--until: expected files, latents, shards or train, found '$until'" ;;
 esac
-done_with() { # done_with STAGE
+stop_after() { # stop_after STAGE
     [ "$until" != "$1" ] || exit 0
 }
 
@@ -77,22 +79,22 @@ mkdir -p "$WORK/latents"
 if [ ! -e "$WORK/files" ]; then
     say "1/4 Listing the files of $pictures"
     find -L "$pictures" -type f | LC_ALL=C sort >"$WORK/files.new"
-    [ -s "$WORK/files.new" ] || fail "$pictures: no files in it"
+    [ -s "$WORK/files.new" ] || fail "$pictures: no files in this folder"
     mv "$WORK/files.new" "$WORK/files"
 fi
-check_kind "$WORK/latents.kind" "$pictures $SIZE $PARTS $FLIP ${DIT_VAE:-dct}" \
-    "$WORK has latents of other PICTURES, SIZE, PARTS, FLIP or --vae"
-done_with files
+check_recipe "$WORK/latents.kind" "$pictures $SIZE $PARTS $FLIP ${DIT_VAE:-dct}" \
+    "$WORK holds latents made with another PICTURES, SIZE, PARTS, FLIP or --vae"
+stop_after files
 
 if [ ! -e "$WORK/shards.list" ]; then
     say "2/4 Encoding $(wc -l <"$WORK/files") files in $PARTS parts"
     run_parts encode-part.sh "$PARTS" "$JOBS"
-    done_with latents
+    stop_after latents
 
-    say '3/4 Shuffling them into shards'
+    say '3/4 Shuffling the latents into shards'
     shard-latents --force --shard-size "${SHARD_SIZE:-1G}" --memory "${SHARD_MEMORY:-4G}" \
         -o "$WORK/shards" "$WORK"/latents/*.tstream >"$WORK/shards.new" &
-    finish
+    wait_for_last
     mv "$WORK/shards.new" "$WORK/shards.list"
 fi
 case $until in latents | shards) exit 0 ;; esac

@@ -1,6 +1,6 @@
 #!/bin/sh
-# install-deps.sh build|check: installs the Debian packages that are missing to build (and test)
-# dit-tools, where apt and root or sudo are there; else says what to install.
+# install-deps.sh build|check: installs missing Debian packages that dit-tools needs to build (and to
+# be tested). Without apt, or without root and sudo, it prints their names.
 # SPDX-License-Identifier: MIT
 set -eu
 
@@ -13,10 +13,10 @@ check) want="$build $check $demo" ;;
 *) echo 'usage: install-deps.sh build|check' >&2; exit 64 ;;
 esac
 
-command -v dpkg-query >/dev/null || exit 0 # not Debian: make says what pkg-config misses
+command -v dpkg-query >/dev/null || exit 0 # not Debian; make reports the missing libraries
 missing=
 for package in $want; do
-    # A package may be there under a provider's name (libjpeg-dev), so ask for the status of all.
+    # A name such as libjpeg-dev may be provided by another package, so several lines may come back.
     status=$(dpkg-query -W -f '${db:Status-Status} ' "$package" 2>/dev/null || true)
     case " $status" in *' installed '*) ;; *) missing="$missing $package" ;; esac
 done

@@ -1,15 +1,15 @@
 #!/bin/sh
-# The curves of one or several trainings, from their logs, as one PNG. SPDX-License-Identifier: MIT
+# Draws the curves of one or more trainings from their logs as a PNG. SPDX-License-Identifier: MIT
 set -eu
 
 usage() {
     cat <<'END'
 Usage: plot-training.sh [-o FILE] [RUN]...
-Draws the curves of trainings, each the folder of a dit-train (default: run): the loss, with that
-of held-out latents where it is logged, its two parts, the gradient's norm, the learning rate and
-the speed. Needs gnuplot.
+Draws the curves of trainings as a PNG: loss (also on held-out latents, where the log has it), its
+two parts, gradient norm, learning rate and speed. Each RUN is the run folder of a dit-train
+(default: run). Needs gnuplot.
 
-  -o, --output=FILE  the picture (default: training.png)
+  -o, --output=FILE  write the picture to FILE (default: training.png)
   -h, --help         show this help
 END
 }
@@ -40,11 +40,11 @@ tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 trap 'exit 1' INT TERM
 
-# pick LOG KEY: "step value" of the lines that have it.
-pick() {
+# Prints "step value" for each line that has the key.
+pick() { # pick LOG KEY
     sed -n "s/.*\"step\":\([0-9]*\).*\"$2\":\([-+0-9.e]*\).*/\1 \2/p" "$1"
 }
-# The curve of KEY of each run, as arguments of `plot`; those without values are left out.
+# Prints gnuplot arguments for the curve of KEY of each run. Runs without values are left out.
 curves() { # curves KEY STYLE TITLE-SUFFIX
     for n in $(seq "$runs"); do
         pick "$tmp/log$n" "$1" >"$tmp/$1$n"
@@ -60,7 +60,7 @@ panel() { # panel TITLE SETTINGS CURVES
 runs=0
 for run; do
     [ -r "$run/log.jsonl" ] || fail 66 "$run/log.jsonl: cannot read"
-    grep -q '"loss":' "$run/log.jsonl" || fail 65 "$run/log.jsonl: no loss in it"
+    grep -q '"loss":' "$run/log.jsonl" || fail 65 "$run/log.jsonl: expected a line with a loss, found none"
     runs=$((runs + 1))
     cp "$run/log.jsonl" "$tmp/log$runs"
 done

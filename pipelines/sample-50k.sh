@@ -1,30 +1,29 @@
 #!/bin/sh
-# Samples for the ADM evaluation suite, drawn in parts, to be stopped and started at will.
+# Draws samples for the ADM evaluation suite in parts. Can be stopped at any time and continued.
 # SPDX-License-Identifier: MIT
 set -eu
 
 usage() {
     cat <<'EOF'
 Usage: sample-50k.sh [WEIGHTS]
-Draws 50,000 samples from WEIGHTS (default run/latest.safetensors) and packs them into one .npz.
-Parts that are complete are kept; called again, the script draws those that are missing. The
-result does not depend on that. To stop it press ^C or send SIGTERM. On a cluster of Slurm:
-slurm/submit.sh.
+Draws 50,000 samples from WEIGHTS (default: run/latest.safetensors) and packs them into one .npz.
+To stop it press ^C or send SIGTERM. Run again, it keeps complete parts and draws the missing ones;
+the result is the same as without interruption. On a Slurm cluster use slurm/submit.sh.
 
   -h, --help     show this help
 
-Variables of the environment, and what they are by default:
-  WORK=samples       folder of the parts and of samples.npz
-  COUNT=50000        samples
-  PARTS=100          parts in which they are drawn
-  JOBS=1             parts at once
-  CLASSES=random     classes, as for dit-sample: random, balanced or a list
-  CFG_SCALE=1.5      guidance; 1: none
+Environment variables and their defaults:
+  WORK=samples       folder for the parts and samples.npz
+  COUNT=50000        number of samples
+  PARTS=100          draw in this many parts
+  JOBS=1             draw this many parts at once
+  CLASSES=random     classes of the samples: random, balanced or a list, as for dit-sample
+  CFG_SCALE=1.5      classifier-free guidance scale; 1 turns guidance off
   SAMPLE_STEPS=250   sampling steps
-  SEED=0             the seed
+  SEED=0             random seed
   SAMPLE_OPTIONS=    more options for dit-sample, such as "--batch 32 --sampler ddim"
 
-Makes WORK/000001.tstream, ... and of them WORK/samples.npz.
+Makes WORK/000001.tstream and so on, and WORK/samples.npz from them.
 EOF
 }
 
@@ -35,16 +34,16 @@ case ${1:-} in
 -h | --help) usage && exit 0 ;;
 -*) fail "unknown option '$1'; see --help" ;;
 esac
-[ $# -le 1 ] || fail 'one file of weights, please'
+[ $# -le 1 ] || fail "expected one file of weights, found $*"
 WEIGHTS=${1:-${WEIGHTS:-run/latest.safetensors}}
 [ -f "$WEIGHTS" ] || fail "$WEIGHTS: no such file"
 
 sample_settings
 mkdir -p "$WORK"
-check_kind "$WORK/samples.kind" "$COUNT $CLASSES $CFG_SCALE $SAMPLE_STEPS $SEED $SAMPLE_OPTIONS \
-$PARTS $(cksum <"$WEIGHTS")" "$WORK has samples of other weights or settings"
+check_recipe "$WORK/samples.kind" "$COUNT $CLASSES $CFG_SCALE $SAMPLE_STEPS $SEED $SAMPLE_OPTIONS \
+$PARTS $(cksum <"$WEIGHTS")" "$WORK holds samples made with other weights or settings"
 if [ -e "$WORK/samples.npz" ]; then
-    say "$WORK/samples.npz is there already"
+    say "$WORK/samples.npz is already complete"
     exit 0
 fi
 
@@ -53,5 +52,5 @@ run_parts sample-part.sh "$PARTS" "$JOBS"
 
 say "Packing $COUNT samples"
 tstream-cat --no-progress "$WORK"/*.tstream | npz-pack -o "$WORK/samples.npz" &
-finish
+wait_for_last
 say "$WORK/samples.npz is complete"

@@ -1,7 +1,7 @@
 #!/bin/sh
-# sample-part.sh I: the I-th of PARTS parts of COUNT samples of WEIGHTS -> WORK/, unless it is there
-# and whole. What sample-50k.sh does for each part, and so can xargs, parallel or a job array; the
-# settings are its variables. SPDX-License-Identifier: MIT
+# sample-part.sh I: draws the I-th of PARTS parts of COUNT samples of WEIGHTS into WORK/, unless its
+# output exists and is complete. sample-50k.sh calls it for each part; so can xargs, parallel or a
+# job array, with sample-50k.sh's environment variables. SPDX-License-Identifier: MIT
 set -eu
 # shellcheck source=pipelines/stages.sh
 . "$(dirname "$0")/stages.sh"
@@ -19,4 +19,4 @@ mkdir -p "$WORK"
 dit-sample -@ "$(threads)" --weights "$WEIGHTS" --count "$COUNT" --classes "$CLASSES" \
     --cfg-scale "$CFG_SCALE" --steps "$SAMPLE_STEPS" --seed "$SEED" $SAMPLE_OPTIONS \
     --part "$1/$PARTS" -o "$samples" &
-finish
+wait_for_last

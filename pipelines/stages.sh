@@ -1,5 +1,5 @@
-# For scripts whose stages leave their output under its final name only when it is complete: a
-# script that is stopped is called again and goes on. SPDX-License-Identifier: MIT
+# Functions for scripts that can be stopped and run again: each stage gives its output the final
+# name only when it is complete, and is skipped if that exists. SPDX-License-Identifier: MIT
 # shellcheck shell=sh
 command -v dit-train >/dev/null || PATH=$(cd "$(dirname "$0")/.." && pwd)/build/bin:$PATH
 
@@ -10,15 +10,16 @@ fail() {
 say() {
     printf '\n== %s\n' "$*" >&2
 }
-# Waits for the command just put into the background, so that a signal need not wait for its end.
+# Waits for the last background command. Stages run in the background because the shell handles a
+# signal only after a foreground command has ended.
 stage_pid=
-finish() {
+wait_for_last() {
     stage_pid=$!
     wait "$stage_pid"
     stage_pid=
 }
-# Runs SCRIPT, which lies beside this one, on the numbers 1 to PARTS, JOBS of them at once; in a
-# process group of its own, so that all of them can be stopped.
+# Runs SCRIPT, from the calling script's folder, with each number from 1 to PARTS, JOBS at once. They
+# get a process group of their own so that all can be stopped together.
 run_parts() { # run_parts SCRIPT PARTS JOBS
     seq 1 "$2" >"$WORK/parts.list"
     setsid xargs -n 1 -P "$3" "$(dirname "$0")/$1" <"$WORK/parts.list" &
@@ -30,12 +31,12 @@ stop() {
     trap '' INT TERM
     [ -z "$stage_pid" ] || kill -- "$stage_pid" 2>/dev/null || :
     wait
-    echo "${0##*/}: stopped; the same command goes on" >&2
+    echo "${0##*/}: stopped; run the same command again to continue" >&2
     exit 75
 }
 trap stop INT TERM
 
-# What encode-part.sh and sample-part.sh are told by the environment, with the defaults.
+# Sets and exports the environment variables that encode-part.sh and sample-part.sh read.
 encode_settings() {
     : "${WORK:=imagenet256}" "${SIZE:=256}" "${PARTS:=64}" "${FLIP=--flip}" "${JOBS:=1}"
     check_number PARTS "$PARTS"
@@ -50,11 +51,11 @@ sample_settings() {
     check_number JOBS "$JOBS"
     export WORK WEIGHTS COUNT PARTS CLASSES CFG_SCALE SAMPLE_STEPS SEED SAMPLE_OPTIONS JOBS
 }
-# The I-th part's file.
+# Prints the path of the I-th part.
 part_file() { # part_file FOLDER I
     printf '%s/%06d.tstream' "$1" "$2"
 }
-# Threads for each of JOBS processes of this machine.
+# Prints the number of threads for each of JOBS processes on this machine.
 threads() {
     echo $((($(nproc) + JOBS - 1) / JOBS))
 }
@@ -63,8 +64,8 @@ check_number() { # check_number VARIABLE VALUE
     '' | 0* | *[!0-9]*) fail "$1: expected a whole number, found '$2'" ;;
     esac
 }
-# Keeps in a file what a folder is made of, and refuses to mix it with something else.
-check_kind() { # check_kind FILE KIND MESSAGE
+# Records in FILE the settings that a folder's contents depend on. Fails if FILE has other ones.
+check_recipe() { # check_recipe FILE RECIPE MESSAGE
     [ -e "$1" ] || printf '%s\n' "$2" >"$1"
-    [ "$(cat "$1")" = "$2" ] || fail "$3; take another WORK"
+    [ "$(cat "$1")" = "$2" ] || fail "$3; choose another WORK"
 }

@@ -109,7 +109,10 @@ static int read_dict(struct npy_header *h, struct npy *npy)
         seen |= key;
         if (!accept_text(h, ":"))
             return expected(h, ":");
-        if (key == DTYPE ? read_dtype(h, npy) : key == ORDER ? read_order(h) : read_shape(h, npy))
+        int rc = key == DTYPE   ? read_dtype(h, npy)
+                 : key == ORDER ? read_order(h)
+                                : read_shape(h, npy);
+        if (rc < 0)
             return -1;
         comma = accept_text(h, ",");
     }

@@ -216,7 +216,7 @@ static int push_long(struct reader *r, size_t length_size)
     if (!bytes)
         return -1;
     if (length > 8)
-        return init_bytes(PICKLE_INTEGER, bytes, length, &value) ? -1 : push(r, value);
+        return init_bytes(PICKLE_INTEGER, bytes, length, &value) < 0 ? -1 : push(r, value);
     uint64_t number = length && bytes[length - 1] & 0x80 ? UINT64_MAX : 0;
     for (size_t i = (size_t)length; i > 0; i--)
         number = number << 8 | bytes[i - 1];
@@ -273,7 +273,7 @@ static int push_bytes(struct reader *r, enum pickle_type type, size_t length_siz
     if (next_uint(r, length_size, &length) < 0)
         return -1;
     const uint8_t *bytes = next_bytes(r, length);
-    if (!bytes || init_bytes(type, bytes, length, &value))
+    if (!bytes || init_bytes(type, bytes, length, &value) < 0)
         return -1;
     return push(r, value);
 }
@@ -326,8 +326,8 @@ static int push_list(struct reader *r, enum pickle_type type, const struct pickl
 {
     struct pickle_value value = {.type = type};
     value.list = pickle_allocate(r->pickle, sizeof *value.list);
-    if (!value.list || (type == PICKLE_DICT && expect_pairs(n)) ||
-        pickle_list_add(r->pickle, value.list, items, n))
+    if (!value.list || (type == PICKLE_DICT && expect_pairs(n) < 0) ||
+        pickle_list_add(r->pickle, value.list, items, n) < 0)
         return -1;
     return push(r, value);
 }
@@ -339,7 +339,7 @@ static int add_items(struct reader *r, enum pickle_type type, const struct pickl
 {
     struct pickle_value *target = top(r);
     char found[PICKLE_SHOWN_SIZE];
-    if (!target || (type == PICKLE_DICT && expect_pairs(n)))
+    if (!target || (type == PICKLE_DICT && expect_pairs(n) < 0))
         return -1;
     if (target->type == PICKLE_CALL)
         return type == PICKLE_DICT ? pickle_list_add(r->pickle, &target->call->items, items, n) : 0;
@@ -376,7 +376,7 @@ static int push_pair(struct reader *r, enum pickle_type type, struct pickle_valu
 static int push_global(struct reader *r)
 {
     struct pickle_value module, name;
-    return next_text_line(r, &module) || next_text_line(r, &name)
+    return next_text_line(r, &module) < 0 || next_text_line(r, &name) < 0
                ? -1
                : push_pair(r, PICKLE_GLOBAL, module, name);
 }
@@ -384,7 +384,7 @@ static int push_global(struct reader *r)
 static int push_stack_global(struct reader *r)
 {
     struct pickle_value module, name;
-    if (pop(r, &name) || pop(r, &module))
+    if (pop(r, &name) < 0 || pop(r, &module) < 0)
         return -1;
     if (module.type != PICKLE_TEXT || name.type != PICKLE_TEXT)
         return error_set(STATUS_DATA,
@@ -406,7 +406,7 @@ static int push_call(struct reader *r, struct pickle_value callee, struct pickle
 static int push_call_of_stack(struct reader *r, bool by_name)
 {
     struct pickle_value callee, args, named;
-    if ((by_name && pop(r, &named)) || pop(r, &args) || pop(r, &callee))
+    if ((by_name && pop(r, &named) < 0) || pop(r, &args) < 0 || pop(r, &callee) < 0)
         return -1;
     return push_call(r, callee, args);
 }
@@ -423,9 +423,9 @@ static int push_instance(struct reader *r, enum opcode opcode)
         return error_set(STATUS_DATA, "expected a class after the mark, found nothing");
     if (opcode == OP_OBJ)
         callee = items[0];
-    if (push_tuple(r, items + (opcode == OP_OBJ), n - (opcode == OP_OBJ)) || pop(r, &args))
+    if (push_tuple(r, items + (opcode == OP_OBJ), n - (opcode == OP_OBJ)) < 0 || pop(r, &args) < 0)
         return -1;
-    if (opcode == OP_INST && (push_global(r) || pop(r, &callee)))
+    if (opcode == OP_INST && (push_global(r) < 0 || pop(r, &callee) < 0))
         return -1;
     return push_call(r, callee, args);
 }
@@ -434,7 +434,7 @@ static int execute_build(struct reader *r)
 {
     struct pickle_value state;
     char found[PICKLE_SHOWN_SIZE];
-    struct pickle_value *object = pop(r, &state) ? NULL : top(r);
+    struct pickle_value *object = pop(r, &state) < 0 ? NULL : top(r);
     if (!object)
         return -1;
     if (object->type != PICKLE_CALL)
@@ -487,7 +487,7 @@ static int next_memo_index(struct reader *r, enum opcode opcode, uint64_t *index
     struct pickle_value number;
     if (opcode != OP_GET && opcode != OP_PUT)
         return next_uint(r, opcode == OP_BINGET || opcode == OP_BINPUT ? 1 : 4, index);
-    if (push_text_number(r, OP_LONG) || pop(r, &number))
+    if (push_text_number(r, OP_LONG) < 0 || pop(r, &number) < 0)
         return -1;
     if (number.type != PICKLE_INT || number.integer < 0)
         return error_set(STATUS_DATA, "expected an index into the memo");
@@ -663,17 +663,17 @@ static int execute(struct reader *r, uint8_t opcode)
     case OP_BUILD:
         return execute_build(r);
     case OP_PERSID:
-        return next_text_line(r, &value) ? -1 : push_persistent(r, value);
+        return next_text_line(r, &value) < 0 ? -1 : push_persistent(r, value);
     case OP_BINPERSID:
-        return pop(r, &value) ? -1 : push_persistent(r, value);
+        return pop(r, &value) < 0 ? -1 : push_persistent(r, value);
     case OP_GET:
     case OP_BINGET:
     case OP_LONG_BINGET:
-        return next_memo_index(r, opcode, &index) ? -1 : get_memo(r, index);
+        return next_memo_index(r, opcode, &index) < 0 ? -1 : get_memo(r, index);
     case OP_PUT:
     case OP_BINPUT:
     case OP_LONG_BINPUT:
-        return next_memo_index(r, opcode, &index) ? -1 : put_memo(r, index);
+        return next_memo_index(r, opcode, &index) < 0 ? -1 : put_memo(r, index);
     case OP_MEMOIZE:
         return put_memo(r, r->memo_n);
     default:
@@ -690,7 +690,7 @@ static int execute_all(struct reader *r)
             return error_set(STATUS_DATA, "byte %zu: expected a pickle of at most %zu operations",
                              at, PICKLE_OPERATIONS_MAX);
         const uint8_t *byte = next_bytes(r, 1);
-        if (!byte || execute(r, opcode = *byte))
+        if (!byte || execute(r, opcode = *byte) < 0)
             return error_prefix("byte %zu", at);
     }
     return 0;

@@ -137,7 +137,7 @@ static int read_member(const struct archive *archive, const struct zip_header *e
         return error_set(STATUS_DATA,
                          "byte %zu: \"%s\" is stored, but with two sizes, %" PRIu64 " and %" PRIu64,
                          entry->at, name, entry->packed, entry->size);
-    if (read_header(archive, entry->offset, archive->start, false, &local, &data))
+    if (read_header(archive, entry->offset, archive->start, false, &local, &data) < 0)
         return error_prefix("\"%s\"", name);
     if (local.flags != entry->flags || local.method ||
         !field_agrees(&local, local.crc, entry->crc) ||
@@ -163,8 +163,8 @@ static int read_members(const struct archive *archive, struct zip_directory *zip
     uint64_t at = archive->start;
     for (uint64_t i = 0; i < archive->n; i++, zip->n++) {
         struct zip_header entry;
-        if (read_header(archive, at, archive->end, true, &entry, &at) ||
-            read_member(archive, &entry, &zip->members[i], &archive->extents[i]))
+        if (read_header(archive, at, archive->end, true, &entry, &at) < 0 ||
+            read_member(archive, &entry, &zip->members[i], &archive->extents[i]) < 0)
             return -1;
     }
     return at == archive->end
@@ -266,12 +266,12 @@ int zip_read_directory(struct zip_directory *zip, const uint8_t *bytes, size_t s
 {
     struct archive archive = {.bytes = bytes, .size = size};
     *zip = (struct zip_directory){0};
-    if (find_directory(&archive))
+    if (find_directory(&archive) < 0)
         return -1;
     zip->members = mem_new(archive.n, sizeof *zip->members);
     archive.extents = mem_new(archive.n, sizeof *archive.extents);
-    int rc = !zip->members || !archive.extents || read_members(&archive, zip) ||
-                     check_members(&archive, zip)
+    int rc = !zip->members || !archive.extents || read_members(&archive, zip) < 0 ||
+                     check_members(&archive, zip) < 0
                  ? -1
                  : 0;
     free(archive.extents);

@@ -56,7 +56,9 @@ static int start_images(struct npz_writer *npz, uint64_t count)
 {
     uint8_t header[HEADER_SIZE];
     make_image_header(npz, header, count);
-    return zip_start(npz->zip, "arr_0.npy") || zip_write(npz->zip, header, sizeof header) ? -1 : 0;
+    return zip_start(npz->zip, "arr_0.npy") < 0 || zip_write(npz->zip, header, sizeof header) < 0
+               ? -1
+               : 0;
 }
 
 struct npz_writer *npz_create(struct output *output, size_t height, size_t width, uint64_t count)
@@ -152,15 +154,17 @@ static int write_labels(struct npz_writer *npz, const int64_t *labels)
     uint8_t header[HEADER_SIZE];
     const uint16_t one = 1;
     make_header(header, *(const uint8_t *)&one ? "<i8" : ">i8", npz->count, "");
-    return zip_start(npz->zip, "arr_1.npy") || zip_write(npz->zip, header, sizeof header) ||
-                   zip_write(npz->zip, labels, npz->count * sizeof *labels) || zip_end(npz->zip)
+    return zip_start(npz->zip, "arr_1.npy") < 0 || zip_write(npz->zip, header, sizeof header) < 0 ||
+                   zip_write(npz->zip, labels, npz->count * sizeof *labels) < 0 ||
+                   zip_end(npz->zip) < 0
                ? -1
                : 0;
 }
 
 int npz_finish(struct npz_writer *npz, const int64_t *labels, bool with_labels)
 {
-    if (end_images(npz) || (with_labels && write_labels(npz, labels)) || zip_finish(npz->zip)) {
+    if (end_images(npz) < 0 || (with_labels && write_labels(npz, labels) < 0) ||
+        zip_finish(npz->zip) < 0) {
         npz_abandon(npz);
         return -1;
     }

@@ -584,8 +584,8 @@ static int crop_with(const struct kernels *kernels, const uint8_t *rgb, size_t w
     const uint8_t *in = rgb + steps[0].y.inputs.first * stride + 3 * steps[0].x.inputs.first;
     for (size_t i = 0; i < halvings && !rc; i++) {
         struct canvas next = {0};
-        rc = canvas_init(&next, steps[i].x.count, steps[i].y.count) ||
-             run_step(kernels, &steps[i], in, stride, next.data, next.stride);
+        rc = canvas_init(&next, steps[i].x.count, steps[i].y.count) < 0 ||
+             run_step(kernels, &steps[i], in, stride, next.data, next.stride) < 0;
         free(image.data);
         image = next;
         in = image.data;

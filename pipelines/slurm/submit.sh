@@ -1,26 +1,26 @@
 #!/bin/sh
-# ImageNet's pictures -> a trained DiT -> 50,000 samples, as jobs of Slurm that wait for each other.
+# Submits Slurm jobs that train a DiT on ImageNet's pictures and draw 50,000 samples from it.
 # SPDX-License-Identifier: MIT
 set -eu
 
 usage() {
     cat <<'EOF'
 Usage: submit.sh [--from STAGE] PICTURES
-Submits the stages of imagenet256.sh and sample-50k.sh to Slurm: encode (an array of PARTS jobs),
-shard, train (which requeues itself when it is preempted or its time is over), sample (an array of
-SAMPLE_PARTS jobs) and pack. Each goes on where it was stopped, so what has failed is submitted
-again by the same command; what is done is passed over quickly.
+Submits the stages of imagenet256.sh and sample-50k.sh to Slurm, each to start after the one before:
+encode (an array of PARTS jobs), shard, train (requeued when it is preempted or reaches its time
+limit), sample (an array of SAMPLE_PARTS jobs) and pack. After a failure run the same command again:
+each stage continues where it was stopped, and complete ones end quickly.
 
-      --from=STAGE   begin with encode (default), train or sample
+      --from=STAGE   submit the stages from STAGE on: encode (default), train or sample
   -h, --help         show this help
 
-The settings are the variables of imagenet256.sh and sample-50k.sh, here with WORK=imagenet256, and
-samples in WORK/samples; SAMPLE_PARTS is 100. What depends on the cluster (partition, account,
-nodes, GPUs, time) goes into the #SBATCH lines of the *.sbatch files, or into these variables:
-  SBATCH_PARTITION, SBATCH_ACCOUNT, ...   as sbatch(1) says
-  TRAIN_SBATCH="--nodes=4"                more options for the training job
-  SRUN_OPTIONS="--mpi=pmix"               for its srun
-The folders must be on a file system that all nodes see.
+The environment variables of imagenet256.sh and sample-50k.sh apply, with WORK=imagenet256 for both;
+samples go to WORK/samples, in SAMPLE_PARTS=100 parts. Put the settings of your cluster (partition,
+account, nodes, GPUs, time) into the #SBATCH lines of the *.sbatch files or into these variables:
+  SBATCH_PARTITION, SBATCH_ACCOUNT, ...   see sbatch(1)
+  TRAIN_SBATCH="--nodes=4"                more sbatch options for the training job
+  SRUN_OPTIONS="--mpi=pmix"               srun options for the training job
+All nodes must see PICTURES, WORK and this folder under the same paths.
 EOF
 }
 # shellcheck source=pipelines/stages.sh
@@ -46,9 +46,9 @@ case $from in
 encode | train | sample) ;;
 *) fail "--from: expected encode, train or sample, found '$from'" ;;
 esac
-[ -n "$pictures" ] || fail 'a folder of pictures is missing; see --help'
+[ -n "$pictures" ] || fail 'expected a folder of pictures; see --help'
 [ -d "$pictures" ] || fail "$pictures: no such folder"
-command -v sbatch >/dev/null || fail 'there is no sbatch: this needs Slurm; one machine has imagenet256.sh'
+command -v sbatch >/dev/null || fail 'sbatch not found: this script needs Slurm; on one machine use imagenet256.sh'
 
 DIT_VAE=${DIT_VAE:-}
 encode_settings
@@ -63,7 +63,8 @@ export DIT_PIPELINES PICTURES SAMPLE_PARTS WORK
 mkdir -p "$WORK/logs"
 
 job=
-submit() { # submit STAGE [OPTION]...: after the stage before
+# Submits a job that starts after the last one submitted has succeeded.
+submit() { # submit STAGE [OPTION]...
     stage=$1
     shift
     job=$(sbatch --parsable --chdir="$WORK" --output="$WORK/logs/$stage-%A_%a.log" \

@@ -45,7 +45,7 @@ train() { # train WORK
 start train broken
 until_there "$tmp/broken/latents/000002.tstream"
 stopped 'stopped while it encodes'
-says 'says what to do' 'imagenet256.sh: stopped; the same command goes on'
+says 'says what to do' 'imagenet256.sh: stopped; run the same command again to continue'
 ok 'in the middle' [ ! -e "$tmp/broken/latents/000012.tstream" ]
 is 'no half-written part is left' "$(find "$tmp/broken/latents" ! -name '*.tstream' -type f)" ''
 exits 'what is there is whole' 0 tstream-info --check "$tmp"/broken/latents/*.tstream
@@ -75,7 +75,7 @@ other_size() {
     WORK=$tmp/broken pipelines/imagenet256.sh "$tmp/pictures"
 }
 exits 'other settings in the same folder' 64 other_size
-says 'are refused' 'take another WORK'
+says 'are refused' 'choose another WORK'
 
 weights=$tmp/whole/run/latest.safetensors
 draw() { # draw WORK
@@ -95,12 +95,12 @@ a, b = (np.load(tmp + n)["arr_0"] for n in ("samples/samples.npz", "direct.npz")
 assert a.shape == (30, 32, 32, 3) and a.dtype == np.uint8 and np.array_equal(a, b)
 '
 exits 'called once more it is done' 0 draw samples
-says 'and says so' 'is there already'
+says 'and says so' 'is already complete'
 other_weights() {
     WORK=$tmp/samples pipelines/sample-50k.sh "$tmp/broken/run/latest.safetensors"
 }
 exits 'other settings' 64 other_weights
-says 'are refused, too' 'take another WORK'
+says 'are refused, too' 'choose another WORK'
 
 top=$PWD
 elsewhere() { # with no programs on the PATH

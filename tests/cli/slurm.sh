@@ -106,7 +106,7 @@ exits 'a training that is preempted' 75 preempted
 is 'goes back into the queue' "$(cat "$SLURM_TEST/scontrol")" 'requeue 77'
 no_slurm() { pipelines/slurm/submit.sh "$tmp/pictures"; }
 exits 'without Slurm' 64 no_slurm
-says 'it says what there is instead' 'one machine has imagenet256.sh'
+says 'it says what there is instead' 'on one machine use imagenet256.sh'
 exits 'an unknown stage' 64 submit --from=nowhere "$tmp/pictures"
 says 'is named' "found 'nowhere'"
 exits 'pictures that are not there' 64 submit "$tmp/no"
