@@ -1,6 +1,6 @@
 #!/bin/sh
-# imagenet256.sh and sample-50k.sh on a few pictures: stopped anywhere, called again, they go on and
-# end with what an unbroken run gives.
+# imagenet256.sh and sample-50k.sh on a few pictures: stopped anywhere and run again, they continue
+# and give the same result as an uninterrupted run.
 # SPDX-License-Identifier: MIT
 # shellcheck disable=SC2317,SC2030,SC2031 # functions are arguments of others, also in subshells
 . tests/tap.sh
@@ -14,14 +14,14 @@ from checkpoint import tensors, log
 tmp = '$tmp/'
 $1"
 }
-until_there() { # until_there FILE: or until the process $pid has ended
+until_there() { # until_there FILE: waits until FILE has content or the process $pid has ended
     until [ -s "$1" ]; do
         kill -0 "$pid" 2>/dev/null || break
         sleep 0.02
     done
 }
-# The script that a function calls, in the background; its standard error is in $tmp/err.
-start() {
+# Runs FUNCTION in the background; its standard error goes to $tmp/err.
+start() { # start FUNCTION [ARGUMENT]...
     (
         replace='exec'
         "$@" >"$tmp/out" 2>"$tmp/err" </dev/null
@@ -44,29 +44,29 @@ train() { # train WORK
 }
 start train broken
 until_there "$tmp/broken/latents/000002.tstream"
-stopped 'stopped while it encodes'
-says 'says what to do' 'imagenet256.sh: stopped; run the same command again to continue'
-ok 'in the middle' [ ! -e "$tmp/broken/latents/000012.tstream" ]
-is 'no half-written part is left' "$(find "$tmp/broken/latents" ! -name '*.tstream' -type f)" ''
-exits 'what is there is whole' 0 tstream-info --check "$tmp"/broken/latents/*.tstream
+stopped 'imagenet256.sh is stopped while it encodes'
+says 'imagenet256.sh, stopped, says how to continue' 'imagenet256.sh: stopped; run the same command again to continue'
+ok 'the last part was not encoded yet' [ ! -e "$tmp/broken/latents/000012.tstream" ]
+is 'no half-written part of the latents is left' "$(find "$tmp/broken/latents" ! -name '*.tstream' -type f)" ''
+exits 'the parts that are left are complete' 0 tstream-info --check "$tmp"/broken/latents/*.tstream
 ls -i "$tmp/broken/latents/000001.tstream" >"$tmp/before"
 start train broken
 until_there "$tmp/broken/shards.list"
 until_there "$tmp/broken/run/log.jsonl"
-stopped 'stopped while it trains'
-ok 'parts that were there are kept' [ "$(ls -i "$tmp/broken/latents/000001.tstream")" = \
+stopped 'imagenet256.sh is stopped while it trains'
+ok 'complete parts are not encoded again' [ "$(ls -i "$tmp/broken/latents/000001.tstream")" = \
     "$(cat "$tmp/before")" ]
-exits 'trains to the end' 0 train broken
-ok 'from where it was' [ "$(grep -c 'step     10 ' "$tmp/err")" = 0 ]
-ok 'stages that are complete are skipped' [ "$(grep -c '^== ' "$tmp/err")" = 1 ]
-exits 'an unbroken run' 0 train whole
-says 'names a file that is no picture' 'text.jpg'
-ok 'gives the same weights' python '
+exits 'imagenet256.sh, run again, trains to the end' 0 train broken
+ok 'training continues where it was stopped' [ "$(grep -c 'step     10 ' "$tmp/err")" = 0 ]
+ok 'complete stages are skipped' [ "$(grep -c '^== ' "$tmp/err")" = 1 ]
+exits 'an uninterrupted imagenet256.sh' 0 train whole
+says 'imagenet256.sh names a file that is no picture' 'text.jpg'
+ok 'interrupted and uninterrupted training give the same weights' python '
 a, b = (tensors(tmp + n + "/run/latest.safetensors") for n in ("broken", "whole"))
 assert a.keys() == b.keys() and all(np.array_equal(a[k], b[k]) for k in a)
 assert [line["step"] for line in log(tmp + "broken/run")][-1] == 300
 '
-is 'from several shards with all pictures' \
+is 'the shards hold all pictures' \
     "$(tstream-cat "$tmp"/whole/shards/*.tstream | tstream-info --json |
         grep -o '"records": *[0-9]*' | grep -o '[0-9]*$')" 60
 other_size() {
@@ -74,8 +74,8 @@ other_size() {
     export SIZE
     WORK=$tmp/broken pipelines/imagenet256.sh "$tmp/pictures"
 }
-exits 'other settings in the same folder' 64 other_size
-says 'are refused' 'choose another WORK'
+exits 'imagenet256.sh refuses other settings in the same folder' 64 other_size
+says 'imagenet256.sh says what to do about other settings' 'choose another WORK'
 
 weights=$tmp/whole/run/latest.safetensors
 draw() { # draw WORK
@@ -84,23 +84,23 @@ draw() { # draw WORK
 }
 start draw samples
 until_there "$tmp/samples/000002.tstream"
-stopped 'stopped while it samples'
-ok 'with parts of the samples' [ ! -e "$tmp/samples/000008.tstream" ]
+stopped 'sample-50k.sh is stopped while it samples'
+ok 'the last part was not drawn yet' [ ! -e "$tmp/samples/000008.tstream" ]
 head -c 100 "$tmp/samples/000001.tstream" >"$tmp/cut"
 cp "$tmp/cut" "$tmp/samples/000001.tstream"
-exits 'goes on' 0 draw samples
+exits 'sample-50k.sh, run again, draws the missing and damaged parts' 0 draw samples
 dit-sample -q -@ 1 -w "$weights" -n 30 -c random -s 2 --steps 5 | npz-pack -q >"$tmp/direct.npz"
-ok 'and packs what one dit-sample draws' python '
+ok 'the parts make the same samples as one dit-sample' python '
 a, b = (np.load(tmp + n)["arr_0"] for n in ("samples/samples.npz", "direct.npz"))
 assert a.shape == (30, 32, 32, 3) and a.dtype == np.uint8 and np.array_equal(a, b)
 '
-exits 'called once more it is done' 0 draw samples
-says 'and says so' 'is already complete'
+exits 'sample-50k.sh with complete samples' 0 draw samples
+says 'sample-50k.sh says that samples are complete' 'is already complete'
 other_weights() {
     WORK=$tmp/samples pipelines/sample-50k.sh "$tmp/broken/run/latest.safetensors"
 }
-exits 'other settings' 64 other_weights
-says 'are refused, too' 'choose another WORK'
+exits 'sample-50k.sh refuses other weights in the same folder' 64 other_weights
+says 'sample-50k.sh says what to do about other weights' 'choose another WORK'
 
 top=$PWD
 elsewhere() { # with no programs on the PATH
@@ -109,7 +109,7 @@ elsewhere() { # with no programs on the PATH
 for script in imagenet256.sh sample-50k.sh; do
     exits "$script --help" 0 elsewhere $script --help
     exits "$script with an unknown option" 64 elsewhere $script --unknown
-    exits "$script of what is not there" 64 elsewhere $script "$tmp/no"
-    says 'names it' "$script: $tmp/no: no such"
+    exits "$script with a missing operand" 64 elsewhere $script "$tmp/no"
+    says "$script names what is missing" "$script: $tmp/no: no such"
 done
 done_testing

@@ -1,13 +1,12 @@
 #!/bin/sh
-# The jobs that pipelines/slurm/submit.sh submits, run by stand-ins for sbatch, srun and scontrol: in
-# their order, requeued and submitted again, they end with what imagenet256.sh and sample-50k.sh
-# make. SPDX-License-Identifier: MIT
+# Runs the jobs of pipelines/slurm/submit.sh with stand-ins for sbatch, srun and scontrol: they give
+# what imagenet256.sh and sample-50k.sh give, also when they are requeued or submitted again. SPDX-License-Identifier: MIT
 # shellcheck disable=SC2317 # functions are arguments of others
 . tests/tap.sh
 export PYTHONPATH=tests/tools PYTHONDONTWRITEBYTECODE=1
 unset DIT_VAE
 
-# sbatch notes the job in $SLURM_TEST/jobs; run_jobs does them.
+# sbatch records jobs in $SLURM_TEST/jobs; run_jobs runs them.
 mkdir "$tmp/bin" "$tmp/slurm"
 export SLURM_TEST="$tmp/slurm"
 cat >"$tmp/bin/sbatch" <<'EOF'
@@ -58,10 +57,10 @@ submit() {
     PATH=$tmp/bin:$PATH WORK=$tmp/work pipelines/slurm/submit.sh "$@"
 }
 exits 'all stages are submitted' 0 submit "$tmp/pictures"
-is 'in their order, each after the one before' \
+is 'stages are submitted in order, each after the one before' \
     "$(sed 's,/.*/,,' "$SLURM_TEST/jobs" | tr '\n' ' ')" \
     '1 3 - encode.sbatch 2 - 1 shard.sbatch 3 - 2 train.sbatch 4 2 3 sample.sbatch 5 - 4 pack.sbatch '
-# The environment of the jobs is submit.sh's.
+# Jobs inherit submit.sh's environment.
 jobs_environment() {
     DIT_PIPELINES=$PWD/pipelines PICTURES=$tmp/pictures WORK=$tmp/work
     export DIT_PIPELINES PICTURES WORK
@@ -71,14 +70,14 @@ all_jobs() (
     jobs_environment
     run_jobs
 )
-ok 'they run' all_jobs
+ok 'the jobs of all stages succeed' all_jobs
 whole() {
     WORK=$tmp/whole pipelines/imagenet256.sh "$tmp/pictures" &&
         WORK=$tmp/whole-samples PARTS=4 JOBS=2 pipelines/sample-50k.sh \
             "$tmp/whole/run/latest.safetensors"
 }
-exits 'one machine makes' 0 whole
-ok 'the same weights and samples' /usr/bin/python3 -c "
+exits 'imagenet256.sh and sample-50k.sh on one machine' 0 whole
+ok 'jobs and one machine give the same weights and samples' /usr/bin/python3 -c "
 import numpy as np
 from checkpoint import tensors
 tmp = '$tmp/'
@@ -88,8 +87,8 @@ a, b = (np.load(tmp + n + '/samples.npz')['arr_0'] for n in ('work/samples', 'wh
 assert a.shape == (6, 32, 32, 3) and np.array_equal(a, b)
 "
 before=$(find "$tmp/work" -name '*.tstream' -exec ls -i {} + | sort)
-ok 'submitted again they run again' all_jobs
-is 'and leave what is there' "$(find "$tmp/work" -name '*.tstream' -exec ls -i {} + | sort)" \
+ok 'the jobs succeed when they are run again' all_jobs
+is 'jobs that are run again make no complete stream anew' "$(find "$tmp/work" -name '*.tstream' -exec ls -i {} + | sort)" \
     "$before"
 
 preempted() (
@@ -102,13 +101,13 @@ preempted() (
     kill -TERM "$(cat "$SLURM_TEST/rank")"
     wait $!
 )
-exits 'a training that is preempted' 75 preempted
-is 'goes back into the queue' "$(cat "$SLURM_TEST/scontrol")" 'requeue 77'
+exits 'a training job that is preempted' 75 preempted
+is 'a training job that is preempted is requeued' "$(cat "$SLURM_TEST/scontrol")" 'requeue 77'
 no_slurm() { pipelines/slurm/submit.sh "$tmp/pictures"; }
-exits 'without Slurm' 64 no_slurm
-says 'it says what there is instead' 'on one machine use imagenet256.sh'
-exits 'an unknown stage' 64 submit --from=nowhere "$tmp/pictures"
-says 'is named' "found 'nowhere'"
-exits 'pictures that are not there' 64 submit "$tmp/no"
-says 'are named' "$tmp/no: no such folder"
+exits 'submit.sh without Slurm' 64 no_slurm
+says 'submit.sh without Slurm names the script for one machine' 'on one machine use imagenet256.sh'
+exits 'submit.sh with an unknown stage' 64 submit --from=nowhere "$tmp/pictures"
+says 'submit.sh names the unknown stage' "found 'nowhere'"
+exits 'submit.sh without the pictures' 64 submit "$tmp/no"
+says 'submit.sh names the missing folder' "$tmp/no: no such folder"
 done_testing

@@ -1,5 +1,5 @@
-// Draws labelled JPEG pictures, for the demo and the tests: ten shapes and textures, a folder each,
-// varied in place, size, angle and colour. SPDX-License-Identifier: MIT
+// Draws labelled JPEG pictures for the demo and the tests: ten shapes and textures, a folder for
+// each, varied in position, size, angle and colour. SPDX-License-Identifier: MIT
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,13 +11,13 @@
 #include "lib/base/rng.h"
 #include "lib/tool/tool.h"
 
-#define SAMPLES 3 // each way, of a pixel
+#define SAMPLES 3 // per pixel in each direction, for antialiasing
 #define QUALITY 92
 #define PI      3.14159265358979323846
-#define PERIOD  1.4 // of textures
+#define PERIOD  1.4 // of textures, in units of the shape
 
-// A shape says how much of it is at (x, y), 0 to 1: within about the unit circle, y upwards; a
-// texture goes on for ever.
+// cover tells how much of the point (x, y) the shape covers, 0 to 1. Shapes fill about the unit
+// circle, y pointing up; textures have no bounds.
 struct shape {
     const char *name;
     double (*cover)(double x, double y);
@@ -67,7 +67,8 @@ static double square(double x, double y)
     return fmax(fabs(x), fabs(y)) < 0.85;
 }
 
-// The number of n half planes, at this distance from the middle, that hold the point.
+// How many of n half planes contain the point. Their edges have this distance from the origin and
+// equally spaced directions.
 static int half_planes(double x, double y, int n, double first_angle, double distance)
 {
     int holding = 0;
@@ -101,7 +102,7 @@ static const struct shape shapes[] = {
 };
 #define N_SHAPES (sizeof shapes / sizeof *shapes)
 
-// One picture's random choices, in the order of their drawing.
+// The random numbers of one picture, used in order.
 struct dice {
     struct rng rng;
     uint32_t next;
@@ -121,7 +122,7 @@ static void set_color(double rgb[3], double hue, double saturation, double value
     }
 }
 
-// A strong, dark colour on a light one.
+// Draws the shape in a strong, dark colour on a light background.
 static void draw(const struct shape *shape, struct dice *dice, size_t side, uint8_t *rgb)
 {
     double radius = roll(dice, 0.8, 1.2) * 0.34, angle = roll(dice, -0.1, 0.1);
@@ -145,7 +146,7 @@ static void draw(const struct shape *shape, struct dice *dice, size_t side, uint
     }
 }
 
-// Errors of the library end the program with its message.
+// An error in libjpeg ends the program with its message.
 static void write_jpeg(const char *path, const uint8_t *rgb, size_t side)
 {
     struct jpeg_compress_struct info;
@@ -181,9 +182,10 @@ int main(int argc, char **argv)
     const char *folder = NULL;
     int64_t count = 1000, side = 96;
     const struct option options[] = {
-        OPTION_STRING("output", 'o', &folder, "FOLDER", "where the classes' folders go"),
-        OPTION_INT("count", 'n', &count, 1, 10000000, "pictures in all (default 1000)"),
-        OPTION_INT("size", 's', &side, 8, 4096, "side in pixels (default 96)"),
+        OPTION_STRING("output", 'o', &folder, "FOLDER",
+                      "make a folder of pictures for each class in FOLDER"),
+        OPTION_INT("count", 'n', &count, 1, 10000000, "draw N pictures in all (default 1000)"),
+        OPTION_INT("size", 's', &side, 8, 4096, "make pictures of N x N pixels (default 96)"),
         TOOL_OPTION_SEED,
         TOOL_OPTIONS_COMMON,
         OPTION_END,

@@ -1,4 +1,4 @@
-// Image files: decoded and cropped exactly as Pillow does it, and broken ones refused.
+// Image files are decoded and cropped exactly as Pillow does; broken ones are refused.
 // SPDX-License-Identifier: MIT
 #include <png.h>
 #include <stdio.h>
@@ -59,7 +59,7 @@ static void test_reference(void)
             same = same && (plain ? resample_crop_plain : resample_crop)(
                                image.rgb, image.width, image.height, side, out) == 0;
             same = same && memcmp(out, tensor->data, bytes) == 0;
-            ok(same, "%s, %s", tensor->name, plain ? "plain" : "fast");
+            ok(same, "%s equals Pillow, %s kernels", tensor->name, plain ? "plain" : "fast");
             image_free(&image);
         }
         free(out);
@@ -95,10 +95,11 @@ static void test_broken(void)
         struct file file = read_image(cut[i]);
         size_t taken = 0, end = file.size;
         struct image image;
-        if (i == 1) // without IEND and the checksum before it all pixels are there
+        if (i == 1) // a PNG has all its pixels even without its last 16 bytes
             end -= 16;
         for (size_t size = 0; size < end; size += i == 0 ? 1 : 61) {
-            uint8_t *exact = malloc(size + !size); // for the sanitizer
+            uint8_t *exact =
+                malloc(size + !size); // no byte more, so that a sanitizer sees reads past the end
             memcpy(exact, file.data, size);
             for (size_t crop = 0; crop <= 16; crop += 16) {
                 taken += image_decode(&image, exact, size, false, crop) == 0;
@@ -107,7 +108,7 @@ static void test_broken(void)
             free(exact);
         }
         ok(taken == 0, "%s, cut anywhere, is refused", cut[i]);
-        // A changed byte may go unnoticed, but does no harm.
+        // A changed byte may go unnoticed, but must do no harm.
         for (size_t at = 0; at < file.size; at += i == 0 ? 1 : 29) {
             file.data[at] ^= (uint8_t)(1 << at % 8);
             image_decode(&image, file.data, file.size, true, 0);
@@ -131,11 +132,12 @@ static void test_broken(void)
             memset(jpeg.data + at + 5, 0xF0, 4);
             break;
         }
-    refused(&jpeg, "61680 x 61680 pixels; the limit is", "a JPEG that claims as much");
+    refused(&jpeg, "61680 x 61680 pixels; the limit is", "a JPEG that claims 61680^2 pixels");
     free(jpeg.data);
 }
 
-// With a crop, what it shows is as without, or the same is said against the file.
+// Decoding for a crop gives the same pixels in the crop's window as decoding all, or fails with the
+// same message.
 static bool window_agrees(const struct file *file, size_t side)
 {
     struct image whole, part;
@@ -156,10 +158,10 @@ static bool window_agrees(const struct file *file, size_t side)
     return same;
 }
 
-// How a JPEG file is made.
+// How make_jpeg encodes a file.
 struct coding {
     const char *name;
-    int components, factors[4]; // as in 0x22 for 2 x 2
+    int components, factors[4]; // of sampling: 0x21 is 2 horizontally, 1 vertically
     int restart;
     enum { TOGETHER, APART, PROGRESSIVE, COARSE } scans;
 };
@@ -235,7 +237,7 @@ static void test_windows(void)
         for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
             struct file file = make_jpeg(&codings[i], sizes[k][0], sizes[k][1]);
             whole &= window_agrees(&file, sizes[k][2]);
-            // Broken in front of the window, within it and behind it.
+            // Damage before the window, within it and after it.
             for (size_t at = 1; at <= 12; at++) {
                 struct file cut = {file.data, (file.size - 4) * at / 12};
                 broken &= window_agrees(&cut, sizes[k][2]);
@@ -245,8 +247,8 @@ static void test_windows(void)
             }
             free(file.data);
         }
-        ok(whole, "%s: the window of a crop is as in the whole", codings[i].name);
-        ok(broken, "%s: so it is, or refused alike, in broken files", codings[i].name);
+        ok(whole, "JPEG, %s: a crop's window is decoded as in the whole image", codings[i].name);
+        ok(broken, "JPEG, %s: broken files are decoded or refused alike", codings[i].name);
     }
 }
 
@@ -255,7 +257,7 @@ static void test_exif(void)
     uint8_t tiff[] = {'I',  'I', '*', 0, 8, 0, 0, 0, 2, 0,        // header, number of entries
                       0,    1,   3,   0, 1, 0, 0, 0, 5, 0, 0, 0,  // width
                       0x12, 1,   3,   0, 1, 0, 0, 0, 6, 0, 0, 0}; // orientation
-    ok(exif_orientation(tiff, sizeof tiff) == 6, "an orientation, little-endian");
+    ok(exif_orientation(tiff, sizeof tiff) == 6, "EXIF: a little-endian orientation");
     bool harmless = true;
     for (size_t size = 0; size < sizeof tiff; size++) {
         uint8_t *exact = malloc(size + !size);
@@ -263,14 +265,14 @@ static void test_exif(void)
         harmless &= exif_orientation(exact, size) == 1;
         free(exact);
     }
-    ok(harmless, "cut anywhere, it is none");
+    ok(harmless, "EXIF: a block that is cut anywhere has no orientation");
     tiff[30] = 9;
-    ok(exif_orientation(tiff, sizeof tiff) == 1, "there is no orientation 9");
+    ok(exif_orientation(tiff, sizeof tiff) == 1, "EXIF: orientation 9 is ignored");
     memset(tiff + 4, 0xFF, 4);
-    ok(exif_orientation(tiff, sizeof tiff) == 1, "a directory past the end");
+    ok(exif_orientation(tiff, sizeof tiff) == 1, "EXIF: a directory past the end is ignored");
     const uint8_t big[] = {'M',  'M', 0, '*', 0, 0, 0, 8, 0, 1, 1,
                            0x12, 0,   3, 0,   0, 0, 1, 0, 8, 0, 0};
-    ok(exif_orientation(big, sizeof big) == 8, "an orientation, big-endian");
+    ok(exif_orientation(big, sizeof big) == 8, "EXIF: a big-endian orientation");
 
     struct file file = read_image("exif-rotated.jpg");
     struct image stored, turned;
@@ -284,13 +286,13 @@ static void test_exif(void)
             size_t from = (stored.height - 1 - x) * stored.width + y;
             same &= memcmp(turned.rgb + 3 * (y * turned.width + x), stored.rgb + 3 * from, 3) == 0;
         }
-    ok(same, "orientation 6 is turned by 90 degrees clockwise");
+    ok(same, "exif-rotated.jpg: orientation 6 is turned by 90 degrees clockwise");
     image_free(&stored);
     image_free(&turned);
     free(file.data);
 }
 
-// A PNG file in memory of one kind of pixels, 3 x 2.
+// A PNG file of 3 x 2 pixels of one kind, and the RGB that it decodes to.
 struct kind {
     const char *name;
     int color, depth, interlace;
@@ -407,7 +409,7 @@ static void test_png_kinds(void)
         gray +=
             image.rgb[3 * i] == image.rgb[3 * i + 1] && image.rgb[3 * i] == image.rgb[3 * i + 2];
     }
-    ok(gray == n && high < n / 10, "its 16 bits are scaled, not clipped");
+    ok(gray == n && high < n / 10, "gray16.png: 16 bits are scaled, not clipped");
     image_free(&image);
     free(file.data);
 }
@@ -426,7 +428,7 @@ static void test_png_write(void)
     good = good && image_decode(&back, written.data, written.size, false, 0) == 0;
     ok(good && back.width == image.width && back.height == image.height &&
            memcmp(back.rgb, image.rgb, 3 * image.width * image.height) == 0,
-       "a PNG that was written reads back the same");
+       "a PNG that image_write_png wrote decodes to the same pixels");
     if (good)
         free(written.data);
     unlink(path);

@@ -1,4 +1,4 @@
-// .npy files: what is read, and that nothing else is. SPDX-License-Identifier: MIT
+// .npy files: which are read, and that all others are refused. SPDX-License-Identifier: MIT
 #include "formats/containers/npy.h"
 
 #include <fcntl.h>
@@ -16,7 +16,7 @@ struct file {
     size_t size;
 };
 
-// A file with this header as it stands, and so many bytes of data: 0, 1, 2, ...
+// A file with this header, unpadded, and `data` bytes of data: 0, 1, 2, ...
 static struct file make(int major, const char *header, size_t data)
 {
     struct file file = {.bytes = "\x93NUMPY", .size = major == 1 ? 10 : 12};
@@ -31,7 +31,7 @@ static struct file make(int major, const char *header, size_t data)
     return file;
 }
 
-// Parses a copy that ends where its memory ends, so that reading on is found.
+// Parses a copy that fills its memory, so that a sanitizer finds reads past the end.
 static int parse(const struct file *file, size_t size, struct npy *npy)
 {
     uint8_t *copy = malloc(size ? size : 1);
@@ -55,9 +55,10 @@ static void refuses(const char *name, struct file file, const char *message)
 {
     struct npy npy;
     int rc = parse(&file, file.size, &npy);
-    ok(rc < 0 && error_status() == STATUS_DATA && strstr(error_message(), message), "%s", name);
+    ok(rc < 0 && error_status() == STATUS_DATA && strstr(error_message(), message), "refused: %s",
+       name);
     if (rc >= 0 || !strstr(error_message(), message))
-        diag("%s", rc < 0 ? error_message() : "it was taken");
+        diag("%s", rc < 0 ? error_message() : "it was accepted");
 }
 
 static void test_good(void)
@@ -82,12 +83,12 @@ static void test_good(void)
     ok(npy_parse(&npy, file.bytes, file.size) == 0 && npy.rank == 4 && npy.shape[0] == 1 &&
            npy.shape[1] == 4 && npy.shape[2] == 2 && npy.shape[3] == 3 && npy.count == 24 &&
            npy.data == file.bytes + file.size - 96 && npy.data[95] == 95,
-       "shape and data are found");
-    ok(takes(2, F4("(2, 2)") " \n", 16), "version 2.0");
-    ok(takes(3, F4("(2, 2)") " \n", 16), "version 3.0");
-    ok(takes(1, F4("()"), 4), "no shape is one element");
-    ok(takes(1, F4("(5, 0)"), 0), "a size of 0 is no data");
-    ok(takes(1, F4("(1, 1, 1, 1, 1, 1, 1, 2)"), 8), "rank 8");
+       "a shape of rank 4 and its data are found");
+    ok(takes(2, F4("(2, 2)") " \n", 16), "version 2.0 is read");
+    ok(takes(3, F4("(2, 2)") " \n", 16), "version 3.0 is read");
+    ok(takes(1, F4("()"), 4), "the shape () is one element");
+    ok(takes(1, F4("(5, 0)"), 0), "a shape with a size of 0 has no data");
+    ok(takes(1, F4("(1, 1, 1, 1, 1, 1, 1, 2)"), 8), "rank 8 is read");
     ok(takes(1, "{'shape':(2,),'fortran_order':False,'descr':'<f4'}\n", 8),
        "keys in any order, with or without blanks and the last comma");
 }
@@ -122,16 +123,19 @@ static void test_bad(void)
             "expected a header with 'descr'");
     refuses("a key twice", make(1, "{'descr': '<f4', 'descr': '<f4', 'shape': (2,), }", 8),
             "each once");
-    refuses("a foreign key", make(1, "{'descr': '<f4', 'order': False, 'shape': (2,), }", 8),
+    refuses("an unknown key", make(1, "{'descr': '<f4', 'order': False, 'shape': (2,), }", 8),
             "each once, found 'order'");
-    refuses("no comma", make(1, "{'descr': '<f4' 'fortran_order': False, 'shape': (2,), }", 8),
-            "each once");
-    refuses("no colon", make(1, "{'descr' '<f4', 'fortran_order': False, 'shape': (2,), }", 8),
+    refuses("no comma between keys",
+            make(1, "{'descr': '<f4' 'fortran_order': False, 'shape': (2,), }", 8), "each once");
+    refuses("no colon after a key",
+            make(1, "{'descr' '<f4', 'fortran_order': False, 'shape': (2,), }", 8),
             "expected :, found '<f4'");
-    refuses("no dict", make(1, "['descr', '<f4']", 8), "expected {, found ['descr'");
-    refuses("no end", make(1, "{'descr': '<f4', 'fortran_order': False, 'shape': (2,", 0),
+    refuses("a list in place of the dict", make(1, "['descr', '<f4']", 8),
+            "expected {, found ['descr'");
+    refuses("a dict without an end",
+            make(1, "{'descr': '<f4', 'fortran_order': False, 'shape': (2,", 0),
             "found the end of the header");
-    refuses("more after the end", make(1, F4("(2,)") "x", 8), "expected blanks after the header");
+    refuses("text after the dict", make(1, F4("(2,)") "x", 8), "expected blanks after the header");
 
     refuses("a negative size", make(1, F4("(-2,)"), 8), "expected a shape of at most 8 sizes");
     refuses("a size of 2^64", make(1, F4("(18446744073709551616,)"), 8), "expected a shape");
@@ -142,8 +146,9 @@ static void test_bad(void)
     refuses("sizes whose product overflows", make(1, F4("(4294967296, 4294967296)"), 8),
             "F32 of [4294967296, 4294967296] is too large");
     refuses("bytes that overflow", make(1, F4("(4611686018427387904,)"), 8), "is too large");
-    refuses("less data", make(1, F4("(2,)"), 7), "expected 8 bytes of data (F32 [2]), found 7");
-    refuses("more data", make(1, F4("(2,)"), 9), "expected 8 bytes of data (F32 [2]), found 9");
+    refuses("too little data", make(1, F4("(2,)"), 7),
+            "expected 8 bytes of data (F32 [2]), found 7");
+    refuses("too much data", make(1, F4("(2,)"), 9), "expected 8 bytes of data (F32 [2]), found 9");
 }
 
 static void test_damage(void)
@@ -169,7 +174,7 @@ static void check_read(const char *name, const char *path, size_t size_max, enum
     int rc = npy_read(&npy, path, size_max);
     ok(rc < 0 && error_status() == status && strstr(error_message(), path) &&
            strstr(error_message(), message),
-       "%s", name);
+       "not read: %s", name);
     if (rc == 0)
         npy_free(&npy);
     else if (!strstr(error_message(), message))
@@ -188,14 +193,15 @@ static void test_files(void)
     if (!f || fwrite(good.bytes, 1, good.size, f) != good.size || fclose(f) || mkfifo(fifo, 0600))
         exit(1);
     struct npy npy;
-    ok(npy_read(&npy, path, 16) == 0 && npy.count == 4 && npy.data[15] == 15, "a file is read");
+    ok(npy_read(&npy, path, 16) == 0 && npy.count == 4 && npy.data[15] == 15,
+       "npy_read reads a file");
     npy_free(&npy);
     check_read("a missing file", "/tmp/npy-none.npy", 16, STATUS_NO_INPUT, "No such file");
     check_read("a folder", folder, 16, STATUS_NO_INPUT, "expected a regular file");
     check_read("a FIFO", fifo, 16, STATUS_NO_INPUT, "expected a regular file");
     if (truncate(path, 1 << 20))
         exit(1);
-    check_read("a file with more than is wanted", path, 16, STATUS_DATA,
+    check_read("a file larger than size_max", path, 16, STATUS_DATA,
                "expected at most 65552 bytes, found more");
     unlink(path);
     unlink(fifo);

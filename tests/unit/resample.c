@@ -1,5 +1,5 @@
-// The crop: fast and plain kernels agree, and nothing but the image decides the result.
-// (That both equal Pillow is shown in images.c.) SPDX-License-Identifier: MIT
+// resample_crop: fast and plain kernels agree, and nothing but the image decides the result.
+// (images.c shows that both equal Pillow.) SPDX-License-Identifier: MIT
 #include "formats/images/resample.h"
 
 #include <string.h>
@@ -16,14 +16,14 @@ static uint8_t *make_image(size_t width, size_t height, int padding, uint64_t se
     struct rng rng = {.seed = seed, .purpose = RNG_TEST};
     for (size_t i = 0; i < size; i++) {
         uint32_t value = rng_u32(&rng, i);
-        // Also long runs of the extremes, where bicubic overshoots.
+        // Half of the bytes are 0 or 255, where the bicubic filter overshoots.
         rgb[i] = value & 0x100 ? (uint8_t)value : value & 0x200 ? 255 : 0;
     }
     memset(rgb + size, padding, RESAMPLE_PADDING);
     return rgb;
 }
 
-// Changes every pixel that resample_crop is said not to read.
+// Changes every pixel outside the window of resample_crop_window.
 static void change_unread(uint8_t *rgb, size_t width, size_t height, size_t size)
 {
     struct resample_window w = resample_crop_window(width, height, size);
@@ -92,7 +92,7 @@ int main(void)
     bool same = resample_crop(rgb, 30, 24, 24, out) == 0;
     for (size_t y = 0; y < 24; y++)
         same &= memcmp(rgb + 3 * (30 * y + 3), out + 3 * 24 * y, 3 * 24) == 0;
-    ok(same, "a wide one of the right height is cut at floor((30 - 24) / 2)");
+    ok(same, "an image of the right height is cut at floor((30 - 24) / 2)");
     free(rgb);
 
     bool flat = true;

@@ -1,4 +1,4 @@
-// Safetensors documents: headers are built and parsed, and everything odd is refused.
+// Safetensors documents: headers are built and parsed, and malformed ones are refused.
 // SPDX-License-Identifier: MIT
 #include "formats/containers/safetensors.h"
 
@@ -33,40 +33,40 @@ static void test_build(void)
     size_t header_size;
     ok(!safetensors_build_header(tensors, 3, metadata, &bytes, &header_size), "a header is built");
     json_decref(metadata);
-    ok(header_size % 64 == 0, "its size is a multiple of 64");
+    ok(header_size % 64 == 0, "the header's size is a multiple of 64");
     ok(tensors[1].offset == 24 && tensors[2].offset == 28 && tensors[2].size == 5,
-       "offsets and sizes are set");
+       "building a header sets offsets and sizes");
     bytes = realloc(bytes, header_size + 33);
     memset(bytes + header_size, 0, 33);
     memcpy(bytes + header_size, &(float){1.5f}, 4);
     struct safetensors doc;
     ok(!safetensors_parse(&doc, bytes, header_size + 33, header_size + 33, 1000) &&
            doc.n_tensors == 3 && doc.header_size == header_size && doc.data_size == 33,
-       "it is parsed");
+       "the header that was built is parsed");
     const struct safetensor *b = &doc.tensors[2];
     ok(strcmp(b->name, "b.weight") == 0 && b->dtype == DTYPE_U8 && b->rank == 1 &&
            b->shape[0] == 5 && b->offset == 28,
-       "a tensor has its name, type, shape and place");
+       "a parsed tensor has its name, type, shape and offset");
     ok(!strcmp(safetensors_get(&doc, "epoch"), "3") && !safetensors_get(&doc, "x"),
-       "metadata is found, and nothing else");
+       "safetensors_get finds metadata, and gives NULL for a missing key");
     safetensors_close(&doc);
     ok(!safetensors_parse(&doc, bytes, header_size, header_size + 33, 1000) && !doc.data,
-       "the header is enough to parse it");
+       "a document is parsed without its data");
     safetensors_close(&doc);
     ok(safetensors_parse(&doc, bytes, header_size - 1, header_size + 33, 1000) == -1,
-       "... but all of it");
+       "a header that is cut short is refused");
     free(bytes);
 
     struct safetensor twice[] = {{.name = "a", .dtype = DTYPE_U8},
                                  {.name = "a", .dtype = DTYPE_U8}};
     ok(safetensors_build_header(twice, 2, NULL, &bytes, &header_size) &&
            strstr(error_message(), "\"a\""),
-       "two tensors of one name are refused");
+       "building refuses two tensors of one name");
     struct safetensor rising[] = {{.name = "a", .dtype = DTYPE_U8},
                                   {.name = "b", .dtype = DTYPE_F16}};
     ok(safetensors_build_header(rising, 2, NULL, &bytes, &header_size) &&
            strstr(error_message(), "larger elements"),
-       "so are tensors that would not be aligned");
+       "building refuses rising element sizes, which would not be aligned");
 }
 
 static void test_order(void)
@@ -79,8 +79,8 @@ static void test_order(void)
     struct safetensors doc;
     ok(!safetensors_parse(&doc, bytes, total, total, 1000) && !strcmp(doc.tensors[0].name, "a") &&
            !strcmp(doc.tensors[1].name, "e") && !strcmp(doc.tensors[2].name, "z"),
-       "tensors come in the order of their data");
-    ok(*safetensors_data(&doc, &doc.tensors[2]) == 2, "... and have it");
+       "tensors are sorted by the offset of their data");
+    ok(*safetensors_data(&doc, &doc.tensors[2]) == 2, "a sorted tensor has its own data");
     safetensors_close(&doc);
     free(bytes);
 }
