@@ -66,7 +66,7 @@ static int read_zip64(struct zip_header *header, bool entry)
         left -= 4 + size;
     }
     if (left)
-        return error_set(STATUS_DATA, "byte %zu: the extra fields of a member don't fill theirs",
+        return error_set(STATUS_DATA, "byte %zu: a member's extra fields don't fill their space",
                          header->at);
     if (!take_wide(&wide, &n, &header->size) || !take_wide(&wide, &n, &header->packed) ||
         (entry && !take_wide(&wide, &n, &header->offset)))
