@@ -27,7 +27,9 @@ void CPU_FN(float_to_image)(struct device *device, uint8_t *images, const float 
         uint8_t *to = images + row * W * 3;
         for (size_t c = 0; c < 3; c++)
             for (size_t i = 0; i < W; i++) {
-                float level = 127.5f * from[c * n + i] + 128.0f;
+                // Two statements, which no compiler may fuse: the rounding decides the pixel.
+                const float product = 127.5f * from[c * n + i];
+                float level = product + 128.0f;
                 level = level > 0 ? level : 0; // also for NaN
                 to[3 * i + c] = (uint8_t)(level < 255 ? level : 255);
             }
