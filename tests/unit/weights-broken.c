@@ -322,7 +322,7 @@ static void test_directory(void)
         {ENTRY, 1, 24, 4, UINT32_MAX, "expected sizes in a zip64 field, found none"},
         {ENTRY, 1, 28, 2, 7, "differs from the directory's"},
         {ENTRY, 1, 28, 2, 0xFFFF, "goes beyond"},
-        {ENTRY, 1, 30, 2, 1, "the extra fields of a member"},
+        {ENTRY, 1, 30, 2, 1, "a member's extra fields"},
         {ENTRY, 2, 30, 2, 1, "goes beyond"},
         {ENTRY, 1, 32, 2, 0xFFFF, "goes beyond"},
         {ENTRY, 1, 34, 2, 1, "a member on another disk"},
@@ -451,7 +451,7 @@ static void test_zip64(void)
         {20 + 12, 4, 1, "the two ends of the zip archive differ"},
         {-64, 8, UINT64_MAX, "expected the header of a member"},
         {-64, 8, 0, "differs from the directory's"},
-        {-66, 2, 7, "the extra fields of a member"},
+        {-66, 2, 7, "a member's extra fields"},
         {-68, 2, 2, "expected sizes in a zip64 field, found none"},
     };
     size_t locator;
