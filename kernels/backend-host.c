@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT
+// Memory on the host, aligned and zeroed. SPDX-License-Identifier: MIT
 #include "kernels/backend-host.h"
 
 #include <stdint.h>
@@ -7,8 +7,8 @@
 
 #define ALIGNMENT 64 // a cache line, and the widest vector
 
-// calloc leaves it to the system to zero fresh pages, where all threads first touch them. What it
-// returned is kept in front of the memory.
+// calloc takes fresh pages from the system, which zeroes each when a thread first touches it, so
+// that all threads share that work. The pointer from calloc is kept just before the aligned memory.
 void *host_alloc(struct device *device, size_t bytes)
 {
     (void)device;

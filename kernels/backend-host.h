@@ -1,4 +1,4 @@
-// The memory of the backends that compute on the host. SPDX-License-Identifier: MIT
+// The memory functions of the backends that compute on the host. SPDX-License-Identifier: MIT
 #ifndef DIT_BACKEND_HOST_H
 #define DIT_BACKEND_HOST_H
 
@@ -10,7 +10,7 @@ void host_copy(struct device *device, void *to, const void *from, size_t bytes);
 void host_zero(struct device *device, void *memory, size_t bytes);
 void host_close(struct device *device);
 
-// What such a backend has beside its name and operations:
+// The members of such a backend besides its name and operations:
 //     const struct backend ref_backend = {.name = "ref", .ops = &ref_ops, HOST_MEMORY};
 #define HOST_MEMORY                                                                               \
     .act_size = sizeof(float), .host_floats = true, .alloc = host_alloc, .release = host_release, \

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT
+// Finds, loads and checks the CUDA plug-in. SPDX-License-Identifier: MIT
 #include "kernels/cuda-plugin.h"
 
 #include <dlfcn.h>
@@ -36,7 +36,7 @@ int cuda_plugin_open(struct device *device, int index, const char *precision, ch
         return -1;
     }
     void *plugin = plugin_load(path, "CUDA", RTLD_NOW | RTLD_LOCAL, why);
-    if (!plugin) // never closed: CUDA is not made for that
+    if (!plugin) // it is never closed, which CUDA does not support
         return -1;
     int (*open)(struct device *, int, const char *, char *);
     const char *(*interface)(size_t *);

@@ -1,4 +1,4 @@
-// The CUDA backend lies in a shared object of its own, so that programs need no CUDA library.
+// Opens the CUDA backend, which is a shared object so that programs need no CUDA library.
 // SPDX-License-Identifier: MIT
 #ifndef DIT_CUDA_PLUGIN_H
 #define DIT_CUDA_PLUGIN_H
@@ -9,7 +9,8 @@
 extern "C" {
 #endif
 
-// What a program and its plug-in must agree on: the sizes of what they share, and the operations.
+// The interface between a program and its plug-in, which must be equal in both: the sizes of the
+// structs that they share, and the operations with their parameters.
 #define CUDA_SIZES 6
 static inline const char *cuda_interface(size_t sizes[CUDA_SIZES])
 {
@@ -26,17 +27,18 @@ static inline const char *cuda_interface(size_t sizes[CUDA_SIZES])
         ;
 }
 
-// What the plug-in exports.
-// Fills in backend, ops, state and description. precision: "bf16", "tf32", "f32" or NULL. -1 with
-// a message in why[256] that says what to do: no driver, no such GPU, one that is too old.
+// The plug-in exports two functions.
+// Sets the device's backend, ops, state and description. precision: "bf16", "tf32", "f32", or NULL
+// for the default. -1 with a message in why[256] that says what to do if there is no driver, no
+// such GPU, or one that is too old.
 int dit_cuda_open(struct device *device, int index, const char *precision, char why[256]);
-// cuda_interface of its build.
+// Returns cuda_interface as the plug-in was built with it.
 const char *dit_cuda_interface(size_t sizes[CUDA_SIZES]);
 
-// Loads $DIT_CUDA_PLUGIN (empty: none), else dit-cuda.so as plugin_find finds it, and opens a GPU.
-// -1 with a message in why.
+// Loads the plug-in, $DIT_CUDA_PLUGIN or the dit-cuda.so that plugin_find finds, and opens a GPU. An
+// empty variable means no plug-in. -1 with a message in why.
 int cuda_plugin_open(struct device *device, int index, const char *precision, char why[256]);
-// Whether there is a plug-in that was named, or one with a driver for it.
+// Whether a plug-in exists and either $DIT_CUDA_PLUGIN names it or a driver is installed.
 bool cuda_plugin_found(void);
 
 #ifdef __cplusplus

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT
+// Opens devices by name and keeps their first error. SPDX-License-Identifier: MIT
 #include "kernels/device.h"
 
 #include <stdarg.h>
@@ -19,8 +19,8 @@ static const struct backend *cpu_backend(void)
     return &generic_backend;
 }
 
-// Of "KIND" or "KIND:N" the number, 0 if there is none; -1 for another name.
-static int parse_number(const char *name, const char *kind)
+// Returns N of "KIND:N", 0 for "KIND", -1 for any other name.
+static int parse_index(const char *name, const char *kind)
 {
     size_t length = strlen(kind);
     if (strcmp(name, kind) == 0)
@@ -53,9 +53,10 @@ static int open_host(struct device *device, const struct backend *backend, const
     return 0;
 }
 
-static int open_named(struct device *device, const char *name, const char *precision, char why[256])
+static int open_backend(struct device *device, const char *name, const char *precision,
+                        char why[256])
 {
-    int cuda = parse_number(name, "cuda"), automatic = parse_number(name, "auto");
+    int cuda = parse_index(name, "cuda"), automatic = parse_index(name, "auto");
     if (cuda >= 0)
         return cuda_plugin_open(device, cuda, precision, why);
     if (automatic >= 0 && cuda_plugin_found()) {
@@ -87,7 +88,7 @@ struct device *device_open(const char *name, int threads, char why[256])
         return NULL;
     }
     device->threads = threads;
-    if (open_named(device, base, comma ? comma + 1 : NULL, why) < 0) {
+    if (open_backend(device, base, comma ? comma + 1 : NULL, why) < 0) {
         free(device);
         return NULL;
     }

@@ -1,9 +1,9 @@
-// A device: a backend's operations and its memory. SPDX-License-Identifier: MIT
+// A device: the operations and the memory of a backend. SPDX-License-Identifier: MIT
 //
 // Model code calls op_NAME(device, ...) (kernels/ops.h) on buffers of the device's own memory.
-// Activations have an opaque type, so that model code can't read them: float32 on the backends
-// ref and cpu, bfloat16 or float32 on cuda. An operation returns nothing; what goes wrong is set
-// on the device (device_error) and checked once a step.
+// Activations have an opaque type, so that model code can't read them: they are float32 on the
+// backends ref and cpu, bfloat16 or float32 on cuda. Operations return nothing; an error stays on
+// the device, where device_error finds it, once a step.
 #ifndef DIT_DEVICE_H
 #define DIT_DEVICE_H
 
@@ -21,7 +21,7 @@ struct device;
 struct op_table;
 
 enum group_type { GROUP_FLOAT, GROUP_DOUBLE };
-#define GROUP_ALL  (-1) // as the root of a sum: all get it
+#define GROUP_ALL  (-1) // the root of a sum that all processes receive
 #define GROUP_NAME 128  // bytes of a group's name
 
 // What a backend provides beside its operations.
@@ -29,40 +29,43 @@ struct backend {
     const char *name;
     const struct op_table *ops;
     size_t act_size;  // bytes of one activation
-    bool host_floats; // activations are floats in host memory: any array of them will do
-    void *(*alloc)(struct device *device,
-                   size_t bytes); // 64-byte aligned, zeroed; NULL if there is no memory
+    bool host_floats; // activations are floats in host memory, in any array
+    // 64-byte aligned and zeroed; NULL if there is not enough memory.
+    void *(*alloc)(struct device *device, size_t bytes);
     void (*release)(struct device *device, void *memory);
-    void (*upload)(struct device *device, void *to, const void *from,
-                   size_t bytes); // from the host
-    void (*download)(struct device *device, void *to, const void *from,
-                     size_t bytes); // to the host; waits
-    void (*copy)(struct device *device, void *to, const void *from,
-                 size_t bytes); // within the device
+    // From the host. `from` may be reused as soon as this returns.
+    void (*upload)(struct device *device, void *to, const void *from, size_t bytes);
+    // To the host. Waits for the operations before it.
+    void (*download)(struct device *device, void *to, const void *from, size_t bytes);
+    // Within the device.
+    void (*copy)(struct device *device, void *to, const void *from, size_t bytes);
     void (*zero)(struct device *device, void *memory, size_t bytes);
     void (*close)(struct device *device);
-    // Waits, and sets on the device what has failed. NULL: operations are done when they return.
+    // Waits for all operations and sets the device's error if one failed. NULL if operations are
+    // complete when they return.
     void (*wait)(struct device *device);
-    // device_repeat; without work, device_forget. NULL: nothing would be gained.
+    // Does device_repeat, or with work NULL device_forget. NULL if the backend has no use for it.
     void (*repeat)(struct device *device, void **record, void (*work)(void *user), void *user);
-    double (*peak_flops)(struct device *device);  // measured in a few ms; NULL: not known
-    size_t (*memory_free)(struct device *device); // bytes; NULL: the host's, which are not planned
+    double (*peak_flops)(struct device *device); // measured in a few ms; NULL if unknown
+    // Free bytes. NULL on the host, where memory is not planned.
+    size_t (*memory_free)(struct device *device);
 
-    // As upload, but beside the operations, which neither wait for it, until send_wait, nor it for
-    // them: none that has begun may use `to`. NULL: upload is as good.
+    // As upload, but in parallel with the operations: those that follow wait for it only at
+    // send_wait, and it waits for none, so no operation under way may use `to`. NULL if upload
+    // serves as well.
     void (*send)(struct device *device, void *to, const void *from, size_t bytes);
     void (*send_wait)(struct device *device);
 
-    // A group of processes with one device each, which sum and copy over a network of their own
-    // (lib/model/ranks.h). All NULL: arrays are in the host's memory, and the host does it.
-    // One process makes the group's name, all join by it; both return -1 with a message in why.
+    // A group of processes, each with a device, that sum and broadcast over a network of their own
+    // (lib/model/ranks.h). All NULL if the host does it, as arrays are in its memory.
+    // One process makes the group's name, and all join it; both return -1 with a message in why.
     int (*group_make)(unsigned char name[GROUP_NAME], char why[256]);
     int (*group_join)(struct device *device, const unsigned char name[GROUP_NAME], int rank,
                       int size, char why[256]);
-    // Sums x[n] over the group, in place, for all or for one (elsewhere x is then undefined);
-    // copies bytes from one to all. They take what the operations so far have made, and run beside
-    // those that follow until group_wait, in the order of the calls, which is the same in all
-    // processes.
+    // group_sum sums x[n] over the group, in place, for all processes or for `root` alone (x of the
+    // others is then undefined); group_broadcast copies the root's bytes to all. Both take the
+    // results of the operations before them and run in parallel with those that follow, until
+    // group_wait. All processes must make the same calls in the same order.
     void (*group_sum)(struct device *device, void *x, size_t n, enum group_type type, int root);
     void (*group_broadcast)(struct device *device, void *x, size_t bytes, int root);
     void (*group_wait)(struct device *device);
@@ -71,28 +74,27 @@ struct backend {
 struct device {
     const struct backend *backend;
     const struct op_table *ops; // = backend->ops
-    int threads;                // of the CPU
-    char description[128];      // "cpu (AVX2, 2 threads)"
-    char note[320];             // what the user should know: why "auto" is no GPU; else ""
-    char error[256];            // the first error, "" while there is none
-    void *state;                // the backend's
+    int threads;                // CPU threads for the operations
+    char description[128];      // "cpu (avx2, 2 threads)"
+    char note[320];             // for the user: why "auto" chose the CPU; else ""
+    char error[256];            // the first error, or ""
+    void *state;                // of the backend
 };
 
-// name: "auto" (the first GPU if one answers, else the CPU), "auto:N", "cpu", "cuda", "cuda:N"; for
-// tests also "ref" and "generic" (the cpu backend without AVX2). After a comma the precision may
-// follow: "bf16" (activations in 16 bits; what a GPU takes by default), "tf32" (float32, products
-// of factors rounded to 11 bits) or "f32" (the only one of a CPU): "cuda:1,tf32". threads >= 1.
-// NULL with a message in why[256] if it can't be had.
+// name: "auto" (the first GPU if one is usable, else the CPU), "auto:N", "cpu", "cuda", "cuda:N";
+// for tests also "ref" and "generic" (the cpu backend without AVX2). A precision may follow after a
+// comma, as in "cuda:1,tf32": "bf16" (16-bit activations, the default of GPUs), "tf32" (float32,
+// but products round their factors to 11 bits) or "f32" (the only one of CPUs). threads >= 1. NULL
+// with a message in why[256].
 struct device *device_open(const char *name, int threads, char why[256]);
 void device_close(struct device *device); // NULL is fine
 
-// The most float32 operations a second that the device was seen to do just now, a multiply-add
-// being two; 0 if that is not known.
+// The device's peak rate in float32 operations a second, a multiply-add counting as two; measured
+// on CPUs. 0 if unknown.
 double device_peak_flops(struct device *device);
 
-// Runs work(user): operations and copies within the device, each time the same to the last pointer
-// and number. A GPU records them in *record (NULL before the first time) and then launches them as
-// one.
+// Runs work(user), which calls operations and copies within the device, with the same arguments
+// every time. A GPU records them in *record (NULL at first) as a graph, and then launches that.
 static inline void device_repeat(struct device *device, void **record, void (*work)(void *user),
                                  void *user)
 {
@@ -101,17 +103,17 @@ static inline void device_repeat(struct device *device, void **record, void (*wo
     else
         work(user);
 }
-// Frees a record, at the end or before the work changes.
+// Frees a record: at the end, or before the work changes.
 static inline void device_forget(struct device *device, void **record)
 {
     if (*record)
         device->backend->repeat(device, record, NULL, NULL);
 }
 
-// Sets the first error; later ones are dropped.
+// Sets the device's error, unless there is one already.
 void device_set_error(struct device *device, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
-// The message, or NULL. Waits for what is running.
+// The error's message, or NULL. Waits for all operations.
 const char *device_error(struct device *device);
 
 static inline void *device_alloc(struct device *device, size_t bytes)

@@ -1,5 +1,6 @@
-// The activations of the backends that compute on the host: float32. SPDX-License-Identifier: MIT
-// Included by kernels/ref and kernels/cpu only; everyone else sees an opaque type.
+// The activations of the backends that compute on the host, which are float32.
+// SPDX-License-Identifier: MIT Included by kernels/ref and kernels/cpu only; everyone else sees an
+// opaque type.
 #ifndef DIT_HOST_ACT_H
 #define DIT_HOST_ACT_H
 
@@ -9,7 +10,7 @@ struct act {
     float v;
 };
 
-// The device of an operation that needs nothing of it.
+// The device parameter of an operation that does not use it.
 #define DEVICE struct device *device __attribute__((unused))
 
 #endif

@@ -1,5 +1,5 @@
-// The operations as functions: op_NAME(device, ...). kernels/ops.def lists and describes them.
-// SPDX-License-Identifier: MIT
+// Declares the operations as functions, op_NAME(device, ...). kernels/ops.def lists and describes
+// them. SPDX-License-Identifier: MIT
 #ifndef DIT_OPS_H
 #define DIT_OPS_H
 
@@ -13,29 +13,30 @@
 extern "C" {
 #endif
 
-// What the loss needs to know of one sample's time step t (lib/model/diffusion.h makes it). All
-// float32.
+// The coefficients of the loss at one sample's time step t, in float32 (lib/model/diffusion.h
+// computes them). abar is the product of the alphas up to t.
 struct diffusion_terms {
     float signal, noise;    // sqrt(abar_t), sqrt(1 - abar_t)
     float x0_x, x0_eps;     // x0 = x0_x x_t - x0_eps eps: sqrt(1/abar), sqrt(1/abar - 1)
-    float mean_x0, mean_x;  // of the posterior mean
+    float mean_x0, mean_x;  // posterior mean = mean_x0 x0 + mean_x x_t
     float log_max, log_min; // log beta_t, log of the posterior variance (clipped)
-    int32_t first;          // t = 0: the bound is the discretized Gaussian's
+    int32_t first;          // t = 0, where the bound is that of the discretized Gaussian
 };
 
+// The coefficients of one step of the sampler (sample_step in kernels/ops.def).
 struct sampler_step {
     float x0_x, x0_eps;
     float mean_x0, mean_x, mean_eps;
     float log_max, log_min; // learned variance (DDPM)
-    float sigma;            // fixed deviation (DDIM)
+    float sigma;            // fixed standard deviation (DDIM)
     bool learned, last;
 };
 
 struct adamw {
     float lr, beta1, beta2, eps, weight_decay;
-    float max_norm; // clip the gradient's norm to this; 0: don't
+    float max_norm; // the gradient's norm is clipped to this; 0 for no clipping
     double ema_decay;
-    uint64_t step; // from 1, of this update
+    uint64_t step; // of this update, from 1
 };
 
 // How adaLN modulates a norm, and gates the residual branch that is added before it: (B) rows of D
@@ -46,15 +47,15 @@ struct modulation {
     size_t stride;
 };
 
-// 3x3 convolutions of the autoencoder, by what they do to the size.
+// The 3x3 convolutions of the autoencoder: how they change the size.
 enum conv_kind {
     CONV_SAME, // stride 1, zeros on all sides: H' = H
     CONV_DOWN, // stride 2, zeros only below and to the right: H' = H / 2, H and W even
-    CONV_UP,   // CONV_SAME of x with each pixel doubled both ways: H' = 2 H
+    CONV_UP,   // CONV_SAME of x after doubling its sides by nearest neighbours: H' = 2 H
 };
 
-// Each backend's functions: ref_NAME, avx2_NAME and generic_NAME (the cpu backend built twice),
-// cuda_NAME.
+// Each backend has its own functions: ref_NAME; avx2_NAME and generic_NAME, from the cpu backend's
+// sources compiled twice; cuda_bf16_NAME and cuda_f32_NAME likewise.
 #define OP(name, cpu, params, args) void ref_##name(struct device *device OP_PARAMS params);
 #define OP_PARAMS(...)              , __VA_ARGS__
 #include "kernels/ops.def"

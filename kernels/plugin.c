@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT
+// Finds and loads shared objects. SPDX-License-Identifier: MIT
 #include "kernels/plugin.h"
 
 #include <dlfcn.h>

@@ -1,5 +1,5 @@
-// The order of the coefficients of an 8x8 DCT, low frequencies first: 8 row + column of the k-th.
-// ITU-T T.81, figure A.6. SPDX-License-Identifier: MIT
+// The zig-zag order of the coefficients of an 8x8 DCT, low frequencies first: zigzag[k] is
+// 8 row + column of the k-th (ITU-T T.81, figure A.6). SPDX-License-Identifier: MIT
 #ifndef DIT_ZIGZAG_H
 #define DIT_ZIGZAG_H
 

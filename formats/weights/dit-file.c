@@ -393,7 +393,7 @@ int dit_file_load(const struct dit_file *file, enum dit_weights which, struct di
     float *values = from ? mem_new(layout_largest(layout), sizeof *values) : NULL;
     int rc = values ? load_positions(file, from, dit) : -1;
     for (size_t i = 0; rc == 0 && i < layout->n_params; i++) {
-        if (dit_holds(dit, &layout->params[i]))
+        if (dit_is_mapped(dit, &layout->params[i]))
             continue;
         rc = binding_read(from, i, values);
         if (rc == 0)

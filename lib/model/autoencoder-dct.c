@@ -9,24 +9,24 @@
 #include "lib/model/autoencoder.h"
 #include "lib/model/device-check.h"
 
-// Brings the 16 default channels to about unit spread: the root of their mean variance. Measured
-// over pictures cropped to 256x256 by ADM's crop: 1.20 over the 194,342 wholly opaque blocks of the
-// 426 photographs with transparency in Debian's tuxpaint-stamps-default (those outside its
-// "cartoon" folders), which decided; 1.61 over all its 796 stamps with the black or white around
-// them, 0.75 over the smooth pictures of the reference data.
+// Scales the 16 default channels to a root mean square of about 1. Measured on pictures cropped to
+// 256x256 as ADM does: 1.20 over the 194,342 fully opaque blocks of the 426 photographs with
+// transparency in Debian's tuxpaint-stamps-default (outside its "cartoon" folders), the value
+// chosen here; 1.61 over all its 796 stamps with their black or white surroundings; 0.75 over the
+// smooth pictures of the reference data.
 #define DIVISOR 1.2f
 
 struct dct {
     struct autoencoder base;
     char name[32];
     size_t n_y, n_c;
-    size_t pixels;   // that the buffers hold
+    size_t pixels;   // B H W that the buffers have room for
     uint8_t *images; // (B,H,W,3)
     float *x;        // (B,3,H,W)
     float *z;        // (B,C,H/8,W/8)
 };
 
-static void release(struct dct *dct)
+static void release_buffers(struct dct *dct)
 {
     struct device *device = dct->base.device;
     device_release(device, dct->images);
@@ -35,12 +35,12 @@ static void release(struct dct *dct)
     dct->images = NULL, dct->x = NULL, dct->z = NULL, dct->pixels = 0;
 }
 
-static int reserve(struct dct *dct, size_t pixels)
+static int reserve_buffers(struct dct *dct, size_t pixels)
 {
     struct device *device = dct->base.device;
     if (pixels <= dct->pixels)
         return 0;
-    release(dct);
+    release_buffers(dct);
     size_t bytes;
     if (size_mul(pixels, 3 * sizeof(float), &bytes)) { // z is never larger than x
         dct->images = device_alloc(device, pixels * 3);
@@ -48,7 +48,7 @@ static int reserve(struct dct *dct, size_t pixels)
         dct->z = device_alloc(device, pixels / 64 * dct->base.channels * sizeof(float));
     }
     if (!dct->images || !dct->x || !dct->z) {
-        release(dct);
+        release_buffers(dct);
         return device_lacks(device, 2 * bytes, NULL, "%s: a batch of %zu pixels", dct->name,
                             pixels);
     }
@@ -56,63 +56,49 @@ static int reserve(struct dct *dct, size_t pixels)
     return 0;
 }
 
-static int finish(struct dct *dct)
+static int check_errors(struct dct *dct)
 {
     return device_check(dct->base.device) < 0 ? error_prefix("%s", dct->name) : 0;
 }
 
-// An image takes a tenth of the time that its file takes to be decoded: a team of threads, which
-// spins between images, would only hold up the programs at the pipe's other ends.
-static int one_thread(struct device *device)
-{
-    int threads = device->threads;
-    device->threads = 1;
-    return threads;
-}
-
-static int encode(struct autoencoder *ae, const uint8_t *images, size_t B, size_t H, size_t W,
-                  float *mean, float *std)
+static int dct_encode(struct autoencoder *ae, const uint8_t *images, size_t B, size_t H, size_t W,
+                      float *mean, float *std)
 {
     struct dct *dct = (struct dct *)ae;
     struct device *device = ae->device;
-    const bool direct =
-        device->backend->host_floats; // images and mean are the device's memory, too
+    const bool direct = device->backend->host_floats; // the device reads and writes host memory
     (void)std;
     assert(H % ae->downsample == 0 && W % ae->downsample == 0);
-    if (!direct && reserve(dct, B * H * W))
+    if (!direct && reserve_buffers(dct, B * H * W) < 0)
         return -1;
-    const int threads = one_thread(device);
     if (!direct)
         device_upload(device, dct->images, images, B * H * W * 3);
     op_dct_encode(device, direct ? mean : dct->z, direct ? images : dct->images, DIVISOR, dct->n_y,
                   dct->n_c, B, H, W);
-    device->threads = threads;
     if (!direct)
         device_download(device, mean, dct->z, B * ae->channels * (H / 8) * (W / 8) * sizeof(float));
-    return finish(dct);
+    return check_errors(dct);
 }
 
-static int decode(struct autoencoder *ae, const float *latents, size_t B, size_t H, size_t W,
-                  uint8_t *images)
+static int dct_decode(struct autoencoder *ae, const float *latents, size_t B, size_t H, size_t W,
+                      uint8_t *images)
 {
     struct dct *dct = (struct dct *)ae;
     struct device *device = ae->device;
     assert(H % ae->downsample == 0 && W % ae->downsample == 0);
-    if (autoencoder_check_finite("latent", 0, latents, B, ae->channels, H / 8, W / 8) ||
-        reserve(dct, B * H * W))
+    if (autoencoder_check_finite("latent", 0, latents, B, ae->channels, H / 8, W / 8) < 0 ||
+        reserve_buffers(dct, B * H * W) < 0)
         return -1;
-    const int threads = one_thread(device);
     device_upload(device, dct->z, latents, B * ae->channels * (H / 8) * (W / 8) * sizeof(float));
     op_dct_decode(device, dct->x, dct->z, DIVISOR, dct->n_y, dct->n_c, B, H, W);
     op_float_to_image(device, dct->images, dct->x, B, H, W);
-    device->threads = threads;
     device_download(device, images, dct->images, B * H * W * 3);
-    return finish(dct);
+    return check_errors(dct);
 }
 
 static void close_dct(struct autoencoder *ae)
 {
-    release((struct dct *)ae);
+    release_buffers((struct dct *)ae);
     free(ae);
 }
 
@@ -131,8 +117,8 @@ struct autoencoder *autoencoder_new_dct(struct device *device, size_t n_y, size_
         .downsample = 8,
         .scale = 1 / (double)DIVISOR,
         .device = device,
-        .encode = encode,
-        .decode = decode,
+        .encode = dct_encode,
+        .decode = dct_decode,
         .close = close_dct,
     };
     return &dct->base;

@@ -26,9 +26,9 @@ int kl_config_check(const struct kl_config *c)
     return 0;
 }
 
-// PREFIX.NAME.weight, with the other sizes behind the first, and PREFIX.NAME.bias.
-static void add(struct layout *layout, const char *prefix, const char *name, size_t rank,
-                const size_t *shape)
+// Adds PREFIX NAME.weight of this shape and PREFIX NAME.bias of its first size.
+static void add_affine(struct layout *layout, const char *prefix, const char *name, size_t rank,
+                       const size_t *shape)
 {
     char text[2 * sizeof layout->params->name];
     snprintf(text, sizeof text, "%s%s.weight", prefix, name);
@@ -39,13 +39,13 @@ static void add(struct layout *layout, const char *prefix, const char *name, siz
 
 static void add_norm(struct layout *layout, const char *prefix, const char *name, size_t C)
 {
-    add(layout, prefix, name, 1, &C);
+    add_affine(layout, prefix, name, 1, &C);
 }
 
 static void add_conv(struct layout *layout, const char *prefix, const char *name, size_t O,
                      size_t I, size_t side)
 {
-    add(layout, prefix, name, 4, (const size_t[]){O, I, side, side});
+    add_affine(layout, prefix, name, 4, (const size_t[]){O, I, side, side});
 }
 
 static void add_resnet(struct layout *layout, const char *prefix, size_t I, size_t O)
@@ -58,7 +58,8 @@ static void add_resnet(struct layout *layout, const char *prefix, size_t I, size
         add_conv(layout, prefix, "conv_shortcut", O, I, 1);
 }
 
-// The weights of q, k and v follow each other without padding, as do their biases: one product.
+// The weights of q, k and v are contiguous, as are their biases, so that one product makes all
+// three.
 static void add_attention(struct layout *layout, const char *prefix, size_t C)
 {
     static const char *const parts[] = {"to_q", "to_k", "to_v"};
@@ -69,7 +70,7 @@ static void add_attention(struct layout *layout, const char *prefix, size_t C)
             snprintf(text, sizeof text, "%s%s.%s", prefix, parts[i], bias ? "bias" : "weight");
             layout_add(layout, i == 0, text, bias ? 1 : 2, (const size_t[]){C, C});
         }
-    add(layout, prefix, "to_out.0", 2, (const size_t[]){C, C});
+    add_affine(layout, prefix, "to_out.0", 2, (const size_t[]){C, C});
 }
 
 static void add_middle(struct layout *layout, const char *half, size_t C)
@@ -85,9 +86,9 @@ static void add_middle(struct layout *layout, const char *half, size_t C)
     }
 }
 
-// A level of a half: `kind` is "down" or "up". Its last part changes the size, unless it is none.
+// Adds a level of the encoder ("down") or the decoder ("up"), with its sampler if it has one.
 static void add_level(struct layout *layout, const char *half, const char *kind, size_t level,
-                      size_t resnets, size_t I, size_t O, bool sampled)
+                      size_t resnets, size_t I, size_t O, bool has_sampler)
 {
     char prefix[sizeof layout->params->name];
     for (size_t r = 0; r < resnets; r++) {
@@ -95,7 +96,7 @@ static void add_level(struct layout *layout, const char *half, const char *kind,
         add_resnet(layout, prefix, r == 0 ? I : O, O);
     }
     snprintf(prefix, sizeof prefix, "%s.%s_blocks.%zu.%ssamplers.0.", half, kind, level, kind);
-    if (sampled)
+    if (has_sampler)
         add_conv(layout, prefix, "conv", O, O, 3);
 }
 
@@ -118,7 +119,7 @@ static void add_decoder(struct layout *layout, const struct kl_config *c)
     add_conv(layout, "", "post_quant_conv", C, C, 1);
     add_conv(layout, "decoder.", "conv_in", c->channels[last], C, 3);
     add_middle(layout, "decoder", c->channels[last]);
-    for (size_t l = 0; l <= last; l++) // number 0 is the last level
+    for (size_t l = 0; l <= last; l++) // from the smallest images to the largest
         add_level(layout, "decoder", "up", l, c->resnets + 1,
                   c->channels[l > 0 ? last - l + 1 : last], c->channels[last - l], l < last);
     add_norm(layout, "decoder.", "conv_norm_out", c->channels[0]);

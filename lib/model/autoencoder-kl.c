@@ -1,7 +1,7 @@
-// The convolutional autoencoder, as a list of operations. SPDX-License-Identifier: MIT
+// The encoder and decoder of AutoencoderKL, as lists of operations. SPDX-License-Identifier: MIT
 //
-// Sizes: B images, H and W sides, n = H W pixels, I and O channels in and out, C of a latent.
-// Activations are (B,H,W,channels).
+// Sizes: B images, H and W sides, n = H W pixels, I and O input and output channels, C latent
+// channels. Activations are (B,H,W,channels).
 #include <assert.h>
 #include <math.h>
 #include <stdio.h>
@@ -16,9 +16,9 @@
 #include "lib/model/autoencoder-tiles.h"
 #include "lib/model/device-check.h"
 
-// As many images go through at once as fit this many bytes.
+// A batch is split into groups whose activations take at most this many bytes.
 #define GROUP_BYTES ((size_t)1 << 30)
-// Pixels of the tiles of larger images than KL_WHOLE_MAX.
+// Images of more than KL_WHOLE_MAX pixels are split into tiles of this side and overlap.
 #define TILE_SIDE    1024
 #define TILE_OVERLAP 256
 
@@ -37,7 +37,7 @@ struct level {
     struct affine sampler; // to the next level's size
 };
 
-// The encoder, or the decoder, whose level 0 is the last of the encoder.
+// The layers of the encoder, or of the decoder, whose level 0 corresponds to the encoder's last.
 struct coder {
     size_t levels, resnets;
     struct affine conv_in, norm_out, conv_out;
@@ -47,22 +47,24 @@ struct coder {
     struct affine mid_norm, mid_qkv, mid_out;
 };
 
-// A buffer for activations of differing sizes, and how many it was seen to need.
-struct slot {
+// A buffer that layers of different sizes share, and the most activations that one has put into it.
+struct layer_buffer {
     act *at;
     size_t size;
 };
 
-// What one pass of images through a coder holds. x is the stream from layer to layer.
-struct pass {
+// The state of one run of a group of images through a coder. x holds the activations from layer to
+// layer; y and h are for intermediate results. With buffers of NULL the run only learns their
+// sizes.
+struct coder_run {
     struct device *device;
-    size_t B, H, W, C; // H, W, C of x
+    size_t B, H, W, C; // of x
     uint8_t *images;   // (B,H,W,3)
     float *pixels;     // (B,3,H,W)
-    float *mean, *std; // (B,C,h,w); the decoder's latents are in mean
-    double *squares;   // one number
-    struct slot slots[3];
-    struct slot *x, *y, *h;
+    float *mean, *std; // (B,C,h,w); for the decoder, mean holds the latents
+    double *squares;   // a sum of squares
+    struct layer_buffer buffers[3];
+    struct layer_buffer *x, *y, *h;
 };
 
 struct kl {
@@ -71,78 +73,78 @@ struct kl {
     struct kl_config config;
     enum kl_half half;
     struct layout layout;
-    act *weights; // (layout.size); 3x3 ones as (O,3,3,I)
+    act *weights; // (layout.size); those of 3x3 convolutions are (O,3,3,I)
     struct coder encoder, decoder;
-    void *memory; // of a pass
+    void *memory; // of the buffers of a run
     size_t memory_size;
-    void *record; // of the last pass, which was of this half and these sizes
+    void *record; // of the last run, whose half and sizes follow (device_repeat)
     enum kl_half record_half;
     size_t record_B, record_H, record_W;
 };
 
-// The place of n activations that are to be written. A pass without memory, which learns the sizes,
-// gets NULL, and no operation is then done.
-static act *hold(struct slot *slot, size_t n)
+// Where to write n activations. NULL in a run without memory, which notes the size and must skip
+// the operation.
+static act *reserve_output(struct layer_buffer *buffer, size_t n)
 {
-    if (slot->size < n)
-        slot->size = n;
-    return slot->at;
+    if (buffer->size < n)
+        buffer->size = n;
+    return buffer->at;
 }
 
-static void swap(struct slot **a, struct slot **b)
+static void swap(struct layer_buffer **a, struct layer_buffer **b)
 {
-    struct slot *old = *a;
+    struct layer_buffer *old = *a;
     *a = *b;
     *b = old;
 }
 
 // y (B,n,C) = GN(x), then SiLU if `silu`.
-static void norm(struct pass *p, struct slot *y, const struct slot *x, const struct affine *norm,
-                 size_t C, bool silu)
+static void norm(struct coder_run *p, struct layer_buffer *y, const struct layer_buffer *x,
+                 const struct affine *norm, size_t C, bool silu)
 {
-    act *to = hold(y, p->B * p->H * p->W * C);
+    act *to = reserve_output(y, p->B * p->H * p->W * C);
     if (to)
         op_group_norm(p->device, to, x->at, norm->w, norm->b, silu, p->B, p->H * p->W, C,
                       KL_GROUPS);
 }
 
 // y (B,H,W,O) = conv(x (B,H,W,I)) + sum, which may be NULL, or y.
-static void conv(struct pass *p, struct slot *y, const struct slot *x, const struct affine *conv,
-                 const struct slot *sum, size_t I, size_t O)
+static void conv(struct coder_run *p, struct layer_buffer *y, const struct layer_buffer *x,
+                 const struct affine *conv, const struct layer_buffer *sum, size_t I, size_t O)
 {
-    act *to = hold(y, p->B * p->H * p->W * O);
+    act *to = reserve_output(y, p->B * p->H * p->W * O);
     if (to)
         op_conv3x3(p->device, to, x->at, conv->w, conv->b, sum ? sum->at : NULL, CONV_SAME, p->B,
                    p->H, p->W, I, O);
 }
 
 // y (B,n,O) = x (B,n,I) w^T + b.
-static void linear(struct pass *p, struct slot *y, const struct slot *x,
+static void linear(struct coder_run *p, struct layer_buffer *y, const struct layer_buffer *x,
                    const struct affine *linear, size_t I, size_t O)
 {
     size_t R = p->B * p->H * p->W;
-    act *to = hold(y, R * O);
+    act *to = reserve_output(y, R * O);
     if (to)
         op_linear(p->device, to, O, x->at, linear->w, linear->b, R, I, O);
 }
 
-// x (B,H',W',C): half the sides or twice.
-static void sample(struct pass *p, const struct affine *conv, enum conv_kind kind)
+// x (B,H',W',C) = conv(x): half the sides, or twice the sides.
+static void sample(struct coder_run *p, const struct affine *conv, enum conv_kind kind)
 {
     size_t H = p->H, W = p->W;
     p->H = kind == CONV_DOWN ? H / 2 : 2 * H;
     p->W = kind == CONV_DOWN ? W / 2 : 2 * W;
-    act *to = hold(p->y, p->B * p->H * p->W * p->C);
+    act *to = reserve_output(p->y, p->B * p->H * p->W * p->C);
     if (to)
         op_conv3x3(p->device, to, p->x->at, conv->w, conv->b, NULL, kind, p->B, H, W, p->C, p->C);
     swap(&p->x, &p->y);
 }
 
 // x (B,H,W,O) = shortcut(x) + conv2(silu(norm2(conv1(silu(norm1(x (B,H,W,I)))))))
-static void resnet(struct pass *p, const struct resnet *r)
+static void resnet(struct coder_run *p, const struct resnet *r)
 {
-    struct slot *normed = r->I == r->O ? p->y : p->x, *sum = r->I == r->O ? p->x : p->y;
-    if (r->I != r->O) // at once, so that x can be overwritten
+    struct layer_buffer *normed = r->I == r->O ? p->y : p->x, *sum = r->I == r->O ? p->x : p->y;
+    if (r->I != r->O) // first, as x is then overwritten
         linear(p, sum, p->x, &r->shortcut, r->I, r->O);
     norm(p, normed, p->x, &r->norm1, r->I, true);
     conv(p, p->h, normed, &r->conv1, NULL, r->I, r->O);
@@ -154,12 +156,12 @@ static void resnet(struct pass *p, const struct resnet *r)
 }
 
 // x (B,n,C) += out(attention(qkv(norm(x)))), one head over the n pixels.
-static void attention(struct pass *p, const struct coder *c)
+static void attention(struct coder_run *p, const struct coder *c)
 {
     size_t n = p->H * p->W, C = p->C;
     norm(p, p->y, p->x, &c->mid_norm, C, false);
     linear(p, p->h, p->y, &c->mid_qkv, C, 3 * C); // (B,n,3,1,C)
-    act *out = hold(p->y, p->B * n * C);
+    act *out = reserve_output(p->y, p->B * n * C);
     if (out)
         op_attention(p->device, out, NULL, p->h->at, p->B, n, 1, C);
     linear(p, p->h, p->y, &c->mid_out, C, C);
@@ -167,14 +169,14 @@ static void attention(struct pass *p, const struct coder *c)
         op_add_row(p->device, p->x->at, p->h->at, 1, p->B * n * C);
 }
 
-static void middle(struct pass *p, const struct coder *c)
+static void middle(struct coder_run *p, const struct coder *c)
 {
     resnet(p, &c->mid[0]);
     attention(p, c);
     resnet(p, &c->mid[1]);
 }
 
-static void level(struct pass *p, const struct coder *c, size_t l, enum conv_kind kind)
+static void level(struct coder_run *p, const struct coder *c, size_t l, enum conv_kind kind)
 {
     for (size_t r = 0; r < c->resnets; r++)
         resnet(p, &c->level[l].resnets[r]);
@@ -183,11 +185,11 @@ static void level(struct pass *p, const struct coder *c, size_t l, enum conv_kin
 }
 
 // p->mean, p->std (B,C,h,w) from p->pixels (B,3,H,W).
-static void encode_pass(struct pass *p, const struct kl_config *config, const struct coder *c)
+static void run_encoder(struct coder_run *p, const struct kl_config *config, const struct coder *c)
 {
     struct device *d = p->device;
     size_t C = config->latent_channels, n = p->H * p->W;
-    act *to = hold(p->y, p->B * n * 3);
+    act *to = reserve_output(p->y, p->B * n * 3);
     if (to)
         op_channels_last(d, to, p->pixels, p->B, 3, n);
     p->C = config->channels[0];
@@ -203,11 +205,11 @@ static void encode_pass(struct pass *p, const struct kl_config *config, const st
 }
 
 // p->pixels (B,3,H,W) from p->mean (B,C,h,w).
-static void decode_pass(struct pass *p, const struct kl_config *config, const struct coder *c)
+static void run_decoder(struct coder_run *p, const struct kl_config *config, const struct coder *c)
 {
     struct device *d = p->device;
     size_t C = config->latent_channels;
-    act *to = hold(p->x, p->B * p->H * p->W * C);
+    act *to = reserve_output(p->x, p->B * p->H * p->W * C);
     if (to)
         op_channels_last(d, to, p->mean, p->B, C, p->H * p->W);
     linear(p, p->y, p->x, &c->quant, C, C);
@@ -228,38 +230,40 @@ static size_t latent_size(const struct kl *m, size_t H, size_t W)
     return m->config.latent_channels * (H / f) * (W / f);
 }
 
-// A pass of B images of H x W through one half, without memory.
-static void start_pass(struct pass *p, const struct kl *m, enum kl_half half, size_t B, size_t H,
-                       size_t W)
+// Prepares a run of B images of H x W through one half, without buffers.
+static void start_run(struct coder_run *p, const struct kl *m, enum kl_half half, size_t B,
+                      size_t H, size_t W)
 {
     size_t f = half == KL_ENCODER ? 1 : m->base.downsample;
-    *p = (struct pass){.device = m->base.device, .B = B, .H = H / f, .W = W / f};
-    p->x = &p->slots[0], p->y = &p->slots[1], p->h = &p->slots[2];
+    *p = (struct coder_run){.device = m->base.device, .B = B, .H = H / f, .W = W / f};
+    p->x = &p->buffers[0], p->y = &p->buffers[1], p->h = &p->buffers[2];
 }
 
-static void run_pass(struct pass *p, const struct kl *m, enum kl_half half)
+static void run_coder(struct coder_run *p, const struct kl *m, enum kl_half half)
 {
     if (half == KL_ENCODER)
-        encode_pass(p, &m->config, &m->encoder);
+        run_encoder(p, &m->config, &m->encoder);
     else
-        decode_pass(p, &m->config, &m->decoder);
+        run_decoder(p, &m->config, &m->decoder);
 }
 
+// The argument of run_repeated.
 struct repeated {
     const struct kl *m;
     enum kl_half half;
-    struct pass pass;
+    struct coder_run run;
 };
 
 static void run_repeated(void *user)
 {
     struct repeated *r = user;
-    struct pass pass = r->pass; // which running it changes
-    run_pass(&pass, r->m, r->half);
+    struct coder_run run = r->run; // a copy, as running changes it
+    run_coder(&run, r->m, r->half);
 }
 
-// Runs a pass that make_pass has placed, as the one before if it was as large.
-static void repeat_pass(struct pass *p, struct kl *m, enum kl_half half)
+// Runs what prepare_run has prepared. If the last run had the same half and sizes, the device
+// repeats its record.
+static void repeat_run(struct coder_run *p, struct kl *m, enum kl_half half)
 {
     struct repeated r = {m, half, *p};
     if (half != m->record_half || p->B != m->record_B || p->H != m->record_H || p->W != m->record_W)
@@ -268,37 +272,38 @@ static void repeat_pass(struct pass *p, struct kl *m, enum kl_half half)
     device_repeat(p->device, &m->record, run_repeated, &r);
 }
 
-// Lays out a pass from address `base` on: where memory lies, or 0 to learn its size, which is
-// returned. A pass without memory has told what the slots must hold. For n pixels and the published
-// sizes that is 3 x 128 n activations in the encoder: on the first level x, its norm, and what
-// conv1 makes of that. In the decoder it is 512 n: x as it comes to its last level, with 256
-// channels, beside the shortcut and conv1's output with 128. As float32 these are 1.5 KiB and
-// 2 KiB a pixel: 1.5 GiB and 2 GiB for an image of KL_WHOLE_MAX.
-static size_t place_pass(struct pass *p, const struct kl *m, enum kl_half half, size_t B, size_t H,
-                         size_t W, uintptr_t base)
+// Places the buffers of a run from the address `base` on; with base 0 only to learn their size,
+// which is returned. A run without memory tells how large they must be. For n pixels and the
+// published sizes that is 3 x 128 n activations in the encoder: at the first level x, its norm, and
+// the output of conv1. In the decoder it is 512 n: the input of its last level, with 256 channels,
+// the shortcut and the output of conv1, with 128 each. As float32 these are 1.5 KiB and 2 KiB a
+// pixel, or 1.5 GiB and 2 GiB for an image of KL_WHOLE_MAX.
+static size_t place_buffers(struct coder_run *p, const struct kl *m, enum kl_half half, size_t B,
+                            size_t H, size_t W, uintptr_t base)
 {
     struct device *device = m->base.device;
     size_t latents = B * latent_size(m, H, W);
     struct arena arena = {base, device->backend->act_size};
-    struct pass sizes;
-    start_pass(&sizes, m, half, B, H, W);
-    run_pass(&sizes, m, half);
-    start_pass(p, m, half, B, H, W);
+    struct coder_run sizes;
+    start_run(&sizes, m, half, B, H, W);
+    run_coder(&sizes, m, half);
+    start_run(p, m, half, B, H, W);
     p->images = arena_take(&arena, B * H * W * 3);
     p->pixels = arena_take_float(&arena, B * H * W * 3);
     p->mean = arena_take_float(&arena, latents);
     p->std = arena_take_float(&arena, latents);
     p->squares = arena_take(&arena, sizeof *p->squares);
     for (size_t i = 0; i < 3; i++)
-        p->slots[i].at = arena_take_act(&arena, sizes.slots[i].size);
+        p->buffers[i].at = arena_take_act(&arena, sizes.buffers[i].size);
     return arena.next - base;
 }
 
-// A pass with memory, which the next one takes over.
-static int make_pass(struct pass *p, struct kl *m, enum kl_half half, size_t B, size_t H, size_t W)
+// Prepares a run with buffers. Their memory is kept for the next run.
+static int prepare_run(struct coder_run *p, struct kl *m, enum kl_half half, size_t B, size_t H,
+                       size_t W)
 {
     struct device *device = m->base.device;
-    size_t size = place_pass(p, m, half, B, H, W, 0);
+    size_t size = place_buffers(p, m, half, B, H, W, 0);
     if (size > m->memory_size) {
         device_forget(device, &m->record);
         if (m->memory)
@@ -309,14 +314,14 @@ static int make_pass(struct pass *p, struct kl *m, enum kl_half half, size_t B, 
                                 B, H, W);
         m->memory_size = size;
     }
-    place_pass(p, m, half, B, H, W, (uintptr_t)m->memory);
+    place_buffers(p, m, half, B, H, W, (uintptr_t)m->memory);
     return 0;
 }
 
 static size_t group_size(const struct kl *m, enum kl_half half, size_t H, size_t W)
 {
-    struct pass p;
-    size_t size = place_pass(&p, m, half, 1, H, W, 0);
+    struct coder_run p;
+    size_t size = place_buffers(&p, m, half, 1, H, W, 0);
     return size < GROUP_BYTES ? GROUP_BYTES / size : 1;
 }
 
@@ -325,14 +330,14 @@ static int check_device(const struct kl *m)
     return device_check(m->base.device) < 0 ? error_prefix("%s", m->name) : 0;
 }
 
-// Of images or, where they are NULL, pixels.
+// Encodes images or, if they are NULL, pixels.
 static int encode_group(struct kl *m, const uint8_t *images, const float *pixels, size_t B,
                         size_t H, size_t W, float *mean, float *std)
 {
     struct device *d = m->base.device;
     size_t bytes = B * latent_size(m, H, W) * sizeof *mean;
-    struct pass p;
-    if (make_pass(&p, m, KL_ENCODER, B, H, W) < 0)
+    struct coder_run p;
+    if (prepare_run(&p, m, KL_ENCODER, B, H, W) < 0)
         return -1;
     if (images) {
         device_upload(d, p.images, images, B * H * W * 3);
@@ -340,14 +345,14 @@ static int encode_group(struct kl *m, const uint8_t *images, const float *pixels
     } else {
         device_upload(d, p.pixels, pixels, B * H * W * 3 * sizeof *pixels);
     }
-    repeat_pass(&p, m, KL_ENCODER);
+    repeat_run(&p, m, KL_ENCODER);
     device_download(d, mean, p.mean, bytes);
     device_download(d, std, p.std, bytes);
     return check_device(m);
 }
 
-static int encode(struct autoencoder *ae, const uint8_t *images, size_t B, size_t H, size_t W,
-                  float *mean, float *std)
+static int kl_encode(struct autoencoder *ae, const uint8_t *images, size_t B, size_t H, size_t W,
+                     float *mean, float *std)
 {
     struct kl *m = (struct kl *)ae;
     size_t f = ae->downsample, C = ae->channels, latent = latent_size(m, H, W);
@@ -370,9 +375,10 @@ static int encode(struct autoencoder *ae, const uint8_t *images, size_t B, size_
     return 0;
 }
 
-// Names the place of a value that is not finite, where there is one among the pixels. `first`: the
-// number of the pass's first image in its batch.
-static int check_pixels(const struct kl *m, const struct pass *p, size_t first, size_t H, size_t W)
+// -1 with an error that names the place if a decoded pixel is not finite. `first` is the number of
+// the group's first image in its batch.
+static int check_pixels(const struct kl *m, const struct coder_run *p, size_t first, size_t H,
+                        size_t W)
 {
     struct device *d = m->base.device;
     size_t n = p->B * 3 * H * W;
@@ -392,16 +398,16 @@ static int check_pixels(const struct kl *m, const struct pass *p, size_t first, 
     return rc < 0 ? error_prefix("%s", m->name) : 0;
 }
 
-// Into images or, where they are NULL, pixels.
+// Decodes into images or, if they are NULL, into pixels.
 static int decode_group(struct kl *m, const float *latents, size_t first, size_t B, size_t H,
                         size_t W, uint8_t *images, float *pixels)
 {
     struct device *d = m->base.device;
-    struct pass p;
-    if (make_pass(&p, m, KL_DECODER, B, H, W) < 0)
+    struct coder_run p;
+    if (prepare_run(&p, m, KL_DECODER, B, H, W) < 0)
         return -1;
     device_upload(d, p.mean, latents, B * latent_size(m, H, W) * sizeof *latents);
-    repeat_pass(&p, m, KL_DECODER);
+    repeat_run(&p, m, KL_DECODER);
     if (images) {
         op_float_to_image(d, p.images, p.pixels, B, H, W);
         device_download(d, images, p.images, B * H * W * 3);
@@ -411,8 +417,8 @@ static int decode_group(struct kl *m, const float *latents, size_t first, size_t
     return check_pixels(m, &p, first, H, W);
 }
 
-static int decode(struct autoencoder *ae, const float *latents, size_t B, size_t H, size_t W,
-                  uint8_t *images)
+static int kl_decode(struct autoencoder *ae, const float *latents, size_t B, size_t H, size_t W,
+                     uint8_t *images)
 {
     struct kl *m = (struct kl *)ae;
     size_t f = ae->downsample, latent = latent_size(m, H, W);
@@ -463,9 +469,9 @@ static void close_kl(struct autoencoder *ae)
     free(m);
 }
 
-// Where PREFIX.NAME.KIND is among the weights; nowhere if the model has no such layer.
-static const act *param_at(const struct kl *m, const char *prefix, const char *name,
-                           const char *kind)
+// The weights PREFIX NAME.KIND, or NULL if the model has no such layer.
+static const act *find_weights(const struct kl *m, const char *prefix, const char *name,
+                               const char *kind)
 {
     char text[2 * sizeof m->layout.params->name];
     snprintf(text, sizeof text, "%s%s.%s", prefix, name, kind);
@@ -475,7 +481,8 @@ static const act *param_at(const struct kl *m, const char *prefix, const char *n
 
 static struct affine affine_at(const struct kl *m, const char *prefix, const char *name)
 {
-    return (struct affine){param_at(m, prefix, name, "weight"), param_at(m, prefix, name, "bias")};
+    return (struct affine){find_weights(m, prefix, name, "weight"),
+                           find_weights(m, prefix, name, "bias")};
 }
 
 static struct resnet resnet_at(const struct kl *m, const char *prefix)
@@ -492,7 +499,7 @@ static struct resnet resnet_at(const struct kl *m, const char *prefix)
                            .shortcut = affine_at(m, prefix, "conv_shortcut")};
 }
 
-// half: "encoder" or "decoder", whose levels go "down" or "up".
+// half and kind are "encoder" and "down", or "decoder" and "up".
 static struct coder coder_at(const struct kl *m, const char *half, const char *kind,
                              const char *quant, size_t resnets)
 {
@@ -531,9 +538,9 @@ static void find_layers(struct kl *m)
         m->decoder = coder_at(m, "decoder", "up", "post_quant_conv", resnets + 1);
 }
 
-// Everything of an autoencoder but its memory on the device.
-static int plan(struct kl *m, struct device *device, const struct kl_config *config,
-                enum kl_half half)
+// Sets up an autoencoder without its memory, to learn how much that is.
+static int plan_autoencoder(struct kl *m, struct device *device, const struct kl_config *config,
+                            enum kl_half half)
 {
     *m = (struct kl){.config = *config, .half = half, .base.device = device};
     if (kl_layout_init(&m->layout, config, half) < 0)
@@ -544,8 +551,8 @@ static int plan(struct kl *m, struct device *device, const struct kl_config *con
         .scale = config->scale,
         .spread = true,
         .device = device,
-        .encode = encode,
-        .decode = decode,
+        .encode = kl_encode,
+        .decode = kl_decode,
         .close = close_kl,
     };
     find_layers(m);
@@ -558,7 +565,7 @@ struct autoencoder *autoencoder_new_kl(struct device *device, const struct kl_co
     struct kl *m = mem_new(1, sizeof *m);
     if (!m)
         return NULL;
-    if (plan(m, device, config, half) < 0 || !(m->name = mem_strdup(name)))
+    if (plan_autoencoder(m, device, config, half) < 0 || !(m->name = mem_strdup(name)))
         goto failed;
     m->base.name = m->name;
     size_t bytes = m->layout.size * device->backend->act_size;
@@ -578,9 +585,11 @@ const struct layout *kl_get_layout(const struct autoencoder *ae)
     return &((const struct kl *)ae)->layout;
 }
 
-// values in the order in which they are kept: 3x3 weights channels last, and the latents' scale in
-// the weights of the decoder's first layer, which is linear.
-static void arrange(const struct kl *m, const struct param *param, const float *values, float *to)
+// Copies a parameter's values into the layout of the weights: 3x3 convolutions have their channels
+// last, and the decoder's first layer, which is linear, includes the division by the latents'
+// scale.
+static void arrange_values(const struct kl *m, const struct param *param, const float *values,
+                           float *to)
 {
     bool conv = param->rank == 4 && param->shape[2] == 3;
     bool scaled = strcmp(param->name, "post_quant_conv.weight") == 0;
@@ -597,11 +606,11 @@ int kl_set_param(struct autoencoder *ae, const struct param *param, const float 
     struct device *device = ae->device;
     size_t bytes = param->count * sizeof(float);
     float *arranged = mem_new(param->count, sizeof *arranged);
-    // By way of float32 on the device, which may hold activations in fewer bits.
+    // The device converts float32 to its activations, which may have fewer bits.
     float *uploaded = arranged ? device_alloc(device, bytes) : NULL;
     int rc = -1;
     if (uploaded) {
-        arrange(m, param, values, arranged);
+        arrange_values(m, param, values, arranged);
         device_upload(device, uploaded, arranged, bytes);
         op_to_act(device, act_at(device, m->weights, param->offset), uploaded, param->count);
         device_release(device, uploaded);
@@ -617,14 +626,14 @@ size_t kl_memory_needed(struct device *device, const struct kl_config *config, e
                         size_t H, size_t W)
 {
     struct kl m;
-    struct pass p;
+    struct coder_run p;
     size_t size = 0;
     if (H * W > KL_WHOLE_MAX) {
         H = H < TILE_SIDE ? H : TILE_SIDE;
         W = W < TILE_SIDE ? W : TILE_SIDE;
     }
-    if (plan(&m, device, config, half) == 0)
-        size = place_pass(&p, &m, half, 1, H, W, 0);
+    if (plan_autoencoder(&m, device, config, half) == 0)
+        size = place_buffers(&p, &m, half, 1, H, W, 0);
     layout_free(&m.layout);
     return size;
 }

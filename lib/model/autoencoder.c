@@ -1,4 +1,4 @@
-// What all autoencoders share. SPDX-License-Identifier: MIT
+// The functions that all autoencoders share. SPDX-License-Identifier: MIT
 #include "lib/model/autoencoder.h"
 
 #include <math.h>

@@ -1,5 +1,5 @@
-// Autoencoders: images to latents and back. SPDX-License-Identifier: MIT
-// formats/weights/autoencoder-open.h opens one by name or file; the built-in one is made here.
+// Autoencoders, which turn images into latents and back. SPDX-License-Identifier: MIT
+// formats/weights/autoencoder-open.h opens one by name or file.
 #ifndef DIT_AUTOENCODER_H
 #define DIT_AUTOENCODER_H
 
@@ -10,30 +10,31 @@
 #include "kernels/device.h"
 
 struct autoencoder {
-    const char *name;  // for streams' metadata and messages: "dct:10,3", or the file's name
+    const char *name;  // for metadata and messages: "dct:10,3", or the name of the weights' file
     size_t channels;   // of a latent
-    size_t downsample; // image side / latent side; image sides must be multiples of it
-    double scale;      // latents are the network's values times this
-    bool spread;       // encode gives a std
+    size_t downsample; // image side / latent side; it divides the sides of all images
+    double scale;      // latents are the autoencoder's values times this
+    bool spread;       // encode gives a distribution: a standard deviation too
     struct device *device;
-    // images (B,H,W,3) -> mean, std (B,C,h,w), already multiplied by scale; std is not touched
+    // Encodes images (B,H,W,3) into mean and std (B,C,h,w), multiplied by scale; std is unused
     // without spread. All in host memory. -1 with an error.
     int (*encode)(struct autoencoder *ae, const uint8_t *images, size_t B, size_t H, size_t W,
                   float *mean, float *std);
-    // latents (B,C,h,w) -> images (B,H,W,3), H and W the image's. -1 with an error, also where a
-    // value is not finite.
+    // Decodes latents (B,C,h,w) into images (B,H,W,3). -1 with an error, also if a value is not
+    // finite.
     int (*decode)(struct autoencoder *ae, const float *latents, size_t B, size_t H, size_t W,
                   uint8_t *images);
     void (*close)(struct autoencoder *ae);
 };
 
-// The built-in autoencoder (DESIGN section 4): the first n_y coefficients of Y's 8x8 DCT, n_c of
-// Cb's and of Cr's. The default is 10 and 3: 16 channels. NULL with an error.
+// Makes the built-in autoencoder. Its latents are the first n_y coefficients of the 8x8 DCT of Y,
+// and n_c of Cb and of Cr, in zig-zag order: with the default of 10 and 3, 16 channels. NULL with
+// an error.
 struct autoencoder *autoencoder_new_dct(struct device *device, size_t n_y, size_t n_c);
 void autoencoder_close(struct autoencoder *ae); // NULL is fine
 
-// -1 with an error that names the place if one of values (B,C,h,w) is not finite. `what` they are,
-// such as "latent", and the number of the first one in its batch.
+// -1 with an error that names the place if one of values (B,C,h,w) is not finite. `what` says what
+// the arrays are, such as "latent"; `first` is the number of the first in its batch.
 int autoencoder_check_finite(const char *what, size_t first, const float *values, size_t B,
                              size_t C, size_t h, size_t w);
 

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT
+// Reports failures of a device as errors. SPDX-License-Identifier: MIT
 #include "lib/model/device-check.h"
 
 #include <stdarg.h>
@@ -12,7 +12,7 @@ int device_check(struct device *device)
     return message ? error_set(STATUS_INTERNAL, "%s", message) : 0;
 }
 
-int device_lacks(struct device *device, size_t bytes, const char *way_out, const char *what, ...)
+int device_lacks(struct device *device, size_t bytes, const char *hint, const char *what, ...)
 {
     char text[512];
     va_list ap;
@@ -22,6 +22,5 @@ int device_lacks(struct device *device, size_t bytes, const char *way_out, const
     vsnprintf(text, sizeof text, what, ap);
     va_end(ap);
     return error_set(STATUS_INTERNAL, "%s needs %.3g GB, and %s does not have them%s%s", text,
-                     (double)bytes * 1e-9, device->description, way_out ? "; " : "",
-                     way_out ? way_out : "");
+                     (double)bytes * 1e-9, device->description, hint ? "; " : "", hint ? hint : "");
 }

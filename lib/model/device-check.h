@@ -1,15 +1,16 @@
-// What goes wrong on a device, as errors of the calls that see it. SPDX-License-Identifier: MIT
+// Reports failures of a device as errors (lib/base/error.h). SPDX-License-Identifier: MIT
 #ifndef DIT_DEVICE_CHECK_H
 #define DIT_DEVICE_CHECK_H
 
 #include "kernels/device.h"
 
-// -1 with the device's error if one is set, else 0. Waits for what is running.
+// -1 with the device's error if one is set, else 0. Waits for all operations.
 int device_check(struct device *device);
 
-// After device_alloc has given none of `bytes` in all: returns -1 with the error "WHAT needs N GB,
-// and DEVICE does not have them; WAY OUT" (NULL: without), or with what has stopped the device.
-int device_lacks(struct device *device, size_t bytes, const char *way_out, const char *what, ...)
+// Call this when device_alloc fails for lack of `bytes` in all. Returns -1 with the error "WHAT
+// needs N GB, and DEVICE does not have them; HINT" (without a hint if that is NULL), or with the
+// device's error if that made the allocation fail.
+int device_lacks(struct device *device, size_t bytes, const char *hint, const char *what, ...)
     __attribute__((format(printf, 4, 5)));
 
 #endif

@@ -1,4 +1,4 @@
-// Sizes and parameters of a DiT. SPDX-License-Identifier: MIT
+// The sizes, parameters and initial weights of a DiT. SPDX-License-Identifier: MIT
 #include <assert.h>
 #include <math.h>
 #include <stdio.h>
@@ -88,13 +88,18 @@ size_t dit_tokens(const struct dit_config *config)
     return (config->input_size / config->patch) * (config->input_size / config->patch);
 }
 
+size_t dit_modulations(const struct dit_config *config)
+{
+    return config->depth * DIT_BLOCK_MODULATIONS + DIT_FINAL_MODULATIONS;
+}
+
 double dit_forward_flops(const struct dit_config *c)
 {
     double T = (double)dit_tokens(c), D = (double)c->hidden, L = (double)c->depth;
     double patch = (double)(c->patch * c->patch * c->channels);
     double per_token = patch * D + 2 * patch * D + L * (4 + 2 * DIT_MLP_RATIO) * D * D;
     double attention = 2 * L * T * T * D;
-    double per_sample = (6 * L + 2) * D * D + DIT_TIME_FEATURES * D + D * D;
+    double per_sample = (double)dit_modulations(c) * D * D + DIT_TIME_FEATURES * D + D * D;
     return 2 * (T * per_token + attention + per_sample);
 }
 
@@ -106,7 +111,7 @@ static void add_block_linear(struct layout *layout, size_t block, const char *na
     layout_add_linear(layout, text, O, I);
 }
 
-// All adaLN weights in one matrix, then all biases in one row: the parts follow without padding.
+// Adds all adaLN weights as one matrix, or all their biases as one row: without padding between.
 static void add_modulations(struct layout *layout, const struct dit_config *c, bool bias)
 {
     char text[sizeof layout->params->name];
@@ -116,7 +121,8 @@ static void add_modulations(struct layout *layout, const struct dit_config *c, b
             snprintf(text, sizeof text, "blocks.%zu.adaLN_modulation.1.%s", l, kind);
         else
             snprintf(text, sizeof text, "final_layer.adaLN_modulation.1.%s", kind);
-        size_t shape[] = {(l < c->depth ? 6 : 2) * c->hidden, c->hidden};
+        size_t vectors = l < c->depth ? DIT_BLOCK_MODULATIONS : DIT_FINAL_MODULATIONS;
+        size_t shape[] = {vectors * c->hidden, c->hidden};
         layout_add(layout, l == 0, text, bias ? 1 : 2, shape);
     }
 }

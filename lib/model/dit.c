@@ -1,4 +1,5 @@
-// The Diffusion Transformer, as a list of operations. SPDX-License-Identifier: MIT
+// The forward and backward passes of the Diffusion Transformer, as lists of operations.
+// SPDX-License-Identifier: MIT
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,15 +17,15 @@ struct linear {
     float *dw, *db;
 };
 
-struct block {
+struct dit_block {
     struct linear modulation, qkv, proj, fc1, fc2;
-    // Kept from forward for backward, or shared between blocks where backward doesn't need them.
-    act *x, *norm1;            // (B,T,D): the residual stream that enters, and its modulated norm
+    // Activations. The blocks share those that the backward pass does not need or recomputes.
+    act *x, *norm1;            // (B,T,D): the input, and its modulated norm
     float *mean1, *rstd1;      // (B,T)
     act *qkv_out;              // (B,T,3,H,D/H)
     float *lse;                // (B,H,T)
     act *attention, *proj_out; // (B,T,D)
-    act *x_mid, *norm2;        // (B,T,D): the stream between attention and MLP
+    act *x_mid, *norm2;        // (B,T,D): the residual stream after attention, and its norm
     float *mean2, *rstd2;      // (B,T)
     act *fc1_out, *gelu;       // (B,T,4D): before and after GELU
     act *fc2_out;              // (B,T,D)
@@ -36,17 +37,17 @@ struct dit {
     struct layout layout;
     size_t batch;
     enum dit_mode mode;
-    const float *const *held; // parameters that lie elsewhere, or NULL
-    void *memory;             // all below is in here
+    const float *const *mapped; // NULL, or for each parameter NULL or its values in place
+    void *memory;               // holds all arrays below
     size_t memory_size;
 
-    act *weights, *positions; // (layout.size, less where some are held), (T,D)
-    size_t *offsets;          // of each parameter in weights
+    act *weights, *positions; // (layout.size without mapped parameters), (T,D)
+    size_t *offsets;          // into weights, of each parameter that is not mapped
     float *gradients;         // (layout.size)
     struct linear x_embedder, t_mlp0, t_mlp2, final_linear;
     const act *class_table; // (K+1,D)
     float *dclass_table;
-    struct block *blocks; // L, and one more for what enters the final layer, and its modulation
+    struct dit_block *blocks; // L, and one for the input and the modulation of the final layer
 
     act *patches;                                 // (B,T,C*P*P)
     act *time_features, *time_hidden, *time_silu; // (B,256), (B,D), (B,D)
@@ -61,24 +62,25 @@ struct dit {
     act *dtokens;              // (B,T,P*P*2C)
 };
 
-// The six rows of a block's modulation, in the order of the published weights.
-enum { SHIFT1, SCALE1, GATE1, SHIFT2, SCALE2, GATE2, MODULATIONS };
+// The first rows of a block's two modulations; each is followed by its scale and its gate, as in
+// the published weights.
+enum { SHIFT1 = 0, SHIFT2 = 3 };
 
-// Activations in a sample's row of modulations: of the L blocks, then of the final layer.
+// Activations in one sample's modulations.
 static size_t modulations_width(const struct dit_config *c)
 {
-    return (MODULATIONS * c->depth + 2) * c->hidden;
+    return dit_modulations(c) * c->hidden;
 }
 
-// Gives each parameter that is not held its place. Returns their size.
+// Sets the offset of each parameter that is not mapped. Returns their size.
 static size_t place_weights(struct dit *m)
 {
     size_t size = 0;
     for (size_t i = 0; i < m->layout.n_params; i++) {
         const struct param *p = &m->layout.params[i];
-        if (dit_holds(m, p))
+        if (dit_is_mapped(m, p))
             continue;
-        if (p->offset % LAYOUT_ALIGN == 0) // others follow the one before
+        if (p->offset % LAYOUT_ALIGN == 0) // else it follows the one before without padding
             size = (size + LAYOUT_ALIGN - 1) / LAYOUT_ALIGN * LAYOUT_ALIGN;
         m->offsets[i] = size;
         size += p->count;
@@ -86,10 +88,11 @@ static size_t place_weights(struct dit *m)
     return size;
 }
 
-static const act *param_at(const struct dit *m, const struct param *p)
+static const act *weights_of(const struct dit *m, const struct param *p)
 {
     size_t i = (size_t)(p - m->layout.params);
-    return dit_holds(m, p) ? (const act *)m->held[i] : act_at(m->device, m->weights, m->offsets[i]);
+    return dit_is_mapped(m, p) ? (const act *)m->mapped[i]
+                               : act_at(m->device, m->weights, m->offsets[i]);
 }
 
 static struct linear linear_at(const struct dit *m, const char *name)
@@ -99,7 +102,7 @@ static struct linear linear_at(const struct dit *m, const char *name)
     const struct param *w = layout_find(&m->layout, text);
     snprintf(text, sizeof text, "%s.bias", name);
     const struct param *b = layout_find(&m->layout, text);
-    return (struct linear){param_at(m, w), param_at(m, b),
+    return (struct linear){weights_of(m, w), weights_of(m, b),
                            m->gradients ? m->gradients + w->offset : NULL,
                            m->gradients ? m->gradients + b->offset : NULL};
 }
@@ -115,7 +118,7 @@ static void place_block(struct dit *m, size_t l, struct arena *arena)
 {
     const struct dit_config *c = &m->config;
     size_t D = c->hidden, R = m->batch * dit_tokens(c), H = c->heads;
-    struct block *b = &m->blocks[l], *first = &m->blocks[0];
+    struct dit_block *b = &m->blocks[l], *first = &m->blocks[0];
     bool train = m->mode != DIT_INFER, all = m->mode == DIT_TRAIN;
     b->x = l == 0 || train ? arena_take_act(arena, R * D) : first->x;
     b->norm1 = l == 0 || all ? arena_take_act(arena, R * D) : first->norm1;
@@ -166,7 +169,7 @@ static void place(struct dit *m, uintptr_t base)
     m->t_mlp2 = linear_at(m, "t_embedder.mlp.2");
     m->final_linear = linear_at(m, "final_layer.linear");
     const struct param *table = layout_find(&m->layout, "y_embedder.embedding_table.weight");
-    m->class_table = param_at(m, table);
+    m->class_table = weights_of(m, table);
     m->dclass_table = m->gradients ? m->gradients + table->offset : NULL;
 
     m->patches = arena_take_act(&arena, B * T * patch);
@@ -188,17 +191,17 @@ static void place(struct dit *m, uintptr_t base)
         m->dmodulations = arena_take_act(&arena, B * modulation);
         m->dc = arena_take_act(&arena, B * D);
         m->dc_silu = arena_take_act(&arena, B * D);
-        m->dtokens = m->tokens; // the tokens are used up when their gradient comes
+        m->dtokens = m->tokens; // which the backward pass does not read
     }
     m->memory_size = arena.next - base;
 }
 
-// Everything of a model but its memory.
-static int plan(struct dit *m, struct device *device, const struct dit_config *config, size_t batch,
-                enum dit_mode mode, const float *const *held)
+// Sets up a model without its memory, to learn how much that is.
+static int plan_model(struct dit *m, struct device *device, const struct dit_config *config,
+                      size_t batch, enum dit_mode mode, const float *const *mapped)
 {
     *m = (struct dit){
-        .device = device, .config = *config, .batch = batch, .mode = mode, .held = held};
+        .device = device, .config = *config, .batch = batch, .mode = mode, .mapped = mapped};
     if (dit_layout_init(&m->layout, config) < 0 ||
         !(m->offsets = mem_new(m->layout.n_params, sizeof *m->offsets)) ||
         !(m->blocks = mem_new(config->depth + 1, sizeof *m->blocks)))
@@ -207,7 +210,7 @@ static int plan(struct dit *m, struct device *device, const struct dit_config *c
     return 0;
 }
 
-static void unplan(struct dit *m)
+static void unplan_model(struct dit *m)
 {
     layout_free(&m->layout);
     free(m->offsets);
@@ -218,12 +221,13 @@ size_t dit_memory_needed(struct device *device, const struct dit_config *config,
                          enum dit_mode mode)
 {
     struct dit m;
-    size_t size = plan(&m, device, config, batch, mode, NULL) < 0 ? 0 : m.memory_size;
-    unplan(&m);
+    size_t size = plan_model(&m, device, config, batch, mode, NULL) < 0 ? 0 : m.memory_size;
+    unplan_model(&m);
     return size;
 }
 
-// Float32 of the host as activations, which may have fewer bits, by way of the device.
+// Copies float32 values from the host into activations, which may have fewer bits: the device
+// converts them.
 static int upload(struct dit *m, act *to, const float *values, size_t n, const char *what)
 {
     float *uploaded = device_alloc(m->device, n * sizeof *uploaded);
@@ -252,13 +256,13 @@ static int compute_positions(struct dit *m)
 }
 
 struct dit *dit_new(struct device *device, const struct dit_config *config, size_t batch,
-                    enum dit_mode mode, const float *const *held)
+                    enum dit_mode mode, const float *const *mapped)
 {
-    assert(!held || (mode == DIT_INFER && device->backend->host_floats));
+    assert(!mapped || (mode == DIT_INFER && device->backend->host_floats));
     struct dit *m = mem_new(1, sizeof *m);
     if (!m)
         return NULL;
-    if (plan(m, device, config, batch, mode, held) < 0)
+    if (plan_model(m, device, config, batch, mode, mapped) < 0)
         goto failed;
     if (!(m->memory = device_alloc(device, m->memory_size))) {
         device_lacks(device, m->memory_size, "a smaller batch needs less",
@@ -280,7 +284,7 @@ void dit_free(struct dit *m)
         return;
     if (m->memory)
         device_release(m->device, m->memory);
-    unplan(m);
+    unplan_model(m);
     free(m);
 }
 
@@ -299,14 +303,14 @@ size_t dit_memory(const struct dit *m)
     return m->memory_size;
 }
 
-bool dit_holds(const struct dit *m, const struct param *param)
+bool dit_is_mapped(const struct dit *m, const struct param *param)
 {
-    return m->held && m->held[param - m->layout.params];
+    return m->mapped && m->mapped[param - m->layout.params];
 }
 
 int dit_set_param(struct dit *m, const struct param *param, const float *values)
 {
-    assert(!dit_holds(m, param));
+    assert(!dit_is_mapped(m, param));
     act *to = act_at(m->device, m->weights, m->offsets[param - m->layout.params]);
     return upload(m, to, values, param->count, param->name);
 }
@@ -321,20 +325,22 @@ float *dit_gradients(struct dit *m)
     return m->gradients;
 }
 
-// The modulation of the norm whose shift is row `shift` of block l, or of the final layer where l
-// is the depth. Its scale is the next row. The row before is the gate of the residual that the norm
-// follows; the first norm follows none.
+// The modulation of a norm of block l (of the final layer if l is the depth), in `modulations` or
+// their gradients. `shift` is the row of the norm's shift; its scale is the next row. The row
+// before gates the residual branch that is added before the norm; no branch precedes the first
+// norm.
 static struct modulation modulation_at(const struct dit *m, act *modulations, size_t l,
                                        size_t shift)
 {
-    size_t D = m->config.hidden, row = l * MODULATIONS + shift;
+    size_t D = m->config.hidden, row = l * DIT_BLOCK_MODULATIONS + shift;
     return (struct modulation){.shift = act_at(m->device, modulations, row * D),
                                .scale = act_at(m->device, modulations, (row + 1) * D),
                                .gate = row ? act_at(m->device, modulations, (row - 1) * D) : NULL,
                                .stride = modulations_width(&m->config)};
 }
 
-// The modulations of all blocks: as one product, where their weights lie together.
+// Makes the modulations of all blocks, by one product for each run of contiguous weights: mapped
+// weights may be scattered.
 static void forward_modulations(struct dit *m, size_t B)
 {
     struct device *d = m->device;
@@ -346,14 +352,14 @@ static void forward_modulations(struct dit *m, size_t B)
             const struct linear *next = &m->blocks[end].modulation;
             if (next->w != act_at(d, first->w, rows * D) || next->b != act_at(d, first->b, rows))
                 break;
-            rows += (end < L ? MODULATIONS : 2) * D;
+            rows += (end < L ? DIT_BLOCK_MODULATIONS : DIT_FINAL_MODULATIONS) * D;
         }
-        op_linear(d, act_at(d, m->modulations, l * MODULATIONS * D), modulations_width(&m->config),
-                  m->c_silu, first->w, first->b, B, D, rows);
+        op_linear(d, act_at(d, m->modulations, l * DIT_BLOCK_MODULATIONS * D),
+                  modulations_width(&m->config), m->c_silu, first->w, first->b, B, D, rows);
     }
 }
 
-// The condition of time and class, and from it the modulations.
+// c = time embedding + class embedding, and from it the modulations.
 static void forward_condition(struct dit *m, const float *t, const int32_t *y, size_t B)
 {
     struct device *d = m->device;
@@ -368,11 +374,11 @@ static void forward_condition(struct dit *m, const float *t, const int32_t *y, s
     forward_modulations(m, B);
 }
 
-// From b->norm1 to b->fc2_out: all of a block but the residual that ends it.
+// Computes b->fc2_out from b->norm1: all of a block but its last residual connection.
 static void forward_block(struct dit *m, size_t l, size_t B)
 {
     struct device *d = m->device;
-    struct block *b = &m->blocks[l];
+    struct dit_block *b = &m->blocks[l];
     size_t T = dit_tokens(&m->config), D = m->config.hidden, H = m->config.heads, R = B * T;
     op_linear(d, b->qkv_out, 3 * D, b->norm1, b->qkv.w, b->qkv.b, R, D, 3 * D);
     op_attention(d, b->attention, b->lse, b->qkv_out, B, T, H, D / H);
@@ -390,7 +396,7 @@ void dit_forward(struct dit *m, float *out, const float *x, const float *t, cons
     const struct dit_config *c = &m->config;
     size_t S = c->input_size, C = c->channels, P = c->patch, T = dit_tokens(c), D = c->hidden;
     size_t L = c->depth;
-    struct block *first = &m->blocks[0], *last = &m->blocks[L];
+    struct dit_block *first = &m->blocks[0], *last = &m->blocks[L];
 
     forward_condition(m, t, y, B);
     op_patchify(d, m->patches, x, B, C, S, S, P);
@@ -399,7 +405,7 @@ void dit_forward(struct dit *m, float *out, const float *x, const float *t, cons
     op_norm_modulate(d, first->norm1, first->mean1, first->rstd1, first->x,
                      modulation_at(m, m->modulations, 0, SHIFT1), B, T, D);
     for (size_t l = 0; l < L; l++) {
-        struct block *b = &m->blocks[l], *next = b + 1;
+        struct dit_block *b = &m->blocks[l], *next = b + 1;
         forward_block(m, l, B);
         op_gate_residual_norm_modulate(d, next->x, next->norm1, next->mean1, next->rstd1, b->x_mid,
                                        b->fc2_out, modulation_at(m, m->modulations, l + 1, SHIFT1),
@@ -410,19 +416,19 @@ void dit_forward(struct dit *m, float *out, const float *x, const float *t, cons
     op_unpatchify(d, out, m->tokens, B, 2 * C, S, S, P);
 }
 
-// What forward made of x (B,T,D) by the norm and the modulation that begins at row `shift`.
-static void norm_again(struct dit *m, act *norm, const act *x, size_t l, size_t shift, size_t B)
+// Recomputes a modulated norm of x (B,T,D); l and shift as for modulation_at.
+static void recompute_norm(struct dit *m, act *norm, const act *x, size_t l, size_t shift, size_t B)
 {
     op_norm_modulate(m->device, norm, NULL, NULL, x, modulation_at(m, m->modulations, l, shift), B,
                      dit_tokens(&m->config), m->config.hidden);
 }
 
-// From m->dbranch, the gradient of b->fc2_out, to that of the block's input: m->dnorm reaches
-// b->norm1, m->dx the residual stream b->x.
+// Takes the gradients m->dbranch of b->fc2_out and m->dx of the residual stream after the block.
+// Leaves those of the block's input: m->dnorm of b->norm1, m->dx of the residual stream b->x.
 static void backward_block(struct dit *m, size_t l, size_t B)
 {
     struct device *d = m->device;
-    struct block *b = &m->blocks[l];
+    struct dit_block *b = &m->blocks[l];
     size_t T = dit_tokens(&m->config), D = m->config.hidden, H = m->config.heads, R = B * T;
     size_t D4 = DIT_MLP_RATIO * D;
 
@@ -431,7 +437,7 @@ static void backward_block(struct dit *m, size_t l, size_t B)
     op_linear_backward_weight(d, b->fc2.dw, b->fc2.db, m->dbranch, b->gelu, R, D4, D);
     op_linear_backward_input_gelu(d, m->dfc, m->dbranch, b->fc2.w, b->fc1_out, R, D4, D);
     if (m->mode == DIT_TRAIN_LIGHT)
-        norm_again(m, b->norm2, b->x_mid, l, SHIFT2, B);
+        recompute_norm(m, b->norm2, b->x_mid, l, SHIFT2, B);
     op_linear_backward_weight(d, b->fc1.dw, b->fc1.db, m->dfc, b->norm2, R, D, D4);
     op_linear_backward_input(d, m->dnorm, m->dfc, b->fc1.w, R, D, D4);
     op_gate_residual_norm_modulate_backward(d, m->dx, m->dbranch,
@@ -440,11 +446,11 @@ static void backward_block(struct dit *m, size_t l, size_t B)
                                             modulation_at(m, m->modulations, l, SHIFT2), B, T, D);
     op_linear_backward_weight(d, b->proj.dw, b->proj.db, m->dbranch, b->attention, R, D, D);
     op_linear_backward_input(d, m->dnorm, m->dbranch, b->proj.w, R, D, D);
-    float *scratch = (float *)m->dfc; // is used up, and as large
+    float *scratch = (float *)m->dfc; // is not needed any more, and large enough
     op_attention_backward(d, m->dqkv, scratch, m->dnorm, b->qkv_out, b->attention, b->lse, B, T, H,
                           D / H);
     if (m->mode == DIT_TRAIN_LIGHT)
-        norm_again(m, b->norm1, b->x, l, SHIFT1, B);
+        recompute_norm(m, b->norm1, b->x, l, SHIFT1, B);
     op_linear_backward_weight(d, b->qkv.dw, b->qkv.db, m->dqkv, b->norm1, R, D, 3 * D);
     op_linear_backward_input(d, m->dnorm, m->dqkv, b->qkv.w, R, D, 3 * D);
 }
@@ -453,7 +459,7 @@ static void backward_condition(struct dit *m, const int32_t *y, size_t B)
 {
     struct device *d = m->device;
     size_t D = m->config.hidden, modulation = modulations_width(&m->config);
-    const struct linear *all = &m->blocks[0].modulation; // the first of them
+    const struct linear *all = &m->blocks[0].modulation; // those of the other blocks follow
     op_linear_backward_weight(d, all->dw, all->db, m->dmodulations, m->c_silu, B, D, modulation);
     op_linear_backward_input(d, m->dc_silu, m->dmodulations, all->w, B, D, modulation);
     op_silu_backward(d, m->dc, m->dc_silu, m->c, B * D);
@@ -465,7 +471,7 @@ static void backward_condition(struct dit *m, const int32_t *y, size_t B)
                               DIT_TIME_FEATURES, D);
 }
 
-// Where in the layout block l begins; behind the last one come the modulations of all.
+// The offset of block l in the layout. The modulations of all blocks follow the last block.
 static size_t block_begin(const struct dit *m, size_t l)
 {
     const float *first = l < m->config.depth ? m->blocks[l].qkv.dw : m->blocks[0].modulation.dw;
@@ -479,7 +485,7 @@ void dit_backward(struct dit *m, const float *dout, const int32_t *y, size_t B,
     const struct dit_config *c = &m->config;
     size_t S = c->input_size, C = c->channels, P = c->patch, T = dit_tokens(c), D = c->hidden;
     size_t L = c->depth;
-    struct block *first = &m->blocks[0], *last = &m->blocks[L];
+    struct dit_block *first = &m->blocks[0], *last = &m->blocks[L];
 
     op_unpatchify_backward(d, m->dtokens, dout, B, 2 * C, S, S, P);
     op_linear_backward_weight(d, m->final_linear.dw, m->final_linear.db, m->dtokens, last->norm1,
@@ -489,9 +495,9 @@ void dit_backward(struct dit *m, const float *dout, const int32_t *y, size_t B,
         ready(user, final, m->layout.size);
     op_linear_backward_input(d, m->dnorm, m->dtokens, m->final_linear.w, B * T, D, 2 * C * P * P);
     for (size_t l = L; l-- > 0;) {
-        struct block *b = &m->blocks[l], *next = b + 1;
+        struct dit_block *b = &m->blocks[l], *next = b + 1;
         if (m->mode == DIT_TRAIN_BLOCK) {
-            norm_again(m, b->norm1, b->x, l, SHIFT1, B);
+            recompute_norm(m, b->norm1, b->x, l, SHIFT1, B);
             forward_block(m, l, B);
         }
         op_gate_residual_norm_modulate_backward(

@@ -15,6 +15,10 @@
 
 #define DIT_TIME_FEATURES 256
 #define DIT_MLP_RATIO     4
+// Vectors of D that modulate a block: shift, scale and gate, of attention and of the MLP. The final
+// layer has a shift and a scale.
+#define DIT_BLOCK_MODULATIONS 6
+#define DIT_FINAL_MODULATIONS 2
 
 struct dit_config {
     size_t input_size; // S
@@ -26,69 +30,78 @@ struct dit_config {
     size_t classes;    // K; class K is the null class
 };
 
-// Fills depth, hidden, heads and patch of a published name, "DiT-XL/2" or "XL/2". -1 with an error
-// that lists the names.
+// Sets depth, hidden, heads and patch from a published name such as "DiT-XL/2" or "XL/2". -1 with
+// an error that lists the names.
 int dit_config_named(struct dit_config *config, const char *name);
-size_t dit_published_heads(size_t hidden); // of the published model of this width; 0 without one
-// -1 with an error if the sizes don't fit each other or are out of bounds.
+// The heads of the published model of this width; 0 if there is none.
+size_t dit_published_heads(size_t hidden);
+// -1 with an error if a size is out of bounds or the sizes are inconsistent.
 int dit_config_check(const struct dit_config *config);
-// "DiT-S/2", or "width 192, depth 6, heads 3, patch 1".
+// Writes "DiT-S/2", or for other sizes "DiT of depth 6, width 192, 3 heads, patch 1".
 void dit_config_text(const struct dit_config *config, char *text, size_t size);
-size_t dit_tokens(const struct dit_config *config);
-// Floating-point operations (a multiply-add is two) of one forward pass of one sample. A training
-// step has three times as many.
+size_t dit_tokens(const struct dit_config *config); // T
+// Rows of D in one sample's modulations: DIT_BLOCK_MODULATIONS of each block, then those of the
+// final layer.
+size_t dit_modulations(const struct dit_config *config);
+// Floating-point operations of the forward pass of one sample; a multiply-add counts as two. A
+// training step takes three times as many.
 double dit_forward_flops(const struct dit_config *config);
 
-// Where each parameter is. All adaLN weights stand together, as do their biases, so that one
-// product makes the modulations of all blocks. -1 with an error.
+// Lists the model's parameters and their offsets. All adaLN weights are contiguous, as are their
+// biases, so that one product makes the modulations of all blocks. -1 with an error.
 int dit_layout_init(struct layout *layout, const struct dit_config *config);
 
-// DiT's initial weights (DESIGN section 4) into weights[layout->size].
+// Initializes weights[layout->size] as DiT does: Xavier uniform for linear layers and the patch
+// embedding; N(0, 0.02) for the time embedding and the class table; 0 for biases, the adaLN layers
+// and the final layer.
 void dit_init_weights(const struct layout *layout, uint64_t seed, float *weights);
-// The fixed table of positions (T,D).
+// Fills the fixed table of positions (T,D): sines and cosines of the column in the first half of D,
+// of the row in the second.
 void dit_position_table(const struct dit_config *config, float *table);
 
-// The training modes keep ever fewer activations for backward, and compute the others again there.
+// Which activations the forward pass keeps for the backward pass, which recomputes the others.
 enum dit_mode {
-    DIT_INFER,       // forward only
-    DIT_TRAIN,       // all are kept
-    DIT_TRAIN_LIGHT, // all but the modulated norms and the GELU: a third less for little work
-    DIT_TRAIN_BLOCK, // the blocks' inputs alone
+    DIT_INFER,       // none: there is no backward pass
+    DIT_TRAIN,       // all
+    DIT_TRAIN_LIGHT, // all but the modulated norms and the GELU: a third less memory, little work
+    DIT_TRAIN_BLOCK, // only the input of each block
 };
 
 struct dit;
-// A model for up to `batch` samples. Its weights are zero until dit_set_param. `held`, NULL for
-// none, is for DIT_INFER on a backend of host_floats: for each parameter of the layout NULL, or
-// where its values lie and stay, such as in a mapped file. NULL with an error.
+// Makes a model for up to `batch` samples, whose weights are zero until dit_set_param. `mapped` is
+// NULL, or lists for each parameter of the layout the values to use in place, such as those in a
+// mapped file, or NULL for a parameter to be set. The values must outlive the model. Only DIT_INFER
+// on a backend with host_floats takes `mapped`. NULL with an error.
 struct dit *dit_new(struct device *device, const struct dit_config *config, size_t batch,
-                    enum dit_mode mode, const float *const *held);
+                    enum dit_mode mode, const float *const *mapped);
 void dit_free(struct dit *dit); // NULL is fine
 const struct dit_config *dit_get_config(const struct dit *dit);
 const struct layout *dit_get_layout(const struct dit *dit);
-// Bytes of device memory for weights, activations and gradients: of a model, and of one to be made
-// (0 if the sizes don't fit each other).
+// Bytes of device memory for weights, activations and gradients, of a model or of one that is not
+// yet made (0 if dit_config_check would fail).
 size_t dit_memory(const struct dit *dit);
 size_t dit_memory_needed(struct device *device, const struct dit_config *config, size_t batch,
                          enum dit_mode mode);
 
-bool dit_holds(const struct dit *dit, const struct param *param); // it is one of `held`
-// One parameter's values (param->count) from host memory; not of one that is held. -1 with an error
-// if there is no memory on the way.
+bool dit_is_mapped(const struct dit *dit, const struct param *param);
+// Sets one parameter, which must not be mapped, from values[param->count] in host memory. -1 with
+// an error if the upload runs out of memory.
 int dit_set_param(struct dit *dit, const struct param *param, const float *values);
-// A table of positions (T,D), host memory, in place of dit_position_table's.
+// Replaces dit_position_table's positions by a table (T,D) in host memory. -1 as above.
 int dit_set_positions(struct dit *dit, const float *table);
-// The weights as the products take them, and their gradients (NULL with DIT_INFER), in device
-// memory, laid out as dit_get_layout says.
+// The weights in the activations' precision, and their float32 gradients (NULL with DIT_INFER), in
+// device memory at the offsets of dit_get_layout.
 act *dit_weights(struct dit *dit);
 float *dit_gradients(struct dit *dit);
 
-// out (B,2C,S,S): the noise, then the variance. x (B,C,S,S), t (B), y (B) with 0 <= y <= K. All in
-// device memory; B <= batch.
+// Predicts from x (B,C,S,S), the time steps t (B) and the classes y (B), 0 <= y <= K, the noise and
+// the variance: out (B,2C,S,S), the noise in the first C channels. All in device memory; B <=
+// batch.
 void dit_forward(struct dit *dit, float *out, const float *x, const float *t, const int32_t *y,
                  size_t B);
-// Adds to the gradients those of sum(dout out), for the same B and y as the last dit_forward.
-// `ready` (NULL: nobody) is told of each part of the layout, [begin, end), when its gradients are
-// complete; the parts don't overlap and cover all.
+// Adds the gradients of sum(dout out) to those of the weights; B and y are those of the last
+// dit_forward. Unless NULL, ready(user, begin, end) is called as soon as the gradients of a range
+// [begin, end) of the layout are complete; the ranges are disjoint and cover the layout.
 void dit_backward(struct dit *dit, const float *dout, const int32_t *y, size_t B,
                   void (*ready)(void *user, size_t begin, size_t end), void *user);
 

@@ -134,13 +134,13 @@ static void check_form(const char *name, enum dit_weights which, double most)
     size_t n = file.config.channels * file.config.input_size * file.config.input_size, count;
     float *expected = reference_floats(&doc, "forward", &count);
     const float **in_place = dit_file_in_place(&file, which);
-    for (int held = 0; held <= device->backend->host_floats; held++) {
-        struct dit *dit = dit_new(device, &file.config, 4, DIT_INFER, held ? in_place : NULL);
+    for (int mapped = 0; mapped <= device->backend->host_floats; mapped++) {
+        struct dit *dit = dit_new(device, &file.config, 4, DIT_INFER, mapped ? in_place : NULL);
         if (!in_place || !dit || dit_file_load(&file, which, dit) < 0)
             bail_out();
         float *out = run_forward(dit, &doc, "", n, 4, 1);
         expect(relative_error(out, expected, count), fmax(most, bounds->forward), name,
-               held ? "forward pass with weights in place" : "forward pass");
+               mapped ? "forward pass with weights in place" : "forward pass");
         dit_free(dit);
         free(out);
     }
