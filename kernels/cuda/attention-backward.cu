@@ -4,36 +4,36 @@
 //   dv = p^T dout; dk = scale ds^T q; dq = scale ds k.
 //
 // It must read qkv, out and dout and write dqkv once, 16 B T H D bytes, and do 10 B H T^2 D
-// operations: five products. On tensor cores one block makes all of one head's gradients, so that
-// nothing is computed twice and no sums meet in device memory:
+// operations: five products. On tensor cores one block makes all gradients of one head, so that
+// nothing is computed twice and blocks exchange nothing through device memory:
 //
-// Each warp owns 32 keys of up to 32 WARPS that are in shared memory at once, and has their dk and
-// dv in registers. It goes through the queries, 32 at a time, making p and ds transposed (keys by
-// queries): in the layout in which they come out of two products they go into the next two, for dv
-// and dk. Only for dq, a sum over keys, do the warps exchange ds, through shared memory: after
-// 16 WARPS queries each makes dq of 16 of them from all keys there. With T <= 32 WARPS (256) that
-// is all of dq; else its sums, in float32, wait in scratch memory for the next keys. The order of
-// all sums is fixed.
+// Shared memory holds up to 32 WARPS keys at once. Each warp owns 32 of them and accumulates their
+// dk and dv in registers. It goes through the queries, 32 at a time, and computes p and ds
+// transposed (keys by queries); the layout in which these come out of two products is the one that
+// the next two, for dv and dk, need. Only dq is a sum over keys of several warps: they exchange ds
+// through shared memory, and after 16 WARPS queries each warp computes dq of 16 of them from all
+// keys there. With T <= 32 WARPS (256) that is the whole of dq; otherwise its partial sums, in
+// float32, stay in scratch memory until the next keys. All sums have a fixed order.
 #include "kernels/cuda/attention.cuh"
 
 #if CUDA_BITS == 16
 
-// A piece's queries are loaded ahead where one block fills a multiprocessor; with smaller blocks
-// others compute meanwhile.
+// If one block fills a multiprocessor, the next queries are loaded ahead, into a second stage.
+// Smaller blocks need only one, as other blocks compute while they load.
 template <int D, int WARPS> struct backward_shared {
     static constexpr int KEYS = 32 * WARPS, QUERIES = 16 * WARPS, STAGES = WARPS == 8 ? 2 : 1;
     real keys[KEYS * ROW<D>], values[KEYS * ROW<D>];
     struct {
         real queries[QUERIES * ROW<D>], dout[QUERIES * ROW<D>];
     } stages[STAGES];
-    real ds[QUERIES / 16][KEYS / 8][2][64]; // transposed, in matrices (8,8) as ldmatrix takes them
-    float lse2[QUERIES], delta[QUERIES];    // log2 of the sums of exponentials
+    real ds[QUERIES / 16][KEYS / 8][2][64]; // transposed, as the 8x8 matrices that ldmatrix loads
+    float lse2[QUERIES], delta[QUERIES];    // lse2: log2 of the sums of exponentials
 };
 
-// p = 2^(scale2 s - lse2) of logits s (keys by queries), as A of a product over the queries; keys
-// from `valid` on have none.
-static __device__ __forceinline__ void weigh(unsigned (&p)[2][2][4], float (&s)[2][4][4],
-                                             const float *lse2, float scale2, int valid)
+// p = 2^(scale2 s - lse2) of the logits s (keys by queries), as A fragments of a product over the
+// queries; 0 for keys from `valid` on.
+static __device__ __forceinline__ void compute_p(unsigned (&p)[2][2][4], float (&s)[2][4][4],
+                                                 const float *lse2, float scale2, int valid)
 {
     const int lane = threadIdx.x % 32;
     if (valid < 32)
@@ -54,12 +54,12 @@ static __device__ __forceinline__ void weigh(unsigned (&p)[2][2][4], float (&s)[
     for (int m = 0; m < 2; m++)
 #pragma unroll
         for (int k = 0; k < 2; k++)
-            pack_a(p[k][m], s[m][2 * k], s[m][2 * k + 1]);
+            pack_a_fragment(p[k][m], s[m][2 * k], s[m][2 * k + 1]);
 }
 
-// p becomes ds = p (dp - delta).
-static __device__ __forceinline__ void
-weigh_gradient(unsigned (&p)[2][2][4], const float (&dp)[2][4][4], const float *delta)
+// Replaces p by ds = p (dp - delta).
+static __device__ __forceinline__ void compute_ds(unsigned (&p)[2][2][4],
+                                                  const float (&dp)[2][4][4], const float *delta)
 {
 #pragma unroll
     for (int n = 0; n < 4; n++) {
@@ -76,12 +76,12 @@ weigh_gradient(unsigned (&p)[2][2][4], const float (&dp)[2][4][4], const float *
     }
 }
 
-static __device__ __forceinline__ uint4 read_chunk(const real *row, int chunk)
+static __device__ __forceinline__ uint4 read_vector(const real *row, int i)
 {
-    return *reinterpret_cast<const uint4 *>(row + chunk * 8);
+    return *reinterpret_cast<const uint4 *>(row + i * 8);
 }
 
-// The sum of the products of 8 pairs.
+// The dot product of 8 elements.
 static __device__ __forceinline__ float dot(const uint4 &x, const uint4 &y)
 {
     const unsigned a[4] = {x.x, x.y, x.z, x.w}, b[4] = {y.x, y.y, y.z, y.w};
@@ -93,10 +93,10 @@ static __device__ __forceinline__ float dot(const uint4 &x, const uint4 &y)
     return sum;
 }
 
-// Adds what earlier keys have left in 16 rows of kept, if there are such; keeps it for later ones.
+// Adds the partial sums of earlier keys to those of 16 rows of dq, and stores them for later keys.
 template <int D>
-static __device__ __forceinline__ void add_kept(float (&sums)[D / 8][4], float *kept, int valid,
-                                                bool earlier, bool later)
+static __device__ __forceinline__ void accumulate_dq(float (&sums)[D / 8][4], float *partial,
+                                                     int valid, bool earlier, bool later)
 {
     const int lane = threadIdx.x % 32;
 #pragma unroll
@@ -104,7 +104,7 @@ static __device__ __forceinline__ void add_kept(float (&sums)[D / 8][4], float *
         const int row = lane / 4 + i % 2 * 8, n = i / 2;
         if (row >= valid)
             continue;
-        float2 *at = reinterpret_cast<float2 *>(kept + row * D + n * 8 + lane % 4 * 2);
+        float2 *at = reinterpret_cast<float2 *>(partial + row * D + n * 8 + lane % 4 * 2);
         float *pair = sums[n] + i % 2 * 2;
         if (earlier) {
             pair[0] += at->x;
@@ -115,11 +115,11 @@ static __device__ __forceinline__ void add_kept(float (&sums)[D / 8][4], float *
     }
 }
 
-// Starts the copies of the queries from `query` on and their dout.
+// Starts copying the queries from `query` on, and their dout, to shared memory.
 template <int D, int WARPS>
 static __device__ __forceinline__ void load_queries(backward_shared<D, WARPS> *shared, int stage,
                                                     const real *q, const real *dout,
-                                                    const head_place &at, int query, int T)
+                                                    const head_offsets &at, int query, int T)
 {
     constexpr int QUERIES = 16 * WARPS, THREADS = 32 * WARPS;
     load_rows<D, QUERIES, THREADS>(shared->stages[stage].queries, q + row_offset(query, at.qkv_row),
@@ -130,16 +130,16 @@ static __device__ __forceinline__ void load_queries(backward_shared<D, WARPS> *s
 
 template <int D, int WARPS>
 static __global__ void __launch_bounds__(32 * WARPS, 8 / WARPS)
-    attention_backward_tensor(real *dqkv, float *dq_kept, const real *dout, const real *qkv,
+    attention_backward_tensor(real *dqkv, float *dq_sums, const real *dout, const real *qkv,
                               const real *out, const float *lse, int T, int H, float scale,
                               float scale2)
 {
     using shared_type = backward_shared<D, WARPS>;
     constexpr int THREADS = 32 * WARPS, KEYS = shared_type::KEYS, QUERIES = shared_type::QUERIES;
-    constexpr int STAGES = shared_type::STAGES, CHUNKS = D / 8;
+    constexpr int STAGES = shared_type::STAGES, VECTORS = D / 8;
     SHARED_DYNAMIC(shared_type, shared);
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    const head_place at = place_head(T, H, D);
+    const head_offsets at = find_head(T, H, D);
     const real *q = qkv + at.qkv, *k = q + at.out_row, *v = k + at.out_row;
     real *dq = dqkv + at.qkv;
     dout += at.out;
@@ -147,7 +147,7 @@ static __global__ void __launch_bounds__(32 * WARPS, 8 / WARPS)
     lse += at.index * T;
 
     for (int key = 0; key < T; key += KEYS) {
-        const int first_key = key + 32 * warp; // of this warp
+        const int first_key = key + 32 * warp; // that this warp owns
         real *my_keys = shared->keys + 32 * warp * ROW<D>;
         real *my_values = shared->values + 32 * warp * ROW<D>;
         float dk[2][D / 8][4] = {}, dv[2][D / 8][4] = {};
@@ -158,14 +158,14 @@ static __global__ void __launch_bounds__(32 * WARPS, 8 / WARPS)
         load_queries<D, WARPS>(shared, 0, q, dout, at, 0, T);
         cp_async_commit();
         for (int query = 0, stage = 0; query < T; query += QUERIES) {
-            // Two threads make the delta of a query: every other 8 elements each.
+            // Two threads compute the delta of a query, from alternate vectors of 8 elements.
             const int row = threadIdx.x / 2, half = threadIdx.x % 2;
-            uint4 result[(CHUNKS + 1) / 2];
+            uint4 result[(VECTORS + 1) / 2];
 #pragma unroll
-            for (int i = 0; i < (CHUNKS + 1) / 2; i++)
+            for (int i = 0; i < (VECTORS + 1) / 2; i++)
                 result[i] =
-                    query + row < T && 2 * i + half < CHUNKS
-                        ? read_chunk(out + row_offset(query + row, at.out_row), 2 * i + half)
+                    query + row < T && 2 * i + half < VECTORS
+                        ? read_vector(out + row_offset(query + row, at.out_row), 2 * i + half)
                         : make_uint4(0, 0, 0, 0);
             if (STAGES == 2 && query + QUERIES < T)
                 load_queries<D, WARPS>(shared, stage ^ 1, q, dout, at, query + QUERIES, T);
@@ -176,9 +176,9 @@ static __global__ void __launch_bounds__(32 * WARPS, 8 / WARPS)
             const real *douts = shared->stages[stage].dout;
             float delta = 0;
 #pragma unroll
-            for (int i = 0; i < (CHUNKS + 1) / 2; i++)
-                if (2 * i + half < CHUNKS)
-                    delta += dot(result[i], read_chunk(douts + row * ROW<D>, 2 * i + half));
+            for (int i = 0; i < (VECTORS + 1) / 2; i++)
+                if (2 * i + half < VECTORS)
+                    delta += dot(result[i], read_vector(douts + row * ROW<D>, 2 * i + half));
             delta += __shfl_xor_sync(~0u, delta, 1);
             if (half == 0) {
                 shared->lse2[row] = query + row < T ? lse[query + row] * LOG2_E : INFINITY;
@@ -186,45 +186,45 @@ static __global__ void __launch_bounds__(32 * WARPS, 8 / WARPS)
             }
             __syncthreads();
 
-            const int pieces = first_key < T ? (min(QUERIES, T - query) + 31) / 32 : 0;
+            const int query_tiles = first_key < T ? (min(QUERIES, T - query) + 31) / 32 : 0;
 #pragma unroll 1
-            for (int piece = 0; piece < pieces; piece++) {
-                const real *q_rows = queries + 32 * piece * ROW<D>;
-                const real *dout_rows = douts + 32 * piece * ROW<D>;
+            for (int tile = 0; tile < query_tiles; tile++) {
+                const real *q_rows = queries + 32 * tile * ROW<D>;
+                const real *dout_rows = douts + 32 * tile * ROW<D>;
                 unsigned p[2][2][4]; // (query / 16, key / 16)
                 float s[2][4][4];
                 multiply_rows<D, 2, 4>(s, my_keys, q_rows);
-                weigh(p, s, shared->lse2 + 32 * piece, scale2, T - first_key);
-                add_product<D, 2>(dv, p[0], dout_rows);
-                add_product<D, 2>(dv, p[1], dout_rows + 16 * ROW<D>);
+                compute_p(p, s, shared->lse2 + 32 * tile, scale2, T - first_key);
+                multiply_add_rows<D, 2>(dv, p[0], dout_rows);
+                multiply_add_rows<D, 2>(dv, p[1], dout_rows + 16 * ROW<D>);
                 multiply_rows<D, 2, 4>(s, my_values, dout_rows);
-                weigh_gradient(p, s, shared->delta + 32 * piece);
+                compute_ds(p, s, shared->delta + 32 * tile);
 #pragma unroll
                 for (int i = 0; i < 16; i++) {
                     real *to =
-                        shared->ds[2 * piece + i / 8][4 * warp + i / 4 % 2 * 2 + i % 2][i / 2 % 2];
+                        shared->ds[2 * tile + i / 8][4 * warp + i / 4 % 2 * 2 + i % 2][i / 2 % 2];
                     reinterpret_cast<unsigned *>(to)[lane] = p[i / 8][i / 4 % 2][i % 4];
                 }
-                add_product<D, 2>(dk, p[0], q_rows);
-                add_product<D, 2>(dk, p[1], q_rows + 16 * ROW<D>);
+                multiply_add_rows<D, 2>(dk, p[0], q_rows);
+                multiply_add_rows<D, 2>(dk, p[1], q_rows + 16 * ROW<D>);
             }
             __syncthreads();
 
-            // These queries are in no one's use any more: the warp's rows take dq.
+            // No warp needs these queries any more: dq overwrites the warp's rows of them.
             if (const int mine = query + 16 * warp; mine < T) {
                 float sums[1][D / 8][4] = {};
 #pragma unroll 2
                 for (int i = 0; i < (min(KEYS, T - key) + 15) / 16; i++) {
                     unsigned ds[1][4];
                     ldmatrix_trans(ds[0], shared->ds[warp][2 * i][0] + 8 * lane);
-                    add_product<D, 1>(sums, ds, shared->keys + 16 * i * ROW<D>);
+                    multiply_add_rows<D, 1>(sums, ds, shared->keys + 16 * i * ROW<D>);
                 }
                 if (T > KEYS)
-                    add_kept<D>(sums[0], dq_kept + (at.index * T + mine) * D, T - mine, key > 0,
-                                key + KEYS < T);
+                    accumulate_dq<D>(sums[0], dq_sums + (at.index * T + mine) * D, T - mine,
+                                     key > 0, key + KEYS < T);
                 if (key + KEYS >= T) {
                     real *rows = queries + 16 * warp * ROW<D>;
-                    put_rows<D>(rows, sums[0], scale, scale);
+                    store_fragments<D>(rows, sums[0], scale, scale);
                     store_rows<D, 16>(dq + row_offset(mine, at.qkv_row), at.qkv_row, rows,
                                       T - mine);
                 }
@@ -235,11 +235,11 @@ static __global__ void __launch_bounds__(32 * WARPS, 8 / WARPS)
             else if (query + QUERIES < T)
                 load_queries<D, WARPS>(shared, 0, q, dout, at, query + QUERIES, T);
         }
-        // All are done with this warp's keys and values.
+        // No warp needs this warp's keys and values any more: dk and dv overwrite them.
         if (first_key < T) {
             for (int m = 0; m < 2; m++) {
-                put_rows<D>(my_keys + 16 * m * ROW<D>, dk[m], scale, scale);
-                put_rows<D>(my_values + 16 * m * ROW<D>, dv[m], 1, 1);
+                store_fragments<D>(my_keys + 16 * m * ROW<D>, dk[m], scale, scale);
+                store_fragments<D>(my_values + 16 * m * ROW<D>, dv[m], 1, 1);
             }
             real *to = dq + at.out_row + row_offset(first_key, at.qkv_row);
             store_rows<D, 32>(to, at.qkv_row, my_keys, T - first_key);
@@ -250,7 +250,7 @@ static __global__ void __launch_bounds__(32 * WARPS, 8 / WARPS)
 }
 
 template <int D, int WARPS>
-static void run_tensor(struct device *device, real *dqkv, float *dq_kept, const real *dout,
+static void run_tensor(struct device *device, real *dqkv, float *dq_sums, const real *dout,
                        const real *qkv, const real *out, const float *lse, size_t B, size_t T,
                        size_t H, size_t)
 {
@@ -260,32 +260,32 @@ static void run_tensor(struct device *device, real *dqkv, float *dq_kept, const 
                                     cudaFuncAttributeMaxDynamicSharedMemorySize, BYTES),
                "attention's shared memory");
     RUN_KERNEL(device, (attention_backward_tensor<D, WARPS>), dim3(1, H, B), 32 * WARPS, BYTES,
-               dqkv, dq_kept, dout, qkv, out, lse, T, H, 1 / sqrtf(D), LOG2_E / sqrtf(D));
+               dqkv, dq_sums, dout, qkv, out, lse, T, H, 1 / sqrtf(D), LOG2_E / sqrtf(D));
 }
 
-// As many warps as there are keys for, if the GPU's shared memory holds their part.
-template <int D> static auto choose_tensor(struct device *device, size_t T)
+// Chooses as many warps as there are keys for, if their shared memory fits the GPU.
+template <int D> static auto choose_tensor_kernel(struct device *device, size_t T)
 {
-    int most = 0;
+    int shared_max = 0;
     cuda_check(device,
-               cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin,
+               cudaDeviceGetAttribute(&shared_max, cudaDevAttrMaxSharedMemoryPerBlockOptin,
                                       cuda_state(device)->index),
                "the GPU's shared memory");
-    if (T > 128 && sizeof(backward_shared<D, 8>) <= static_cast<size_t>(most))
+    if (T > 128 && sizeof(backward_shared<D, 8>) <= static_cast<size_t>(shared_max))
         return run_tensor<D, 8>;
     return T > 64 ? run_tensor<D, 4> : run_tensor<D, 2>;
 }
 
 #endif
 
-// delta (B,H,T): the sums of out dout, a warp each.
+// delta (B,H,T) = sum of out dout over D; a warp for each.
 static __global__ void __launch_bounds__(GENERAL_THREADS)
     attention_delta(float *delta, const real *out, const real *dout, int T, int H, int D)
 {
     const int t = blockIdx.x * (GENERAL_THREADS / 32) + threadIdx.x / 32;
     if (t >= T)
         return;
-    const head_place at = place_head(T, H, D);
+    const head_offsets at = find_head(T, H, D);
     const size_t row = at.out + row_offset(t, at.out_row);
     float sum = 0;
     for (int d = threadIdx.x % 32; d < D; d += 32)
@@ -295,7 +295,7 @@ static __global__ void __launch_bounds__(GENERAL_THREADS)
         delta[at.index * T + t] = sum;
 }
 
-// Any head size: 32 query rows and 32 N columns of dq a block.
+// For any head size: a block makes 32 rows and 32 N columns of dq.
 template <int N>
 static __global__ void __launch_bounds__(GENERAL_THREADS)
     attention_dq(real *dqkv, const real *dout, const real *qkv, const float *lse,
@@ -306,7 +306,7 @@ static __global__ void __launch_bounds__(GENERAL_THREADS)
     const int blocks = (T + GENERAL_ROWS - 1) / GENERAL_ROWS, number = blockIdx.x;
     const int first = number % blocks * GENERAL_ROWS, column = number / blocks * 32 * N;
     const int mine = first + 4 * warp;
-    const head_place at = place_head(T, H, D);
+    const head_offsets at = find_head(T, H, D);
     const real *q = qkv + at.qkv, *k = q + at.out_row, *v = k + at.out_row;
     const general_rows queries = rows_from(q, at.qkv_row, first, T, D);
     const general_rows gradients = rows_from(dout + at.out, at.out_row, first, T, D);
@@ -318,8 +318,8 @@ static __global__ void __launch_bounds__(GENERAL_THREADS)
     }
     for (int key = 0; key < T; key += GENERAL_COLUMNS) {
         const general_rows keys = rows_from(k, at.qkv_row, key, T, D);
-        general_dots(s, &shared, queries, keys);
-        general_dots(dp, &shared, gradients, rows_from(v, at.qkv_row, key, T, D));
+        general_dot_products(s, &shared, queries, keys);
+        general_dot_products(dp, &shared, gradients, rows_from(v, at.qkv_row, key, T, D));
 #pragma unroll
         for (int i = 0; i < 8; i++) {
             const int row = i / 2, j = i % 2;
@@ -327,7 +327,7 @@ static __global__ void __launch_bounds__(GENERAL_THREADS)
             s[row][j] =
                 there ? expf(s[row][j] * scale - row_lse[row]) * (dp[row][j] - row_delta[row]) : 0;
         }
-        general_add(dq, &shared, s, keys, column);
+        general_add_product(dq, &shared, s, keys, column);
     }
 #pragma unroll
     for (int i = 0; i < 4; i++)
@@ -336,7 +336,7 @@ static __global__ void __launch_bounds__(GENERAL_THREADS)
                           D);
 }
 
-// Likewise 32 keys' dk and dv.
+// For any head size: a block makes 32 rows and 32 N columns of dk and dv.
 template <int N>
 static __global__ void __launch_bounds__(GENERAL_THREADS)
     attention_dk_dv(real *dqkv, const real *dout, const real *qkv, const float *lse,
@@ -347,7 +347,7 @@ static __global__ void __launch_bounds__(GENERAL_THREADS)
     const int blocks = (T + GENERAL_ROWS - 1) / GENERAL_ROWS, number = blockIdx.x;
     const int first = number % blocks * GENERAL_ROWS, column = number / blocks * 32 * N;
     const int mine = first + 4 * warp;
-    const head_place at = place_head(T, H, D);
+    const head_offsets at = find_head(T, H, D);
     const real *q = qkv + at.qkv, *k = q + at.out_row, *v = k + at.out_row;
     const general_rows keys = rows_from(k, at.qkv_row, first, T, D);
     const general_rows values = rows_from(v, at.qkv_row, first, T, D);
@@ -355,8 +355,8 @@ static __global__ void __launch_bounds__(GENERAL_THREADS)
     for (int query = 0; query < T; query += GENERAL_COLUMNS) {
         const general_rows queries = rows_from(q, at.qkv_row, query, T, D);
         const general_rows gradients = rows_from(dout + at.out, at.out_row, query, T, D);
-        general_dots(p, &shared, keys, queries);
-        general_dots(dp, &shared, values, gradients);
+        general_dot_products(p, &shared, keys, queries);
+        general_dot_products(dp, &shared, values, gradients);
 #pragma unroll
         for (int j = 0; j < 2; j++) {
             const int t = query + lane + 32 * j;
@@ -368,8 +368,8 @@ static __global__ void __launch_bounds__(GENERAL_THREADS)
                 dp[i][j] = p[i][j] * (dp[i][j] - query_delta);
             }
         }
-        general_add(dv, &shared, p, gradients, column);
-        general_add(dk, &shared, dp, queries, column);
+        general_add_product(dv, &shared, p, gradients, column);
+        general_add_product(dk, &shared, dp, queries, column);
     }
 #pragma unroll
     for (int i = 0; i < 4; i++)
@@ -403,12 +403,12 @@ void CUDA_FN(attention_backward)(struct device *device, act *dqkv, float *scratc
         return;
     auto run = D <= 128 ? run_general<4> : run_general<16>;
 #if CUDA_BITS == 16
-    if (has_tensor_kernel(D, {dqkv, dout, qkv, out}))
-        run = D == 64 ? choose_tensor<64>(device, T) : choose_tensor<72>(device, T);
+    if (can_use_tensor_cores(D, {dqkv, dout, qkv, out}))
+        run = D == 64 ? choose_tensor_kernel<64>(device, T) : choose_tensor_kernel<72>(device, T);
 #endif
     const size_t row = H * D;
-    for (size_t b = 0; b < B; b += MOST_SAMPLES)
+    for (size_t b = 0; b < B; b += GRID_Z_MAX)
         run(device, reals(dqkv) + b * T * 3 * row, scratch + b * T * row, reals(dout) + b * T * row,
             reals(qkv) + b * T * 3 * row, reals(out) + b * T * row, lse + b * H * T,
-            B - b < MOST_SAMPLES ? B - b : MOST_SAMPLES, T, H, D);
+            B - b < GRID_Z_MAX ? B - b : GRID_Z_MAX, T, H, D);
 }

@@ -2,47 +2,51 @@
 // SPDX-License-Identifier: MIT
 //
 // It must read qkv and write out once, 8 B T H D bytes, and do 4 B H T^2 D operations and B H T^2
-// exponentials. On an H100 with T = 256 the bytes weigh most, so blocks are small enough for two
-// to run on a multiprocessor: one loads while the other computes.
+// exponentials. On an H100 with T = 256 memory is the limit, so blocks are small enough for two to
+// run on a multiprocessor: one loads while the other computes.
 //
-// A block takes 16 query rows a warp of one head and goes through its keys and values in tiles of
-// 64, the next tile on its way while this one is used. A warp's logits (16,64) become weights in
-// the registers they were computed in, which are just where the product with the values wants
-// them; running maximum, sum and result are rescaled as the maximum grows. Blocks of one head, then
-// of one sample's heads are neighbours, so that the second-level cache serves what they share.
+// A block takes 16 query rows of one head for each of its warps and goes through the head's keys
+// and values in tiles of 64, loading the next tile while it uses this one. A warp's logits (16,64)
+// become softmax weights in the registers that they were computed in, which is the layout that the
+// product with the values needs. The running sum and result are rescaled when the running maximum
+// grows. Blocks of the same head, then of the same sample, are neighbours, so that they share the
+// L2 cache.
 #include "kernels/cuda/attention.cuh"
 
 #if CUDA_BITS == 16
 
-constexpr int KEYS = 64; // of a tile
+constexpr int KEYS = 64; // in a tile
 
-// The weights 2^(scale2 (s - the maximum so far)) in place of the logits s; rows g and g + 8.
+// Replaces the logits s of rows g and g + 8 by the weights 2^(scale2 (s - row_max)), after row_max
+// has grown to the maximum so far, and rescales row_sum and the result o. scale2 is the softmax's
+// scale for powers of 2.
 template <int N, int D>
-static __device__ __forceinline__ void soften(float (&s)[N][4], float (&o)[D / 8][4],
-                                              float (&top)[2], float (&sum)[2], float scale2)
+static __device__ __forceinline__ void online_softmax(float (&s)[N][4], float (&o)[D / 8][4],
+                                                      float (&row_max)[2], float (&row_sum)[2],
+                                                      float scale2)
 {
 #pragma unroll
     for (int r = 0; r < 2; r++) {
-        float highest = top[r];
+        float highest = row_max[r];
 #pragma unroll
         for (int n = 0; n < N; n++)
             highest = fmaxf(highest, fmaxf(s[n][2 * r], s[n][2 * r + 1]));
         highest = fmaxf(highest, __shfl_xor_sync(~0u, highest, 1));
         highest = fmaxf(highest, __shfl_xor_sync(~0u, highest, 2));
-        const float shrink = exp2_approx((top[r] - highest) * scale2), base = highest * scale2;
-        top[r] = highest;
-        sum[r] *= shrink;
+        const float rescale = exp2_approx((row_max[r] - highest) * scale2), base = highest * scale2;
+        row_max[r] = highest;
+        row_sum[r] *= rescale;
 #pragma unroll
         for (int n = 0; n < N; n++)
 #pragma unroll
             for (int j = 2 * r; j < 2 * r + 2; j++) {
                 s[n][j] = exp2_approx(fmaf(s[n][j], scale2, -base));
-                sum[r] += s[n][j];
+                row_sum[r] += s[n][j];
             }
 #pragma unroll
         for (int n = 0; n < D / 8; n++) {
-            o[n][2 * r] *= shrink;
-            o[n][2 * r + 1] *= shrink;
+            o[n][2 * r] *= rescale;
+            o[n][2 * r + 1] *= rescale;
         }
     }
 }
@@ -59,8 +63,8 @@ static __global__ void __launch_bounds__(32 * WARPS, 16 / WARPS)
     const int first = blockIdx.x * ROWS;
     const int row = first + 16 * warp;
     real *mine = shared + 16 * warp * ROW<D>;
-    const head_place at = place_head(T, H, D);
-    const real *from = qkv + at.qkv; // what is loaded next
+    const head_offsets at = find_head(T, H, D);
+    const real *from = qkv + at.qkv; // the next rows to load
 
     load_rows<D, ROWS, THREADS>(shared, from + row_offset(first, at.qkv_row), at.qkv_row,
                                 T - first);
@@ -74,9 +78,9 @@ static __global__ void __launch_bounds__(32 * WARPS, 16 / WARPS)
     unsigned queries[STEPS][4];
 #pragma unroll
     for (int i = 0; i < STEPS; i++)
-        load_a<D>(queries[i], mine, 16 * i);
+        load_a_fragment<D>(queries[i], mine, 16 * i);
 
-    float o[1][D / 8][4] = {}, top[2] = {-INFINITY, -INFINITY}, sum[2] = {0, 0};
+    float o[1][D / 8][4] = {}, row_max[2] = {-INFINITY, -INFINITY}, row_sum[2] = {0, 0};
     for (int key = 0, stage = 0; key < T; key += KEYS, stage ^= 1) {
         if (const int next = key + KEYS; next < T) {
             real *to = tiles + (stage ^ 1) * 2 * TILE;
@@ -95,7 +99,7 @@ static __global__ void __launch_bounds__(32 * WARPS, 16 / WARPS)
 #pragma unroll
                 for (int n = 0; n < KEYS / 8; n += 2) {
                     unsigned b[4];
-                    load_b<D>(b, keys + n * 8 * ROW<D>, 16 * i);
+                    load_b_fragment<D>(b, keys + n * 8 * ROW<D>, 16 * i);
                     mma_bf16(s[n], queries[i], b[0], b[1]);
                     mma_bf16(s[n + 1], queries[i], b[2], b[3]);
                 }
@@ -104,12 +108,12 @@ static __global__ void __launch_bounds__(32 * WARPS, 16 / WARPS)
                 for (int i = 0; i < KEYS / 2; i++)
                     if (key + i / 4 * 8 + lane % 4 * 2 + i % 2 >= T)
                         s[i / 4][i % 4] = -INFINITY;
-            soften<KEYS / 8, D>(s, o[0], top, sum, scale2);
+            online_softmax<KEYS / 8, D>(s, o[0], row_max, row_sum, scale2);
 #pragma unroll
             for (int n = 0; n < KEYS / 8; n += 2) {
-                unsigned weights[1][4];
-                pack_a(weights[0], s[n], s[n + 1]);
-                add_product<D, 1>(o, weights, values + n * 8 * ROW<D>);
+                unsigned p[1][4];
+                pack_a_fragment(p[0], s[n], s[n + 1]);
+                multiply_add_rows<D, 1>(o, p, values + n * 8 * ROW<D>);
             }
         }
         __syncthreads();
@@ -118,13 +122,13 @@ static __global__ void __launch_bounds__(32 * WARPS, 16 / WARPS)
         return;
 #pragma unroll
     for (int r = 0; r < 2; r++) {
-        sum[r] += __shfl_xor_sync(~0u, sum[r], 1);
-        sum[r] += __shfl_xor_sync(~0u, sum[r], 2);
+        row_sum[r] += __shfl_xor_sync(~0u, row_sum[r], 1);
+        row_sum[r] += __shfl_xor_sync(~0u, row_sum[r], 2);
         const int t = row + lane / 4 + 8 * r;
         if (lse && lane % 4 == 0 && t < T)
-            lse[at.index * T + t] = (top[r] * scale2 + __log2f(sum[r])) / LOG2_E;
+            lse[at.index * T + t] = (row_max[r] * scale2 + __log2f(row_sum[r])) / LOG2_E;
     }
-    put_rows<D>(mine, o[0], __fdividef(1.0f, sum[0]), __fdividef(1.0f, sum[1]));
+    store_fragments<D>(mine, o[0], __fdividef(1.0f, row_sum[0]), __fdividef(1.0f, row_sum[1]));
     store_rows<D, 16>(out + at.out + row_offset(row, at.out_row), at.out_row, mine, T - row);
 }
 
@@ -141,14 +145,14 @@ static void run_tensor(struct device *device, real *out, float *lse, const real 
                32 * WARPS, BYTES, out, lse, qkv, T, H, LOG2_E / sqrtf(D));
 }
 
-template <int D> static auto choose_tensor(size_t T)
+template <int D> static auto choose_tensor_kernel(size_t T)
 {
     return T > 64 ? run_tensor<D, 8> : run_tensor<D, 4>;
 }
 
 #endif
 
-// Any head size: 32 query rows and 32 N columns of the result a block.
+// For any head size: a block makes 32 rows and 32 N columns of the result.
 template <int N>
 static __global__ void __launch_bounds__(GENERAL_THREADS)
     attention_general(real *out, float *lse, const real *qkv, int T, int H, int D, float scale)
@@ -157,17 +161,17 @@ static __global__ void __launch_bounds__(GENERAL_THREADS)
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const int blocks = (T + GENERAL_ROWS - 1) / GENERAL_ROWS, number = blockIdx.x;
     const int first = number % blocks * GENERAL_ROWS, column = number / blocks * 32 * N;
-    const head_place at = place_head(T, H, D);
+    const head_offsets at = find_head(T, H, D);
     const real *q = qkv + at.qkv, *k = q + at.out_row, *v = k + at.out_row;
-    float o[4][N] = {}, sum[4] = {}, top[4], s[4][2];
+    float o[4][N] = {}, row_sum[4] = {}, row_max[4], s[4][2];
     for (int i = 0; i < 4; i++)
-        top[i] = -INFINITY;
+        row_max[i] = -INFINITY;
     for (int key = 0; key < T; key += GENERAL_COLUMNS) {
-        general_dots(s, &shared, rows_from(q, at.qkv_row, first, T, D),
-                     rows_from(k, at.qkv_row, key, T, D));
+        general_dot_products(s, &shared, rows_from(q, at.qkv_row, first, T, D),
+                             rows_from(k, at.qkv_row, key, T, D));
 #pragma unroll
         for (int i = 0; i < 4; i++) {
-            float highest = top[i];
+            float highest = row_max[i];
 #pragma unroll
             for (int j = 0; j < 2; j++) {
                 s[i][j] = key + lane + 32 * j < T ? s[i][j] * scale : -INFINITY;
@@ -175,29 +179,29 @@ static __global__ void __launch_bounds__(GENERAL_THREADS)
             }
             for (int flip = 16; flip; flip /= 2)
                 highest = fmaxf(highest, __shfl_xor_sync(~0u, highest, flip));
-            const float shrink = expf(top[i] - highest);
-            top[i] = highest;
-            sum[i] *= shrink;
+            const float rescale = expf(row_max[i] - highest);
+            row_max[i] = highest;
+            row_sum[i] *= rescale;
 #pragma unroll
             for (int j = 0; j < 2; j++) {
                 s[i][j] = expf(s[i][j] - highest);
-                sum[i] += s[i][j];
+                row_sum[i] += s[i][j];
             }
 #pragma unroll
             for (int n = 0; n < N; n++)
-                o[i][n] *= shrink;
+                o[i][n] *= rescale;
         }
-        general_add(o, &shared, s, rows_from(v, at.qkv_row, key, T, D), column);
+        general_add_product(o, &shared, s, rows_from(v, at.qkv_row, key, T, D), column);
     }
 #pragma unroll
     for (int i = 0; i < 4; i++) {
         const int t = first + 4 * warp + i;
-        const float total = warp_sum(sum[i]);
+        const float total = warp_sum(row_sum[i]);
         if (t >= T)
             continue;
         general_store(out + at.out + row_offset(t, at.out_row), o[i], 1 / total, column, D);
         if (lse && lane == 0 && column == 0)
-            lse[at.index * T + t] = top[i] + logf(total);
+            lse[at.index * T + t] = row_max[i] + logf(total);
     }
 }
 
@@ -217,11 +221,11 @@ void CUDA_FN(attention)(struct device *device, act *out, float *lse, const act *
         return;
     auto run = D <= 128 ? run_general<4> : run_general<16>;
 #if CUDA_BITS == 16
-    if (has_tensor_kernel(D, {qkv, out}))
-        run = D == 64 ? choose_tensor<64>(T) : choose_tensor<72>(T);
+    if (can_use_tensor_cores(D, {qkv, out}))
+        run = D == 64 ? choose_tensor_kernel<64>(T) : choose_tensor_kernel<72>(T);
 #endif
     const size_t row = H * D;
-    for (size_t b = 0; b < B; b += MOST_SAMPLES)
+    for (size_t b = 0; b < B; b += GRID_Z_MAX)
         run(device, reals(out) + b * T * row, lse ? lse + b * H * T : NULL,
-            reals(qkv) + b * T * 3 * row, B - b < MOST_SAMPLES ? B - b : MOST_SAMPLES, T, H, D);
+            reals(qkv) + b * T * 3 * row, B - b < GRID_Z_MAX ? B - b : GRID_Z_MAX, T, H, D);
 }

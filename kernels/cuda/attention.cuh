@@ -1,5 +1,5 @@
-// What attention.cu and attention-backward.cu share: where a head's vectors lie, products on tensor
-// cores (bfloat16), and products by plain multiplications (any head size, any precision).
+// The parts that attention.cu and attention-backward.cu share: the offsets of a head, products on
+// tensor cores (bfloat16), and products by plain multiplications (any head size and precision).
 // SPDX-License-Identifier: MIT
 #ifndef DIT_CUDA_ATTENTION_H
 #define DIT_CUDA_ATTENTION_H
@@ -10,16 +10,16 @@
 
 #include "kernels/cuda/backend.h"
 
-// The query of token t is at qkv + t * qkv_row, its key out_row and its value 2 out_row behind;
-// its output at out + t * out_row.
-struct head_place {
+// The offsets of one head: the query of token t is at qkv + t * qkv_row, its key is out_row further
+// on and its value 2 out_row; its output is at out + t * out_row.
+struct head_offsets {
     size_t qkv, out;
     int qkv_row, out_row;
-    size_t index; // within (B,H)
+    size_t index; // in (B,H)
 };
 
-// All grids are (blocks of a head, H, B): blocks that run together share a sample's rows.
-static __device__ __forceinline__ head_place place_head(int T, int H, int D)
+// All grids are (blocks of a head, H, B), so that blocks that run together share a sample's rows.
+static __device__ __forceinline__ head_offsets find_head(int T, int H, int D)
 {
     const size_t token = static_cast<size_t>(blockIdx.z) * T;
     const int row = H * D, first = blockIdx.y * D;
@@ -32,14 +32,15 @@ static __device__ __forceinline__ size_t row_offset(int t, int row)
     return static_cast<size_t>(t) * row;
 }
 
-constexpr size_t MOST_SAMPLES = 65535; // of a grid
+constexpr size_t GRID_Z_MAX = 65535; // samples of one launch
 
 constexpr float LOG2_E = 1.44269504f;
 
 #if CUDA_BITS == 16
 
-// Whether the tensor cores' kernels take heads of D and vectors at these addresses.
-static inline bool has_tensor_kernel(size_t D, std::initializer_list<const void *> addresses)
+// Whether the kernels for tensor cores support the head size D and the alignment of these
+// addresses.
+static inline bool can_use_tensor_cores(size_t D, std::initializer_list<const void *> addresses)
 {
     uintptr_t bits = 0;
     for (const void *address : addresses)
@@ -47,17 +48,17 @@ static inline bool has_tensor_kernel(size_t D, std::initializer_list<const void 
     return (D == 64 || D == 72) && bits % 16 == 0;
 }
 
-// Vectors lie this many elements apart in shared memory: an odd multiple of 16 bytes, so that the
-// 8 rows that ldmatrix reads at once are in different banks.
+// The distance of rows in shared memory, in elements: an odd multiple of 16 bytes, so that the 8
+// rows that ldmatrix reads at once are in different banks.
 template <int D> constexpr int ROW = D | 8;
 
-// Starts the block's copy of N rows into shared memory; those from `valid` on become zeros. A
-// thread stays in its column of 16 bytes.
+// Starts the block's copy of N rows into shared memory; rows from `valid` on become zeros. Each
+// thread copies one column of 16-byte vectors.
 template <int D, int N, int THREADS>
 static __device__ __forceinline__ void load_rows(real *to, const real *from, int stride, int valid)
 {
-    constexpr int CHUNKS = D / 8, STEP = THREADS / CHUNKS;
-    const int first = threadIdx.x / CHUNKS, column = threadIdx.x % CHUNKS * 8;
+    constexpr int VECTORS = D / 8, STEP = THREADS / VECTORS;
+    const int first = threadIdx.x / VECTORS, column = threadIdx.x % VECTORS * 8;
     if (first >= STEP)
         return;
 #pragma unroll
@@ -67,12 +68,12 @@ static __device__ __forceinline__ void load_rows(real *to, const real *from, int
                          row < valid ? 16 : 0);
 }
 
-// A warp's copy of its N rows from shared memory, the first `valid` ones.
+// Copies the first `valid` of a warp's N rows from shared memory.
 template <int D, int N>
 static __device__ __forceinline__ void store_rows(real *to, int stride, const real *from, int valid)
 {
-    constexpr int CHUNKS = D / 8, STEP = 32 / CHUNKS;
-    const int first = threadIdx.x % 32 / CHUNKS, column = threadIdx.x % 32 % CHUNKS * 8;
+    constexpr int VECTORS = D / 8, STEP = 32 / VECTORS;
+    const int first = threadIdx.x % 32 / VECTORS, column = threadIdx.x % 32 % VECTORS * 8;
     __syncwarp();
     if (first >= STEP)
         return;
@@ -83,39 +84,40 @@ static __device__ __forceinline__ void store_rows(real *to, int stride, const re
                 *reinterpret_cast<const uint4 *>(from + row * ROW<D> + column);
 }
 
-// Where a lane finds its row of the four 8x8 matrices of 16 rows and 16 columns, in the order of A,
-// and as of B, transposed.
-template <int D> static __device__ __forceinline__ const real *lane_a(const real *rows)
+// The address that a lane gives to ldmatrix for the four 8x8 matrices of 16 rows and 16 columns, in
+// the order of an A fragment, or of a transposed B fragment.
+template <int D> static __device__ __forceinline__ const real *a_matrix_row(const real *rows)
 {
     return rows + threadIdx.x % 16 * ROW<D> + threadIdx.x / 16 % 2 * 8;
 }
-template <int D> static __device__ __forceinline__ const real *lane_b(const real *rows)
+template <int D> static __device__ __forceinline__ const real *b_matrix_row(const real *rows)
 {
     return rows + (threadIdx.x % 8 + threadIdx.x / 16 % 2 * 8) * ROW<D> + threadIdx.x / 8 % 2 * 8;
 }
 
-// Columns k .. k + 15 of 16 rows as A. Of D = 72 the last half is no memory but zeros.
+// Loads columns k .. k + 15 of 16 rows as A. For D = 72 the second half of the last 16 is zeros.
 template <int D>
-static __device__ __forceinline__ void load_a(unsigned (&a)[4], const real *rows, int k)
+static __device__ __forceinline__ void load_a_fragment(unsigned (&a)[4], const real *rows, int k)
 {
     if (k + 16 <= D) {
-        ldmatrix(a, lane_a<D>(rows) + k);
+        ldmatrix(a, a_matrix_row<D>(rows) + k);
     } else {
         unsigned half[2];
-        ldmatrix(half, lane_a<D>(rows) + k);
+        ldmatrix(half, a_matrix_row<D>(rows) + k);
         a[0] = half[0], a[1] = half[1], a[2] = a[3] = 0;
     }
 }
 
-// Columns k .. k + 15 of 16 rows as two B of 8 columns each, transposed: b[0], b[1] and b[2], b[3].
+// Loads columns k .. k + 15 of 16 rows, transposed, as two B fragments of 8 columns: b[0], b[1] and
+// b[2], b[3].
 template <int D>
-static __device__ __forceinline__ void load_b(unsigned (&b)[4], const real *rows, int k)
+static __device__ __forceinline__ void load_b_fragment(unsigned (&b)[4], const real *rows, int k)
 {
     if (k + 16 <= D) {
-        ldmatrix(b, lane_b<D>(rows) + k);
+        ldmatrix(b, b_matrix_row<D>(rows) + k);
     } else {
         unsigned half[2];
-        ldmatrix(half, lane_a<D>(rows) + k);
+        ldmatrix(half, a_matrix_row<D>(rows) + k);
         b[0] = half[0], b[2] = half[1], b[1] = b[3] = 0;
     }
 }
@@ -133,10 +135,10 @@ static __device__ __forceinline__ void multiply_rows(float (&c)[M][N][4], const 
         unsigned left[M][4], right[4];
 #pragma unroll
         for (int m = 0; m < M; m++)
-            load_a<D>(left[m], a + m * 16 * ROW<D>, k);
+            load_a_fragment<D>(left[m], a + m * 16 * ROW<D>, k);
 #pragma unroll
         for (int n = 0; n < N; n += 2) {
-            load_b<D>(right, b + n * 8 * ROW<D>, k);
+            load_b_fragment<D>(right, b + n * 8 * ROW<D>, k);
 #pragma unroll
             for (int m = 0; m < M; m++) {
                 mma_bf16(c[m][n], left[m], right[0], right[1]);
@@ -148,10 +150,10 @@ static __device__ __forceinline__ void multiply_rows(float (&c)[M][N][4], const 
 
 // c (16 M, D) += a (16 M, 16) b (16, D); b in shared memory.
 template <int D, int M>
-static __device__ __forceinline__ void add_product(float (&c)[M][D / 8][4],
-                                                   const unsigned (&a)[M][4], const real *b)
+static __device__ __forceinline__ void multiply_add_rows(float (&c)[M][D / 8][4],
+                                                         const unsigned (&a)[M][4], const real *b)
 {
-    const real *at = lane_a<D>(b);
+    const real *at = a_matrix_row<D>(b);
 #pragma unroll
     for (int n = 0; n + 1 < D / 8; n += 2) {
         unsigned right[4];
@@ -171,9 +173,9 @@ static __device__ __forceinline__ void add_product(float (&c)[M][D / 8][4],
     }
 }
 
-// Two neighbouring results (16,8) as A (16,16).
-static __device__ __forceinline__ void pack_a(unsigned (&a)[4], const float (&left)[4],
-                                              const float (&right)[4])
+// Packs two adjacent accumulators (16,8) into an A fragment (16,16).
+static __device__ __forceinline__ void pack_a_fragment(unsigned (&a)[4], const float (&left)[4],
+                                                       const float (&right)[4])
 {
     a[0] = pack_bf16(left[0], left[1]);
     a[1] = pack_bf16(left[2], left[3]);
@@ -181,10 +183,10 @@ static __device__ __forceinline__ void pack_a(unsigned (&a)[4], const float (&le
     a[3] = pack_bf16(right[2], right[3]);
 }
 
-// 16 rows of results into shared memory, rows g times upper, rows g + 8 times lower.
+// Stores the accumulators of 16 rows to shared memory: rows g times upper, rows g + 8 times lower.
 template <int D>
-static __device__ __forceinline__ void put_rows(real *rows, const float (&c)[D / 8][4], float upper,
-                                                float lower)
+static __device__ __forceinline__ void store_fragments(real *rows, const float (&c)[D / 8][4],
+                                                       float upper, float lower)
 {
     const int lane = threadIdx.x % 32;
     real *at = rows + lane / 4 * ROW<D> + lane % 4 * 2;
@@ -198,13 +200,14 @@ static __device__ __forceinline__ void put_rows(real *rows, const float (&c)[D /
 
 #endif
 
-// The general kernels: a block of 256 threads takes GENERAL_ROWS rows, each warp 4 of them, and
-// goes through the others in tiles of GENERAL_COLUMNS, of which each lane takes 2. Of the D
-// columns of a result a lane takes N, 32 apart; where 32 N are too few, more blocks make the rest.
+// The general kernels: a block of 256 threads takes GENERAL_ROWS rows of the logits, 4 for each
+// warp, and goes through their columns in tiles of GENERAL_COLUMNS, 2 for each lane. Of the D
+// columns of a result a lane computes N, 32 apart; if D exceeds 32 N, further blocks compute the
+// rest.
 constexpr int GENERAL_THREADS = 256, GENERAL_ROWS = 32, GENERAL_COLUMNS = 64, GENERAL_DEPTH = 32;
 constexpr int GENERAL_STRIDE = GENERAL_DEPTH + 4; // 16-byte reads of 8 rows meet all banks
 
-// Rows in device memory; beyond those that there are, and beyond D, zeros are read.
+// Rows in device memory. Reads beyond row n and column D return zero.
 struct general_rows {
     const real *first;
     int stride, n, D;
@@ -225,12 +228,14 @@ static __device__ __forceinline__ float read_row(const general_rows &rows, int r
 
 struct general_shared {
     float work[(GENERAL_ROWS + GENERAL_COLUMNS) * GENERAL_STRIDE];
-    float weights[GENERAL_COLUMNS * GENERAL_STRIDE]; // a column's rows lie together
+    float weights[GENERAL_COLUMNS * GENERAL_STRIDE]; // by columns
 };
 
-// s[i][j] = row 4 warp + i of a times row lane + 32 j of b.
-static __device__ __forceinline__ void general_dots(float (&s)[4][2], general_shared *shared,
-                                                    const general_rows &a, const general_rows &b)
+// s[i][j] = dot product of row 4 warp + i of a and row lane + 32 j of b.
+static __device__ __forceinline__ void general_dot_products(float (&s)[4][2],
+                                                            general_shared *shared,
+                                                            const general_rows &a,
+                                                            const general_rows &b)
 {
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const float *left = shared->work + warp * 4 * GENERAL_STRIDE;
@@ -261,14 +266,14 @@ static __device__ __forceinline__ void general_dots(float (&s)[4][2], general_sh
     }
 }
 
-// sums[i][n] += the sum over a tile's rows k of x of weights[4 warp + i][k] x[k][column + 32 n],
-// where this lane has the weights of rows lane and lane + 32 of x.
+// sums[i][n] += the sum over a tile's rows k of weights[4 warp + i][k] x[k][column + 32 n]. A lane
+// brings the weights of rows k = lane and lane + 32.
 template <int N>
-static __device__ __forceinline__ void general_add(float (&sums)[4][N], general_shared *shared,
-                                                   const float (&weights)[4][2],
-                                                   const general_rows &x, int column)
+static __device__ __forceinline__ void
+general_add_product(float (&sums)[4][N], general_shared *shared, const float (&weights)[4][2],
+                    const general_rows &x, int column)
 {
-    constexpr int DEPTH = 64 / N; // so many rows of 32 N fit shared->work
+    constexpr int DEPTH = 64 / N; // rows of 32 N that fit in shared->work
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     float *mine = shared->weights + warp * 4;
     __syncthreads();
@@ -300,7 +305,7 @@ static __device__ __forceinline__ void general_add(float (&sums)[4][N], general_
     }
 }
 
-// Writes the results of row 4 warp + i times scale, to row `row` and column `column` on.
+// Stores N columns of a result, times scale, from `column` on, 32 apart for each lane.
 template <int N>
 static __device__ __forceinline__ void general_store(real *to, const float (&sums)[N], float scale,
                                                      int column, int D)

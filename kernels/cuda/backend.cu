@@ -1,4 +1,5 @@
-// The CUDA backend: the device, its memory, graphs and errors. SPDX-License-Identifier: MIT
+// The CUDA backend: opens a GPU and manages its memory, graphs and errors.
+// SPDX-License-Identifier: MIT
 #include "kernels/cuda/backend.h"
 
 #include <stdio.h>
@@ -13,10 +14,10 @@
 
 extern const struct op_table cuda_bf16_ops, cuda_f32_ops;
 
-// Whether a fault has made all calls fail from now on.
+// Whether a fault has stopped the GPU, so that all further calls fail.
 static bool has_stopped(const struct cuda_state *state)
 {
-    if (state->recording) // when nothing may be asked, and nothing runs
+    if (state->recording) // a query would be an error, and nothing runs
         return false;
     const cudaError_t error = cudaStreamQuery(state->stream);
     return error != cudaSuccess && error != cudaErrorNotReady;
@@ -52,11 +53,11 @@ static void *cuda_alloc(struct device *device, size_t bytes)
     if (error != cudaSuccess) {
         if (error != cudaErrorMemoryAllocation)
             cuda_check(device, error, "allocating memory");
-        cudaGetLastError(); // forgets it: the caller says what did not fit
+        cudaGetLastError(); // clears the error: the caller reports the lack of memory
         return NULL;
     }
     cuda_zero(device, memory, bytes);
-    cuda_wait(device); // other streams may be the first to use it
+    cuda_wait(device); // another stream may use it first
     return memory;
 }
 
@@ -65,7 +66,7 @@ static void cuda_release(struct device *device, void *memory)
     cuda_check(device, cudaFree(memory), "releasing memory");
 }
 
-// The stages' memory, and the stream if there is none yet.
+// Allocates the stages, and creates the stream if there is none yet.
 static cudaError_t start_staging(struct staging *staging)
 {
     cudaError_t error = cudaSuccess;
@@ -93,7 +94,7 @@ static void free_staging(struct staging *staging)
         cudaStreamDestroy(staging->stream);
 }
 
-// Goes on to the stage that has been full the longest, when the GPU has taken it.
+// Moves on to the stage that was filled first, once the GPU has copied it.
 static void next_stage(struct device *device, struct staging *staging)
 {
     cuda_check(device, cudaEventRecord(staging->stages[staging->stage].taken, staging->stream),
@@ -103,8 +104,9 @@ static void next_stage(struct device *device, struct staging *staging)
     staging->stages[staging->stage].used = 0;
 }
 
-// What is copied is its caller's again at once, and the GPU takes it when it comes to it: nobody
-// waits, until the host is UPLOAD_STAGES * UPLOAD_STAGE bytes ahead.
+// Copies through pinned memory, so that `from` may be reused as soon as this returns, and the GPU
+// copies when it gets there. The host waits only when it is UPLOAD_STAGES * UPLOAD_STAGE bytes
+// ahead.
 static void copy_staged(struct device *device, struct staging *staging, void *to, const void *from,
                         size_t bytes)
 {
@@ -118,7 +120,7 @@ static void copy_staged(struct device *device, struct staging *staging, void *to
                    cudaMemcpyAsync(static_cast<unsigned char *>(to) + at, staged, n,
                                    cudaMemcpyHostToDevice, staging->stream),
                    "copying to the GPU");
-        stage->used += (n + 255) / 256 * 256; // pieces stay aligned
+        stage->used += (n + 255) / 256 * 256; // the next copy stays aligned
         if (stage->used == UPLOAD_STAGE)
             next_stage(device, staging);
     }
@@ -153,13 +155,13 @@ static void cuda_send_wait(struct device *device)
 
 static void cuda_download(struct device *device, void *to, const void *from, size_t bytes)
 {
-    if (cuda_state(device)->group) // the copy itself waits without asking how the others are
+    if (cuda_state(device)->group) // waits here, where it notices a lost rank; the copy would not
         cuda_wait(device);
     cuda_check(device,
                cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, cuda_state(device)->stream),
                "copying from the GPU");
     cuda_wait(device);
-    if (device->error[0]) // nobody shall compute with what was there
+    if (device->error[0]) // no result is left for the caller to compute with
         memset(to, 0, bytes);
 }
 
@@ -194,8 +196,8 @@ void *cuda_scratch(struct device *device, size_t bytes)
 }
 
 struct record {
-    cudaGraphExec_t graph; // from the second time on
-    void *scratch;         // that it was recorded with
+    cudaGraphExec_t graph; // from the second run on
+    void *scratch;         // as it was when recorded
 };
 
 static cudaError_t make_graph(struct device *device, struct record *record,
@@ -218,20 +220,20 @@ static cudaError_t make_graph(struct device *device, struct record *record,
     return error;
 }
 
-static void forget(struct record *record)
+static void free_graph(struct record *record)
 {
     if (record->graph)
         cudaGraphExecDestroy(record->graph);
     record->graph = NULL;
 }
 
-// The first time the work just runs, so that products choose their algorithms and scratch memory
-// grows; the second time it is recorded. Scratch that has grown since makes a record invalid.
+// The first time the work simply runs, so that products choose their algorithms and scratch memory
+// grows; the second time it is recorded. If scratch memory has moved since, it is recorded again.
 static void cuda_repeat(struct device *device, void **at, void (*work)(void *user), void *user)
 {
     struct record *record = static_cast<struct record *>(*at);
     if (!work) {
-        forget(record);
+        free_graph(record);
         free(record);
         *at = NULL;
         return;
@@ -241,12 +243,12 @@ static void cuda_repeat(struct device *device, void **at, void (*work)(void *use
         work(user);
         return;
     }
-    cuda_group_wait(device); // for what a record can't wait for
+    cuda_group_wait(device); // as a graph can't wait for sums that began before it
     if (record->graph && record->scratch != cuda_state(device)->scratch)
-        forget(record);
+        free_graph(record);
     if (!record->graph)
         cuda_check(device, make_graph(device, record, work, user), "recording a graph");
-    if (record->graph && !cuda_state(device)->group_lost) // sums in it would be of that group
+    if (record->graph && !cuda_state(device)->group_lost) // its sums would use that group
         cuda_check(device, cudaGraphLaunch(record->graph, cuda_state(device)->stream),
                    "launching a graph");
 }
@@ -268,8 +270,8 @@ static void cuda_close(struct device *device)
     device->state = NULL;
 }
 
-// The data sheets' dense rates of the tensor cores for bfloat16, by generation (NVIDIA H100 and
-// A100); tf32 is half of it. 0 where it is not known.
+// The dense bfloat16 rate of the tensor cores, from the data sheets of the H100 and the A100,
+// scaled by the number of multiprocessors; tf32 has half of it. 0 if unknown.
 static double cuda_peak_flops(struct device *device)
 {
     const struct cuda_state *state = cuda_state(device);
@@ -310,7 +312,7 @@ static const struct backend *find_backend(const char *precision)
                                            : NULL;
 }
 
-// -1 with a message unless GPU `index` is there and new enough.
+// -1 with a message if there is no GPU `index` or it is too old.
 static int check_gpu(int index, cudaDeviceProp *gpu, char why[256])
 {
     int count = 0;
@@ -339,7 +341,7 @@ static int check_gpu(int index, cudaDeviceProp *gpu, char why[256])
     return 0;
 }
 
-static cudaError_t start(struct cuda_state *state)
+static cudaError_t start_uploads(struct cuda_state *state)
 {
     cudaError_t error = cudaSetDevice(state->index);
     if (error == cudaSuccess)
@@ -378,7 +380,7 @@ extern "C" int dit_cuda_open(struct device *device, int index, const char *preci
     state->tf32 = backend == &tf32_backend;
     state->multiprocessors = gpu.multiProcessorCount;
     state->major = gpu.major;
-    const cudaError_t error = start(state);
+    const cudaError_t error = start_uploads(state);
     if (error != cudaSuccess)
         snprintf(why, 256, "GPU %d, %.100s: %s", index, gpu.name, cudaGetErrorString(error));
     else

@@ -1,10 +1,10 @@
-// Arrays with channels first become such with channels last, and back; the moments of latents.
+// Converts arrays between channels first and channels last, and computes the moments of latents.
 // SPDX-License-Identifier: MIT
 //
-// These run at the ends of the autoencoder, where an array has 3 to 8 channels: each moves its
-// arrays once, at 1 to 2 MB an image. A thread has a pixel and goes through its channels, so that
-// a warp's accesses to float planes are whole lines, and those to activations fill their lines
-// within a few rounds.
+// These run at the ends of the autoencoder, where arrays have 3 to 8 channels: each moves its
+// arrays once, 1 to 2 MB an image. A thread takes a pixel and goes through its channels, so that a
+// warp accesses the float planes in whole cache lines, and fills those of the activations in a few
+// rounds.
 #include "kernels/cuda/vector.h"
 
 static __global__ void channels_last_kernel(real *y, const float *x, size_t B, size_t C, size_t n)

@@ -1,55 +1,56 @@
 // 3x3 convolutions, channels last, as products of tensor cores. SPDX-License-Identifier: MIT
 //
-// A convolution is a product (pixels, 9 I) (9 I, O): 18 I O operations a pixel of y, on I
-// activations of x and O of y, so from I = 64 on tensor cores are what it waits for, if the
-// nine reads of each x come from shared memory. They do: a block makes a tile of TH x TW pixels by
-// N channels of y and holds the window of x that they see, for a chunk of 128 bytes of channels.
-// On a window the nine taps are multiplied one after the other, each with its own slice of the
-// weights (N channels out by the chunk); no x is gathered in global memory, and nearest upsampling
-// is a window of half the sides. Of a 16 x 16 x 128 tile a chunk moves 41 KB of x and 147 KB of
-// weights for 2.1 (bf16) million multiply-adds a tap.
+// A convolution is an implicit product (pixels, 9 I) (9 I, O): 18 I O operations for each pixel of
+// y, on I activations of x and O of y. So from I = 64 on tensor cores are the limit, if the nine
+// reads of each x come from shared memory. They do: a block makes a tile of TH x TW pixels by N
+// channels of y and keeps the window of x that the tile depends on, for a chunk of 128 bytes of
+// channels. It multiplies the window by the nine taps one after the other, each with its own slice
+// of the weights (N output channels by the chunk). x is never expanded in global memory; for
+// nearest-neighbour upsampling the window has half the sides. For a 16 x 16 x 128 tile a chunk
+// moves 41 KB of x and 147 KB of weights, for 2.1 million multiply-adds (bf16) a tap.
 //
-// Copies (cp.async; zeros for what lies outside) run ahead of the products: weights by STAGES - 1
-// taps in a ring of slices, the window by one chunk in the other of two buffers. Both hold slots of
-// 128 bytes (a pixel, or a channel out) whose 16-byte pieces are permuted by exclusive or with the
-// slot's number, so that neither copies nor ldmatrix meet bank conflicts. Channels out are dealt to
-// the columns of the products such that a thread ends with neighbouring ones, to store at once.
+// Copies (cp.async, with zeros for padding) run ahead of the products: weights by STAGES - 1 taps,
+// in a ring of slices; the window by one chunk, in the other of two buffers. Both are arrays of
+// 128-byte slots (for a pixel, or an output channel), whose 16-byte vectors are permuted by
+// exclusive or with the slot's number, so that neither the copies nor ldmatrix have bank conflicts.
+// Output channels are assigned to the columns of the products so that a thread ends with adjacent
+// ones, for wide stores.
 //
 // In float32 a step of mma_tf32 takes the same bytes as one of mma_bf16, so all of this holds for
-// both. Exact float32 is made of three products of factors split in two.
+// both. Exact float32 takes three products of factors that are split in two.
 //
-// Where channels don't come in pieces of 16 bytes (the first layers: 3 or 4 channels) a plain
-// kernel multiplies tiles of 64 pixels by 64 channels with float32 sums and no padding of I.
+// If I is no multiple of a 16-byte vector (the first layers have 3 or 4 channels), a plain kernel
+// multiplies tiles of 64 pixels by 64 channels with float32 sums and does not pad I.
 #include "kernels/cuda/vector.h"
 
-#define STAGES 4
-#define PIECE  (static_cast<int>(PACK)) // activations of 16 bytes
-#define CHUNK  (8 * PIECE)              // channels in one slot
+#define STAGES        4
+#define VECTOR        (static_cast<int>(PACK)) // activations in 16 bytes
+#define CHANNEL_CHUNK (8 * VECTOR)             // channels in one slot
 
 struct convolution {
     real *y; // may be sum
     const real *x, *w, *b, *sum;
     int H, W, I, O, out_H, out_W;
-    int tiles, tiles_across, channel_tiles; // of one image; in a row of it; of O
+    int tiles, tiles_across, channel_tiles; // in an image; in a row of an image; in O
     bool wide;                              // rows of y and sum can be accessed 16 bytes at a time
 };
 
-// A block's tile: TH x TW pixels by N channels of y, of which each of WM x WN warps has a part.
-// `blocks` are to fit on a multiprocessor (of an H100), unless there are three products to make.
+// A block's tile: TH x TW pixels by N channels of y, divided among WM x WN warps. `blocks` of them
+// fit on a multiprocessor of an H100, unless each product takes three.
 template <int TH_, int TW_, int N_, int WM_, int WN_, int BLOCKS> struct tile {
     static constexpr int TH = TH_, TW = TW_, N = N_, WM = WM_, WN = WN_, blocks = BLOCKS;
     static constexpr int threads = WM * WN * 32;
-    static constexpr int m_parts = TH * TW / WM / 16, n_parts = N / WN / 8; // products of a warp
-    static constexpr int joined = n_parts < 4 ? n_parts : 4; // whose channels lie side by side
+    static constexpr int m_tiles = TH * TW / WM / 16, n_tiles = N / WN / 8; // mma tiles of a warp
+    static constexpr int adjacent = n_tiles < 4 ? n_tiles : 4; // tiles with adjacent channels
 };
 using large_tile = tile<16, 16, 128, 4, 2, 1>;
 using medium_tile = tile<8, 16, 128, 2, 4, 2>;
 using small_tile = tile<8, 8, 64, 2, 2, 3>;
 using thin_tile = tile<8, 8, 16, 4, 1, 6>;
 
-// What a tile sees of x. Pixels have slots in row order; where every second one is taken
-// (CONV_DOWN) the even columns of a row come before the odd ones, so that neighbours in y are such
-// in the slots.
+// The window of x that a tile of y depends on. Its pixels have slots in row order, but for
+// CONV_DOWN, where a tap takes every second pixel, the even columns of a row come before the odd
+// ones, so that neighbours in y are neighbours in the slots.
 template <conv_kind KIND, class T> struct window {
     static constexpr int rows = KIND == CONV_DOWN ? 2 * T::TH + 1
                                 : KIND == CONV_UP ? T::TH / 2 + 2
@@ -63,7 +64,7 @@ template <conv_kind KIND, class T> struct window {
     {
         return row * columns + (KIND == CONV_DOWN ? column % 2 * (T::TW + 1) + column / 2 : column);
     }
-    // Of what tap (row, column) of a pixel of the tile sees.
+    // The slot that a tap of pixel (row, column) of the tile reads.
     static __device__ __forceinline__ int seen(int row, int column, int tap)
     {
         const int down = tap / 3, right = tap % 3;
@@ -77,20 +78,22 @@ template <class T> static constexpr int slice_bytes = T::N * 128;
 template <conv_kind KIND, class T>
 static constexpr int shared_bytes = 2 * window<KIND, T>::bytes + STAGES *slice_bytes<T>;
 
-// Which slot of a slice has channel `c`: T::joined products of 8 columns share 8 T::joined
-// channels, of which lane t of four has those from 2 T::joined t on.
+// The slot of a slice that holds channel `c`: T::adjacent products of 8 columns share 8 T::adjacent
+// channels, of which lane t of four has those from 2 T::adjacent t on.
 template <class T> static __device__ __forceinline__ int channel_slot(int c)
 {
-    constexpr int each = 2 * T::joined;
-    return c / (4 * each) * (4 * each) + c % each / 2 * 8 + c / each % 4 * 2 + c % 2;
+    constexpr int thread_channels = 2 * T::adjacent;
+    return c / (4 * thread_channels) * (4 * thread_channels) + c % thread_channels / 2 * 8 +
+           c / thread_channels % 4 * 2 + c % 2;
 }
 
-static __device__ __forceinline__ unsigned char *piece_at(unsigned char *slots, int slot, int piece)
+static __device__ __forceinline__ unsigned char *vector_at(unsigned char *slots, int slot,
+                                                           int index)
 {
-    return slots + slot * 128 + (piece ^ slot % 8) * 16;
+    return slots + slot * 128 + (index ^ slot % 8) * 16;
 }
 
-// first_row, first_column: of the window, in the image; perhaps -1.
+// first_row and first_column are where the window begins in the image; they may be -1.
 template <conv_kind KIND, class T>
 static __device__ __forceinline__ void load_window(unsigned char *to, const struct convolution &p,
                                                    const real *image, int first_row,
@@ -98,13 +101,13 @@ static __device__ __forceinline__ void load_window(unsigned char *to, const stru
 {
     using seen = window<KIND, T>;
     for (int i = threadIdx.x; i < seen::rows * seen::columns * 8; i += T::threads) {
-        const int pixel = i / 8, piece = i % 8, channel = chunk * CHUNK + piece * PIECE;
+        const int pixel = i / 8, index = i % 8, channel = chunk * CHANNEL_CHUNK + index * VECTOR;
         const int row = first_row + pixel / seen::columns;
         const int column = first_column + pixel % seen::columns;
         const bool inside = row >= 0 && row < p.H && column >= 0 && column < p.W && channel < p.I;
         const int slot = seen::slot(pixel / seen::columns, pixel % seen::columns);
         const size_t at = (static_cast<size_t>(row) * p.W + column) * p.I + channel;
-        cp_async<16>(piece_at(to, slot, piece), inside ? image + at : image, inside ? 16 : 0);
+        cp_async<16>(vector_at(to, slot, index), inside ? image + at : image, inside ? 16 : 0);
     }
 }
 
@@ -113,17 +116,18 @@ static __device__ __forceinline__ void load_slice(unsigned char *to, const struc
                                                   int first, int chunk, int tap)
 {
     for (int i = threadIdx.x; i < T::N * 8; i += T::threads) {
-        const int o = first + i / 8, piece = i % 8, channel = chunk * CHUNK + piece * PIECE;
+        const int o = first + i / 8, index = i % 8,
+                  channel = chunk * CHANNEL_CHUNK + index * VECTOR;
         const bool inside = o < p.O && channel < p.I;
         const size_t at = (static_cast<size_t>(o) * 9 + tap) * p.I + channel;
-        cp_async<16>(piece_at(to, channel_slot<T>(i / 8), piece), inside ? p.w + at : p.w,
+        cp_async<16>(vector_at(to, channel_slot<T>(i / 8), index), inside ? p.w + at : p.w,
                      inside ? 16 : 0);
     }
 }
 
-// Registers of a factor as a product takes them.
+// The registers of a factor of mma.
 template <int N> struct factor {
-    unsigned high[N], low[N]; // low: what tf32 leaves of float32, for three products
+    unsigned high[N], low[N]; // low: the rest of float32 after tf32, for three products
 };
 
 template <int PRODUCTS, int N>
@@ -144,7 +148,7 @@ static __device__ __forceinline__ void load_factor(struct factor<N> &f, const vo
 #endif
 }
 
-// d += a b, of b its registers i and i + 1.
+// d += a b, with registers i and i + 1 of b.
 template <int PRODUCTS>
 static __device__ __forceinline__ void multiply(float (&d)[4], const struct factor<4> &a,
                                                 const struct factor<4> &b, int i)
@@ -155,7 +159,7 @@ static __device__ __forceinline__ void multiply(float (&d)[4], const struct fact
     if constexpr (PRODUCTS == 1) {
         mma_tf32(d, a.high, b.high[i], b.high[i + 1]);
     } else {
-        // Tensor cores truncate their sums: only those of one step are left to them.
+        // Tensor cores truncate their sums, so they add only the three products of one step.
         float sum[4] = {};
         mma_tf32(sum, a.low, b.high[i], b.high[i + 1]);
         mma_tf32(sum, a.high, b.low[i], b.low[i + 1]);
@@ -167,37 +171,37 @@ static __device__ __forceinline__ void multiply(float (&d)[4], const struct fact
 #endif
 }
 
-// The products of a warp for one tap on one chunk.
+// The products of a warp for one tap of one chunk.
 template <conv_kind KIND, class T, int PRODUCTS>
-static __device__ __forceinline__ void multiply_tap(float (&sums)[T::m_parts][T::n_parts][4],
+static __device__ __forceinline__ void multiply_tap(float (&sums)[T::m_tiles][T::n_tiles][4],
                                                     const unsigned char *pixels,
                                                     const unsigned char *slice, int tap)
 {
     const int warp_m = threadIdx.x / 32 % T::WM, warp_n = threadIdx.x / 32 / T::WM;
     const int lane = threadIdx.x % 32;
-    // Where this lane's rows of the factors begin; step k is 32 bytes on, which the permutation of
-    // pieces makes an exclusive or.
-    int from[T::m_parts];
+    // The beginnings of this lane's rows of the factors. Step k is 32 bytes further on, which the
+    // permutation of the vectors turns into an exclusive or.
+    int from[T::m_tiles];
 #pragma unroll
-    for (int m = 0; m < T::m_parts; m++) {
-        const int pixel = (warp_m * T::m_parts + m) * 16 + lane % 16;
+    for (int m = 0; m < T::m_tiles; m++) {
+        const int pixel = (warp_m * T::m_tiles + m) * 16 + lane % 16;
         const int slot = window<KIND, T>::seen(pixel / T::TW, pixel % T::TW, tap);
         from[m] = slot * 128 + (lane / 16 ^ slot % 8) * 16;
     }
-    const int slot = warp_n * T::n_parts * 8 + lane / 16 * 8 + lane % 8;
+    const int slot = warp_n * T::n_tiles * 8 + lane / 16 * 8 + lane % 8;
     const int weights = slot * 128 + (lane / 8 % 2 ^ slot % 8) * 16;
 #pragma unroll
     for (int k = 0; k < 128; k += 32) {
-        struct factor<4> a[T::m_parts];
+        struct factor<4> a[T::m_tiles];
 #pragma unroll
-        for (int m = 0; m < T::m_parts; m++)
+        for (int m = 0; m < T::m_tiles; m++)
             load_factor<PRODUCTS>(a[m], pixels + (from[m] ^ k));
 #pragma unroll
-        for (int n = 0; n < T::n_parts; n += 2) {
+        for (int n = 0; n < T::n_tiles; n += 2) {
             struct factor<4> b;
             load_factor<PRODUCTS>(b, slice + n * 1024 + (weights ^ k));
 #pragma unroll
-            for (int m = 0; m < T::m_parts; m++) {
+            for (int m = 0; m < T::m_tiles; m++) {
                 multiply<PRODUCTS>(sums[m][n], a[m], b, 0);
                 multiply<PRODUCTS>(sums[m][n + 1], a[m], b, 2);
             }
@@ -205,12 +209,14 @@ static __device__ __forceinline__ void multiply_tap(float (&sums)[T::m_parts][T:
     }
 }
 
-// Finishes N neighbouring elements of y from element `at`, channel `channel` on.
+// Adds bias and sum to N adjacent elements and stores them in y from element `at`, channel
+// `channel`.
 template <int N>
-static __device__ __forceinline__ void finish(const struct convolution &p, size_t at, int channel,
-                                              const float (&sums)[N], const float (&bias)[N])
+static __device__ __forceinline__ void store_outputs(const struct convolution &p, size_t at,
+                                                     int channel, const float (&sums)[N],
+                                                     const float (&bias)[N])
 {
-    constexpr int V = N < PIECE ? N : PIECE;
+    constexpr int V = N < VECTOR ? N : VECTOR;
 #pragma unroll
     for (int first = 0; first < N; first += V) {
         float values[V] = {};
@@ -254,19 +260,19 @@ static __global__ void __launch_bounds__(T::threads, PRODUCTS == 1 ? T::blocks :
                        : KIND == CONV_UP ? tile_column / 2 - 1
                                          : tile_column - 1;
     const real *x = p.x + image * p.H * p.W * p.I;
-    const int chunks = (p.I + CHUNK - 1) / CHUNK;
+    const int chunks = (p.I + CHANNEL_CHUNK - 1) / CHANNEL_CHUNK;
 
-    float sums[T::m_parts][T::n_parts][4] = {};
+    float sums[T::m_tiles][T::n_tiles][4] = {};
     load_window<KIND, T>(windows, p, x, row, column, 0);
     for (int s = 0; s < STAGES - 1; s++) {
         load_slice<T>(slices + s * slice_bytes<T>, p, first_channel, 0, s);
         cp_async_commit();
     }
-    int stage = 0, ahead = STAGES - 1, ahead_chunk = 0; // of the slice to be loaded: tap and chunk
+    int stage = 0, ahead = STAGES - 1, ahead_chunk = 0; // tap and chunk of the next slice to load
     for (int chunk = 0; chunk < chunks; chunk++) {
         for (int tap = 0; tap < 9; tap++) {
             cp_async_wait<STAGES - 2>();
-            __syncthreads(); // also: what is overwritten now has been multiplied
+            __syncthreads(); // also protects the slice and the window that are overwritten now
             if (ahead_chunk < chunks)
                 load_slice<T>(slices + (stage + STAGES - 1) % STAGES * slice_bytes<T>, p,
                               first_channel, ahead_chunk, ahead);
@@ -284,30 +290,32 @@ static __global__ void __launch_bounds__(T::threads, PRODUCTS == 1 ? T::blocks :
         }
     }
 
-    constexpr int each = 2 * T::joined;
+    constexpr int thread_channels = 2 * T::adjacent;
     const int warp_m = threadIdx.x / 32 % T::WM, warp_n = threadIdx.x / 32 / T::WM;
     const int lane = threadIdx.x % 32;
 #pragma unroll
-    for (int n = 0; n < T::n_parts; n += T::joined) {
-        const int channel = first_channel + (warp_n * T::n_parts + n) * 8 + lane % 4 * each;
-        float bias[each];
+    for (int n = 0; n < T::n_tiles; n += T::adjacent) {
+        const int channel =
+            first_channel + (warp_n * T::n_tiles + n) * 8 + lane % 4 * thread_channels;
+        float bias[thread_channels];
         load_bias(bias, p, channel);
 #pragma unroll
-        for (int half = 0; half < 2 * T::m_parts; half++) {
-            const int pixel = warp_m * T::m_parts * 16 + half * 8 + lane / 4;
+        for (int half = 0; half < 2 * T::m_tiles; half++) {
+            const int pixel = warp_m * T::m_tiles * 16 + half * 8 + lane / 4;
             const int y_row = tile_row + pixel / T::TW, y_column = tile_column + pixel % T::TW;
-            float values[each];
+            float values[thread_channels];
 #pragma unroll
-            for (int i = 0; i < each; i++)
+            for (int i = 0; i < thread_channels; i++)
                 values[i] = sums[half / 2][n + i / 2][half % 2 * 2 + i % 2];
             if (y_row < p.out_H && y_column < p.out_W)
-                finish(p, ((image * p.out_H + y_row) * p.out_W + y_column) * p.O + channel, channel,
-                       values, bias);
+                store_outputs(p, ((image * p.out_H + y_row) * p.out_W + y_column) * p.O + channel,
+                              channel, values, bias);
         }
     }
 }
 
-// Where tap (0 to 2) of output `to` lies along one side of x, of `size` pixels; -1: outside.
+// The pixel that a tap (0 to 2) of output `to` reads along one side of x, of `size` pixels; -1 for
+// padding.
 static __device__ __forceinline__ int find_tap(conv_kind kind, int size, int to, int tap)
 {
     const int at = kind == CONV_DOWN ? 2 * to + tap : to + tap - 1;
@@ -316,31 +324,33 @@ static __device__ __forceinline__ int find_tap(conv_kind kind, int size, int to,
     return kind == CONV_UP ? at / 2 : at;
 }
 
-#define SIDE  64 // pixels, and channels of y, of a block
-#define DEPTH 16 // of its factors at a time
+#define PLAIN_TILE  64 // pixels, and output channels, of a block
+#define PLAIN_DEPTH 16 // columns of the factors in shared memory at a time
 
-// Each thread sums 4 pixels by 4 channels; it loads column `threadIdx % DEPTH` of the factors.
+// Each thread sums 4 pixels by 4 channels; it loads column `threadIdx.x % PLAIN_DEPTH` of the
+// factors.
 static __global__ void __launch_bounds__(THREADS)
     convolve_plain(const __grid_constant__ struct convolution p, conv_kind kind)
 {
-    SHARED(float, pixels, [DEPTH][SIDE + 4]);
-    SHARED(float, weights, [DEPTH][SIDE + 4]);
-    const int first_channel = blockIdx.x % p.channel_tiles * SIDE;
-    const int first_pixel = blockIdx.x / p.channel_tiles % p.tiles * SIDE;
+    SHARED(float, pixels, [PLAIN_DEPTH][PLAIN_TILE + 4]);
+    SHARED(float, weights, [PLAIN_DEPTH][PLAIN_TILE + 4]);
+    const int first_channel = blockIdx.x % p.channel_tiles * PLAIN_TILE;
+    const int first_pixel = blockIdx.x / p.channel_tiles % p.tiles * PLAIN_TILE;
     const size_t image = blockIdx.x / p.channel_tiles / p.tiles;
     const real *x = p.x + image * p.H * p.W * p.I;
-    const int column = threadIdx.x % DEPTH, first = threadIdx.x / DEPTH, area = p.out_H * p.out_W;
-    int rows[4], columns[4]; // of the pixels that are loaded
+    const int column = threadIdx.x % PLAIN_DEPTH, first = threadIdx.x / PLAIN_DEPTH,
+              area = p.out_H * p.out_W;
+    int rows[4], columns[4]; // of the pixels that this thread loads
     for (int i = 0; i < 4; i++) {
-        const int pixel = first_pixel + first + i * (THREADS / DEPTH);
+        const int pixel = first_pixel + first + i * (THREADS / PLAIN_DEPTH);
         rows[i] = pixel / p.out_W;
         columns[i] = pixel % p.out_W;
     }
     float sums[4][4] = {};
-    for (int depth = 0; depth < 9 * p.I; depth += DEPTH) {
+    for (int depth = 0; depth < 9 * p.I; depth += PLAIN_DEPTH) {
         const int k = depth + column, tap = k / p.I, channel = k % p.I;
         for (int i = 0; i < 4; i++) {
-            const int at = first + i * (THREADS / DEPTH), o = first_channel + at;
+            const int at = first + i * (THREADS / PLAIN_DEPTH), o = first_channel + at;
             const int row = find_tap(kind, p.H, rows[i], tap / 3);
             const int from = find_tap(kind, p.W, columns[i], tap % 3);
             const bool inside = tap < 9 && rows[i] < p.out_H && row >= 0 && from >= 0;
@@ -352,7 +362,7 @@ static __global__ void __launch_bounds__(THREADS)
         }
         __syncthreads();
 #pragma unroll
-        for (int j = 0; j < DEPTH; j++) {
+        for (int j = 0; j < PLAIN_DEPTH; j++) {
             float a[4], b[4];
 #pragma unroll
             for (int i = 0; i < 4; i++) {
@@ -371,7 +381,7 @@ static __global__ void __launch_bounds__(THREADS)
     for (int i = 0; i < 4; i++) {
         const int pixel = first_pixel + first * 4 + i;
         if (pixel < area)
-            finish(p, (image * area + pixel) * p.O + channel, channel, sums[i], bias);
+            store_outputs(p, (image * area + pixel) * p.O + channel, channel, sums[i], bias);
     }
 }
 
@@ -400,8 +410,9 @@ static void run_tiles(struct device *device, struct convolution p, size_t B)
                static_cast<unsigned>(count_blocks<T>(&p, B)), T::threads, bytes, p);
 }
 
-// The largest tiles of which there are enough for (nearly) all multiprocessors. Three products'
-// factors and the sums of large tiles are too much for the registers.
+// Chooses the largest tiles of which there are enough for at least nine tenths of the
+// multiprocessors. The sums of large tiles and the factors of three products would not fit in the
+// registers.
 template <conv_kind KIND, int PRODUCTS>
 static void choose_tiles(struct device *device, const struct convolution *p, size_t B)
 {
@@ -423,14 +434,14 @@ static void run_kind(struct device *device, const struct convolution *p, conv_ki
         choose_tiles<CONV_SAME, PRODUCTS>(device, p, B);
     else if (kind == CONV_UP)
         choose_tiles<CONV_UP, PRODUCTS>(device, p, B);
-    else // the window of a larger tile would be too large
+    else // shared memory is too small for the window of a larger tile
         run_tiles<CONV_DOWN, small_tile, PRODUCTS>(device, *p, B);
 }
 
 static void run_plain(struct device *device, struct convolution p, conv_kind kind, size_t B)
 {
-    p.tiles = divide_up(p.out_H * p.out_W, SIDE);
-    p.channel_tiles = divide_up(p.O, SIDE);
+    p.tiles = divide_up(p.out_H * p.out_W, PLAIN_TILE);
+    p.channel_tiles = divide_up(p.O, PLAIN_TILE);
     RUN_KERNEL(device, convolve_plain, static_cast<unsigned>(B * p.tiles * p.channel_tiles),
                THREADS, 0, p, kind);
 }

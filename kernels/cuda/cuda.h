@@ -1,19 +1,19 @@
-// CUDA as the plug-in's sources see it. SPDX-License-Identifier: MIT
+// CUDA, as the plug-in's sources use it. SPDX-License-Identifier: MIT
 //
 // The same .cu files are compiled by nvcc, and with -DCUDASIM by g++ against the simulator's
-// headers of the same names (tests/cudasim/README.md). What the two spell differently, or what
-// CUDA C++ has no function for, is wrapped here; everything else is plain CUDA C++17. The
-// simulator defines the subset that the plug-in uses: what is missing there fails to compile.
+// headers of the same names (tests/cudasim/README.md). This header wraps what the two spell
+// differently and what CUDA C++ has no function for; everything else is plain CUDA C++17. The
+// simulator defines the subset that the plug-in uses, and nothing else compiles with it.
 //
-//   LAUNCH(kernel, grid, block, shared, stream, args...)   a cudaError_t, to be looked at.
-//       A template is put in parentheses: LAUNCH((scale<4>), grid, 256, 0, stream, x, n).
+//   LAUNCH(kernel, grid, block, shared, stream, args...)   returns a cudaError_t to check.
+//       Put a template in parentheses: LAUNCH((scale<4>), grid, 256, 0, stream, x, n).
 //   SHARED(type, name, dims)        static shared memory, 16-byte aligned, uninitialised:
 //       SHARED(float, tile, [8][32]); SHARED(int, total, );
 //   SHARED_DYNAMIC(type, name)      type *name: the launch's `shared` bytes, 128-byte aligned.
 //
-// Warp-wide functions (ldmatrix, mma) are called by all 32 lanes together. Fragments are laid out
-// as the PTX ISA has them; g = lane / 4, t = lane % 4, a register of two bf16 has the lower
-// column (of A) or row (of B) in its low half:
+// All 32 lanes call warp-wide functions (ldmatrix, mma) together. Fragments have the layout of the
+// PTX ISA. With g = lane / 4 and t = lane % 4, and the lower column (of A) or row (of B) of two
+// bf16 in the low half of a register:
 //   m16n8k16 bf16   A (16,16): a[0] row g, columns 2t, 2t+1; a[1] row g+8; a[2], a[3] columns + 8
 //                   B (16,8):  b0 rows 2t, 2t+1, column g; b1 rows + 8
 //   m16n8k8 tf32    A (16,8):  a[0] row g, column t; a[1] row g+8; a[2], a[3] columns + 4
@@ -42,9 +42,9 @@ static __device__ __forceinline__ unsigned shared_address(const void *shared)
     return static_cast<unsigned>(__cvta_generic_to_shared(shared));
 }
 
-// Loads N 8x8 matrices of 16-bit elements from shared memory: lane 8 m + i gives the address of
-// row i of matrix m, 16 bytes, 16-byte aligned (lanes from 8 N on: any). r[m]: row g, columns 2t
-// and 2t+1 of matrix m. N is 1, 2 or 4.
+// Loads N 8x8 matrices of 16-bit elements from shared memory; N is 1, 2 or 4. Lane 8 m + i passes
+// the address of row i of matrix m, 16 bytes, 16-byte aligned; lanes from 8 N on may pass any
+// address. r[m] receives row g, columns 2t and 2t+1 of matrix m.
 template <int N> static __device__ __forceinline__ void ldmatrix(unsigned (&r)[N], const void *row)
 {
     static_assert(N == 1 || N == 2 || N == 4, "ldmatrix loads 1, 2 or 4 matrices");
@@ -65,7 +65,7 @@ template <int N> static __device__ __forceinline__ void ldmatrix(unsigned (&r)[N
                      : "memory");
 }
 
-// The same, each matrix transposed: r[m] has rows 2t and 2t+1, column g.
+// The same with each matrix transposed: r[m] receives rows 2t and 2t+1, column g.
 template <int N>
 static __device__ __forceinline__ void ldmatrix_trans(unsigned (&r)[N], const void *row)
 {
@@ -87,7 +87,7 @@ static __device__ __forceinline__ void ldmatrix_trans(unsigned (&r)[N], const vo
                      : "memory");
 }
 
-// d += A B in float32, A and B bf16.
+// d += A B, with A and B in bf16 and sums in float32.
 static __device__ __forceinline__ void mma_bf16(float (&d)[4], const unsigned (&a)[4], unsigned b0,
                                                 unsigned b1)
 {
@@ -97,7 +97,7 @@ static __device__ __forceinline__ void mma_bf16(float (&d)[4], const unsigned (&
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-// d += A B in float32, A and B float32 of which the products see the tf32 part (to_tf32 rounds).
+// d += A B, with sums in float32; of A and B in float32 only the tf32 part is used (see to_tf32).
 static __device__ __forceinline__ void mma_tf32(float (&d)[4], const unsigned (&a)[4], unsigned b0,
                                                 unsigned b1)
 {
@@ -107,7 +107,7 @@ static __device__ __forceinline__ void mma_tf32(float (&d)[4], const unsigned (&
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-// The bits of x rounded to tf32 (nearest, ties away from zero).
+// Rounds x to tf32, to nearest, ties away from zero. Returns the bits.
 static __device__ __forceinline__ unsigned to_tf32(float x)
 {
     unsigned bits;
@@ -115,9 +115,10 @@ static __device__ __forceinline__ unsigned to_tf32(float x)
     return bits;
 }
 
-// Starts a copy of BYTES (4, 8 or 16; both addresses aligned to that) from global to shared
-// memory; the first `valid` bytes are copied, the others zeroed. With valid 0 `from` isn't read.
-// The bytes are there after cp_async_wait in the thread that copied, and a barrier in the others.
+// Starts a copy of BYTES (4, 8 or 16, to which both addresses are aligned) from global to shared
+// memory. The first `valid` bytes are copied, the others zeroed; with valid 0 `from` isn't read.
+// The copying thread sees the bytes after cp_async_wait, other threads after a barrier that follows
+// it.
 template <int BYTES>
 static __device__ __forceinline__ void cp_async(void *to_shared, const void *from,
                                                 int valid = BYTES)
@@ -134,24 +135,24 @@ static __device__ __forceinline__ void cp_async(void *to_shared, const void *fro
             "l"(__cvta_generic_to_global(from)), "n"(BYTES), "r"(valid)
             : "memory");
 }
-// Closes a group of this thread's copies (it may be empty).
+// Ends a group of this thread's copies, which may be empty.
 static __device__ __forceinline__ void cp_async_commit()
 {
     asm volatile("cp.async.commit_group;" ::: "memory");
 }
-// Waits for all of this thread's groups but the last N.
+// Waits for all groups of this thread's copies but the last N.
 template <int N> static __device__ __forceinline__ void cp_async_wait()
 {
     asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
 }
 
-// A barrier of `threads` threads (whole warps) under a number of 1-15; __syncthreads is number 0.
+// A barrier of `threads` threads (whole warps) with a number from 1 to 15; __syncthreads has 0.
 static __device__ __forceinline__ void named_barrier(int number, int threads)
 {
     asm volatile("bar.sync %0, %1;" ::"r"(number), "r"(threads) : "memory");
 }
 
-// 2^x and tanh x by one instruction each: relative errors of about 2^-22 and 2^-11.
+// 2^x and tanh x by one instruction each, with relative errors of about 2^-22 and 2^-11.
 static __device__ __forceinline__ float exp2_approx(float x)
 {
     float y;
@@ -166,7 +167,7 @@ static __device__ __forceinline__ float tanh_approx(float x)
 }
 #endif
 
-// Two floats rounded to bf16 in one register, `low` in its lower half.
+// Rounds two floats to bf16 and packs them into a register, `low` in its lower half.
 static __device__ __forceinline__ unsigned pack_bf16(float low, float high)
 {
     const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);

@@ -1,9 +1,9 @@
 // Diffusion: noise, the training loss and its gradient, guidance, the sampler's step.
 // SPDX-License-Identifier: MIT
 //
-// Latents are float32 and small (4 MB for 256 samples of 4 x 32 x 32): each operation reads and
-// writes its arrays once, 16 bytes a thread, samples along the grid's y. The loss has a block for
-// each sample, which adds up in a fixed order. Formulas: kernels/ref/diffusion.c.
+// Latents are float32 and small (4 MB for 256 samples of 4 x 32 x 32). Each operation reads and
+// writes its arrays once, 16 bytes for each thread, with samples along the grid's y. The loss has a
+// block for each sample, which adds in a fixed order. Formulas: kernels/ref/diffusion.c.
 #include "kernels/cuda/vector.h"
 
 template <int WIDTH>
@@ -36,47 +36,48 @@ void CUDA_FN(diffuse)(struct device *device, float *xt, const float *x0, const f
                B, n);
 }
 
-// The normal distribution function, by tanh, and its derivative.
-static __device__ __forceinline__ double normal_cdf(double u, double *slope)
+// The cumulative distribution function of the normal distribution, by tanh, and its derivative.
+static __device__ __forceinline__ double normal_cdf(double u, double *derivative)
 {
     const double a = 0.79788456080286536 /* sqrt(2 / pi) */, b = 0.044715;
     const double t = tanh(a * (u + b * u * u * u));
-    *slope = 0.5 * (1 - t * t) * a * (1 + 3 * b * u * u);
+    *derivative = 0.5 * (1 - t * t) * a * (1 + 3 * b * u * u);
     return 0.5 * (1 + t);
 }
 
-// A bound in nats on one element, and its derivative by the log variance.
+// The bound of one element in nats, and its derivative by the log variance.
 struct bound {
     float value, dlogvar;
 };
 
-// -log of the probability of x's bin of width 2/255 under N(mean, exp(logvar)): the difference of
-// two numbers that are almost the same, so in double. One sample in a thousand takes this way.
+// -log of the probability of x's bin of width 2/255 under N(mean, exp(logvar)). This is the
+// difference of two nearly equal numbers, hence double; only one sample in a thousand (t = 0) takes
+// this path.
 static __device__ __noinline__ struct bound discretized_nll(double x, double mean, double logvar)
 {
     const double inverse_std = exp(-0.5 * logvar);
     const double plus = inverse_std * (x - mean + 1.0 / 255);
     const double minus = inverse_std * (x - mean - 1.0 / 255);
-    double plus_slope, minus_slope;
-    const double plus_cdf = normal_cdf(plus, &plus_slope);
-    const double minus_cdf = normal_cdf(minus, &minus_slope);
-    // d plus / d logvar = -plus / 2, and so for minus.
+    double plus_derivative, minus_derivative;
+    const double plus_cdf = normal_cdf(plus, &plus_derivative);
+    const double minus_cdf = normal_cdf(minus, &minus_derivative);
+    // d plus / d logvar = -plus / 2, and likewise for minus.
     double p, dp;
     if (x < -0.999)
-        p = plus_cdf, dp = -0.5 * plus * plus_slope;
+        p = plus_cdf, dp = -0.5 * plus * plus_derivative;
     else if (x > 0.999)
-        p = 1 - minus_cdf, dp = 0.5 * minus * minus_slope;
+        p = 1 - minus_cdf, dp = 0.5 * minus * minus_derivative;
     else
-        p = plus_cdf - minus_cdf, dp = 0.5 * (minus * minus_slope - plus * plus_slope);
+        p = plus_cdf - minus_cdf, dp = 0.5 * (minus * minus_derivative - plus * plus_derivative);
     if (p < 1e-12)
         return {27.6310211159285f /* -log(1e-12) */, 0};
     return {static_cast<float>(-log(p)), static_cast<float>(-dp / p)};
 }
 
-// e^d - 1 - d, without loss of figures for small d.
+// e^d - 1 - d, without cancellation for small d.
 static __device__ __forceinline__ float exp_beyond_line(float d)
 {
-    // Taylor's series to d^8; at 0.4 the rest is below 1e-8 of it.
+    // Taylor's series to d^8; at |d| = 0.4 its relative error is below 1e-8.
     float p = fmaf(d, 1.0f / 40320, 1.0f / 5040);
     p = fmaf(p, d, 1.0f / 720);
     p = fmaf(p, d, 1.0f / 120);
@@ -86,8 +87,8 @@ static __device__ __forceinline__ float exp_beyond_line(float d)
     return d * d < 0.16f ? p * d * d : expf(d) - 1 - d;
 }
 
-// KL divergence of the true posterior from the model's, whose log variance is that of the truth
-// less d; square: that of the means' difference, over the true variance.
+// The KL divergence of the true posterior from the model's. d is the true log variance less the
+// model's; square is the squared difference of the means over the true variance.
 static __device__ __forceinline__ struct bound normal_kl(float square, float d)
 {
     const float beyond = exp_beyond_line(d), far = square * expf(d);
@@ -157,7 +158,7 @@ void CUDA_FN(diffusion_loss)(struct device *device, float *mse, float *vb, float
                xt, noise, terms, grad_scale, n);
 }
 
-// cond and uncond: samples of `size` elements, of which the first n are guided.
+// cond and uncond hold samples of `size` elements, of which the first n are guided.
 template <int WIDTH>
 static __global__ void __launch_bounds__(THREADS)
     guide_kernel(float *cond, const float *uncond, float scale, size_t B, size_t size, size_t n)
@@ -188,7 +189,7 @@ void CUDA_FN(guide)(struct device *device, float *out, float scale, size_t guide
                scale, B, size, guided * n);
 }
 
-// The variance is read only where it is learned, the noise not in the last step.
+// Reads the variance only if it is learned, and no noise in the last step.
 template <int WIDTH>
 static __global__ void __launch_bounds__(THREADS)
     sample_step_kernel(float *x, const float *out, const float *noise, struct sampler_step p,

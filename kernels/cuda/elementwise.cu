@@ -1,10 +1,11 @@
-// What takes each element by itself, and what enters and leaves the transformer: patches, time
-// steps, classes. SPDX-License-Identifier: MIT
+// Elementwise operations, and the inputs and outputs of the transformer: patches, time steps,
+// classes.
+// SPDX-License-Identifier: MIT
 //
-// All of it is bound by memory: each array is read or written once, 16 bytes at a time where sizes
-// and addresses allow, a vector to a thread. Arrays of B samples have samples along the grid's y,
-// so that no thread divides to find its own. Patches, time steps and classes are a few megabytes of
-// a step that moves hundreds of gigabytes: plain code.
+// Everything is bound by memory: each array is read or written once, a vector of 16 bytes for each
+// thread if sizes and addresses allow. Samples are along the grid's y, so that no thread divides to
+// find its own. The code for patches, time steps and classes is plain, as these are a few megabytes
+// of a step that moves hundreds of gigabytes.
 #include "kernels/cuda/gelu.h"
 #include "kernels/cuda/vector.h"
 
@@ -38,8 +39,9 @@ static void map(struct device *device, real *y, const real *x, size_t n)
     if (n == 0)
         return;
     const bool wide = can_be_wide(n, PACK, y, x);
-    const auto kernel = wide ? map_kernel<PACK, F> : map_kernel<1, F>;
-    RUN_KERNEL(device, kernel, blocks_for(n, THREADS * (wide ? PACK : 1)), THREADS, 0, y, x, n);
+    const auto elementwise = wide ? map_kernel<PACK, F> : map_kernel<1, F>;
+    RUN_KERNEL(device, elementwise, blocks_for(n, THREADS * (wide ? PACK : 1)), THREADS, 0, y, x,
+               n);
 }
 
 void CUDA_FN(silu)(struct device *device, act *y, const act *x, size_t n)
@@ -102,7 +104,7 @@ void CUDA_FN(add_row)(struct device *device, act *x, const act *row, size_t B, s
         return;
     const bool wide = can_be_wide(n, PACK, reals(x), reals(row));
     const auto add_row = wide ? add_row_kernel<PACK> : add_row_kernel<1>;
-    // A thread takes four samples, so that the row is read from L2 a quarter as often as x.
+    // A thread takes four samples, so that it reads the row only once for four rows of x.
     RUN_KERNEL(device, add_row, sample_grid((B + 3) / 4, n, wide ? PACK : 1), THREADS, 0, reals(x),
                reals(row), B, n);
 }
@@ -127,34 +129,38 @@ void CUDA_FN(to_act)(struct device *device, act *y, const float *x, size_t n)
     RUN_KERNEL(device, to_act, blocks_for(n, THREADS * (wide ? 4 : 1)), THREADS, 0, reals(y), x, n);
 }
 
-// Element i of a sample (C,H,W), as its token and its place in the patch.
+// The position of an element of a sample (C,H,W): its token, and its row, column and channel in
+// that token's patch.
 struct patch_sizes {
     unsigned C, H, W, P;
 };
-struct place {
+struct patch_element {
     unsigned token, row, column, channel;
 };
 
-static __device__ __forceinline__ struct place find_place(unsigned i, struct patch_sizes s)
+static __device__ __forceinline__ struct patch_element find_patch_element(unsigned i,
+                                                                          struct patch_sizes s)
 {
     const unsigned line = i / s.W, column = i % s.W, channel = line / s.H, row = line % s.H;
     return {row / s.P * (s.W / s.P) + column / s.P, row % s.P, column % s.P, channel};
 }
 
-// Threads follow x, so that it is read or written in order; the tokens' lines meet in L2.
+// Threads follow x, which is read or written in order; writes to a token's cache line combine in
+// L2.
 static __global__ void __launch_bounds__(THREADS)
     patchify_kernel(real *tokens, const float *x, size_t B, struct patch_sizes s)
 {
     const unsigned n = s.C * s.H * s.W, i = static_cast<unsigned>(thread_place(1));
     if (i >= n)
         return;
-    const struct place p = find_place(i, s);
+    const struct patch_element p = find_patch_element(i, s);
     const unsigned at = ((p.token * s.C + p.channel) * s.P + p.row) * s.P + p.column;
     for (size_t b = blockIdx.y; b < B; b += gridDim.y)
         tokens[b * n + at] = to_real(x[b * n + i]);
 }
 
-static __device__ __forceinline__ unsigned token_element(struct place p, struct patch_sizes s)
+static __device__ __forceinline__ unsigned token_element(struct patch_element p,
+                                                         struct patch_sizes s)
 {
     return ((p.token * s.P + p.row) * s.P + p.column) * s.C + p.channel;
 }
@@ -165,7 +171,7 @@ static __global__ void __launch_bounds__(THREADS)
     const unsigned n = s.C * s.H * s.W, i = static_cast<unsigned>(thread_place(1));
     if (i >= n)
         return;
-    const unsigned at = token_element(find_place(i, s), s);
+    const unsigned at = token_element(find_patch_element(i, s), s);
     for (size_t b = blockIdx.y; b < B; b += gridDim.y)
         x[b * n + i] = to_float(tokens[b * n + at]);
 }
@@ -176,7 +182,7 @@ static __global__ void __launch_bounds__(THREADS)
     const unsigned n = s.C * s.H * s.W, i = static_cast<unsigned>(thread_place(1));
     if (i >= n)
         return;
-    const unsigned at = token_element(find_place(i, s), s);
+    const unsigned at = token_element(find_patch_element(i, s), s);
     for (size_t b = blockIdx.y; b < B; b += gridDim.y)
         dtokens[b * n + at] = to_real(dx[b * n + i]);
 }
@@ -211,7 +217,7 @@ void CUDA_FN(unpatchify_backward)(struct device *device, act *dtokens, const flo
                    reals(dtokens), dx, B, sizes_of(C, H, W, P));
 }
 
-// In double up to the turn's fraction: t reaches 999 radians, whose float32 has lost four figures.
+// Reduces the angle in double: it reaches 999 radians, where float32 has lost four decimal digits.
 static __global__ void __launch_bounds__(THREADS)
     timestep_features_kernel(real *f, const float *t, size_t B, size_t N)
 {
@@ -265,8 +271,8 @@ void CUDA_FN(embedding_add)(struct device *device, act *y, const act *x, const a
                reals(x), reals(table), labels, B, D);
 }
 
-// The first sample of a label adds up all of its samples in their order; the others leave it to
-// that one. A warp looks at 32 labels at once.
+// The first sample of each label adds the gradients of all samples with that label, in order; the
+// others do nothing. A warp compares 32 labels at once.
 static __global__ void __launch_bounds__(THREADS)
     embedding_backward_kernel(float *dtable, const real *dy, const int32_t *labels, size_t B,
                               size_t D)

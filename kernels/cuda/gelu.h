@@ -1,4 +1,5 @@
-// GELU by tanh (Hendrycks and Gimpel, "Gaussian Error Linear Units", 2016), as cuBLASLt has it.
+// GELU by tanh (Hendrycks and Gimpel, "Gaussian Error Linear Units", 2016), as cuBLASLt computes
+// it.
 // SPDX-License-Identifier: MIT
 #ifndef DIT_CUDA_GELU_H
 #define DIT_CUDA_GELU_H
@@ -8,13 +9,13 @@
 #define GELU_A 1.5957691216f // 2 sqrt(2 / pi)
 #define GELU_B 0.044715f
 
-// 0.5 (1 + tanh u) is the sigmoid of 2u, which keeps its figures where tanh is almost -1.
+// 0.5 (1 + tanh u) is the sigmoid of 2u, which stays accurate where tanh is close to -1.
 static __device__ __forceinline__ float gelu(float p)
 {
     return p / (1 + __expf(-GELU_A * p * (1 + GELU_B * p * p)));
 }
 
-static __device__ __forceinline__ float gelu_slope(float p)
+static __device__ __forceinline__ float gelu_derivative(float p)
 {
     const float u = GELU_A * p * (1 + GELU_B * p * p), e = __expf(-fabsf(u)), r = 1 / (1 + e);
     return (u < 0 ? e * r : r) + e * r * r * GELU_A * p * (1 + 3 * GELU_B * p * p);

@@ -1,5 +1,6 @@
-// Sums and copies between GPUs by NCCL, which is loaded when a group is made or joined: a GPU alone
-// needs none. SPDX-License-Identifier: MIT
+// Sums and copies between GPUs by NCCL, which is loaded only when a group is made or joined, so
+// that a single GPU does not need it.
+// SPDX-License-Identifier: MIT
 #include "kernels/cuda/group.h"
 
 #include <dlfcn.h>
@@ -37,12 +38,12 @@ struct nccl {
 struct group {
     struct nccl nccl;
     ncclComm_t comm;
-    char fault[160]; // the first, "" while there is none
+    char fault[160]; // the first, or ""
 };
 
-static int load(struct nccl *nccl, char why[256])
+static int load_nccl(struct nccl *nccl, char why[256])
 {
-    void *library = dlopen(LIBRARY, RTLD_NOW | RTLD_LOCAL); // stays
+    void *library = dlopen(LIBRARY, RTLD_NOW | RTLD_LOCAL); // never closed
     if (!library) {
         snprintf(why, 256,
                  "%.90s; install NCCL (libnccl2) or put its folder into LD_LIBRARY_PATH, or train "
@@ -63,9 +64,9 @@ static int load(struct nccl *nccl, char why[256])
     return -1;
 }
 
-// What went wrong: NCCL's words for the kind, and the one line that it keeps of the cause.
-static void describe(const struct nccl *nccl, ncclComm_t comm, ncclResult_t result, char *text,
-                     size_t size)
+// Describes an error: NCCL's text for its kind, and the line that NCCL keeps about its cause.
+static void describe_error(const struct nccl *nccl, ncclComm_t comm, ncclResult_t result,
+                           char *text, size_t size)
 {
     const char *cause = nccl->GetLastError(comm);
     const int length = cause ? static_cast<int>(strcspn(cause, "\n")) : 0;
@@ -78,11 +79,11 @@ int group_make(unsigned char name[GROUP_NAME], char why[256])
     struct nccl nccl;
     ncclUniqueId id;
     char text[160];
-    if (load(&nccl, why) < 0)
+    if (load_nccl(&nccl, why) < 0)
         return -1;
     const ncclResult_t result = nccl.GetUniqueId(&id);
     if (result != ncclSuccess) {
-        describe(&nccl, NULL, result, text, sizeof text);
+        describe_error(&nccl, NULL, result, text, sizeof text);
         snprintf(why, 256, "NCCL finds no network (NCCL_SOCKET_IFNAME chooses one): %s", text);
         return -1;
     }
@@ -94,7 +95,7 @@ struct group *group_new(const unsigned char name[GROUP_NAME], int rank, int size
                         char why[256])
 {
     struct group *group = static_cast<struct group *>(calloc(1, sizeof(struct group)));
-    if (!group || load(&group->nccl, why) < 0) {
+    if (!group || load_nccl(&group->nccl, why) < 0) {
         if (!group)
             snprintf(why, 256, "out of memory");
         free(group);
@@ -105,7 +106,7 @@ struct group *group_new(const unsigned char name[GROUP_NAME], int rank, int size
     const ncclResult_t result = group->nccl.CommInitRank(&group->comm, size, id, rank);
     if (result == ncclSuccess)
         return group;
-    describe(&group->nccl, NULL, result, group->fault, sizeof group->fault);
+    describe_error(&group->nccl, NULL, result, group->fault, sizeof group->fault);
     if (strstr(group->fault, "Duplicate GPU"))
         snprintf(
             why, 256,
@@ -128,35 +129,36 @@ void group_free(struct group *group, bool abort)
     free(group);
 }
 
-static void check(struct group *group, ncclResult_t result)
+static void keep_error(struct group *group, ncclResult_t result)
 {
     if (result != ncclSuccess && result != ncclInProgress && !group->fault[0])
-        describe(&group->nccl, group->comm, result, group->fault, sizeof group->fault);
+        describe_error(&group->nccl, group->comm, result, group->fault, sizeof group->fault);
 }
 
 void group_sum(struct group *group, void *x, size_t n, enum group_type type, int root,
                cudaStream_t stream)
 {
     const ncclDataType_t element = type == GROUP_DOUBLE ? ncclFloat64 : ncclFloat32;
-    check(group, root == GROUP_ALL
-                     ? group->nccl.AllReduce(x, x, n, element, ncclSum, group->comm, stream)
-                     : group->nccl.Reduce(x, x, n, element, ncclSum, root, group->comm, stream));
+    keep_error(group,
+               root == GROUP_ALL
+                   ? group->nccl.AllReduce(x, x, n, element, ncclSum, group->comm, stream)
+                   : group->nccl.Reduce(x, x, n, element, ncclSum, root, group->comm, stream));
 }
 
 void group_broadcast(struct group *group, void *x, size_t bytes, int root, cudaStream_t stream)
 {
-    check(group, group->nccl.Broadcast(x, x, bytes, ncclUint8, root, group->comm, stream));
+    keep_error(group, group->nccl.Broadcast(x, x, bytes, ncclUint8, root, group->comm, stream));
 }
 
 const char *group_fault(struct group *group)
 {
     ncclResult_t result = ncclSuccess;
-    check(group, group->nccl.CommGetAsyncError(group->comm, &result));
-    check(group, result);
+    keep_error(group, group->nccl.CommGetAsyncError(group->comm, &result));
+    keep_error(group, result);
     return group->fault[0] ? group->fault : NULL;
 }
 
-#else // no group is ever made
+#else // without NCCL no group is ever made
 int group_make(unsigned char[GROUP_NAME], char why[256])
 {
     snprintf(why, 256,

@@ -1,84 +1,90 @@
-// GroupNorm and the SiLU after it. SPDX-License-Identifier: MIT
+// GroupNorm, optionally followed by SiLU. SPDX-License-Identifier: MIT
 //
-// x is read twice and y written once: 6 bytes (bf16) an element, and some ten operations. One pass
-// sums, a second applies; between them a small kernel makes of each group's sums a factor and an
-// offset for each channel. What is added up, and in which order, depends on n and C alone.
+// x is read twice and y written once: 6 bytes (bf16) and about ten operations an element. One pass
+// computes sums, a second normalizes; between them a small kernel turns the sums of each group into
+// a factor and an offset for each channel. The order of all sums depends on n and C alone.
 //
-// A block of both passes has 16 threads across (16 bytes each: 256 of a row, in whole lines) by 16
-// rows down, and each thread ROWS rows, which it loads at once. Sums are those of channels, so that
-// any group size will do: of squares about the chunk's own mean, taken from registers.
+// A block of both passes has 16 x 16 threads: a row of them takes 256 bytes of a row of x, in whole
+// cache lines, and each thread loads THREAD_ROWS rows at once. Sums are kept for each channel, so
+// that groups may have any size; squares are about the mean of the block's rows, from registers.
 #include "kernels/cuda/vector.h"
 
-#define EPS    1e-6f
-#define ACROSS 16
-#define DOWN   (THREADS / ACROSS)
-#define ROWS   8             // of a thread
-#define CHUNK  (ROWS * DOWN) // rows of a block
+#define EPS         1e-6f
+#define THREADS_X   16
+#define THREADS_Y   (THREADS / THREADS_X)
+#define THREAD_ROWS 8 // rows of a thread
+#define BLOCK_ROWS  (THREAD_ROWS * THREADS_Y)
 
-// Of a channel in one chunk; squares are those of what is left without its mean there.
+// Of one channel in one chunk of BLOCK_ROWS rows; squares is the sum of squared deviations from the
+// mean there.
 struct moments {
     float sum, squares;
 };
 
-struct norm {
+struct group_norm {
     real *y; // may be x
     const real *x, *w, *b;
     struct moments *moments; // (B,chunks,C)
     float *factor, *offset;  // (B,C): y = factor x + offset
     size_t B, n, C, G;
-    unsigned chunks, slabs; // of a sample; of a row
+    unsigned chunks, column_blocks; // blocks of a sample's rows; blocks of a row
 };
 
-// What a thread has of x: from element `at`, row `row` and channel `channel` on.
-struct place {
+// The part of x that a thread takes begins at element `at`, in row `row` and channel `channel`.
+struct thread_tile {
     size_t sample, chunk, row, channel, at;
     bool inside;
 };
 
-template <int V> static __device__ __forceinline__ struct place find_place(const struct norm &p)
+template <int V>
+static __device__ __forceinline__ struct thread_tile find_thread_tile(const struct group_norm &p)
 {
-    struct place t;
-    t.channel = (static_cast<size_t>(blockIdx.x % p.slabs) * ACROSS + threadIdx.x % ACROSS) * V;
-    t.chunk = blockIdx.x / p.slabs % p.chunks;
-    t.sample = blockIdx.x / p.slabs / p.chunks;
-    t.row = t.chunk * CHUNK + threadIdx.x / ACROSS;
+    struct thread_tile t;
+    t.channel =
+        (static_cast<size_t>(blockIdx.x % p.column_blocks) * THREADS_X + threadIdx.x % THREADS_X) *
+        V;
+    t.chunk = blockIdx.x / p.column_blocks % p.chunks;
+    t.sample = blockIdx.x / p.column_blocks / p.chunks;
+    t.row = t.chunk * BLOCK_ROWS + threadIdx.x / THREADS_X;
     t.at = (t.sample * p.n + t.row) * p.C + t.channel;
     t.inside = t.channel < p.C;
     return t;
 }
 
-// Row i of the thread is DOWN i rows on.
+// Row i of a thread is THREADS_Y i rows further on.
 template <int V>
-static __device__ __forceinline__ bool has_row(const struct norm &p, const struct place &t, int i)
+static __device__ __forceinline__ bool has_row(const struct group_norm &p,
+                                               const struct thread_tile &t, int i)
 {
-    return t.inside && t.row + i * DOWN < p.n;
+    return t.inside && t.row + i * THREADS_Y < p.n;
 }
 
 template <int V>
-static __device__ __forceinline__ void load_rows(vector<real, V> (&rows)[ROWS],
-                                                 const struct norm &p, const struct place &t)
+static __device__ __forceinline__ void load_rows(vector<real, V> (&rows)[THREAD_ROWS],
+                                                 const struct group_norm &p,
+                                                 const struct thread_tile &t)
 {
 #pragma unroll
-    for (int i = 0; i < ROWS; i++)
+    for (int i = 0; i < THREAD_ROWS; i++)
         if (has_row<V>(p, t, i))
-            rows[i] = load_whole<V>(p.x + t.at + i * DOWN * p.C);
+            rows[i] = load_whole<V>(p.x + t.at + i * THREADS_Y * p.C);
 }
 
-// The sums of a block's columns, to all of each column's threads.
+// Sums each column of a block; all threads of the column get the sum.
 template <int V>
-static __device__ __forceinline__ void sum_down(float (&sums)[V],
-                                                float (&work)[DOWN][ACROSS * V + 1])
+static __device__ __forceinline__ void sum_columns(float (&sums)[V],
+                                                   float (&work)[THREADS_Y][THREADS_X * V + 1])
 {
-    const int across = threadIdx.x % ACROSS * V, down = threadIdx.x / ACROSS;
+    const int across = threadIdx.x % THREADS_X * V, down = threadIdx.x / THREADS_X;
     __syncthreads();
 #pragma unroll
     for (int v = 0; v < V; v++)
         work[down][across + v] = sums[v];
     __syncthreads();
-    for (int c = threadIdx.x; c < ACROSS * V; c += THREADS) {
+    for (int c = threadIdx.x; c < THREADS_X * V; c += THREADS) {
         float sum = 0;
 #pragma unroll
-        for (int i = 0; i < DOWN; i++)
+        for (int i = 0; i < THREADS_Y; i++)
             sum += work[i][c];
         work[0][c] = sum;
     }
@@ -90,25 +96,25 @@ static __device__ __forceinline__ void sum_down(float (&sums)[V],
 
 template <int V>
 static __global__ void __launch_bounds__(THREADS)
-    find_moments(const __grid_constant__ struct norm p)
+    find_moments(const __grid_constant__ struct group_norm p)
 {
-    SHARED(float, work, [DOWN][ACROSS * V + 1]);
-    const struct place t = find_place<V>(p);
-    vector<real, V> rows[ROWS];
+    SHARED(float, work, [THREADS_Y][THREADS_X * V + 1]);
+    const struct thread_tile t = find_thread_tile<V>(p);
+    vector<real, V> rows[THREAD_ROWS];
     load_rows(rows, p, t);
-    const size_t left = p.n - t.chunk * CHUNK;
-    const float count = left < CHUNK ? left : CHUNK;
+    const size_t left = p.n - t.chunk * BLOCK_ROWS;
+    const float count = left < BLOCK_ROWS ? left : BLOCK_ROWS;
     float sums[V] = {}, squares[V] = {}, x[V];
 #pragma unroll
-    for (int i = 0; i < ROWS; i++)
+    for (int i = 0; i < THREAD_ROWS; i++)
         if (has_row<V>(p, t, i)) {
             unpack(x, rows[i]);
             for (int v = 0; v < V; v++)
                 sums[v] += x[v];
         }
-    sum_down(sums, work);
+    sum_columns(sums, work);
 #pragma unroll
-    for (int i = 0; i < ROWS; i++)
+    for (int i = 0; i < THREAD_ROWS; i++)
         if (has_row<V>(p, t, i)) {
             unpack(x, rows[i]);
             for (int v = 0; v < V; v++) {
@@ -116,8 +122,8 @@ static __global__ void __launch_bounds__(THREADS)
                 squares[v] += away * away;
             }
         }
-    sum_down(squares, work);
-    if (t.inside && threadIdx.x < ACROSS)
+    sum_columns(squares, work);
+    if (t.inside && threadIdx.x < THREADS_X)
         for (int v = 0; v < V; v++)
             p.moments[(t.sample * p.chunks + t.chunk) * p.C + t.channel + v] = {sums[v],
                                                                                 squares[v]};
@@ -125,7 +131,7 @@ static __global__ void __launch_bounds__(THREADS)
 
 // One block for each group of each sample.
 static __global__ void __launch_bounds__(THREADS)
-    combine_moments(const __grid_constant__ struct norm p)
+    combine_moments(const __grid_constant__ struct group_norm p)
 {
     const size_t sample = blockIdx.x / p.G, width = p.C / p.G, first = blockIdx.x % p.G * width;
     const struct moments *m = p.moments + sample * p.chunks * p.C + first;
@@ -137,8 +143,8 @@ static __global__ void __launch_bounds__(THREADS)
     float squares = 0;
     for (size_t i = threadIdx.x; i < p.chunks * width; i += THREADS) {
         const struct moments part = m[i / width * p.C + i % width];
-        const size_t left = p.n - i / width * CHUNK;
-        const float rows = left < CHUNK ? left : CHUNK, away = part.sum / rows - mean;
+        const size_t left = p.n - i / width * BLOCK_ROWS;
+        const float rows = left < BLOCK_ROWS ? left : BLOCK_ROWS, away = part.sum / rows - mean;
         squares += part.squares + rows * away * away;
     }
     const float rstd = rsqrtf(block_sum(squares) / count + EPS);
@@ -150,10 +156,11 @@ static __global__ void __launch_bounds__(THREADS)
 }
 
 template <int V, bool SILU>
-static __global__ void __launch_bounds__(THREADS) normalise(const __grid_constant__ struct norm p)
+static __global__ void __launch_bounds__(THREADS)
+    normalize(const __grid_constant__ struct group_norm p)
 {
-    const struct place t = find_place<V>(p);
-    vector<real, V> rows[ROWS];
+    const struct thread_tile t = find_thread_tile<V>(p);
+    vector<real, V> rows[THREAD_ROWS];
     load_rows(rows, p, t);
     float factor[V] = {}, offset[V] = {}, x[V];
     if (t.inside) {
@@ -161,7 +168,7 @@ static __global__ void __launch_bounds__(THREADS) normalise(const __grid_constan
         load(offset, p.offset + t.sample * p.C + t.channel);
     }
 #pragma unroll
-    for (int i = 0; i < ROWS; i++)
+    for (int i = 0; i < THREAD_ROWS; i++)
         if (has_row<V>(p, t, i)) {
             unpack(x, rows[i]);
             for (int v = 0; v < V; v++) {
@@ -169,20 +176,20 @@ static __global__ void __launch_bounds__(THREADS) normalise(const __grid_constan
                 if (SILU)
                     x[v] = __fdividef(x[v], 1 + __expf(-x[v]));
             }
-            store(p.y + t.at + i * DOWN * p.C, x);
+            store(p.y + t.at + i * THREADS_Y * p.C, x);
         }
 }
 
-template <int V> static void run_norm(struct device *device, struct norm p, bool silu)
+template <int V> static void run_norm(struct device *device, struct group_norm p, bool silu)
 {
-    p.slabs = blocks_for(p.C, ACROSS * V);
-    const unsigned blocks = static_cast<unsigned>(p.B * p.chunks * p.slabs);
+    p.column_blocks = blocks_for(p.C, THREADS_X * V);
+    const unsigned blocks = static_cast<unsigned>(p.B * p.chunks * p.column_blocks);
     RUN_KERNEL(device, find_moments<V>, blocks, THREADS, 0, p);
     RUN_KERNEL(device, combine_moments, static_cast<unsigned>(p.B * p.G), THREADS, 0, p);
     if (silu)
-        RUN_KERNEL(device, (normalise<V, true>), blocks, THREADS, 0, p);
+        RUN_KERNEL(device, (normalize<V, true>), blocks, THREADS, 0, p);
     else
-        RUN_KERNEL(device, (normalise<V, false>), blocks, THREADS, 0, p);
+        RUN_KERNEL(device, (normalize<V, false>), blocks, THREADS, 0, p);
 }
 
 void CUDA_FN(group_norm)(struct device *device, act *y, const act *x, const act *w, const act *b,
@@ -190,7 +197,7 @@ void CUDA_FN(group_norm)(struct device *device, act *y, const act *x, const act 
 {
     if (B * n * C == 0)
         return;
-    struct norm p = {};
+    struct group_norm p = {};
     p.y = reals(y);
     p.x = reals(x);
     p.w = reals(w);
@@ -199,7 +206,7 @@ void CUDA_FN(group_norm)(struct device *device, act *y, const act *x, const act 
     p.n = n;
     p.C = C;
     p.G = G;
-    p.chunks = blocks_for(n, CHUNK);
+    p.chunks = blocks_for(n, BLOCK_ROWS);
     p.factor = static_cast<float *>(
         cuda_scratch(device, 2 * B * C * sizeof *p.factor + B * p.chunks * C * sizeof *p.moments));
     if (!p.factor)

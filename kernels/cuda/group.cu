@@ -1,6 +1,7 @@
-// A group of GPUs, as struct backend has it. Sums go to a stream of their own, beside the backward
-// pass that makes the next of them; events fork it off and join it, so that a list of operations
-// with sums in it is recorded as one graph. SPDX-License-Identifier: MIT
+// A group of GPUs, with the functions of struct backend. Sums run on a stream of their own, in
+// parallel with the backward pass that computes further gradients. Events fork and join that
+// stream, so that operations and sums can be recorded as one graph.
+// SPDX-License-Identifier: MIT
 #include "kernels/cuda/group.h"
 
 #include <stdio.h>
@@ -8,8 +9,7 @@
 
 #include "kernels/cuda/backend.h"
 
-// Aborts the group if something has failed in it, as its kernels would wait for the others for
-// ever.
+// Aborts the group if it has failed, as its kernels would wait for the lost ranks for ever.
 static void check_group(struct device *device)
 {
     struct cuda_state *state = cuda_state(device);
@@ -19,7 +19,7 @@ static void check_group(struct device *device)
     if (!device->error[0])
         snprintf(device->error, sizeof device->error,
                  "%.80s: the ranks have lost each other: %.130s", device->description, fault);
-    if (state->recording) // when nothing runs; the next wait comes back to it
+    if (state->recording) // nothing runs; the next wait checks again
         return;
     group_free(state->group, true);
     state->group = NULL;
@@ -42,7 +42,7 @@ void cuda_wait_for(struct device *device, cudaEvent_t event, const char *what)
                what);
 }
 
-// The group's stream goes on from here.
+// Makes the group's stream wait for the operations so far.
 static void fork_stream(struct device *device)
 {
     struct cuda_state *state = cuda_state(device);
@@ -82,7 +82,7 @@ void cuda_group_wait(struct device *device)
     state->group_works = false;
 }
 
-// The first sum connects the ranks and takes its memory: better now than when memory is planned.
+// Sums one number, so that the ranks connect and NCCL allocates before memory is planned.
 static int try_sum(struct device *device, int size, char why[256])
 {
     float sum = 1;

@@ -1,5 +1,5 @@
-// Sums and copies over a group of GPUs, each of a process of its own, by NCCL (group-nccl.cu); in
-// the simulator through memory that the processes share (tests/cudasim/group.cc).
+// Sums and copies over a group of GPUs, one in each process: by NCCL (group-nccl.cu), or in the
+// simulator through shared memory (tests/cudasim/group.cc).
 // SPDX-License-Identifier: MIT
 #ifndef DIT_CUDA_GROUP_H
 #define DIT_CUDA_GROUP_H
@@ -10,20 +10,20 @@
 
 struct group;
 
-// A name by which processes find each other. -1 with a message in why.
+// Makes a name by which processes find each other. -1 with a message in why.
 int group_make(unsigned char name[GROUP_NAME], char why[256]);
-// Joins as one of `size` ranks, with this process's GPU number `gpu`; waits for all. NULL with a
-// message in why.
+// Joins as rank `rank` of `size`, with GPU number `gpu`, and waits for all. NULL with a message in
+// why.
 struct group *group_new(const unsigned char name[GROUP_NAME], int rank, int size, int gpu,
                         char why[256]);
-// By all ranks when their work is done; or by one alone, which aborts it.
+// Frees the group: all ranks do this when their work is done, or one alone aborts it.
 void group_free(struct group *group, bool abort);
 
-// As `struct backend` has them, on a stream. What fails is kept: group_fault.
+// As in struct backend, but on the given stream. Errors are kept for group_fault.
 void group_sum(struct group *group, void *x, size_t n, enum group_type type, int root,
                cudaStream_t stream);
 void group_broadcast(struct group *group, void *x, size_t bytes, int root, cudaStream_t stream);
-// What has failed so far, here or between the ranks; NULL: nothing. Waits for nothing.
+// What has failed so far, here or between the ranks, or NULL. Does not wait.
 const char *group_fault(struct group *group);
 
 #endif

@@ -1,10 +1,10 @@
-// Linear layers: one matrix product each, with what follows it fused in; and the sums of biases'
-// gradients. SPDX-License-Identifier: MIT
+// Linear layers: one matrix product each, with a fused epilogue; and the gradients of biases.
+// SPDX-License-Identifier: MIT
 #include "kernels/cuda/gemm.h"
 #include "kernels/cuda/vector.h"
 
 // y (R,O) = x (R,I) w^T
-static struct gemm forward(act *y, const act *x, const act *w, size_t R, size_t I, size_t O)
+static struct gemm forward_product(act *y, const act *x, const act *w, size_t R, size_t I, size_t O)
 {
     struct gemm gemm = {};
     gemm.bits = CUDA_BITS;
@@ -16,7 +16,8 @@ static struct gemm forward(act *y, const act *x, const act *w, size_t R, size_t 
 }
 
 // dx (R,I) = dy (R,O) w
-static struct gemm backward(act *dx, const act *dy, const act *w, size_t R, size_t I, size_t O)
+static struct gemm backward_product(act *dx, const act *dy, const act *w, size_t R, size_t I,
+                                    size_t O)
 {
     struct gemm gemm = {};
     gemm.bits = CUDA_BITS;
@@ -30,9 +31,9 @@ static struct gemm backward(act *dx, const act *dy, const act *w, size_t R, size
 void CUDA_FN(linear)(struct device *device, act *y, size_t stride, const act *x, const act *w,
                      const act *b, size_t R, size_t I, size_t O)
 {
-    struct gemm gemm = forward(y, x, w, R, I, O);
+    struct gemm gemm = forward_product(y, x, w, R, I, O);
     gemm.c_row = stride;
-    gemm.finish = b ? GEMM_BIAS : GEMM_PLAIN;
+    gemm.epilogue = b ? GEMM_BIAS : GEMM_PLAIN;
     gemm.bias = b;
     gemm_run(device, &gemm);
 }
@@ -40,8 +41,8 @@ void CUDA_FN(linear)(struct device *device, act *y, size_t stride, const act *x,
 void CUDA_FN(linear_gelu)(struct device *device, act *y, act *pre, const act *x, const act *w,
                           const act *b, size_t R, size_t I, size_t O)
 {
-    struct gemm gemm = forward(y, x, w, R, I, O);
-    gemm.finish = GEMM_BIAS_GELU;
+    struct gemm gemm = forward_product(y, x, w, R, I, O);
+    gemm.epilogue = GEMM_BIAS_GELU;
     gemm.bias = b;
     gemm.aux = pre;
     gemm_run(device, &gemm);
@@ -50,30 +51,30 @@ void CUDA_FN(linear_gelu)(struct device *device, act *y, act *pre, const act *x,
 void CUDA_FN(linear_backward_input)(struct device *device, act *dx, const act *dy, const act *w,
                                     size_t R, size_t I, size_t O)
 {
-    const struct gemm gemm = backward(dx, dy, w, R, I, O);
+    const struct gemm gemm = backward_product(dx, dy, w, R, I, O);
     gemm_run(device, &gemm);
 }
 
 void CUDA_FN(linear_backward_input_gelu)(struct device *device, act *dpre, const act *dy,
                                          const act *w, const act *pre, size_t R, size_t I, size_t O)
 {
-    struct gemm gemm = backward(dpre, dy, w, R, I, O);
-    gemm.finish = GEMM_GELU_SLOPE;
+    struct gemm gemm = backward_product(dpre, dy, w, R, I, O);
+    gemm.epilogue = GEMM_DGELU;
     gemm.aux = const_cast<act *>(pre); // only read
     gemm_run(device, &gemm);
 }
 
-// The sums over the rows of dy (R,O), which is read once: a block adds up ROWS rows of 32 WIDTH
-// columns, its threads being 32 wide and 8 high; then add_partial_sums adds the blocks' sums in
-// their order.
-#define ROWS 512
+// The sums over the rows of dy (R,O), which is read once: a block of 32 x 8 threads sums BLOCK_ROWS
+// rows of 32 WIDTH columns; then add_block_sums adds the blocks' sums in a fixed order.
+#define BLOCK_ROWS 512
 template <int WIDTH>
 static __global__ void __launch_bounds__(THREADS)
-    partial_sums(float *partial, const real *dy, size_t R, size_t O)
+    sum_rows(float *partial, const real *dy, size_t R, size_t O)
 {
     SHARED(float, sums, [8][32 * WIDTH]);
     const size_t column = (blockIdx.x * 32ull + threadIdx.x) * WIDTH;
-    const size_t first = blockIdx.y * static_cast<size_t>(ROWS), end = min(R, first + ROWS);
+    const size_t first = blockIdx.y * static_cast<size_t>(BLOCK_ROWS),
+                 end = min(R, first + BLOCK_ROWS);
     float sum[WIDTH] = {};
     if (column < O)
 #pragma unroll 4
@@ -97,7 +98,7 @@ static __global__ void __launch_bounds__(THREADS)
 }
 
 static __global__ void __launch_bounds__(256)
-    add_partial_sums(float *db, const float *partial, size_t parts, size_t O)
+    add_block_sums(float *db, const float *partial, size_t parts, size_t O)
 {
     const size_t column = blockIdx.x * static_cast<size_t>(blockDim.x) + threadIdx.x;
     if (column >= O)
@@ -121,13 +122,13 @@ void CUDA_FN(linear_backward_weight)(struct device *device, float *dw, float *db
     gemm_run(device, &gemm);
     if (!db || R == 0)
         return;
-    const unsigned parts = blocks_for(R, ROWS);
+    const unsigned parts = blocks_for(R, BLOCK_ROWS);
     float *partial = static_cast<float *>(cuda_scratch(device, parts * O * sizeof(float)));
     if (!partial)
         return;
     const bool wide = can_be_wide(O, PACK, reals(dy));
-    const auto sums = wide ? partial_sums<PACK> : partial_sums<1>;
-    RUN_KERNEL(device, sums, dim3(blocks_for(O, 32 * (wide ? PACK : 1)), parts), dim3(32, 8), 0,
-               partial, reals(dy), R, O);
-    RUN_KERNEL(device, add_partial_sums, blocks_for(O, 256), 256, 0, db, partial, parts, O);
+    const auto bias_gradient = wide ? sum_rows<PACK> : sum_rows<1>;
+    RUN_KERNEL(device, bias_gradient, dim3(blocks_for(O, 32 * (wide ? PACK : 1)), parts),
+               dim3(32, 8), 0, partial, reals(dy), R, O);
+    RUN_KERNEL(device, add_block_sums, blocks_for(O, 256), 256, 0, db, partial, parts, O);
 }

@@ -1,34 +1,34 @@
 // LayerNorm with modulation, the gated residual before it, and their gradients.
 // SPDX-License-Identifier: MIT
 //
-// All is bound by memory: for D = 1152 about 20 operations an element, which moves 4 to 12 bytes in
-// bfloat16. Forward reads x (and branch) and writes y (and sum) once: a warp holds a row in
-// registers, takes the mean and then the variance from there, and reads the modulation from L1, as
-// the warps of a block work on one sample. Backward reads dy, x, dsum (and branch) and writes dx
-// (and dbranch) once: a block goes through a chunk of one sample's rows, each thread PACK columns
-// wide, so that the sums over rows stay in registers; sums over columns take one barrier for ROWS
-// rows. The chunks' sums go to memory and are added in their order by a small kernel. Formulas:
-// kernels/ref/norm.c. Where rows don't divide into wide loads, or are very wide, plain kernels do
-// the same with a block for each row.
+// Everything is bound by memory: about 20 operations an element, of which 4 to 12 bytes are moved
+// in bfloat16. Forward reads x (and branch) and writes y (and sum) once: a warp holds a row in
+// registers, computes the mean and then the variance from there, and finds the modulation in L1, as
+// the warps of a block work on the same sample. Backward reads dy, x, dsum (and branch) and writes
+// dx (and dbranch) once: a block goes through a chunk of one sample's rows, each thread in its own
+// PACK columns, so that sums over rows stay in registers; sums over columns take one barrier for
+// every ROWS_IN_FLIGHT rows. The sums of the chunks go to memory, and a small kernel adds them in a
+// fixed order. If rows can't be loaded in whole vectors, or are very wide, plain kernels do the
+// same with a block for each row. Formulas: kernels/ref/norm.c.
 #include "kernels/cuda/vector.h"
 
 #define EPS 1e-6f
 
-struct forward {
+struct norm_forward {
     real *sum, *y;
     float *mean, *rstd;
     const real *x, *branch, *gate, *shift, *scale;
     size_t stride, B, T, D;
 };
 
-// The vector at `from`, or zeros.
+// The vector at `from`, or zeros if it is not there.
 static __device__ __forceinline__ vector<real, PACK> load_or_zero(const real *from, bool there)
 {
     return there ? load_whole<PACK>(from) : vector<real, PACK>{};
 }
 
-// Keeps a vector as it was loaded: else its unpacked floats, twice as many registers, would live on
-// from their last use to the next.
+// Makes the compiler unpack a vector again at its next use. Otherwise the unpacked floats would
+// stay in registers, twice as many, between two uses.
 template <class S> static __device__ __forceinline__ void keep_packed(vector<S, PACK> &x)
 {
     if constexpr (sizeof(S) == 2)
@@ -36,12 +36,12 @@ template <class S> static __device__ __forceinline__ void keep_packed(vector<S, 
             asm volatile("" : "+r"(v));
 }
 
-#define WARPS      8 // of a block, each at a row of its own
-#define COUNT_UNIT (8 / PACK)
-#define COUNT_MAX  (8 * COUNT_UNIT)
+#define BLOCK_WARPS 8 // each takes a row
+#define COUNT_UNIT  (8 / PACK)
+#define COUNT_MAX   (8 * COUNT_UNIT)
 
-// A lane holds COUNT vectors of PACK columns, 32 PACK columns apart; at most the last COUNT_UNIT of
-// them are past the row's end.
+// A lane holds COUNT vectors of PACK columns, 32 PACK columns apart. Only the last COUNT_UNIT of
+// them may be past the end of the row.
 static __device__ __forceinline__ size_t column_of(unsigned i)
 {
     return (i * 32 + threadIdx.x % 32) * PACK;
@@ -66,11 +66,11 @@ static __device__ __forceinline__ void store_row(real *to, const vector<real, PA
             *reinterpret_cast<vector<real, PACK> *>(to + column_of(i)) = from[i];
 }
 
-// Whole rows of loads go out before the first is waited for.
+// All loads of a row are issued before the first is waited for.
 template <int COUNT, bool GATED>
-static __global__ void __launch_bounds__(32 * WARPS) norm_rows(struct forward p)
+static __global__ void __launch_bounds__(32 * BLOCK_WARPS) norm_rows(struct norm_forward p)
 {
-    const size_t D = p.D, t = blockIdx.x * static_cast<size_t>(WARPS) + threadIdx.x / 32;
+    const size_t D = p.D, t = blockIdx.x * static_cast<size_t>(BLOCK_WARPS) + threadIdx.x / 32;
     if (t >= p.T)
         return;
     for (size_t b = blockIdx.y; b < p.B; b += gridDim.y) {
@@ -79,7 +79,7 @@ static __global__ void __launch_bounds__(32 * WARPS) norm_rows(struct forward p)
         float v[PACK], add[PACK], mul[PACK], total = 0, squares = 0;
         load_row(x, p.x + row * D, D);
         if constexpr (GATED) {
-            // The norm is that of the sum as it is stored, for backward finds it there.
+            // The norm is taken of the rounded sum, as backward reads that.
             vector<real, PACK> branch[COUNT], gate[COUNT];
             load_row(branch, p.branch + row * D, D);
             load_row(gate, p.gate + at, D);
@@ -124,8 +124,9 @@ static __global__ void __launch_bounds__(32 * WARPS) norm_rows(struct forward p)
     }
 }
 
-// Any row, by a block that reads it three times.
-template <bool GATED> static __global__ void __launch_bounds__(THREADS) norm_row(struct forward p)
+// For any row length: a block reads its row three times.
+template <bool GATED>
+static __global__ void __launch_bounds__(THREADS) norm_plain(struct norm_forward p)
 {
     const size_t D = p.D;
     for (size_t b = blockIdx.y; b < p.B; b += gridDim.y) {
@@ -152,7 +153,7 @@ template <bool GATED> static __global__ void __launch_bounds__(THREADS) norm_row
     }
 }
 
-template <bool GATED> static void (*find_norm_rows(size_t D))(struct forward)
+template <bool GATED> static void (*choose_norm_rows(size_t D))(struct norm_forward)
 {
     switch (blocks_for(D, 32 * PACK * COUNT_UNIT)) {
     case 1:
@@ -174,7 +175,7 @@ template <bool GATED> static void (*find_norm_rows(size_t D))(struct forward)
     }
 }
 
-template <bool GATED> static void run_forward(struct device *device, const struct forward *p)
+template <bool GATED> static void run_forward(struct device *device, const struct norm_forward *p)
 {
     const size_t D = p->D;
     if (p->B == 0 || p->T == 0 || D == 0)
@@ -182,10 +183,11 @@ template <bool GATED> static void run_forward(struct device *device, const struc
     const unsigned y = static_cast<unsigned>(p->B < 65535 ? p->B : 65535);
     if (D <= 32 * PACK * COUNT_MAX && can_be_wide(D, PACK, p->sum, p->y, p->x, p->branch) &&
         can_be_wide(p->stride, PACK, p->gate, p->shift, p->scale)) {
-        const auto norm_modulate = find_norm_rows<GATED>(D);
-        RUN_KERNEL(device, norm_modulate, dim3(blocks_for(p->T, WARPS), y), 32 * WARPS, 0, *p);
+        const auto norm_modulate = choose_norm_rows<GATED>(D);
+        RUN_KERNEL(device, norm_modulate, dim3(blocks_for(p->T, BLOCK_WARPS), y), 32 * BLOCK_WARPS,
+                   0, *p);
     } else {
-        const auto norm_modulate = norm_row<GATED>;
+        const auto norm_modulate = norm_plain<GATED>;
         RUN_KERNEL(device, norm_modulate, dim3(static_cast<unsigned>(p->T), y), THREADS, 0, *p);
     }
 }
@@ -193,7 +195,7 @@ template <bool GATED> static void run_forward(struct device *device, const struc
 void CUDA_FN(norm_modulate)(struct device *device, act *y, float *mean, float *rstd, const act *x,
                             struct modulation m, size_t B, size_t T, size_t D)
 {
-    struct forward p = {};
+    struct norm_forward p = {};
     p.y = reals(y), p.mean = mean, p.rstd = rstd, p.x = reals(x);
     p.shift = reals(m.shift), p.scale = reals(m.scale), p.stride = m.stride;
     p.B = B, p.T = T, p.D = D;
@@ -204,7 +206,7 @@ void CUDA_FN(gate_residual_norm_modulate)(struct device *device, act *sum, act *
                                           float *rstd, const act *x, const act *branch,
                                           struct modulation m, size_t B, size_t T, size_t D)
 {
-    struct forward p = {};
+    struct norm_forward p = {};
     p.sum = reals(sum), p.y = reals(y), p.mean = mean, p.rstd = rstd;
     p.x = reals(x), p.branch = reals(branch), p.gate = reals(m.gate);
     p.shift = reals(m.shift), p.scale = reals(m.scale), p.stride = m.stride;
@@ -212,25 +214,26 @@ void CUDA_FN(gate_residual_norm_modulate)(struct device *device, act *sum, act *
     run_forward<true>(device, &p);
 }
 
-// The backward passes of both operations; without branch the gate's part is left out.
-struct backward {
+// The parameters of both backward operations; without a branch there is no gate.
+struct norm_backward {
     real *dx, *dbranch, *sums[3]; // sums: dshift, dscale, dgate
     const real *dy, *dsum, *x;
     const float *mean, *rstd;
     const real *branch, *gate, *scale;
     size_t stride, dstride, B, T, D;
-    float *parts; // (B,chunks,3,D): the sums over a chunk's rows
+    float *chunk_sums; // (B,chunks,3,D): sums over the rows of a chunk
     unsigned chunk, chunks;
 };
 
-#define ROWS         2    // on their way at once
-#define BLOCK_MAX    640  // so that there are 96 registers a thread
-#define CHUNKS_WORTH 1024 // blocks that keep a large GPU busy
+#define ROWS_IN_FLIGHT       2    // loaded at once
+#define BACKWARD_THREADS_MAX 640  // leaves 96 registers for each thread
+#define BLOCKS_TO_FILL_GPU   1024 // keep even a large GPU busy
 
 template <bool GATED>
-static __global__ void __launch_bounds__(BLOCK_MAX) backward_chunk(struct backward p)
+static __global__ void __launch_bounds__(BACKWARD_THREADS_MAX)
+    backward_chunk(struct norm_backward p)
 {
-    SHARED(float, parts, [2][BLOCK_MAX / 32][2 * ROWS]);
+    SHARED(float, warp_sums, [2][BACKWARD_THREADS_MAX / 32][2 * ROWS_IN_FLIGHT]);
     const unsigned warp = threadIdx.x / 32, warps = blockDim.x / 32;
     const size_t D = p.D, d = threadIdx.x * PACK, b = blockIdx.x / p.chunks;
     const size_t begin = b * p.T + blockIdx.x % p.chunks * p.chunk;
@@ -240,11 +243,13 @@ static __global__ void __launch_bounds__(BLOCK_MAX) backward_chunk(struct backwa
     float shift_sum[PACK] = {}, scale_sum[PACK] = {}, gate_sum[PACK] = {};
     const vector<real, PACK> scale = load_or_zero(p.scale + b * p.stride + d, inside);
     const vector<real, PACK> gate = load_or_zero(p.gate + b * p.stride + d, GATED && inside);
-    unsigned turn = 0; // of two places for the warps' sums, so that one barrier is enough
-    for (size_t row = begin; row < end; row += ROWS, turn ^= 1) {
-        vector<real, PACK> dy[ROWS], x[ROWS], dsum[ROWS], branch[ROWS];
-        float rstd[ROWS], offset[ROWS], sums[2 * ROWS] = {}; // n = rstd x + offset
-        for (int i = 0; i < ROWS; i++) {
+    unsigned buffer = 0; // two buffers for the warps' sums make one barrier enough
+    for (size_t row = begin; row < end; row += ROWS_IN_FLIGHT, buffer ^= 1) {
+        vector<real, PACK> dy[ROWS_IN_FLIGHT], x[ROWS_IN_FLIGHT], dsum[ROWS_IN_FLIGHT],
+            branch[ROWS_IN_FLIGHT];
+        float rstd[ROWS_IN_FLIGHT], offset[ROWS_IN_FLIGHT],
+            sums[2 * ROWS_IN_FLIGHT] = {}; // n = rstd x + offset
+        for (int i = 0; i < ROWS_IN_FLIGHT; i++) {
             const bool there = inside && row + i < end;
             const size_t at = (row + i) * D + d;
             dy[i] = load_or_zero(p.dy + at, there);
@@ -254,7 +259,7 @@ static __global__ void __launch_bounds__(BLOCK_MAX) backward_chunk(struct backwa
             rstd[i] = there ? p.rstd[row + i] : 0;
             offset[i] = there ? -p.mean[row + i] * rstd[i] : 0;
         }
-        for (int i = 0; i < ROWS; i++) {
+        for (int i = 0; i < ROWS_IN_FLIGHT; i++) {
             float g[PACK], n[PACK], mul[PACK];
             unpack(g, dy[i]);
             unpack(n, x[i]);
@@ -268,19 +273,19 @@ static __global__ void __launch_bounds__(BLOCK_MAX) backward_chunk(struct backwa
                 sums[2 * i + 1] += dn * n[k];
             }
         }
-        for (int i = 0; i < 2 * ROWS; i++)
+        for (int i = 0; i < 2 * ROWS_IN_FLIGHT; i++)
             sums[i] = warp_sum(sums[i]);
         if (threadIdx.x % 32 == 0)
-            for (int i = 0; i < 2 * ROWS; i++)
-                parts[turn][warp][i] = sums[i];
+            for (int i = 0; i < 2 * ROWS_IN_FLIGHT; i++)
+                warp_sums[buffer][warp][i] = sums[i];
         __syncthreads();
-        for (int i = 0; i < 2 * ROWS; i++)
+        for (int i = 0; i < 2 * ROWS_IN_FLIGHT; i++)
             sums[i] = 0;
-#pragma unroll 1 // more would spill
+#pragma unroll 1 // unrolling would spill registers
         for (unsigned w = 0; w < warps; w++)
-            for (int i = 0; i < 2 * ROWS; i++)
-                sums[i] += parts[turn][w][i];
-        for (int i = 0; i < ROWS; i++) {
+            for (int i = 0; i < 2 * ROWS_IN_FLIGHT; i++)
+                sums[i] += warp_sums[buffer][w][i];
+        for (int i = 0; i < ROWS_IN_FLIGHT; i++) {
             const float dn_mean = sums[2 * i] * one_D, dn_n_mean = sums[2 * i + 1] * one_D;
             const bool there = inside && row + i < end;
             const size_t at = (row + i) * D + d;
@@ -311,21 +316,21 @@ static __global__ void __launch_bounds__(BLOCK_MAX) backward_chunk(struct backwa
     }
     if (!inside)
         return;
-    float *to = p.parts + blockIdx.x * 3 * D + d;
+    float *to = p.chunk_sums + blockIdx.x * 3 * D + d;
     store(to, shift_sum);
     store(to + D, scale_sum);
     if constexpr (GATED)
         store(to + 2 * D, gate_sum);
 }
 
-// The sums of the chunks, in their order. blockIdx.z: which of the three.
-static __global__ void __launch_bounds__(THREADS) add_chunks(struct backward p)
+// Adds the sums of the chunks in order. blockIdx.z selects one of the three sums.
+static __global__ void __launch_bounds__(THREADS) add_chunk_sums(struct norm_backward p)
 {
     const size_t d = thread_place(1);
     if (d >= p.D)
         return;
     for (size_t b = blockIdx.y; b < p.B; b += gridDim.y) {
-        const float *from = p.parts + (b * p.chunks * 3 + blockIdx.z) * p.D + d;
+        const float *from = p.chunk_sums + (b * p.chunks * 3 + blockIdx.z) * p.D + d;
         float sum = 0;
 #pragma unroll 4
         for (size_t c = 0; c < p.chunks; c++)
@@ -334,9 +339,9 @@ static __global__ void __launch_bounds__(THREADS) add_chunks(struct backward p)
     }
 }
 
-// Any row's dx and dbranch, by a block that reads it twice.
+// dx and dbranch for any row length: a block reads its row twice.
 template <bool GATED>
-static __global__ void __launch_bounds__(THREADS) backward_row(struct backward p)
+static __global__ void __launch_bounds__(THREADS) backward_plain_rows(struct norm_backward p)
 {
     const size_t D = p.D;
     for (size_t b = blockIdx.y; b < p.B; b += gridDim.y) {
@@ -363,9 +368,9 @@ static __global__ void __launch_bounds__(THREADS) backward_row(struct backward p
     }
 }
 
-// The sums over rows after backward_row.
+// The sums over rows, after backward_plain_rows.
 template <bool GATED>
-static __global__ void __launch_bounds__(THREADS) backward_columns(struct backward p)
+static __global__ void __launch_bounds__(THREADS) backward_plain_sums(struct norm_backward p)
 {
     const size_t d = thread_place(1);
     if (d >= p.D)
@@ -384,39 +389,42 @@ static __global__ void __launch_bounds__(THREADS) backward_columns(struct backwa
     }
 }
 
-template <bool GATED> static void run_plain(struct device *device, const struct backward *p)
+template <bool GATED>
+static void run_plain_backward(struct device *device, const struct norm_backward *p)
 {
     const dim3 columns = sample_grid(p->B, p->D, 1);
-    const auto norm_backward = backward_row<GATED>;
-    const auto norm_backward_sums = backward_columns<GATED>;
+    const auto norm_backward = backward_plain_rows<GATED>;
+    const auto norm_backward_sums = backward_plain_sums<GATED>;
     if (p->T > 0)
         RUN_KERNEL(device, norm_backward, dim3(static_cast<unsigned>(p->T), columns.y), THREADS, 0,
                    *p);
     RUN_KERNEL(device, norm_backward_sums, columns, THREADS, 0, *p);
 }
 
-template <bool GATED> static void run_backward(struct device *device, struct backward *p)
+template <bool GATED> static void run_backward(struct device *device, struct norm_backward *p)
 {
-    const size_t B = p->B, T = p->T, D = p->D, rows = B * T / CHUNKS_WORTH / ROWS * ROWS;
+    const size_t B = p->B, T = p->T, D = p->D,
+                 rows = B * T / BLOCKS_TO_FILL_GPU / ROWS_IN_FLIGHT * ROWS_IN_FLIGHT;
     if (B == 0 || D == 0)
         return;
-    if (T == 0 || D > BLOCK_MAX * PACK ||
+    if (T == 0 || D > BACKWARD_THREADS_MAX * PACK ||
         !can_be_wide(D, PACK, p->dx, p->dbranch, p->dy, p->dsum, p->x, p->branch) ||
         !can_be_wide(p->stride, PACK, p->gate, p->scale)) {
-        run_plain<GATED>(device, p);
+        run_plain_backward<GATED>(device, p);
         return;
     }
     p->chunk = static_cast<unsigned>(rows < 8 ? 8 : rows > 64 ? 64 : rows);
     p->chunks = blocks_for(T, p->chunk);
-    p->parts = static_cast<float *>(cuda_scratch(device, B * p->chunks * 3 * D * sizeof(float)));
-    if (!p->parts)
+    p->chunk_sums =
+        static_cast<float *>(cuda_scratch(device, B * p->chunks * 3 * D * sizeof(float)));
+    if (!p->chunk_sums)
         return;
     const unsigned threads = blocks_for(D, 32 * PACK) * 32;
     const auto norm_backward = backward_chunk<GATED>;
     dim3 columns = sample_grid(B, D, 1);
     columns.z = GATED ? 3 : 2;
     RUN_KERNEL(device, norm_backward, static_cast<unsigned>(B * p->chunks), threads, 0, *p);
-    RUN_KERNEL(device, add_chunks, columns, THREADS, 0, *p);
+    RUN_KERNEL(device, add_chunk_sums, columns, THREADS, 0, *p);
 }
 
 void CUDA_FN(norm_modulate_backward)(struct device *device, act *dx, struct modulation dm,
@@ -424,7 +432,7 @@ void CUDA_FN(norm_modulate_backward)(struct device *device, act *dx, struct modu
                                      const float *mean, const float *rstd, struct modulation m,
                                      size_t B, size_t T, size_t D)
 {
-    struct backward p = {};
+    struct norm_backward p = {};
     p.dx = reals(dx), p.sums[0] = reals(dm.shift), p.sums[1] = reals(dm.scale);
     p.dy = reals(dy), p.dsum = dsum ? reals(dsum) : nullptr, p.x = reals(x);
     p.mean = mean, p.rstd = rstd, p.scale = reals(m.scale), p.stride = m.stride,
@@ -440,7 +448,7 @@ void CUDA_FN(gate_residual_norm_modulate_backward)(struct device *device, act *d
                                                    const act *branch, struct modulation m, size_t B,
                                                    size_t T, size_t D)
 {
-    struct backward p = {};
+    struct norm_backward p = {};
     p.dx = reals(dx), p.dbranch = reals(dbranch);
     p.sums[0] = reals(dm.shift), p.sums[1] = reals(dm.scale), p.sums[2] = reals(dm.gate);
     p.dy = reals(dy), p.dsum = dsum ? reals(dsum) : nullptr, p.x = reals(sum);

@@ -1,14 +1,15 @@
-// Normal numbers, times, dropped labels. SPDX-License-Identifier: MIT
+// Random numbers: normal ones, time steps, dropped labels, draws of latents.
+// SPDX-License-Identifier: MIT
 //
-// Normal numbers: a thread makes the four numbers of one Philox block: some 150 integer and 100
-// float operations for 16 bytes, below what memory takes. Words become angles and logarithms of
-// nearly full precision, so that the numbers are the other backends' but for the rounding of
-// float32. What there is one of a sample is drawn by a thread each: exactly as on the other
-// backends.
+// A thread makes the four normal numbers of one Philox block with about 150 integer and 100 float
+// operations for 16 bytes, which takes less time than the memory. Angles and logarithms have nearly
+// full precision, so that the numbers differ from the other backends' only by the rounding of
+// float32. For time steps and labels each thread takes one sample, and the results equal the other
+// backends'.
 #include "kernels/cuda/vector.h"
 #include "lib/base/philox.h"
 
-// sqrt(-2 log u) of u = (word + 0.5) / 2^32; above a half by the distance from 1, which is exact.
+// sqrt(-2 log u) of u = (word + 0.5) / 2^32. Above 1/2 it uses the distance from 1, which is exact.
 static __device__ __forceinline__ float radius(uint32_t word)
 {
     const bool above = word >> 31;
@@ -16,11 +17,11 @@ static __device__ __forceinline__ float radius(uint32_t word)
     return sqrtf(-2 * (above ? log1pf(-u) : logf(u)));
 }
 
-// The normal numbers of one pair of words: radius times the cosine and sine of 2 pi u.
+// Two normal numbers from a pair of words: the radius times the cosine and sine of 2 pi u.
 static __device__ __forceinline__ void box_muller(uint32_t word0, uint32_t word1, float *first,
                                                   float *second)
 {
-    // The quarter turn nearest, and the angle from there.
+    // Splits the angle into the nearest quarter turn and the rest.
     const uint32_t turn = word1 + 0x20000000u;
     const int32_t rest = static_cast<int32_t>(turn & 0x3fffffffu) - 0x20000000;
     const float r = radius(word0);

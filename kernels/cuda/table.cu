@@ -1,4 +1,4 @@
-// The operations of one precision. SPDX-License-Identifier: MIT
+// The table of the operations of one precision. SPDX-License-Identifier: MIT
 #include "kernels/cuda/backend.h"
 
 extern const struct op_table CUDA_FN(ops);

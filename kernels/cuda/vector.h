@@ -1,15 +1,15 @@
-// Wide loads and stores, and sums over a block. SPDX-License-Identifier: MIT
+// Wide loads and stores, and block-wide sums. SPDX-License-Identifier: MIT
 //
-// A kernel that is a template of WIDTH takes so many elements at a time: where sizes and addresses
-// allow (can_be_wide) as many as 16 bytes hold, else 1.
+// A kernel template's WIDTH is the number of elements that a thread takes at a time: as many as fit
+// in 16 bytes if sizes and addresses allow (can_be_wide), else 1.
 #ifndef DIT_CUDA_VECTOR_H
 #define DIT_CUDA_VECTOR_H
 
 #include "kernels/cuda/backend.h"
 
-#define THREADS 256 // of a block, where nothing speaks for another number
+#define THREADS 256 // of a block, unless a kernel has its own number
 
-// N elements as one wide load brings them: bfloat16 in pairs, as nvcc reads arrays of them singly.
+// N elements of a wide load. bfloat16 is in pairs, as nvcc loads arrays of single ones one by one.
 template <class S, int N> struct alignas(N * sizeof(S)) vector {
     S v[N];
 };
@@ -39,7 +39,7 @@ static __device__ __forceinline__ void unpack(float (&to)[N], const vector<__nv_
     }
 }
 
-// By value: of a reference nvcc would load the elements one by one.
+// By value, as nvcc would load the elements of a reference one by one.
 template <int N, class S> static __device__ __forceinline__ vector<S, N> load_whole(const S *from)
 {
     return *reinterpret_cast<const vector<S, N> *>(from);
@@ -73,7 +73,7 @@ static __device__ __forceinline__ void store(S *to, const float (&from)[N])
 {
     vector<S, N> whole;
     pack_floats(whole, from);
-    if constexpr (sizeof whole % 16 == 0) { // nvcc would store the elements one by one at places
+    if constexpr (sizeof whole % 16 == 0) { // else nvcc may store the elements one by one
         uint4 parts[sizeof whole / 16];
         memcpy(parts, &whole, sizeof whole);
         for (size_t i = 0; i < sizeof whole / 16; i++)
@@ -83,33 +83,34 @@ static __device__ __forceinline__ void store(S *to, const float (&from)[N])
     }
 }
 
-// The first of a thread's `width` elements, in a grid of blocks of THREADS.
+// The index of a thread's first element, if each has `width` and blocks have THREADS.
 static __device__ __forceinline__ size_t thread_place(int width)
 {
     return (blockIdx.x * static_cast<size_t>(THREADS) + threadIdx.x) * width;
 }
 
-// Whether arrays whose rows have n elements (or are n apart) begin at whole vectors of `width`,
-// each of at most 16 bytes. NULL is as good as any.
+// Whether the rows of all arrays, which are n elements apart, begin at multiples of `width`
+// elements (of at most 16 bytes). NULL fits too.
 template <class... S> static inline bool can_be_wide(size_t n, size_t width, const S *...arrays)
 {
     return n % width == 0 &&
            ((reinterpret_cast<uintptr_t>(arrays) % (width * sizeof(S)) == 0) && ...);
 }
 
-// A grid of blocks of THREADS: x over n elements, `width` to a thread; y over B samples, which the
-// kernel steps through by gridDim.y as it may be less than B.
+// A grid of blocks of THREADS: x covers n elements, `width` for each thread; y covers B samples, in
+// steps of gridDim.y, which may be less than B.
 static inline dim3 sample_grid(size_t B, size_t n, size_t width)
 {
     return dim3(blocks_for(n, THREADS * width), static_cast<unsigned>(B < 65535 ? B : 65535));
 }
 
-// The sum over a block's threads, in all of them, added in a fixed order. Whole warps only.
+// Returns the sum over a block's threads to all of them; the order is fixed. Blocks are whole
+// warps.
 template <class S> static __device__ __forceinline__ S block_sum(S x)
 {
     SHARED(S, parts, [32]);
     x = warp_sum(x);
-    __syncthreads(); // parts of the sum before may still be read
+    __syncthreads(); // threads may still read the parts of an earlier sum
     if (threadIdx.x % 32 == 0)
         parts[threadIdx.x / 32] = x;
     __syncthreads();

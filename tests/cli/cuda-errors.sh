@@ -1,6 +1,6 @@
 #!/bin/sh
-# A GPU that is not there, not fit, full or faulty, simulated: one clear line each, and nothing
-# broken is saved. SPDX-License-Identifier: MIT
+# A simulated GPU that is missing, too old, too small or faulty gives one clear error line, and
+# nothing broken is saved. SPDX-License-Identifier: MIT
 # shellcheck disable=SC2317 # functions that are arguments of others
 . tests/tap.sh
 export OMP_WAIT_POLICY=passive
@@ -18,44 +18,44 @@ vae-encode -q -@ 1 --device cpu --vae "$vae" "$tmp/images" -o "$tmp/codes"
 simulated() {
     env DIT_CUDA_PLUGIN="$plugin" "$@"
 }
-# The first arguments may be settings of env, the others are options.
+# train [SETTING...] dit-train OPTION...: a short training; settings are environment variables.
 train() {
     rm -rf "$tmp/run"
     simulated "$@" -q -@ 1 --depth 1 --hidden 32 --heads 1 --patch 4 --classes 10 --batch 4 \
         --steps 3 --run "$tmp/run" "$tmp/latents"
 }
-# one NAME TEXT: the last command of `exits` said this line and no other.
-one() {
+# one_line NAME TEXT: the last command of `exits` said this line and no other.
+one_line() {
     is "$1" "$(sed 's/^[a-z-]*: //' "$tmp/err")" "$2"
 }
-unsaved() {
+nothing_saved() {
     ok "$1" [ ! -e "$tmp/run/latest.safetensors" ]
 }
 
 # Programs and their plug-in.
 mkdir -p "$tmp/bin"
 cp "$BUILD/bin/dit-train" "$tmp/bin/"
-exits 'no plug-in' 64 "$tmp/bin/dit-train" --device cuda --run "$tmp/run" "$tmp/latents"
-one '... says how to get it' 'device cuda: there is no CUDA plug-in (dit-cuda.so); build with nvcc on the PATH, or use --device cpu'
+exits 'a missing plug-in' 64 "$tmp/bin/dit-train" --device cuda --run "$tmp/run" "$tmp/latents"
+one_line 'a missing plug-in says how to get it' 'device cuda: there is no CUDA plug-in (dit-cuda.so); build with nvcc on the PATH, or use --device cpu'
 mkdir -p "$tmp/lib/dit-tools"
 cp "$plugin" "$tmp/lib/dit-tools/dit-cuda.so"
-exits 'one in ../lib/dit-tools' 0 "$tmp/bin/dit-train" -q --device cuda --depth 1 --hidden 32 --heads 1 \
+exits 'a plug-in in ../lib/dit-tools is found' 0 "$tmp/bin/dit-train" -q --device cuda --depth 1 --hidden 32 --heads 1 \
     --patch 4 --batch 8 --classes 10 --steps 1 --run "$tmp/run" "$tmp/latents"
 exits 'a plug-in that is not there' 64 env DIT_CUDA_PLUGIN="$tmp/no.so" dit-train --device cuda \
     --run "$tmp/run2" "$tmp/latents"
-one '... is named' "device cuda: the CUDA plug-in can't be loaded: $tmp/no.so: cannot open shared object file: No such file or directory"
-exits 'something else' 64 env DIT_CUDA_PLUGIN=libm.so.6 dit-train --device cuda --run "$tmp/run2" \
+one_line 'a plug-in that is not there is named' "device cuda: the CUDA plug-in can't be loaded: $tmp/no.so: cannot open shared object file: No such file or directory"
+exits 'a library that is no plug-in' 64 env DIT_CUDA_PLUGIN=libm.so.6 dit-train --device cuda --run "$tmp/run2" \
     "$tmp/latents"
-one '... is told from it' 'device cuda: the CUDA plug-in libm.so.6 is of another build; make both again'
+one_line 'a library that is no plug-in is named' 'device cuda: the CUDA plug-in libm.so.6 is of another build; make both again'
 LC_ALL=C sed 's/size_t guided/size_t GUIDED/g' "$plugin" >"$tmp/other.so"
 exits 'a plug-in with other operations' 64 env DIT_CUDA_PLUGIN="$tmp/other.so" dit-train \
     --device cuda --run "$tmp/run2" "$tmp/latents"
-one '... is told from ours' "device cuda: the CUDA plug-in $tmp/other.so is of another build; make both again"
+one_line 'a plug-in with other operations is named' "device cuda: the CUDA plug-in $tmp/other.so is of another build; make both again"
 
-# fails NAME SETTING TEXT: with --device cuda; with auto the CPU takes over and it is said.
+# fails NAME SETTING TEXT: --device cuda fails with TEXT; auto reports it and uses the CPU.
 fails() {
     exits "$1" 64 train "$2" dit-train --device cuda
-    one '... is one line' "device cuda: $3"
+    one_line '... is one line' "device cuda: $3"
     simulated "$2" dit-train --depth 1 --hidden 32 --heads 1 --patch 4 --classes 10 --batch 4 \
         --steps 1 -@ 1 --run "$tmp/auto" "$tmp/latents" 2>"$tmp/err"
     is '... which auto says, once' "$(grep -F 'computing on the CPU' "$tmp/err")" \
@@ -63,21 +63,21 @@ fails() {
     rm -r "$tmp/auto"
     exits '... unless it was asked for what a CPU does not have' 64 \
         train "$2" dit-train --precision tf32
-    one '... with the same line' "device auto: $3"
+    one_line '... with the same line' "device auto: $3"
 }
 fails 'no driver' CUDASIM_NO_DRIVER=1 "the NVIDIA driver is missing or older than this build's CUDA; update it, or use --device cpu"
 fails 'no GPU' CUDASIM_DEVICES=0 'CUDA finds no GPU (no CUDA-capable device is detected); use --device cpu'
 fails 'an old GPU' CUDASIM_ARCH=75 'GPU 0, simulated GPU, has compute capability 7.5; 8.0 (Ampere) or newer is needed'
 exits 'a number too high' 64 train dit-train --device cuda:1
-one '... says how many there are' 'device cuda:1: there is no GPU 1; this machine has 1, from 0'
+one_line '... says how many there are' 'device cuda:1: there is no GPU 1; this machine has 1, from 0'
 for name in cuda: cuda:x cuda:1024 cuda0; do
     exits "--device $name" 64 train dit-train --device $name
-    one '... is unknown' "device $name: unknown; expected auto, cpu, cuda or cuda:N"
+    one_line '... is unknown' "device $name: unknown; expected auto, cpu, cuda or cuda:N"
 done
 exits 'a precision that there is not' 64 train dit-train --precision f16
 says '... names the others' "option --precision: expected one of auto, bf16, tf32, f32, found 'f16'"
 exits 'one that a CPU does not have' 64 train dit-train --device cpu --precision bf16
-one '... says so' 'device cpu: a CPU computes in f32, not in bf16'
+one_line '... says so' 'device cpu: a CPU computes in f32, not in bf16'
 exits 'one that it has' 0 train dit-train --device cpu --precision f32
 exits 'auto takes the GPU' 0 train dit-train --precision auto -v
 says '... in bf16' "computing on $gpu"
@@ -94,24 +94,25 @@ exits 'a model that does not fit' 70 simulated CUDASIM_MEMORY=250000 dit-sample 
 says '... says how much it needs, and what would help' "GB, and $gpu does not have them; a smaller batch needs less"
 exits 'an autoencoder that does not fit' 70 simulated CUDASIM_MEMORY=250000 vae-encode -q \
     --device cuda --vae "$vae" "$tmp/images"
-one '... says how much it needs' "autoencoder: vae-diffusers-half.safetensors: holding the network's weights needs 0.00116 GB, and $gpu does not have them"
+one_line '... says how much it needs' "autoencoder: vae-diffusers-half.safetensors: holding the network's weights needs 0.00116 GB, and $gpu does not have them"
 exits 'images that do not fit' 70 simulated CUDASIM_MEMORY=1800000 vae-decode -q \
     --device cuda --vae "$vae" "$tmp/codes"
 says '... say how much they need' "vae-diffusers-half.safetensors: a batch of 3 images of 32x32 needs "
 
-# Faults of the GPU: at the start, in the first step, in the recorded ones, in the sampler's.
-for launch in 1 5 30 60 80 100; do
-    exits "a fault in launch $launch" 70 \
-        train CUDASIM_FAULT_LAUNCH=$launch dit-train --device cuda --save-every 100
-    one_line=$(sed 's/(seen at: .*; /(/' "$tmp/err")
-    is '... is one line' "$one_line" "dit-train: $gpu: the GPU stopped: an illegal memory access was encountered (CUDA_LAUNCH_BLOCKING=1 says where it was)"
-    unsaved '... and nothing is saved'
+# Faults of the GPU: while the model is set up, in the first forward pass, backward pass and update,
+# and in the recorded steps.
+for kernel in to_act attention_general attention_dq adamw diffusion_loss:2 adamw:3; do
+    exits "a fault in $kernel" 70 \
+        train CUDASIM_FAULT=$kernel dit-train --device cuda --save-every 100
+    line=$(sed 's/(seen at: .*; /(/' "$tmp/err")
+    is "... is one line, in $kernel" "$line" "dit-train: $gpu: the GPU stopped: an illegal memory access was encountered (CUDA_LAUNCH_BLOCKING=1 says where it was)"
+    nothing_saved "... and nothing is saved, in $kernel"
 done
-exits 'a fault while a graph runs' 70 simulated CUDASIM_FAULT_LAUNCH=110 dit-sample -q --device cuda \
+exits 'a fault while a graph runs' 70 simulated CUDASIM_FAULT=unpatchify:3 dit-sample -q --device cuda \
     -w "$dit" --latents --steps 5 -n 4 -b 4 -o "$tmp/samples"
 says '... is seen' 'the GPU stopped: an illegal memory access was encountered (seen at: launching a graph'
 ok '... and leaves no samples' [ ! -e "$tmp/samples" ]
-exits 'a fault of an autoencoder' 70 simulated CUDASIM_FAULT_LAUNCH=150 vae-encode -q --device cuda \
+exits 'a fault of an autoencoder' 70 simulated CUDASIM_FAULT=posterior vae-encode -q --device cuda \
     --vae "$vae" "$tmp/images" -o "$tmp/broken"
 says '... is named with the input' "$tmp/images: records from 0: vae-diffusers-half.safetensors: $gpu: the GPU stopped:"
 ok '... and leaves no latents' [ ! -e "$tmp/broken" ]

@@ -81,13 +81,13 @@ ok '... none' cmp "$tmp/shared/latest.safetensors" "$tmp/lazy-shared/latest.safe
 unset CUDASIM_STREAMS CUDASIM_SEED
 exits 'more ranks than GPUs' 64 train 2 none --device cuda:0
 says '... is told' 'ranks must not share a GPU'
-faulty() { # faulty LAUNCH: of rank 0
+faulty() { # faulty KERNEL: of rank 0
     command="dit-train $model --run $tmp/faulty $tmp/latents"
     # shellcheck disable=SC2086
-    mpirun --oversubscribe -n 1 env CUDASIM_FAULT_LAUNCH="$1" $command : -n 1 $command
+    mpirun --oversubscribe -n 1 env CUDASIM_FAULT="$1" $command : -n 1 $command
 }
-for launch in 1 60 250; do # at the start, in the first step, in a recorded one
-    exits "a GPU that faults, launch $launch" 70 faulty $launch
+for kernel in to_act adamw diffusion_loss:3; do # at the start, in the first step, in a recorded one
+    exits "a GPU that faults in $kernel" 70 faulty $kernel
     says '... stops all ranks' 'simulated GPU (cuda, bf16): the GPU stopped: an illegal memory access'
     is '... before they give it up' "$(grep -c 'lost each other' "$tmp/err")" 0
 done

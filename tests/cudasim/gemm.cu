@@ -57,12 +57,12 @@ static __global__ void multiply(struct gemm g, bool tf32)
         sum += load(g.c, c_bits, c);
     if (g.bias)
         sum += load(g.bias, g.bits, j);
-    if (g.finish == GEMM_BIAS_GELU) {
+    if (g.epilogue == GEMM_BIAS_GELU) {
         if (g.aux)
             store(g.aux, g.bits, c, sum);
         sum = gelu(sum);
-    } else if (g.finish == GEMM_GELU_SLOPE) {
-        sum *= gelu_slope(load(g.aux, g.bits, c));
+    } else if (g.epilogue == GEMM_DGELU) {
+        sum *= gelu_derivative(load(g.aux, g.bits, c));
     }
     store(g.c, c_bits, c, sum);
 }

@@ -1,8 +1,10 @@
-// The device as the environment describes it, errors, launches. SPDX-License-Identifier: MIT
+// The device as environment variables describe it, errors, and launches. SPDX-License-Identifier:
+// MIT
 #include <stdlib.h>
 
 #include <algorithm>
 #include <map>
+#include <string>
 
 #include "sim.h"
 
@@ -74,6 +76,19 @@ int resident_blocks(int threads, size_t shared)
     return static_cast<int>(std::min<size_t>({2048u / threads, by_shared, 32}));
 }
 
+// Whether CUDASIM_FAULT, KERNEL or KERNEL:N, selects this run of a kernel: the Nth (by default the
+// first) one whose name contains KERNEL.
+static bool must_fault(const char *name)
+{
+    static uint64_t runs;
+    const char *fault = getenv("CUDASIM_FAULT");
+    if (!fault)
+        return false;
+    const char *colon = strchr(fault, ':');
+    const std::string kernel(fault, colon ? colon - fault : strlen(fault));
+    return strstr(name, kernel.c_str()) && ++runs == (colon ? strtoull(colon + 1, nullptr, 10) : 1);
+}
+
 static cudaError_t launch_checked(const char *name, const void *kernel, dim3 grid, dim3 block,
                                   size_t shared, cudaStream_t stream, std::function<void()> body)
 {
@@ -88,8 +103,7 @@ static cudaError_t launch_checked(const char *name, const void *kernel, dim3 gri
     if (shared > (allowed == most_dynamic.end() ? 48 << 10 : static_cast<size_t>(allowed->second)))
         return cudaErrorInvalidValue;
     return issue(stream, [=] {
-        static uint64_t launches;
-        if (++launches == setting("CUDASIM_FAULT_LAUNCH", 0)) {
+        if (must_fault(name)) {
             device_fault = cudaErrorIllegalAddress;
             return;
         }

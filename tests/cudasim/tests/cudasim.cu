@@ -379,7 +379,7 @@ static void test_streams()
 
 static void fault_at_second()
 {
-    setenv("CUDASIM_FAULT_LAUNCH", "2", 1);
+    setenv("CUDASIM_FAULT", "turn_warp:2", 1);
     int *x = device<int>(32);
     must(LAUNCH((turn_warp<true>), 1, 32, 0, 0, x));
     must(cudaDeviceSynchronize());
@@ -425,7 +425,7 @@ static void test_errors()
 
 int main()
 {
-    test_errors(); // counts the launches of a fresh process
+    test_errors();
     test_races();
     test_divergence();
     test_memory();
