@@ -1,5 +1,5 @@
 #!/bin/sh
-# What the simulator compiles is CUDA: nvcc takes the same sources. SPDX-License-Identifier: MIT
+# nvcc compiles what the simulator compiles, so the simulator runs real CUDA. SPDX-License-Identifier: MIT
 . tests/tap.sh
 
 nvcc=$(command -v nvcc || command -v /usr/local/cuda/bin/nvcc)

@@ -54,50 +54,50 @@ one_line 'a plug-in with other operations is named' "device cuda: the CUDA plug-
 
 # fails NAME SETTING TEXT: --device cuda fails with TEXT; auto reports it and uses the CPU.
 fails() {
-    exits "$1" 64 train "$2" dit-train --device cuda
-    one_line '... is one line' "device cuda: $3"
+    exits "$1: an error" 64 train "$2" dit-train --device cuda
+    one_line "$1: one line" "device cuda: $3"
     simulated "$2" dit-train --depth 1 --hidden 32 --heads 1 --patch 4 --classes 10 --batch 4 \
         --steps 1 -@ 1 --run "$tmp/auto" "$tmp/latents" 2>"$tmp/err"
-    is '... which auto says, once' "$(grep -F 'computing on the CPU' "$tmp/err")" \
+    is "$1: auto says it once" "$(grep -F 'computing on the CPU' "$tmp/err")" \
         "dit-train: computing on the CPU: $3"
     rm -r "$tmp/auto"
-    exits '... unless it was asked for what a CPU does not have' 64 \
+    exits "$1: auto fails if a CPU lacks the precision" 64 \
         train "$2" dit-train --precision tf32
-    one_line '... with the same line' "device auto: $3"
+    one_line "$1: auto fails with the same line" "device auto: $3"
 }
 fails 'no driver' CUDASIM_NO_DRIVER=1 "the NVIDIA driver is missing or older than this build's CUDA; update it, or use --device cpu"
 fails 'no GPU' CUDASIM_DEVICES=0 'CUDA finds no GPU (no CUDA-capable device is detected); use --device cpu'
 fails 'an old GPU' CUDASIM_ARCH=75 'GPU 0, simulated GPU, has compute capability 7.5; 8.0 (Ampere) or newer is needed'
-exits 'a number too high' 64 train dit-train --device cuda:1
-one_line '... says how many there are' 'device cuda:1: there is no GPU 1; this machine has 1, from 0'
+exits 'a number of a GPU that is too high' 64 train dit-train --device cuda:1
+one_line 'a number too high: says how many GPUs there are' 'device cuda:1: there is no GPU 1; this machine has 1, from 0'
 for name in cuda: cuda:x cuda:1024 cuda0; do
     exits "--device $name" 64 train dit-train --device $name
-    one_line '... is unknown' "device $name: unknown; expected auto, cpu, cuda or cuda:N"
+    one_line "--device $name is unknown" "device $name: unknown; expected auto, cpu, cuda or cuda:N"
 done
-exits 'a precision that there is not' 64 train dit-train --precision f16
-says '... names the others' "option --precision: expected one of auto, bf16, tf32, f32, found 'f16'"
-exits 'one that a CPU does not have' 64 train dit-train --device cpu --precision bf16
-one_line '... says so' 'device cpu: a CPU computes in f32, not in bf16'
-exits 'one that it has' 0 train dit-train --device cpu --precision f32
+exits 'an unknown precision' 64 train dit-train --precision f16
+says 'an unknown precision: names the known ones' "option --precision: expected one of auto, bf16, tf32, f32, found 'f16'"
+exits 'a precision that a CPU lacks' 64 train dit-train --device cpu --precision bf16
+one_line 'a precision that a CPU lacks: says so' 'device cpu: a CPU computes in f32, not in bf16'
+exits 'the precision that a CPU has' 0 train dit-train --device cpu --precision f32
 exits 'auto takes the GPU' 0 train dit-train --precision auto -v
-says '... in bf16' "computing on $gpu"
+says 'auto takes the GPU in bf16' "computing on $gpu"
 
 # Memory.
 exits 'training that does not fit' 70 train CUDASIM_MEMORY=300000 dit-train --device cuda
-says '... says how much it needs' 'training in micro-batches of 1 with --recompute block needs 0.000'
-says '... and that there is no way' " GB, and $gpu has 0.0003 GB free; no choice of these fits"
+says 'training that does not fit: says how much it needs' 'training in micro-batches of 1 with --recompute block needs 0.000'
+says 'training that does not fit: says that no choice fits' " GB, and $gpu has 0.0003 GB free; no choice of these fits"
 exits 'training that could fit' 70 train CUDASIM_MEMORY=930000 dit-train --device cuda \
     --micro-batch 4 --recompute none
-says '... says how' 'GB free; --micro-batch 1 --recompute none fits'
+says 'training that could fit: says how' 'GB free; --micro-batch 1 --recompute none fits'
 exits 'a model that does not fit' 70 simulated CUDASIM_MEMORY=250000 dit-sample -q --device cuda \
     -w "$dit" --latents
-says '... says how much it needs, and what would help' "GB, and $gpu does not have them; a smaller batch needs less"
+says 'a model that does not fit: says how much it needs, and what would help' "GB, and $gpu does not have them; a smaller batch needs less"
 exits 'an autoencoder that does not fit' 70 simulated CUDASIM_MEMORY=250000 vae-encode -q \
     --device cuda --vae "$vae" "$tmp/images"
-one_line '... says how much it needs' "autoencoder: vae-diffusers-half.safetensors: holding the network's weights needs 0.00116 GB, and $gpu does not have them"
+one_line 'an autoencoder that does not fit: says how much it needs' "autoencoder: vae-diffusers-half.safetensors: holding the network's weights needs 0.00116 GB, and $gpu does not have them"
 exits 'images that do not fit' 70 simulated CUDASIM_MEMORY=1800000 vae-decode -q \
     --device cuda --vae "$vae" "$tmp/codes"
-says '... say how much they need' "vae-diffusers-half.safetensors: a batch of 3 images of 32x32 needs "
+says 'images that do not fit: says how much they need' "vae-diffusers-half.safetensors: a batch of 3 images of 32x32 needs "
 
 # Faults of the GPU: while the model is set up, in the first forward pass, backward pass and update,
 # and in the recorded steps.
@@ -105,15 +105,15 @@ for kernel in to_act attention_general attention_dq adamw diffusion_loss:2 adamw
     exits "a fault in $kernel" 70 \
         train CUDASIM_FAULT=$kernel dit-train --device cuda --save-every 100
     line=$(sed 's/(seen at: .*; /(/' "$tmp/err")
-    is "... is one line, in $kernel" "$line" "dit-train: $gpu: the GPU stopped: an illegal memory access was encountered (CUDA_LAUNCH_BLOCKING=1 says where it was)"
-    nothing_saved "... and nothing is saved, in $kernel"
+    is "a fault in $kernel: one line" "$line" "dit-train: $gpu: the GPU stopped: an illegal memory access was encountered (CUDA_LAUNCH_BLOCKING=1 says where it was)"
+    nothing_saved "a fault in $kernel: nothing is saved"
 done
 exits 'a fault while a graph runs' 70 simulated CUDASIM_FAULT=unpatchify:3 dit-sample -q --device cuda \
     -w "$dit" --latents --steps 5 -n 4 -b 4 -o "$tmp/samples"
-says '... is seen' 'the GPU stopped: an illegal memory access was encountered (seen at: launching a graph'
-ok '... and leaves no samples' [ ! -e "$tmp/samples" ]
+says 'a fault while a graph runs: is reported' 'the GPU stopped: an illegal memory access was encountered (seen at: launching a graph'
+ok 'a fault while a graph runs: leaves no samples' [ ! -e "$tmp/samples" ]
 exits 'a fault of an autoencoder' 70 simulated CUDASIM_FAULT=posterior vae-encode -q --device cuda \
     --vae "$vae" "$tmp/images" -o "$tmp/broken"
-says '... is named with the input' "$tmp/images: records from 0: vae-diffusers-half.safetensors: $gpu: the GPU stopped:"
-ok '... and leaves no latents' [ ! -e "$tmp/broken" ]
+says 'a fault of an autoencoder: names the input' "$tmp/images: records from 0: vae-diffusers-half.safetensors: $gpu: the GPU stopped:"
+ok 'a fault of an autoencoder: leaves no latents' [ ! -e "$tmp/broken" ]
 done_testing

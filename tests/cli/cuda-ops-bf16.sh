@@ -1,6 +1,6 @@
 #!/bin/sh
-# Every operation of the CUDA plug-in, in bf16, agrees with ref: in the simulator, which has few
-# multiprocessors here, so that little work is enough for large tiles. SPDX-License-Identifier: MIT
+# Every operation of the CUDA plug-in agrees with ref in bf16, in the simulator. With few
+# multiprocessors even small arrays get large tiles. SPDX-License-Identifier: MIT
 build=${B:-build}
 export DIT_CUDA_PLUGIN="$build/lib/dit-cuda-sim.so" CUDASIM_MULTIPROCESSORS=4
 exec "$build/tests/check-ops" --backend cuda,bf16

@@ -1,11 +1,11 @@
 #!/bin/sh
-# The CUDA plug-in, in the simulator, agrees with the published implementations: forward, guidance,
-# gradients, training, sampling; the autoencoder; random draws. SPDX-License-Identifier: MIT
+# The CUDA plug-in in the simulator agrees with the published implementations: forward pass, guidance,
+# gradients, training, sampling, the autoencoder and random draws. SPDX-License-Identifier: MIT
 # shellcheck disable=SC2317 # functions that are arguments of others
 . tests/tap.sh
 export DIT_CUDA_PLUGIN="$BUILD/lib/dit-cuda-sim.so" OMP_WAIT_POLICY=passive
 
-agrees() { # agrees TEST DEVICE: shows what fails
+agrees() { # agrees TEST DEVICE: prints the failures
     "$BUILD/tests/$1" "$2" >"$tmp/tap" && return
     grep -v '^ok ' "$tmp/tap" | sed 's/^/# /'
     return 1

@@ -1,6 +1,6 @@
 #!/bin/sh
-# The programs do on a GPU, which is simulated, what they do on a CPU; in whatever order its threads
-# and streams do their work. SPDX-License-Identifier: MIT
+# On a simulated GPU the programs give the same results as on a CPU, in whatever order its threads and
+# streams run. SPDX-License-Identifier: MIT
 # shellcheck disable=SC2317 # functions that are arguments of others
 . tests/tap.sh
 export PYTHONPATH=tests/tools PYTHONDONTWRITEBYTECODE=1 OMP_WAIT_POLICY=passive
@@ -21,8 +21,8 @@ def off(a, b):
     return np.linalg.norm(a.astype(float) - b) / np.linalg.norm(b.astype(float))
 $1"
 }
-# As the reference data see to what is computed, these tests are short: a block, three steps, of
-# which the first runs as it is, the second is recorded and the third repeated.
+# The reference data test the results, so these trainings are short: one block and three steps, of which
+# the first runs directly, the second is recorded as a graph, and the third launches that.
 train() { # train NAME WIDTH ARGUMENT...
     train_run=$tmp/$1
     train_width=$2
@@ -53,14 +53,14 @@ same() {
 "$BUILD/tests/tools/make-stream" latents 16 8 10 >"$tmp/latents"
 "$BUILD/tests/tools/make-stream" images 3 16 3 >"$tmp/images"
 
-for width in 64 72; do # the sizes of the heads too
+for width in 64 72; do # with one head, so these are also the head sizes
     train cpu-$width $width --device cpu
     sample cpu-$width-samples $width --device cpu
     for precision in f32 tf32 bf16; do
         run=$precision-$width
         exits "trains in $precision, heads of $width" 0 \
             train $run $width --device cuda --precision $precision --micro-batch 2
-        ok '... as on the CPU' python "
+        ok "trains in $precision as on the CPU, heads of $width" python "
 got, want = log(tmp + '$run'), log(tmp + 'cpu-$width')
 for g, w in zip(got, want, strict=True):
     for key in 'loss', 'mse', 'vb', 'grad_norm':
@@ -69,14 +69,14 @@ got, want = (tensors(tmp + run + '/latest.safetensors') for run in ('$run', 'cpu
 names = [n for n in want if n.startswith('blocks')]
 errors = [off(*(np.concatenate([t[n].ravel() for n in names]) for t in (got, want)))]
 assert max(errors) < 5 * bounds['$precision'], errors"
-        exits "samples in $precision" 0 \
+        exits "samples in $precision, heads of $width" 0 \
             sample $run-samples $width --device cuda --precision $precision
-        ok '... as on the CPU' python "
+        ok "samples in $precision as on the CPU, heads of $width" python "
 got, want = (read(tmp + name + '-samples')[0]['latent'] for name in ('$run', 'cpu-$width'))
 assert want.std() > 0.3 and off(got, want) < bounds['$precision'], off(got, want)"
     done
 done
-# In bf16 a GELU that is computed again is that of a rounded number.
+# In bf16 a recomputed GELU has a rounded input, so light recomputing may change bits.
 for mode in f32-light f32-block bf16-block; do
     precision=${mode%-*}
     train $mode 72 --device cuda --precision "$precision" --micro-batch 2 --recompute ${mode#*-}
@@ -92,7 +92,7 @@ for autoencoder in dct "$vae"; do
     for precision in f32 tf32 bf16; do
         exits "$name encodes and decodes in $precision" 0 \
             reconstruct "$precision-$name" "$autoencoder" --device cuda --precision $precision
-        ok '... as on the CPU' python "
+        ok "$name encodes and decodes in $precision as on the CPU" python "
 (codes, images), (cpu_codes, cpu_images) = (
     [read(tmp + device + '-$name-' + what)[0] for what in ('codes', 'images')]
     for device in ('$precision', 'cpu'))
@@ -103,7 +103,7 @@ assert b.std() > 5 and abs(a - b).mean() < 100 * bounds['$precision'], abs(a - b
     done
 done
 
-# order SETTING: all of the above again with this setting of the simulator.
+# order SETTING: repeats the above with this setting of the simulator and compares every byte.
 order() {
     export "${1?}"
     train order 72 --device cuda --micro-batch 2

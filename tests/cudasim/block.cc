@@ -1,5 +1,5 @@
-// The threads of a block: which runs next, barriers, meetings of a warp's lanes, and the report
-// when no thread can run. SPDX-License-Identifier: MIT
+// Runs the threads of a block: the scheduler, barriers, synchronization of a warp's lanes, and the
+// report when no thread can run. SPDX-License-Identifier: MIT
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -17,17 +17,18 @@ namespace cudasim
 constexpr unsigned max_threads = 1024, barriers = 16;
 
 struct thread {
-    fiber *on; // NULL: not begun
+    fiber *on; // NULL before it starts
     uint3 index;
     bool ended;
-    const char *waits_at; // "__syncthreads", "ldmatrix", ...; NULL: it doesn't wait
+    const char *waits_at; // "__syncthreads", "ldmatrix", ...; NULL if it doesn't wait
     site at;
-    int barrier;   // its number; -1: the wait is for lanes of the warp
-    unsigned mask; // the lanes it waits for
+    int barrier;   // number of the barrier; -1 if it waits for lanes of its warp
+    unsigned mask; // the lanes that it waits for
     void *arg;
 };
 struct warp {
-    unsigned lanes, ready, meeting; // those there are; can run; wait for others of the warp
+    unsigned lanes, ready,
+        meeting; // masks of lanes: all; those that can run; those that wait for lanes
 };
 static struct {
     unsigned arrived, expected;
@@ -102,7 +103,7 @@ static bool same_wait(const thread &a, const thread &b)
            a.at.line == b.at.line && a.at.file == b.at.file;
 }
 
-// The threads that wait, wait for ever: says for whom, at a place of one warp or at a barrier.
+// All threads wait for ever. Reports for which lanes of a warp, or for which threads at a barrier.
 [[noreturn]] static void report_stuck()
 {
     for (unsigned w = 0; w * 32 < thread_count; w++) {
@@ -140,7 +141,7 @@ static bool same_wait(const thread &a, const thread &b)
     abort();
 }
 
-// A ready thread, taken at random: of the running warp while it has one, then of another.
+// Picks a ready thread at random: of the running warp if it has one, else of another.
 static unsigned pick()
 {
     const unsigned count = (thread_count + 31) / 32;
@@ -167,7 +168,7 @@ static void become(unsigned t)
     threadIdx = threads[t].index;
 }
 
-// What a fiber does: threads, from one's beginning to its end, for ever.
+// The loop of a fiber: runs one thread after another, each from its beginning to its end.
 static void run_threads()
 {
     fiber *self = threads[current].on;
@@ -190,7 +191,7 @@ static void run_threads()
     }
 }
 
-// Runs others until this thread is made ready and picked.
+// Runs other threads until this one is ready and picked.
 static void wait()
 {
     const unsigned self = current, t = pick();
@@ -345,7 +346,7 @@ void run_grid(const char *name, dim3 grid, dim3 block, size_t shared,
         threads[t].index = {t % block.x, t / block.x % block.y, t / block.x / block.y};
     host_fiber = fiber_host();
     in_kernel = true;
-    // Blocks in a random order too: every stride-th from a random one, round and round.
+    // Blocks run in a random order too: every stride-th, cyclically, from a random one on.
     const uint64_t blocks = static_cast<uint64_t>(grid.x) * grid.y * grid.z;
     uint64_t stride = 1 + random_bits() % blocks, b = random_bits() % blocks;
     while (std::gcd(stride, blocks) != 1)

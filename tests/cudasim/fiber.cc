@@ -1,5 +1,6 @@
-// Stacks that control moves between: registers are pushed, the stack pointer is exchanged, they
-// are popped. ucontext where there is no such code; both tell AddressSanitizer.
+// Fibers, each with a stack of its own. A switch pushes the registers, exchanges the stack pointer
+// and pops the other fiber's registers; other processors than x86-64 use ucontext. Both tell
+// AddressSanitizer.
 // SPDX-License-Identifier: MIT
 #include <sys/mman.h>
 #include <unistd.h>
@@ -50,15 +51,15 @@ struct fiber {
 #else
     ucontext_t context;
 #endif
-    const void *stack; // lowest address
+    const void *stack; // its lowest address
     size_t size;
     void *fake; // AddressSanitizer's
     void (*loop)();
-    fiber *next; // idle one
+    fiber *next; // in the list of idle fibers
 };
 
 static fiber *idle;
-static fiber *arriving, *leaving; // of the switch under way
+static fiber *arriving, *leaving; // in the current switch
 
 static void finish_switch()
 {
@@ -76,7 +77,7 @@ static void enter()
 
 static fiber *fiber_new(void (*loop)())
 {
-    constexpr size_t size = 256 << 10; // touched pages only take memory
+    constexpr size_t size = 256 << 10; // only pages that are used take memory
     const size_t page = sysconf(_SC_PAGESIZE);
     char *stack = static_cast<char *>(mmap(nullptr, size, PROT_READ | PROT_WRITE,
                                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
@@ -84,7 +85,7 @@ static fiber *fiber_new(void (*loop)())
         perror("cudasim: no memory for a thread's stack");
         abort();
     }
-    // Stacks that all begin at one cache set would push each other out.
+    // Stacks that began at the same cache set would evict each other.
     static unsigned made;
     const size_t shift = (made++ * 5 % 61) * 64 + (sizeof(fiber) + 63) / 64 * 64;
     fiber *f = new (stack + size - shift) fiber();

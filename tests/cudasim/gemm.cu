@@ -1,5 +1,6 @@
-// The simulator's stand-in for cuBLASLt: kernels/cuda/gemm.h by a plain kernel, a thread for each
-// element of C. SPDX-License-Identifier: MIT
+// Replaces cuBLASLt in the simulator: implements kernels/cuda/gemm.h by a plain kernel with a
+// thread for each element of C.
+// SPDX-License-Identifier: MIT
 #include "kernels/cuda/gemm.h"
 
 #include <stdlib.h>

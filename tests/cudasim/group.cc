@@ -1,6 +1,7 @@
-// The simulator's stand-in for NCCL: kernels/cuda/group.h between the processes of one machine,
-// through memory that they share. A sum is work of a stream, adds in the order of the ranks, and
-// waits for the others only so long, as nobody says when he stops; what they call must be the same.
+// Replaces NCCL in the simulator: implements kernels/cuda/group.h for processes of one machine,
+// through shared memory. A sum is work of a stream. It adds in the order of the ranks and checks
+// that all of them make the same call. As a lost rank does not say so, it waits for the others only
+// for a while.
 // SPDX-License-Identifier: MIT
 #include "kernels/cuda/group.h"
 
@@ -21,10 +22,10 @@
 namespace
 {
 constexpr int most_ranks = 16;
-constexpr size_t part = 64 << 10; // bytes that a rank shows at a time
+constexpr size_t part = 64 << 10; // bytes that ranks exchange at a time
 
 struct what {
-    char kind; // 's', 'd' of a sum, 'b' of a broadcast
+    char kind; // 's' or 'd' for a sum of floats or doubles, 'b' for a broadcast
     int root;
     size_t bytes;
     bool operator==(const what &other) const
@@ -33,7 +34,7 @@ struct what {
     }
 };
 
-// Zeros when it is new.
+// The memory that the ranks share, initially zero.
 struct common {
     std::atomic<uint64_t> arrivals;
     int gpus[most_ranks];
@@ -70,7 +71,7 @@ __attribute__((format(printf, 2, 3))) static bool fail(group *g, const char *for
     return false;
 }
 
-// Until all ranks are here. False: they won't be.
+// Waits until all ranks have called it. False if one does not in time.
 static bool meet(group *g)
 {
     const double limit = static_cast<double>(setting("CUDASIM_GROUP_TIMEOUT", 30));
@@ -106,7 +107,7 @@ template <class T> static void add_shown(const group *g, char *to, size_t bytes)
     }
 }
 
-// A part of x: what the call makes of all ranks' parts.
+// Sets a part of x to the result of the call.
 static void take_part(const group *g, const what &call, char *x, size_t bytes)
 {
     const bool mine = call.root == GROUP_ALL || call.root == g->rank;
@@ -179,7 +180,7 @@ int group_make(unsigned char name[GROUP_NAME], char why[256])
     return 0;
 }
 
-// Finds the others. True: each has a GPU of its own.
+// Finds the other ranks. False with a fault unless each has a GPU of its own.
 static bool join(group *g, const char *path, int gpu)
 {
     g->shared->gpus[g->rank] = gpu;
@@ -218,7 +219,7 @@ struct group *group_new(const unsigned char name[GROUP_NAME], int rank, int size
         group_free(g, true);
         return nullptr;
     }
-    // A GPU goes on by itself, as others may wait for it: lazy streams are lazy so long.
+    // Other ranks may wait for this one's work: with lazy streams it is done at every tick.
     if (lazy())
         g->clock = std::thread([g] {
             const timespec tick = {0, 200000000};
@@ -237,7 +238,7 @@ void group_free(struct group *g, bool abort)
     if (g->clock.joinable())
         g->clock.join();
     if (abort)
-        fail(g, "aborted"); // what is under way ends
+        fail(g, "aborted"); // ends the sums under way
     cudaDeviceSynchronize();
     munmap(g->shared, sizeof(common));
     delete g;

@@ -1,5 +1,6 @@
-// The device's memory and a block's shared memory: poisoned when new, guarded at both ends. Under
-// AddressSanitizer the guards can't be touched, nor can the host touch the device's memory.
+// Device memory and the shared memory of a block. Both are poisoned when new and guarded at both
+// ends. AddressSanitizer reports any access to the guards, and accesses of the host to device
+// memory.
 // SPDX-License-Identifier: MIT
 #include <stdlib.h>
 
@@ -24,7 +25,8 @@ static void guard_set(unsigned char *at, size_t bytes)
     ASAN_POISON_MEMORY_REGION(at, bytes);
 }
 
-// The place of the first changed byte, or `bytes`. AddressSanitizer has stopped any change.
+// The index of the first changed byte, or `bytes`. With AddressSanitizer changes never get this
+// far.
 static size_t guard_changed(const unsigned char *at, size_t bytes)
 {
 #ifdef __SANITIZE_ADDRESS__
@@ -38,12 +40,12 @@ static size_t guard_changed(const unsigned char *at, size_t bytes)
 #endif
 }
 
-// Shared memory: the dynamic bytes, then the SHARED variables in the order they are come by.
+// Shared memory: the dynamic bytes, then the SHARED variables in the order of their first use.
 static struct {
     alignas(1024) unsigned char bytes[512 << 10];
     unsigned char *end; // of the last variable
     size_t taken;
-    std::vector<unsigned char *> guards; // each guard_bytes
+    std::vector<unsigned char *> guards; // each of guard_bytes
 } shared;
 
 static void *shared_take(unsigned char *at, size_t bytes)
@@ -62,7 +64,7 @@ static void *shared_take(unsigned char *at, size_t bytes)
 
 static unsigned char *shared_begin()
 {
-    return shared.bytes + 1024 + 128; // aligned to 128 bytes and no more
+    return shared.bytes + 1024 + 128; // aligned to 128 bytes, but not to 256
 }
 
 void shared_open(size_t dynamic_bytes)
@@ -102,13 +104,13 @@ void *shared_variable::get(size_t bytes)
     if (block != block_serial) {
         block = block_serial;
         const size_t past = round_up(shared.end + guard_bytes - shared.bytes, 32);
-        at = shared_take(shared.bytes + past + 16, bytes); // aligned to 16 bytes and no more
+        at = shared_take(shared.bytes + past + 16, bytes); // aligned to 16 bytes, but not to 32
     }
     return at;
 }
 
-// The device's memory.
-// These are never destroyed: a program's last cudaFree may come late.
+// Device memory. These maps are never destroyed, as a program may call cudaFree in its last
+// destructors.
 static auto &allocations = *new std::map<uintptr_t, size_t>,
             &pinned = *new std::map<uintptr_t, size_t>;
 static size_t allocated;

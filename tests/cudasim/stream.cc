@@ -1,6 +1,7 @@
-// Streams, events and graphs. Every operation is a piece of work that comes after others: done at
-// once, kept until someone waits for it (CUDASIM_STREAMS=lazy), or captured into a graph, whose
-// launch does its work in a random order that the dependences allow. SPDX-License-Identifier: MIT
+// Streams, events and graphs. Every operation is a piece of work that depends on others. It is done
+// immediately, or when a call waits for it (CUDASIM_STREAMS=lazy), or it is captured into a graph,
+// whose launch does its work in a random order that the dependences allow.
+// SPDX-License-Identifier: MIT
 #include <stdlib.h>
 #include <time.h>
 
@@ -27,18 +28,18 @@ struct step {
 
 struct captured {
     std::vector<work_ptr> nodes;
-    std::vector<cudaStream_t> streams; // the first began it
+    std::vector<cudaStream_t> streams; // the first one began the capture
     bool ended = false;
 };
 using captured_ptr = std::shared_ptr<captured>;
 } // namespace
 
 struct CUstream_st {
-    bool blocking;               // on the default stream, which waits for it
-    work_ptr last;               // issued or captured
+    bool blocking;               // the default stream waits for this one
+    work_ptr last;               // the last work that was issued or captured
     std::vector<work_ptr> waits; // the next operation comes after these too
-    captured_ptr capture;        // NULL: it doesn't capture
-    work_ptr before;             // `last` before the capture, and
+    captured_ptr capture;        // NULL if it isn't capturing
+    work_ptr before;             // `last` and `waits` before the capture
     std::vector<work_ptr> waits_before;
     unsigned kept;
 };
@@ -95,7 +96,7 @@ static void finish_stream(cudaStream_t stream)
     stream->kept = 0;
 }
 
-// Who asks often enough whether work is done will find it done.
+// A query finds the work done with a chance of 1 in 4, so that repeated queries end.
 static bool asked_again()
 {
     return random_below(4) == 0;
@@ -137,7 +138,7 @@ cudaError_t issue(cudaStream_t stream, std::function<void()> run)
         stream->capture->nodes.push_back(w);
     else if (stream == &default_stream || !lazy())
         perform(w);
-    else if (++stream->kept == 1000) // a device doesn't wait for ever either
+    else if (++stream->kept == 1000) // a device doesn't wait for ever
         finish_stream(stream);
     return broken();
 }
@@ -149,7 +150,7 @@ static double now_ms()
     return t.tv_sec * 1e3 + t.tv_nsec * 1e-6;
 }
 
-// Any step whose dependences are done may be next.
+// Runs the steps in a random order that their dependences allow.
 static void run_steps(const std::vector<step> &steps)
 {
     std::vector<char> done(steps.size());
@@ -181,7 +182,7 @@ static cudaError_t copy(void *to, const void *from, size_t bytes, cudaMemcpyKind
         memory_close();
     };
     const bool recorded = stream && stream->capture;
-    // Unpinned host memory is read before the call returns, and written.
+    // Pageable host memory is read, or written, before the call returns.
     if (lazy() && !recorded && !is_device(from, 0) && !is_pinned(from, bytes)) {
         const auto staged = std::make_shared<std::vector<char>>(
             static_cast<const char *>(from), static_cast<const char *>(from) + bytes);
@@ -193,7 +194,7 @@ static cudaError_t copy(void *to, const void *from, size_t bytes, cudaMemcpyKind
     return error ? error : broken();
 }
 
-// What the stream did before comes before all of the capture's launches, and is no part of it.
+// Earlier work of the stream is not part of the capture, but precedes all launches of its graph.
 static void enter_capture(cudaStream_t stream, const captured_ptr &capture)
 {
     stream->capture = capture;
@@ -400,7 +401,7 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
     if (!stream || !stream->capture || stream->capture->streams[0] != stream)
         return result(cudaErrorStreamCaptureUnmatched);
     const captured_ptr content = stream->capture;
-    // All that was captured must come before this point of the stream.
+    // Everything that was captured must precede this point of the stream.
     std::vector<work_ptr> reached = stream->waits;
     if (stream->last)
         reached.push_back(stream->last);

@@ -1,4 +1,4 @@
-// What the lanes of a warp do together: shuffles, votes, ldmatrix, mma; and cp.async.
+// The warp-wide functions: shuffles, votes, ldmatrix and mma; and cp.async.
 // SPDX-License-Identifier: MIT
 #include <vector>
 
@@ -91,8 +91,8 @@ struct product {
     unsigned b[2];
 };
 
-// d += A B: to d the products are added one by one, k rising, each sum rounded to float32. (The
-// products are exact in float32. A tensor core adds several at a time and truncates.)
+// d += A B: adds the products to d one by one in order of k and rounds each sum to float32. The
+// products are exact in float32. (A tensor core adds several at a time and truncates.)
 template <int K>
 static void multiply(const product *const *lanes, float (&a)[16][K], float (&b)[K][8])
 {
@@ -154,8 +154,9 @@ void multiply_tf32(float *d, const unsigned *a, unsigned b0, unsigned b1, site a
     meet("mma_tf32", ~0u, at, &p, perform_tf32);
 }
 
-// A copy may be done any time between its start and the wait for it. So each is done at once or at
-// the wait, as it falls; until then its bytes are poisoned. What no one waits for is not done.
+// A copy may happen at any time between its start and the wait for it. So each happens, at random,
+// either immediately or at the wait; until then its bytes are poisoned. Without a wait it may never
+// happen.
 struct copy {
     void *to;
     const void *from;

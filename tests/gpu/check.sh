@@ -1,10 +1,9 @@
 #!/bin/sh
-# check.sh: the tests that a GPU can run, on the GPU (TESTS="NAME ..." picks some): every operation
-# against ref, the reference data, the primitives of kernels/cuda/cuda.h, sums between GPUs ($GPUS of
-# them, default all), the programs against themselves on the CPU. Ends with "N passed, N failed"; what
-# they said is added to $OUT/checks.txt.
-# WRAP=COMMAND runs the compiled tests under it (compute-sanitizer). None starts after $END, in
-# seconds since 1970. SPDX-License-Identifier: MIT
+# check.sh runs the tests that need a GPU (TESTS="NAME ..." picks some): every operation against ref, the
+# reference data, the primitives of kernels/cuda/cuda.h, sums between GPUs ($GPUS of them, by default
+# all), and the programs against themselves on the CPU. Prints "N passed, N failed" at the end and
+# appends the tests' output to $OUT/checks.txt. WRAP=COMMAND runs the compiled tests under a command such
+# as compute-sanitizer. No test starts after $END, in seconds since 1970. SPDX-License-Identifier: MIT
 # Run from the top of the tree with the programs on the PATH (make check-gpu does).
 set -u
 build=${B:-build}
@@ -17,8 +16,8 @@ WRAP=${WRAP:-}
 passed=0
 failed=0
 
-# check NAME SECONDS COMMAND...: a program that speaks TAP. One that breaks off counts as a failure
-# beside those of its cases.
+# check NAME SECONDS COMMAND...: runs a program that prints TAP. One that does not finish counts as a
+# failure, besides those of its cases.
 check() {
     check_name=$1
     check_limit=$2

@@ -1,5 +1,5 @@
-# Sourced: ends a script that needs a GPU where there is none, with SKIP; or where there is one that
-# the plug-in can't use, which is a failure. SPDX-License-Identifier: MIT
+# Source this in a script that needs a GPU. Without one it ends the script with SKIP; with one that the
+# plug-in can't use, with a failure. SPDX-License-Identifier: MIT
 # shellcheck shell=sh
 need_why=$("${build:-build}/tests/check-ops" --backend cuda --only silu 2>&1 >/dev/null)
 if [ $? = 64 ]; then

@@ -1,6 +1,7 @@
 #!/bin/sh
-# The programs do on a GPU what they do on a CPU, at sizes that the simulator (tests/cli/cuda.sh) is
-# too slow for: $SIZES, width:heads, on latents of $SIDE pixels. SPDX-License-Identifier: MIT
+# On a GPU the programs give the same results as on a CPU, at sizes for which the simulator
+# (tests/cli/cuda.sh) is too slow: $SIZES lists WIDTH:HEADS, and latents have $SIDE pixels a side.
+# SPDX-License-Identifier: MIT
 # shellcheck disable=SC2317 # functions that are arguments of others
 . tests/tap.sh
 unset DIT_VAE
@@ -9,7 +10,8 @@ python=${PYTHON:-python3}
 sizes=${SIZES:-384:6 1152:16}
 side=${SIDE:-32}
 
-# near FILE FILE COLUMNS SHARE: line by line, these columns (LIST with commas) agree within SHARE.
+# near FILE FILE COLUMNS ERROR: in all lines the COLUMNS (a list with commas) agree within the relative
+# ERROR.
 near() {
     paste -d ' ' "$1" "$2" | awk -v columns="$3" -v most="$4" '
         BEGIN { n = split(columns, column, ",") }
@@ -26,8 +28,8 @@ near() {
         }
         END { exit bad || NR == 0 }'
 }
-# The mean difference of two files of images is at most MOST of 255.
-alike() { # alike FILE FILE MOST
+# alike FILE FILE MOST: the images differ by at most MOST of 255 on average.
+alike() {
     "$python" -c "
 import numpy as np
 a, b = (np.load(f)['arr_0'].astype(float) for f in ('$1', '$2'))
@@ -35,7 +37,7 @@ off = abs(a - b).mean()
 print('# mean difference %.3f of images that spread by %.1f' % (off, a.std()))
 assert a.shape == b.shape and a.std() > 5 and off <= $3"
 }
-# Step, loss and the gradient's norm, from the log.
+# losses RUN: prints step, loss and gradient norm from the log.
 losses() {
     sed -n 's/.*"step":\([0-9]*\),.*"loss":\([^,}]*\),.*"grad_norm":\([^,}]*\).*/\1 \2 \3/p' \
         "$1/log.jsonl"
@@ -68,7 +70,7 @@ reconstruct() { # reconstruct NAME ARGUMENT...
 for size in $sizes; do
     train "cpu-$size" "$size" --device cpu
     losses "$tmp/cpu-$size" >"$tmp/expected"
-    # What is computed again, or in parts, is the same.
+    # Recomputing and micro-batches give the same results.
     for how in f32:2e-4 tf32:2e-3 bf16:1e-2 "f32:2e-4 --recompute light --micro-batch 2" \
         "bf16:1e-2 --recompute block"; do
         precision=${how%%:*}
@@ -80,7 +82,7 @@ for size in $sizes; do
         ok "trains at $size, $precision $arguments" \
             train "$run" "$size" --device cuda --precision "$precision" $arguments
         losses "$tmp/$run" >"$tmp/got"
-        ok '... as on the CPU' near "$tmp/expected" "$tmp/got" 1,2,3 "${most%% *}"
+        ok "trains at $size, $precision $arguments, as on the CPU" near "$tmp/expected" "$tmp/got" 1,2,3 "${most%% *}"
     done
 done
 
@@ -97,10 +99,10 @@ for how in f32:0.05 tf32:0.5 bf16:6; do
     for size in $sizes; do
         ok "samples at $size, $precision" \
             sample gpu-samples "$size" --device cuda --precision "$precision"
-        ok '... as on the CPU' alike "$tmp/cpu-samples-$size.npz" "$tmp/gpu-samples.npz" "${how#*:}"
+        ok "samples at $size, $precision, as on the CPU" alike "$tmp/cpu-samples-$size.npz" "$tmp/gpu-samples.npz" "${how#*:}"
     done
     ok "encodes and decodes, $precision" \
         reconstruct gpu-images --device cuda --precision "$precision"
-    ok '... as on the CPU' alike "$tmp/cpu-images.npz" "$tmp/gpu-images.npz" "${how#*:}"
+    ok "encodes and decodes, $precision, as on the CPU" alike "$tmp/cpu-images.npz" "$tmp/gpu-images.npz" "${how#*:}"
 done
 done_testing

@@ -1,9 +1,9 @@
 #!/bin/sh
-# run.sh [PART]...: the checks and measurements that `make gpu-bundle` packed, on a machine with a
-# GPU: check (tests/gpu/check.sh), memcheck and racecheck (the same under compute-sanitizer), and
-# the parts of tests/bench/gpu.sh; by default check and all of these. What comes out goes to $OUT,
-# by default the folder results beside this file. Ends within 9 minutes ($END, in seconds since
-# 1970). SPDX-License-Identifier: MIT
+# run.sh [PART]... runs the checks and measurements that `make gpu-bundle` packed, on a machine with a
+# GPU: check (tests/gpu/check.sh), memcheck and racecheck (the same under compute-sanitizer), and the
+# parts of tests/bench/gpu.sh. By default it runs check and all parts of the latter. Results go to $OUT,
+# by default the folder results beside this file. It ends within 9 minutes, or at $END, in seconds since
+# 1970. SPDX-License-Identifier: MIT
 set -u
 case ${OUT:-/} in
 /) OUT=$(dirname "$0")/results ;;
@@ -16,8 +16,8 @@ cd "$(dirname "$0")" || exit 70
 END=${END:-$(($(date +%s) + 540))}
 export B=build OUT END PATH="$PWD/build/bin:$PATH" PYTHON="${PYTHON:-python3}"
 
-# NVIDIA's libraries are not in it: cuBLASLt, and NCCL, which several GPUs take. Those that the
-# system does not find are in the toolkit or among PyTorch's packages.
+# The bundle does not contain NVIDIA's libraries: cuBLASLt, and NCCL for several GPUs. If the system does
+# not find them, the toolkit or PyTorch's packages may have them.
 libraries=$(ldd build/lib/dit-tools/dit-cuda.so | sed -n 's/^[[:space:]]*\(libcublasLt[^ ]*\) => not found.*/\1/p')
 /sbin/ldconfig -p 2>/dev/null | grep -q 'libnccl\.so\.2' || libraries="$libraries libnccl.so.2"
 for library in $libraries; do

@@ -1,7 +1,7 @@
-// check-group DEVICE [RANKS [lose]]: so many processes, each with a device of its own, sum and copy
-// together, and send beside their work (the group_ and send functions of struct backend). "cuda" is
-// cuda:0 for the first and so on; "cuda:0" is one for all, which is an error. lose: the last one
-// ends too early. SPDX-License-Identifier: MIT
+// check-group DEVICE [RANKS [lose]] tests the group_ and send functions of struct backend: RANKS
+// processes, each with its own device, sum, copy, and send data while they compute. With "cuda"
+// rank N uses cuda:N; "cuda:0" is the same for all, which is an error. With lose the last rank ends
+// too early. SPDX-License-Identifier: MIT
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -14,11 +14,11 @@
 #define RANKS_MAX 16
 #define TESTS     7
 #define BLOCKS    5
-#define MANY      ((size_t)9 << 20) // of floats: more than the pinned memory that they go through
+#define MANY      ((size_t)9 << 20) // floats: more than fit in the pinned memory for uploads
 
-// What the processes share.
+// The memory that the processes share.
 struct common {
-    _Atomic enum { WAITING, MADE, FAILED } state; // of the group
+    _Atomic enum { WAITING, MADE, FAILED } state; // of making the group
     unsigned char name[GROUP_NAME];
     char said[RANKS_MAX][256];
     bool passed[RANKS_MAX][TESTS];
@@ -102,15 +102,15 @@ static bool broadcast(void)
     return good;
 }
 
-// Blocks as a backward pass has them: each is made, and summed while the next is. `early` is summed
-// since before the pass.
-struct pass {
+// Like a backward pass: each block is summed while the next one is computed. The sum of `early`
+// begins before the pass.
+struct backward_pass {
     float *base, *own, *early, *blocks, *results;
     size_t n;
 };
-static void run_pass(void *user)
+static void run_backward_pass(void *user)
 {
-    struct pass *p = user;
+    struct backward_pass *p = user;
     for (size_t b = 0; b < BLOCKS; b++) {
         float *block = p->blocks + b * p->n;
         op_latent_draw(device, block, p->base, p->base, p->own, p->n);
@@ -123,12 +123,12 @@ static void run_pass(void *user)
 static bool sum_beside_work(void)
 {
     size_t n = 4096;
-    struct pass p = {to_device(n, 1),
-                     device_alloc(device, n * sizeof(float)),
-                     device_alloc(device, n * sizeof(float)),
-                     device_alloc(device, BLOCKS * n * sizeof(float)),
-                     device_alloc(device, BLOCKS * n * sizeof(float)),
-                     n};
+    struct backward_pass p = {to_device(n, 1),
+                              device_alloc(device, n * sizeof(float)),
+                              device_alloc(device, n * sizeof(float)),
+                              device_alloc(device, BLOCKS * n * sizeof(float)),
+                              device_alloc(device, BLOCKS * n * sizeof(float)),
+                              n};
     float *own = mem_new(n, sizeof *own);
     for (size_t i = 0; i < n; i++)
         own[i] = (float)(rank + 1);
@@ -140,7 +140,7 @@ static bool sum_beside_work(void)
         device_zero(device, p.blocks, BLOCKS * n * sizeof(float));
         device_copy(device, p.early, p.base, n * sizeof(float));
         backend->group_sum(device, p.early, n, GROUP_FLOAT, GROUP_ALL);
-        device_repeat(device, &record, run_pass, &p);
+        device_repeat(device, &record, run_backward_pass, &p);
         for (size_t b = 0; b < BLOCKS; b++)
             good = good && device_holds(p.results + b * n, n,
                                         sum_of_ranks() + (float)(ranks + ranks * (rank + 1)));
@@ -152,8 +152,8 @@ static bool sum_beside_work(void)
     return good;
 }
 
-// What a step takes was sent during the one before.
-static bool send(void)
+// Each step uses the data that were sent during the step before.
+static bool send_beside_work(void)
 {
     float *host = mem_new(MANY, sizeof *host);
     fill(host, MANY, 1);
@@ -189,11 +189,11 @@ static const struct {
     bool (*check)(void);
 } tests[TESTS] = {
     {"floats are summed to all", sum_to_all},
-    {"to one", sum_to_last},
-    {"doubles are", sum_doubles},
+    {"floats are summed to one", sum_to_last},
+    {"doubles are summed to all", sum_doubles},
     {"bytes are copied to all", broadcast},
-    {"sums go on beside work that is repeated", sum_beside_work},
-    {"what is sent beside the work arrives", send},
+    {"sums run beside repeated work", sum_beside_work},
+    {"data that are sent beside the work arrive", send_beside_work},
     {"nothing failed", went_well},
 };
 

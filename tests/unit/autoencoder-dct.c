@@ -1,4 +1,5 @@
-// The built-in autoencoder, and how autoencoders are named. SPDX-License-Identifier: MIT
+// The built-in autoencoder decodes what it encodes, and autoencoders are opened by their names.
+// SPDX-License-Identifier: MIT
 #include <math.h>
 #include <string.h>
 
@@ -83,8 +84,9 @@ static void test_images(struct device *device)
     struct weights file;
     snprintf(path, sizeof(path), "%s/images-expected.safetensors", reference_dir());
     struct autoencoder *ae = autoencoder_open(device, "dct", KL_BOTH);
-    if (!ok(ae && ae->channels == 16 && strcmp(ae->name, "dct:10,3") == 0, "16 by default") ||
-        !ok(weights_open(&file, path) == 0, "the reference images are there"))
+    if (!ok(ae && ae->channels == 16 && strcmp(ae->name, "dct:10,3") == 0,
+            "the built-in autoencoder has 16 channels by default") ||
+        !ok(weights_open(&file, path) == 0, "the reference images open"))
         return;
     struct spread spread = {.count = 0};
     double worst = HUGE_VAL, landscape = 0;
@@ -98,7 +100,7 @@ static void test_images(struct device *device)
             landscape = db;
     }
     ok(landscape > 35, "a picture comes back from 16 channels with %.1f dB", landscape);
-    ok(worst > 28, "all pictures do with %.1f dB or more", worst);
+    ok(worst > 28, "all pictures come back with %.1f dB or more", worst);
     double variance = 0;
     for (size_t c = 0; c < 16; c++) {
         double mean = spread.sum[c] / spread.count;
@@ -151,10 +153,11 @@ static void test_names(struct device *device)
     refuses(device, "/dev/null", STATUS_NO_INPUT, "expected a regular file");
 
     struct autoencoder *ae = autoencoder_open_for(device, NULL, "dct:12,0", 12, KL_DECODER, "x");
-    ok(ae && strcmp(ae->name, "dct:12,0") == 0, "the one that the latents name is taken");
+    ok(ae && strcmp(ae->name, "dct:12,0") == 0, "the autoencoder that the latents name is opened");
     autoencoder_close(ae);
     ae = autoencoder_open_for(device, "dct:12", "dct:12,0", 12, KL_DECODER, "x");
-    ok(ae && strcmp(ae->name, "dct:8,2") == 0, "unless another is asked for");
+    ok(ae && strcmp(ae->name, "dct:8,2") == 0,
+       "an autoencoder that is asked for goes before the one that the latents name");
     autoencoder_close(ae);
     ok(!autoencoder_open_for(device, "dct:16", "dct:12,0", 12, KL_DECODER, "x") &&
            error_status() == STATUS_DATA && strstr(error_message(), "dct:12,0") &&
@@ -171,7 +174,7 @@ int main(void)
 {
     char why[256];
     struct device *device = device_open("cpu", 2, why);
-    if (!ok(device != NULL, "the cpu is there"))
+    if (!ok(device != NULL, "the cpu device opens"))
         return tap_done();
     test_round_trip(device);
     test_images(device);

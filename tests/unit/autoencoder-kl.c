@@ -1,12 +1,12 @@
-// The convolutional autoencoder agrees with the published implementation, under all names that
-// files give its weights; batches, tiles, memory, values that are not finite.
+// AutoencoderKL agrees with the published implementation, whatever names a file gives its weights.
+// Also tests batches, tiles, memory and values that are not finite.
 // SPDX-License-Identifier: MIT
 #include "formats/weights/kl-file.h"
 #include "lib/model/autoencoder-tiles.h"
 #include "tests/reference.h"
 
 #define C 4 // channels of a latent
-#define F 8 // pixels of a side of one
+#define F 8 // image side / latent side
 
 static struct autoencoder *load(struct device *device, const char *file, enum kl_half half)
 {
@@ -29,7 +29,7 @@ static struct device *open_device(const char *name)
     return device;
 }
 
-// Twice what was seen, in the simulator of CUDA too.
+// The bounds are twice the errors that were seen, also in the CUDA simulator.
 static void expect(const struct device *device, double error, const char *what)
 {
     const struct backend *backend = device->backend;
@@ -75,7 +75,7 @@ static void check_decoder(struct autoencoder *ae, const struct weights *io, size
     free(z), free(expected), free(pixels);
 }
 
-// n: how many of the reference's two images.
+// Tests the first n of the reference's two images.
 static void test_reference(const char *backend, size_t n)
 {
     struct device *device = open_device(backend);
@@ -89,7 +89,7 @@ static void test_reference(const char *backend, size_t n)
     device_close(device);
 }
 
-// A picture's bytes, different for each `seed`.
+// Fills an image with a pattern that depends on `seed`.
 static void paint(uint8_t *image, size_t H, size_t W, unsigned seed)
 {
     for (size_t y = 0; y < H; y++)
@@ -244,15 +244,17 @@ static void test_tiles(size_t H, size_t W, size_t tiles)
                0 &&
            relative_error(latent, whole, 6 * n) < 1e-6,
        "tiles of %zux%zu encode what the whole does, where that is local", H, W);
-    ok(local.tiles == tiles && local.largest <= side * side, "in %zu tiles of bounded size", tiles);
+    ok(local.tiles == tiles && local.largest <= side * side,
+       "%zux%zu is split into %zu tiles of bounded size", H, W, tiles);
     decode_local(&reference.base, whole, 1, H, W, image);
     ok(autoencoder_decode_tiles(&local.base, side, overlap, whole, H, W, decoded) == 0 &&
            memcmp(decoded, image, H * W * 3) == 0,
-       "and decode it");
+       "tiles of %zux%zu decode what the whole does", H, W);
     free(image), free(decoded), free(latent), free(whole);
 }
 
-// Two tiles side by side with a constant each: a straight line from one to the other.
+// Two adjacent tiles with different constants: the overlap is a straight line from one to the
+// other.
 static void test_fading(void)
 {
     enum { H = 8, W = 160, OVERLAP = 32 };
@@ -276,10 +278,10 @@ static void test_fading(void)
         double share = fmin(fmax(((double)x - 8 + 0.5) / (OVERLAP / F), 0), 1);
         straight = straight && fabs(latent[x] - share) < 1e-6;
     }
-    ok(straight, "and encoded ones");
+    ok(straight, "encoded tiles fade into each other linearly");
 }
 
-// An image over the limit goes through in tiles. One resnet a level, and many levels: little work.
+// An image over the limit is encoded in tiles. One resnet in each of many levels makes little work.
 static void test_large(struct device *device)
 {
     const struct kl_config config = {8, {32, 32, 32, 32, 32, 32, 32, 32}, 1, 1, 1};
@@ -290,7 +292,7 @@ static void test_large(struct device *device)
     if (!ae)
         bail_out();
     const struct layout *layout = kl_get_layout(ae);
-    // quant_conv's biases alone are not 0: the mean is 0.5, the logvar 2.
+    // Only quant_conv's biases are not 0: the mean is 0.5, the logvar 2.
     kl_set_param(ae, layout_find(layout, "quant_conv.bias"), (float[]){0.5f, 2});
     bool good = ae->encode(ae, image, 1, H, W, mean, std) == 0;
     for (size_t i = 0; i < LATENT; i++)
@@ -299,7 +301,7 @@ static void test_large(struct device *device)
     kl_set_param(ae, layout_find(layout, "quant_conv.bias"), (float[]){NAN, 2});
     ok(ae->encode(ae, image, 1, H, W, mean, std) < 0 &&
            strstr(error_message(), "the tile at row 0, column 0 of the image: large: "),
-       "by tiles, as an error says");
+       "an error in a large image names the tile");
     diag("%s", error_message());
     autoencoder_close(ae);
     free(image);
@@ -316,9 +318,9 @@ static void test_memory(struct device *device)
         ok(needed > most && needed < 1.02 * most,
            "%s 1024x1024 with the published sizes takes %.2f GiB", name, needed / (1 << 30));
         ok((double)kl_memory_needed(device, &published, half, 16384, 8192) <= needed,
-           "and more pixels take no more");
+           "%s more pixels takes no more", name);
         ok((double)kl_memory_needed(device, &published, half, 256, 256) < needed / 15,
-           "fewer take less");
+           "%s fewer pixels takes less", name);
     }
     struct layout layout;
     size_t count = 0;
@@ -326,7 +328,7 @@ static void test_memory(struct device *device)
         bail_out();
     for (size_t i = 0; i < layout.n_params; i++)
         count += layout.params[i].count;
-    ok(count == 83653863, "it has 83,653,863 parameters");
+    ok(count == 83653863, "the published sizes have 83,653,863 parameters");
     layout_free(&layout);
 }
 
@@ -350,7 +352,7 @@ static void test_sizes(struct device *device)
 
 int main(int argc, char **argv)
 {
-    if (argc > 1) { // a device
+    if (argc > 1) { // the argument is a device
         test_reference(argv[1], 1);
         return tap_done();
     }

@@ -1,5 +1,6 @@
-// A whole small DiT's gradients agree with finite differences, and recomputing changes no bit of
-// them. SPDX-License-Identifier: MIT
+// The gradients of a small DiT agree with finite differences, and recomputing changes no bit of
+// them.
+// SPDX-License-Identifier: MIT
 #include <math.h>
 #include <string.h>
 
@@ -55,7 +56,7 @@ static struct model make(const char *backend, enum dit_mode mode)
         printf("Bail out! %s%s\n", why, error_message());
         exit(1);
     }
-    // All weights random, none zero, so that no gradient vanishes.
+    // All weights are random and nonzero, so that no gradient vanishes.
     size_t n = dit_get_layout(m.dit)->size;
     float x[BATCH * LATENT], projection[2 * BATCH * LATENT], t[BATCH] = {0, 17, 999};
     int32_t y[BATCH] = {0, 4, 2};
@@ -82,7 +83,7 @@ static void drop(struct model *m)
     free(m->weights);
 }
 
-// sum(projection out), a number whose gradient dit_backward(projection) gives.
+// sum(projection out), whose gradient is dit_backward(projection).
 static double value(struct model *m)
 {
     float out[2 * BATCH * LATENT], projection[2 * BATCH * LATENT];
@@ -156,7 +157,7 @@ static void check_backend(const char *backend)
         check_param(&m, backend, &layout->params[i], all);
     set_weights(&m);
 
-    float *twice = gradients(&m); // the second time adds to the first
+    float *twice = gradients(&m); // adds to the first ones
     double worst = 0;
     for (size_t i = 0; i < layout->size; i++)
         worst = fmax(worst, fabs(twice[i] - 2.0 * all[i]) / (fabs(all[i]) + 1e-3));

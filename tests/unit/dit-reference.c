@@ -5,8 +5,8 @@
 #include "lib/model/trainer.h"
 #include "tests/reference.h"
 
-// What relative errors stay below: two to three times the largest seen, in the simulator of CUDA
-// too.
+// Bounds on relative errors: two to three times the largest that were seen, also in the CUDA
+// simulator.
 struct bounds {
     double forward, guided, gradients, mse, vb, weights, average, trajectory;
 };
@@ -57,7 +57,7 @@ static int32_t *to_labels(const int64_t *values, size_t n)
     return labels;
 }
 
-// Runs the model on NAMEx, NAMEt, NAMEy and returns its output in host memory.
+// Runs the model on PREFIXx, PREFIXt and PREFIXy and returns its output in host memory.
 static float *run_forward(struct dit *dit, const struct weights *doc, const char *prefix, size_t n,
                           size_t B, double cfg_scale)
 {
@@ -118,7 +118,8 @@ static void check_forward(const char *model)
     weights_close(&doc);
 }
 
-// The same weights in another kind of file: read, and used where they lie if the device can.
+// Checks the same weights in another format: copied to the device, and in place if it can use them
+// so.
 static void check_form(const char *name, enum dit_weights which, double most)
 {
     char path[4096];
@@ -150,7 +151,7 @@ static void check_form(const char *name, enum dit_weights which, double most)
     weights_close(&doc);
 }
 
-// What a training checkpoint's EMA gives is its own: half the weights.
+// A training checkpoint's EMA differs from its model: in the data it is half of it.
 static void check_choice(void)
 {
     char path[4096];
@@ -172,13 +173,13 @@ static void check_choice(void)
         for (size_t e = 0; e < file.layout.params[i].count; e++)
             half = half && ema[e] == 0.5f * model[e];
     }
-    ok(half, "of a training checkpoint ema is taken, or model where it is asked for");
+    ok(half, "a training checkpoint gives its ema by default, and its model on request");
     free(ema);
     free(model);
     dit_file_close(&file);
 }
 
-// The largest relative error of an array's tensors against PREFIX.NAME in the data.
+// The largest relative error of an array's tensors, compared with PREFIX.NAME in the data.
 static double array_error(struct trainer *trainer, const struct weights *doc, const char *prefix,
                           const float *gradients, enum trainer_array array, double most)
 {
@@ -288,7 +289,7 @@ static void check_sampling(const char *model, const char *method, const char *re
                                         .eta = eta,
                                         .cfg_scale = 1.5,
                                         .cfg_channels = 3};
-    // The file's z holds each latent twice, for the classes and for the null class.
+    // The file's z has each latent twice: for its class and for the null class.
     struct sampler *sampler = sampler_new(device, &file.config, 2, NULL, &settings);
     if (!sampler || dit_file_load(&file, DIT_WEIGHTS_EMA, sampler_model(sampler)) < 0)
         bail_out();
@@ -329,7 +330,7 @@ int main(int argc, char **argv)
         {"dit-a-plain.pt", DIT_WEIGHTS_EMA, 1e-5},
         {"dit-a-legacy.pt", DIT_WEIGHTS_EMA, 1e-5},
         {"dit-a-train.pt", DIT_WEIGHTS_MODEL, 1e-5},
-        {"dit-a-half.pt", DIT_WEIGHTS_EMA, 1e-3}, // the weights are rounded
+        {"dit-a-half.pt", DIT_WEIGHTS_EMA, 1e-3}, // its weights are rounded
         {"dit-a-bf16.pt", DIT_WEIGHTS_EMA, 1e-2},
     };
     char why[256];

@@ -1,5 +1,5 @@
-// The gradients of the plain operations agree with finite differences of what they are gradients
-// of. SPDX-License-Identifier: MIT
+// The gradients of the ref backend's operations agree with finite differences.
+// SPDX-License-Identifier: MIT
 #include <math.h>
 #include <string.h>
 
@@ -8,7 +8,7 @@
 #include "lib/model/diffusion.h"
 #include "tests/tap.h"
 
-// Arrays are float32 on the host for the caller and the ref device alike.
+// Activations of the ref device are float32 in host memory.
 static act *as_act(const float *x)
 {
     return (act *)(uintptr_t)x;
@@ -32,9 +32,9 @@ static double dot(const float *x, const float *y, size_t n)
 
 typedef double loss_function(void *problem);
 
-// Whether dx (n) is the gradient of loss(problem) by x (n), an array within the problem.
-static void agrees(const char *name, loss_function *loss, void *problem, float *x, const float *dx,
-                   size_t n)
+// Passes if dx (n) is the gradient of loss(problem) with respect to x (n), an array of the problem.
+static void gradient_agrees(const char *name, loss_function *loss, void *problem, float *x,
+                            const float *dx, size_t n)
 {
     static const double weights[] = {1, -8, 0, 8, -1}; // five points, error O(step^4)
     const double step = 1.0 / 32;
@@ -55,7 +55,7 @@ static void agrees(const char *name, loss_function *loss, void *problem, float *
         diag("relative error %.2g", relative);
 }
 
-// A weight's gradient is added to what is there.
+// The gradients of weights accumulate: they start at 1, which is subtracted at the end.
 static void start_weight_gradient(float *dw, size_t n)
 {
     for (size_t i = 0; i < n; i++)
@@ -82,7 +82,7 @@ static double linear_loss(void *problem)
     return dot(y, p->dy, R * O);
 }
 
-// The GELU of x, then the linear.
+// The GELU of x, then the linear layer.
 static double gelu_linear_loss(void *problem)
 {
     struct linear *p = problem;
@@ -109,12 +109,12 @@ static void test_linear(struct device *device)
     op_linear_backward_weight(device, dw, db, as_act(p.dy), as_act(p.x), R, I, O);
     finish_weight_gradient(dw, O * I);
     finish_weight_gradient(db, O);
-    agrees("linear: input", linear_loss, &p, p.x, dx, R * I);
-    agrees("linear: weight, added", linear_loss, &p, p.w, dw, O * I);
-    agrees("linear: bias, added", linear_loss, &p, p.b, db, O);
+    gradient_agrees("linear: input", linear_loss, &p, p.x, dx, R * I);
+    gradient_agrees("linear: weight, added", linear_loss, &p, p.w, dw, O * I);
+    gradient_agrees("linear: bias, added", linear_loss, &p, p.b, db, O);
     op_linear_backward_input_gelu(device, as_act(dx), as_act(p.dy), as_act(p.w), as_act(p.x), R, I,
                                   O);
-    agrees("linear of GELU: before the GELU", gelu_linear_loss, &p, p.x, dx, R * I);
+    gradient_agrees("linear of GELU: before the GELU", gelu_linear_loss, &p, p.x, dx, R * I);
 }
 
 struct silu {
@@ -137,7 +137,7 @@ static void test_silu(struct device *device)
     fill(p.x, 32, 4, 5);
     fill(p.dy, 32, 1, 6);
     op_silu_backward(device, as_act(dx), as_act(p.dy), as_act(p.x), 32);
-    agrees("silu", silu_loss, &p, p.x, dx, 32);
+    gradient_agrees("silu", silu_loss, &p, p.x, dx, 32);
 }
 
 enum { B = 2, T = 3, D = 6, STRIDE = 3 * D + 1, N = B * T * D };
@@ -186,18 +186,20 @@ static void test_norm(struct device *device)
     op_norm_modulate(device, as_act(y), mean, rstd, as_act(p.x), m, B, T, D);
     op_norm_modulate_backward(device, as_act(dx), dm, as_act(p.dy), as_act(p.dsum), as_act(p.x),
                               mean, rstd, m, B, T, D);
-    agrees("norm_modulate: input", norm_loss, &p, p.x, dx, N);
-    agrees("norm_modulate: shift and scale", norm_loss, &p, p.modulation, dmodulation, B * STRIDE);
+    gradient_agrees("norm_modulate: input", norm_loss, &p, p.x, dx, N);
+    gradient_agrees("norm_modulate: shift and scale", norm_loss, &p, p.modulation, dmodulation,
+                    B * STRIDE);
 
     op_gate_residual_norm_modulate(device, as_act(sum), as_act(y), mean, rstd, as_act(p.x),
                                    as_act(p.branch), m, B, T, D);
     op_gate_residual_norm_modulate_backward(device, as_act(dx), as_act(dbranch), dm, as_act(p.dy),
                                             as_act(p.dsum), as_act(sum), mean, rstd,
                                             as_act(p.branch), m, B, T, D);
-    agrees("gate_residual_norm_modulate: input", gate_norm_loss, &p, p.x, dx, N);
-    agrees("gate_residual_norm_modulate: branch", gate_norm_loss, &p, p.branch, dbranch, N);
-    agrees("gate_residual_norm_modulate: gate, shift and scale", gate_norm_loss, &p, p.modulation,
-           dmodulation, B * STRIDE);
+    gradient_agrees("gate_residual_norm_modulate: input", gate_norm_loss, &p, p.x, dx, N);
+    gradient_agrees("gate_residual_norm_modulate: branch", gate_norm_loss, &p, p.branch, dbranch,
+                    N);
+    gradient_agrees("gate_residual_norm_modulate: gate, shift and scale", gate_norm_loss, &p,
+                    p.modulation, dmodulation, B * STRIDE);
 }
 
 enum { TOKENS = 5, HEADS = 2, SIZE = 3, OUT = 2 * TOKENS * HEADS * SIZE };
@@ -224,7 +226,7 @@ static void test_attention(struct device *device, const char *name, double sprea
     op_attention(device, as_act(out), lse, as_act(p.qkv), 2, TOKENS, HEADS, SIZE);
     op_attention_backward(device, as_act(dqkv), scratch, as_act(p.dout), as_act(p.qkv), as_act(out),
                           lse, 2, TOKENS, HEADS, SIZE);
-    agrees(name, attention_loss, &p, p.qkv, dqkv, 3 * OUT);
+    gradient_agrees(name, attention_loss, &p, p.qkv, dqkv, 3 * OUT);
 }
 
 enum { PIXELS = 2 * 3 * 4 * 6 };
@@ -249,7 +251,7 @@ static void test_unpatchify(struct device *device)
     fill(p.tokens, PIXELS, 1, 14);
     fill(p.dx, PIXELS, 1, 15);
     op_unpatchify_backward(device, as_act(dtokens), p.dx, 2, 3, 4, 6, 2);
-    agrees("unpatchify", unpatchify_loss, &p, p.tokens, dtokens, PIXELS);
+    gradient_agrees("unpatchify", unpatchify_loss, &p, p.tokens, dtokens, PIXELS);
 }
 
 enum { ROWS = 4, LABELS = 5, WIDTH = 3 };
@@ -279,7 +281,7 @@ static void test_embedding(struct device *device)
     start_weight_gradient(dtable, ROWS * WIDTH);
     op_embedding_backward(device, dtable, as_act(p.dy), p.labels, LABELS, WIDTH);
     finish_weight_gradient(dtable, ROWS * WIDTH);
-    agrees("embedding: table, added", embedding_loss, &p, p.table, dtable, ROWS * WIDTH);
+    gradient_agrees("embedding: table, added", embedding_loss, &p, p.table, dtable, ROWS * WIDTH);
 }
 
 enum { ELEMENTS = 24 };
@@ -311,7 +313,7 @@ static double vb_loss(void *problem)
     return (double)grad_scale * p->vb;
 }
 
-// The noise's half has the gradient of mse alone, the variance's that of vb alone.
+// The first half of out has the gradient of mse alone, the second half that of vb alone.
 static void test_diffusion_loss(struct device *device, const struct diffusion *schedule, size_t t)
 {
     struct diffusion_problem p = {.device = device, .terms = diffusion_terms(schedule, t)};
@@ -328,12 +330,12 @@ static void test_diffusion_loss(struct device *device, const struct diffusion *s
     memcpy(dout, p.dout, sizeof dout);
     char name[64];
     snprintf(name, sizeof name, "diffusion_loss at t = %zu: noise", t);
-    agrees(name, mse_loss, &p, p.out, dout, ELEMENTS);
-    p.out[4] = t ? 0 : 60; // its KL would drown the others'
+    gradient_agrees(name, mse_loss, &p, p.out, dout, ELEMENTS);
+    p.out[4] = t ? 0 : 60; // for t > 0 its KL would dominate the sum
     run_loss(&p);
     memcpy(dout, p.dout, sizeof dout);
     snprintf(name, sizeof name, "diffusion_loss at t = %zu: variance", t);
-    agrees(name, vb_loss, &p, p.out + ELEMENTS, dout + ELEMENTS, ELEMENTS);
+    gradient_agrees(name, vb_loss, &p, p.out + ELEMENTS, dout + ELEMENTS, ELEMENTS);
 }
 
 int main(void)

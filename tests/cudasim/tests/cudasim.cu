@@ -1,4 +1,4 @@
-// The simulator catches what it promises to: each mistake here is made on purpose.
+// Tests that the simulator catches what its README promises: each mistake here is made on purpose.
 // SPDX-License-Identifier: MIT
 #include "kernels/cuda/cuda.h"
 
@@ -20,7 +20,7 @@ constexpr bool sanitized = false;
 
 constexpr unsigned full_warp = 0xffffffff;
 
-// Runs `mistake` in a process of its own; passes if that dies saying one of the texts.
+// Runs `mistake` in a process of its own; passes if that fails and prints one of the texts.
 static void caught(const char *name, void (*mistake)(), std::initializer_list<const char *> texts)
 {
     int ends[2];
@@ -109,16 +109,16 @@ static void test_races()
     must(LAUNCH((turn_block<true>), 16, 256, 0, 0, out));
     ok(wrong(out, 4096, 1) == 0, "with a barrier all threads see what others wrote");
     must(LAUNCH((turn_block<false>), 16, 256, 0, 0, out));
-    ok(wrong(out, 4096, 1) > 0, "without a barrier they don't");
+    ok(wrong(out, 4096, 1) > 0, "without a barrier threads miss writes");
     must(LAUNCH((turn_warp<true>), 128, 32, 0, 0, out));
-    ok(wrong(out, 4096, 1) == 0, "nor do lanes with __syncwarp miss anything");
+    ok(wrong(out, 4096, 1) == 0, "with __syncwarp all lanes see what others wrote");
     must(LAUNCH((turn_warp<false>), 128, 32, 0, 0, out));
-    ok(wrong(out, 4096, 1) > 0, "without it they do");
+    ok(wrong(out, 4096, 1) > 0, "without __syncwarp lanes miss writes");
     must(LAUNCH((turn_block<true>), 1, 256, 0, 0, in));
     must(LAUNCH(fetch<true>, 1, 256, 0, 0, out, in));
     ok(wrong(out, 256, 1) == 0, "a copy is there after cp_async_wait");
     must(LAUNCH(fetch<false>, 1, 256, 0, 0, out, in));
-    ok(wrong(out, 256, 1) > 0, "not always before it");
+    ok(wrong(out, 256, 1) > 0, "a copy is not always there before cp_async_wait");
     must(cudaFree(out));
     must(cudaFree(in));
 }
@@ -349,10 +349,12 @@ static void test_streams()
     must(cudaStreamCreateWithFlags(&second, cudaStreamNonBlocking));
     setenv("CUDASIM_STREAMS", "lazy", 1);
     ok(chained(first, second, true, to, from) == 0, "an event keeps two streams in order");
-    ok(chained(first, second, false, to, from) == 32, "without it they aren't (lazy streams)");
+    ok(chained(first, second, false, to, from) == 32,
+       "without an event two streams are out of order (lazy streams)");
     unsetenv("CUDASIM_STREAMS");
     ok(replayed(first, second, true, to, from) == 0, "an event keeps a graph's branches in order");
-    ok(replayed(first, second, false, to, from) == 32, "without it they aren't");
+    ok(replayed(first, second, false, to, from) == 32,
+       "without an event a graph's branches are out of order");
 
     cudaGraph_t graph = nullptr;
     must(cudaStreamBeginCapture(first, cudaStreamCaptureModeGlobal));
