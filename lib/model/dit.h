@@ -70,8 +70,8 @@ enum dit_mode {
 struct dit;
 // Makes a model for up to `batch` samples, whose weights are zero until dit_set_param. `mapped` is
 // NULL, or lists for each parameter of the layout the values to use in place, such as those in a
-// mapped file, or NULL for a parameter to be set. The values must outlive the model. Only DIT_INFER
-// on a backend with host_floats takes `mapped`. NULL with an error.
+// mapped file, or NULL for a parameter to be set. The list and the values must outlive the model.
+// Only DIT_INFER on a backend with host_floats takes `mapped`. NULL with an error.
 struct dit *dit_new(struct device *device, const struct dit_config *config, size_t batch,
                     enum dit_mode mode, const float *const *mapped);
 void dit_free(struct dit *dit); // NULL is fine
@@ -95,8 +95,8 @@ act *dit_weights(struct dit *dit);
 float *dit_gradients(struct dit *dit);
 
 // Predicts from x (B,C,S,S), the time steps t (B) and the classes y (B), 0 <= y <= K, the noise and
-// the variance: out (B,2C,S,S), the noise in the first C channels. All in device memory; B <=
-// batch.
+// the variance: out (B,2C,S,S), the noise in the first C channels. All are in device
+// memory; B <= batch.
 void dit_forward(struct dit *dit, float *out, const float *x, const float *t, const int32_t *y,
                  size_t B);
 // Adds the gradients of sum(dout out) to those of the weights; B and y are those of the last
