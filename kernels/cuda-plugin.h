@@ -35,8 +35,8 @@ int dit_cuda_open(struct device *device, int index, const char *precision, char 
 // Returns cuda_interface as the plug-in was built with it.
 const char *dit_cuda_interface(size_t sizes[CUDA_SIZES]);
 
-// Loads the plug-in, $DIT_CUDA_PLUGIN or the dit-cuda.so that plugin_find finds, and opens a GPU. An
-// empty variable means no plug-in. -1 with a message in why.
+// Loads the plug-in, $DIT_CUDA_PLUGIN or the dit-cuda.so that plugin_find finds, and opens a GPU.
+// An empty variable means no plug-in. -1 with a message in why.
 int cuda_plugin_open(struct device *device, int index, const char *precision, char why[256]);
 // Whether a plug-in exists and either $DIT_CUDA_PLUGIN names it or a driver is installed.
 bool cuda_plugin_found(void);

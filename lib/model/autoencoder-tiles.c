@@ -104,8 +104,8 @@ static int tiling_init(struct tiling *t, struct autoencoder *ae, size_t side, si
     size_t f = ae->downsample;
     assert(side % f == 0 && overlap % f == 0 && side >= 3 * overlap);
     *t = (struct tiling){.ae = ae,
-                      .rows = split_axis(H / f, side / f, overlap / f),
-                      .columns = split_axis(W / f, side / f, overlap / f)};
+                         .rows = split_axis(H / f, side / f, overlap / f),
+                         .columns = split_axis(W / f, side / f, overlap / f)};
     t->pixel_rows = scale_tiles(&t->rows, f);
     t->pixel_columns = scale_tiles(&t->columns, f);
     size_t n = t->rows.size * t->columns.size;
