@@ -1,5 +1,5 @@
-// The device as environment variables describe it, errors, and launches. SPDX-License-Identifier:
-// MIT
+// The device as environment variables describe it, errors, and launches.
+// SPDX-License-Identifier: MIT
 #include <stdlib.h>
 
 #include <algorithm>
