@@ -86,7 +86,7 @@ says 'auto takes the GPU in bf16' "computing on $gpu"
 exits 'training that does not fit' 70 train CUDASIM_MEMORY=300000 dit-train --device cuda
 says 'training that does not fit: says how much it needs' 'training in micro-batches of 1 with --recompute block needs 0.000'
 says 'training that does not fit: says that no choice fits' " GB, and $gpu has 0.0003 GB free; no choice of these fits"
-exits 'training that could fit' 70 train CUDASIM_MEMORY=930000 dit-train --device cuda \
+exits 'training that could fit' 70 train CUDASIM_MEMORY=965000 dit-train --device cuda \
     --micro-batch 4 --recompute none
 says 'training that could fit: says how' 'GB free; --micro-batch 1 --recompute none fits'
 exits 'a model that does not fit' 70 simulated CUDASIM_MEMORY=250000 dit-sample -q --device cuda \
