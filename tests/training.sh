@@ -1,16 +1,6 @@
 # What the tests of dit-train share: `. tests/training.sh`, after tap.sh. SPDX-License-Identifier: MIT
 # shellcheck shell=sh disable=SC2154
-export PYTHONPATH=tests/tools PYTHONDONTWRITEBYTECODE=1
 
-# python CODE: with tensors(file), metadata(file), log(folder), json, zlib and numpy.
-python() {
-    /usr/bin/python3 -c "
-import json, zlib
-import numpy as np
-from checkpoint import tensors, metadata, log
-tmp = '$tmp/'
-$1"
-}
 # One thread each, as other tests run beside this one.
 tiny() { # tiny FOLDER ARGUMENT...: trains a small model there
     tiny_run=$tmp/$1

@@ -3,17 +3,12 @@
 # Python's own zipfile and pickle read, and refuses bad input. SPDX-License-Identifier: MIT
 # shellcheck disable=SC2317 # functions that are arguments of others
 . tests/tap.sh
-export PYTHONPATH=tests/tools PYTHONDONTWRITEBYTECODE=1
 data=${REFERENCE_DIR:-tests/data}
 
-# python CODE: with what weights_files.py has, numpy, and the folders tmp and data.
-python() {
-    /usr/bin/python3 -c "
-import numpy as np
+python_prelude="
 from weights_files import *
-tmp, data = '$tmp/', '$data/'
-$1"
-}
+data = '$data/'
+"
 converts() { # converts NAME OPTION... IN OUT
     converts_name=$1
     shift

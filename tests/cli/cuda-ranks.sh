@@ -4,7 +4,6 @@
 # shellcheck disable=SC2317 # functions are arguments of others
 . tests/tap.sh
 export DIT_CUDA_PLUGIN="$BUILD/lib/dit-cuda-sim.so" OMP_WAIT_POLICY=passive
-export PYTHONPATH=tests/tools PYTHONDONTWRITEBYTECODE=1
 export CUDASIM_DEVICES=3 CUDASIM_GROUP_TIMEOUT=60
 
 tool=$BUILD/tests/tools/check-group
@@ -48,10 +47,7 @@ train() { # train RANKS RUN [OPTION]...
     mpirun --oversubscribe -n "$n" dit-train $model --run "$tmp/$run" "$@" "$tmp/latents"
 }
 same() { # same RUN RUN
-    /usr/bin/python3 -c "
-import sys
-import numpy as np
-from checkpoint import tensors, log
+    python "
 one, other = (log('$tmp/' + run) for run in sys.argv[1:])
 assert len(one) == len(other) == 4
 for a, b in zip(one, other):

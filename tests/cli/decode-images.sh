@@ -3,27 +3,16 @@
 # SPDX-License-Identifier: MIT
 # shellcheck disable=SC2317 # functions that are arguments of others
 . tests/tap.sh
-export PYTHONPATH=tests/tools PYTHONDONTWRITEBYTECODE=1
 data=${REFERENCE_DIR:-tests/data}
 tab=$(printf '\t')
 
-# python CODE: with read() and numpy.
-python() {
-    /usr/bin/python3 -c "
-import sys, json, numpy as np
-from stream import read
-tmp = '$tmp'
-$1"
-}
-# labels STREAM: they, in one line.
+# labels STREAM: prints its labels on one line.
 labels() {
-    /usr/bin/python3 -c 'import sys, stream
-print(*stream.read(sys.argv[1])[0]["label"])' "$1"
+    python 'print(*read(sys.argv[1])[0]["label"])' "$1"
 }
-# classes STREAM
+# classes STREAM: prints the list of classes in its metadata, or "none".
 classes() {
-    /usr/bin/python3 -c 'import sys, stream
-print(stream.read(sys.argv[1])[1].get("classes", "none"))' "$1"
+    python 'print(read(sys.argv[1])[1].get("classes", "none"))' "$1"
 }
 piped() { # piped STDIN COMMAND...
     piped_in=$1

@@ -4,18 +4,12 @@
 # SPDX-License-Identifier: MIT
 # shellcheck disable=SC2317 # functions that are arguments of others
 . tests/tap.sh
-export PYTHONPATH=tests/tools PYTHONDONTWRITEBYTECODE=1
 unset DIT_VAE
 
-# python CODE: with get(stream, tensor), read(path), checkpoint and numpy.
-python() {
-    /usr/bin/python3 -c "
-import numpy as np, checkpoint
-from stream import read
-tmp = '$tmp/'
+# get(STREAM, TENSOR) returns a tensor of a stream.
+python_prelude="
 get = lambda name, tensor='latent': read(tmp + name)[0][tensor]
-$1"
-}
+"
 # One thread, few steps.
 sample() {
     dit-sample -q -@ 1 -w "$weights" --steps 6 "$@"

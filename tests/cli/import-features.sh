@@ -2,15 +2,10 @@
 # import-features: the folders of extract_features.py, exactly; and what is skipped.
 # SPDX-License-Identifier: MIT
 . tests/tap.sh
-export PYTHONPATH=tests/tools PYTHONDONTWRITEBYTECODE=1
 
-# python CODE: with read(), numpy, and save(FOLDER, NUMBER, LATENT, LABEL) as extract_features.py
-# does it; latent(NUMBER) and label(NUMBER) are what the folder f holds.
-python() {
-    /usr/bin/python3 -c "
-import os, numpy as np
-from stream import read
-tmp = '$tmp'
+# save(FOLDER, NUMBER, LATENT, LABEL) writes files as extract_features.py does; latent(NUMBER) and
+# label(NUMBER) are what the folder f holds.
+python_prelude="
 def save(folder, number, x, y):
     for name, value in ('features', x), ('labels', y):
         path = '%s/%s/imagenet256_%s' % (tmp, folder, name)
@@ -21,12 +16,10 @@ def latent(number, side=4):
     return np.random.default_rng(number).standard_normal((1, 4, side, side), dtype=np.float32)
 def label(number):
     return number * 7 % 1000
-$1"
-}
-# labels STREAM: they, in one line.
+"
+# labels STREAM: prints its labels on one line.
 labels() {
-    /usr/bin/python3 -c 'import sys, stream
-print(*stream.read(sys.argv[1])[0]["label"])' "$1"
+    python 'print(*read(sys.argv[1])[0]["label"])' "$1"
 }
 
 # The folder as it is written, with numbers that sort otherwise as text.

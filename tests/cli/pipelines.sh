@@ -4,16 +4,8 @@
 # SPDX-License-Identifier: MIT
 # shellcheck disable=SC2317,SC2030,SC2031 # functions are arguments of others, also in subshells
 . tests/tap.sh
-export PYTHONPATH=tests/tools PYTHONDONTWRITEBYTECODE=1
-unset DIT_VAE
+unset DIT_VAE SEED
 
-python() {
-    /usr/bin/python3 -c "
-import numpy as np
-from checkpoint import tensors, log
-tmp = '$tmp/'
-$1"
-}
 until_there() { # until_there FILE: waits until FILE has content or the process $pid has ended
     until [ -s "$1" ]; do
         kill -0 "$pid" 2>/dev/null || break

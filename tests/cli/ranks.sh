@@ -3,7 +3,6 @@
 # SPDX-License-Identifier: MIT
 # shellcheck disable=SC2317 # functions are arguments of others
 . tests/tap.sh
-export PYTHONPATH=tests/tools PYTHONDONTWRITEBYTECODE=1
 if ! command -v mpirun >/dev/null || [ ! -e "$BUILD/lib/dit-tools/dit-mpi.so" ]; then
     skip 'training on several ranks' 'there is no MPI'
     done_testing
@@ -24,10 +23,7 @@ train() { # train RANKS RUN [OPTION]...
     ranks "$n" dit-train $model --run "$tmp/$run" "$@" "$tmp/a" "$tmp/b"
 }
 same() { # same RUN RUN STEPS: losses and weights
-    /usr/bin/python3 -c "
-import sys
-import numpy as np
-from checkpoint import tensors, log
+    python "
 one, other = (log('$tmp/' + run) for run in sys.argv[1:3])
 assert [l['step'] for l in one] == [l['step'] for l in other] == list(range(1, int(sys.argv[3]) + 1))
 for a, b in zip(one, other):

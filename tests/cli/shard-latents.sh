@@ -3,25 +3,20 @@
 # SPDX-License-Identifier: MIT
 # shellcheck disable=SC2317 # functions that are arguments of others
 . tests/tap.sh
-export PYTHONPATH=tests/tools PYTHONDONTWRITEBYTECODE=1 TMPDIR="$tmp/temporary"
+export TMPDIR="$tmp/temporary"
 mkdir "$TMPDIR"
 make_stream="$BUILD/tests/tools/make-stream"
 
-# python CODE: with read(), numpy, and ids(folder): the records' ids in the order of the shards.
-python() {
-    /usr/bin/python3 -c "
-import glob, numpy as np
-from stream import read
-tmp = '$tmp'
+# ids(FOLDER) returns the records' ids in the order of the shards.
+python_prelude="
 def ids(folder):
-    shards = [read(f)[0] for f in sorted(glob.glob(tmp + '/' + folder + '/shard-*.tstream'))]
+    shards = [read(f)[0] for f in sorted(glob.glob(tmp + folder + '/shard-*.tstream'))]
     for t in shards:
         assert (t['label'] == t['id'] % 10).all()
         bits = t['id'][:, None] * np.uint32(2654435761) + np.arange(16, dtype='u4') * np.uint32(2246822519)
         assert (t['latent_mean'].reshape(-1, 16) == (bits >> 12) / 2.0 ** 24).all()
     return np.concatenate([t['id'] for t in shards]).astype(int)
-$1"
-}
+"
 count_files() {
     find "$1" -type f | wc -l
 }

@@ -2,16 +2,13 @@
 # tile-images: which images stand where on the sheet. SPDX-License-Identifier: MIT
 # shellcheck disable=SC2317 # functions that are arguments of others
 . tests/tap.sh
-export PYTHONPATH=tests/tools PYTHONDONTWRITEBYTECODE=1
 
 # The sheet comes back through decode-images, which crops only what isn't square already; so all
 # sheets here are made square by their columns and rows.
 # sheet SIDE CODE: reads $tmp/out as `s`, the stream as `t`; tile(row, column) cuts one out.
 sheet() {
     decode-images -q --no-labels -s "$1" "$tmp/out" -o "$tmp/back" || return
-    /usr/bin/python3 -c "
-import sys, numpy as np
-from stream import read
+    python "
 t = read('$tmp/stream')[0]
 s = read('$tmp/back')[0]['image'][0]
 def tile(row, column, gap=2, side=16):

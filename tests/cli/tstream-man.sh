@@ -28,7 +28,7 @@ between() { # between INPUT OUTPUT COMMAND...
 for stream in images latents twice; do
     ok "the C reader reads $stream" between "$tmp/$stream" "$tmp/c" "$tmp/reader"
     ok "the Python reader reads $stream" between "$tmp/$stream" "$tmp/python" \
-        /usr/bin/python3 "$tmp/reader.py"
+        "$python3" "$tmp/reader.py"
     is "they find the same in $stream" "$(cat "$tmp/c")" "$(cat "$tmp/python")"
 done
 # make-stream numbers its records: 2 x (0 + 1 + ... + 49).
@@ -40,5 +40,5 @@ refuses() {
     ! "$@" <"$tmp/cut" >/dev/null 2>&1
 }
 ok 'the C reader refuses a stream that was cut short' refuses "$tmp/reader"
-ok 'the Python reader does, too' refuses /usr/bin/python3 "$tmp/reader.py"
+ok 'the Python reader does, too' refuses "$python3" "$tmp/reader.py"
 done_testing

@@ -2,7 +2,6 @@
 # tstream-info and tstream-cat: what they show, take and refuse. SPDX-License-Identifier: MIT
 # shellcheck disable=SC2317 # functions that are arguments of others
 . tests/tap.sh
-export PYTHONPATH=tests/tools PYTHONDONTWRITEBYTECODE=1
 
 make="$BUILD/tests/tools/make-stream"
 a=$tmp/a
@@ -13,7 +12,7 @@ size=$(wc -c <"$a")
 # The numbers of the records of the stream on stdin, on one line.
 ids() {
     cat >"$tmp/ids"
-    /usr/bin/python3 -c 'import stream, sys; print(*stream.read(sys.argv[1])[0]["id"])' "$tmp/ids"
+    python 'print(*read(tmp + "ids")[0]["id"])'
 }
 numbers() {
     seq -s ' ' "$1" "$2"
@@ -36,8 +35,7 @@ is 'a pipe holds what the file holds' "$(cat "$a" | tstream-info | sed 1d)" \
 is 'a file on standard input is described by its tables' "$(tstream-info <"$a" | sed 1d)" \
     "$(sed 1d "$tmp/by-table")"
 is 'JSON, an object a file' \
-    "$(tstream-info --json "$a" "$tmp/latents" | /usr/bin/python3 -c '
-import json, sys
+    "$(tstream-info --json "$a" "$tmp/latents" | python '
 for line in sys.stdin:
     o = json.loads(line)
     print(o["kind"], o["records"], o["frames"], o["segments"], o["tensors"][0]["name"],

@@ -4,18 +4,12 @@
 # shellcheck disable=SC2317 # functions that are arguments of others
 . tests/tap.sh
 unset DIT_VAE
-export PYTHONPATH=tests/tools PYTHONDONTWRITEBYTECODE=1 OMP_WAIT_POLICY=passive
+export OMP_WAIT_POLICY=passive
 vae=${REFERENCE_DIR:-tests/data}/vae-diffusers-half.safetensors
 dit=${REFERENCE_DIR:-tests/data}/dit-a.safetensors
 
-# python CODE: with read() of a stream, png(), edit() and numpy.
-python() {
-    /usr/bin/python3 -c "
-import json, zlib, numpy as np
-from checkpoint import header
-from stream import read
-tmp = '$tmp/'
-
+# png(NAME, IMAGE) writes a picture, edit(NAME, ...) a changed copy of the autoencoder.
+python_prelude="
 def png(name, image):
     h, w = image.shape[:2]
     rows = np.zeros((h, 1 + 3 * w), np.uint8)
@@ -42,8 +36,7 @@ def edit(name, metadata={}, **changes):
         at += len(parts[-1])
     text = json.dumps(out).encode()
     open(tmp + name, 'wb').write(len(text).to_bytes(8, 'little') + text + b''.join(parts))
-$1"
-}
+"
 encode() {
     vae-encode -q -@ 1 --no-pg "$@"
 }

@@ -4,16 +4,6 @@
 # shellcheck disable=SC2317 # functions that are arguments of others
 . tests/tap.sh
 unset DIT_VAE
-export PYTHONPATH=tests/tools PYTHONDONTWRITEBYTECODE=1
-
-# python CODE: with read() and numpy.
-python() {
-    /usr/bin/python3 -c "
-import sys, numpy as np
-from stream import read
-tmp = '$tmp'
-$1"
-}
 
 make_stream="$BUILD/tests/tools/make-stream"
 "$make_stream" images 50 32 7 >"$tmp/images"
