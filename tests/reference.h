@@ -11,10 +11,10 @@
 #include "lib/base/mem.h"
 #include "tests/tap.h"
 
-// Ends the test with the message that is set.
+// Ends the test, which fails, with the message that is set.
 __attribute__((noreturn)) static inline void bail_out(void)
 {
-    printf("Bail out! %s\n", error_message());
+    ok(false, "can't go on: %s", error_message());
     exit(1);
 }
 

@@ -1,33 +1,62 @@
 // The Test Anything Protocol for tests in C. SPDX-License-Identifier: MIT
-//     int main(void) { ok(1 + 1 == 2, "one and one are %d", 2); return tap_done(); }
+//     int main(void)
+//     {
+//         ok(tstream_open(path) == 0, "a stream of %d frames is opened", frames);
+//         ok(tstream_read(path) == 0, "... and read");
+//         return tap_done();
+//     }
+// In tstream.c these cases are called "tstream: a stream of 2 frames is opened" and "tstream: a
+// stream of 2 frames is opened and read": a name that begins with "... " continues the last name
+// that doesn't. No two cases of a test may have one name.
 #ifndef DIT_TAP_H
 #define DIT_TAP_H
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 static int tap_run, tap_failed;
+static char tap_subject[400];
 
 __attribute__((format(printf, 2, 3))) static inline bool ok(bool good, const char *name, ...)
 {
+    char said[400];
     va_list ap;
     va_start(ap, name);
-    printf("%sok %d - ", good ? "" : "not ", ++tap_run);
-    vprintf(name, ap);
-    putchar('\n');
-    fflush(stdout);
+    vsnprintf(said, sizeof said, name, ap);
     va_end(ap);
+    const bool goes_on = strncmp(said, "... ", 4) == 0;
+    if (!goes_on)
+        memcpy(tap_subject, said, sizeof said);
+    printf("%sok %d - %s: %s%s\n", good ? "" : "not ", ++tap_run, program_invocation_short_name,
+           tap_subject, goes_on ? said + 3 : "");
+    fflush(stdout);
     tap_failed += !good;
     return good;
 }
 
-// A line of explanation under a test.
+// A line of explanation under a case.
 #define diag(...) (printf("# " __VA_ARGS__), putchar('\n'))
 
-// A test that can't run here, and why.
-#define skip(name, why) printf("ok %d - %s # SKIP %s\n", ++tap_run, name, why)
+// A case that can't run here, and why.
+static inline void skip(const char *name, const char *why)
+{
+    printf("ok %d - %s: %s # SKIP %s\n", ++tap_run, program_invocation_short_name, name, why);
+}
+
+// A seed for random numbers, which is printed; SEED=N in the environment replaces it.
+static inline uint64_t tap_seed(uint64_t seed)
+{
+    const char *wish = getenv("SEED");
+    if (wish && *wish)
+        seed = strtoull(wish, NULL, 10);
+    diag("%s: SEED=%llu", program_invocation_short_name, (unsigned long long)seed);
+    return seed;
+}
 
 // Where the reference data is: $REFERENCE_DIR, default tests/data.
 static inline const char *reference_dir(void)
@@ -36,8 +65,12 @@ static inline const char *reference_dir(void)
     return dir && *dir ? dir : "tests/data";
 }
 
+// Ends a test: prints the plan, and returns the exit status of the program. A test without a case
+// fails.
 static inline int tap_done(void)
 {
+    if (tap_run == 0)
+        ok(false, "has a case");
     printf("1..%d\n", tap_run);
     return tap_failed != 0;
 }
