@@ -28,71 +28,78 @@ version=$(sed -n 's/^#define DIT_TOOLS_VERSION "\(.*\)".*/\1/p' lib/tool/tool.h)
 is 'the changelog begins with the version' \
     "$(sed -n 's/^## \([0-9.]*\).*/\1/p' CHANGELOG.md | head -n 1)" "$version"
 
+with_threads=0
+with_numbers=0
 for source in bin/*; do
     name=${source#bin/}
     name=${name%.c}
     exits "$name --help" 0 "$name" --help
-    is "$name --help says nothing on stderr" "$(cat "$tmp/err")" ''
+    is '... prints nothing on standard error' "$(cat "$tmp/err")" ''
     cp "$tmp/out" "$tmp/help"
-    is "$name: the help begins with the usage" \
+    is '... begins with the usage' \
         "$(sed -n '1s/^\(Usage: [a-z-]*\).*/\1/p' "$tmp/help")" "Usage: $name"
-    is "$name: and ends with the manual" "$(tail -n 1 "$tmp/help")" "Full manual: man $name"
+    is '... ends with the name of the manual' "$(tail -n 1 "$tmp/help")" "Full manual: man $name"
     help_options <"$tmp/help" >"$tmp/in_help"
     page_options "man/$name.1" >"$tmp/in_page"
-    is "$name: help (<) and page (>) have the same options" \
+    ok '... lists options' [ -s "$tmp/in_help" ]
+    is '... (<) and the page (>) have the same options' \
         "$(diff "$tmp/in_help" "$tmp/in_page" | grep '^[<>]')" ''
     exits "$name -h" 0 "$name" -h
-    ok "$name: -h is --help" cmp -s "$tmp/help" "$tmp/out"
+    ok '... prints what --help does' cmp -s "$tmp/help" "$tmp/out"
 
     exits "$name --version" 0 "$name" --version
-    is "$name: the version" "$(cat "$tmp/out")" "$name (dit-tools) $version"
+    is '... prints the name and the version' "$(cat "$tmp/out")" "$name (dit-tools) $version"
     exits "$name -V" 0 "$name" -V
 
     exits "$name --hepl" 64 "$name" --hepl
-    says "$name: the unknown option" "$name: unknown option '--hepl'; did you mean '--help'?"
-    is "$name: an error prints nothing on stdout" "$(cat "$tmp/out")" ''
+    says 'is refused with the nearest option' "$name: unknown option '--hepl'; did you mean '--help'?"
+    is '... prints nothing on standard output' "$(cat "$tmp/out")" ''
     if grep -q -e ' --threads=' "$tmp/help"; then
+        with_threads=$((with_threads + 1))
         exits "$name --thread 1" 64 "$name" --thread 1
-        says "$name: the nearest option" "did you mean '--threads'?"
+        says 'is refused with the nearest option' "did you mean '--threads'?"
         exits "$name -@ 1x" 64 "$name" -@ 1x
-        says "$name: a bad number" \
+        says 'is refused with the range' \
             "option --threads: expected a whole number from 0 to 1024, found '1x'"
     fi
     if grep -q -e ' --output=FILE' "$tmp/help"; then
         input=$tmp/missing
         [ "$name" != dit-sample ] || input=--weights=$input
         exits "$name opens its output before its input" 73 "$name" -o "$tmp/none/out" "$input"
-        says "$name: an output that cannot be made" "$name: $tmp/none/out: cannot create"
+        says 'names the output' "$name: $tmp/none/out: cannot create"
     fi
     number=$(sed -n 's/^  .*--\([a-z0-9-]*\)=N .*/\1/p' "$tmp/help" | head -n 1)
     if [ -n "$number" ]; then
+        with_numbers=$((with_numbers + 1))
         exits "$name --$number=abc" 64 "$name" "--$number=abc"
-        says "$name: names option and value" "option --$number: expected"
+        says 'is refused by name' "option --$number: expected"
     fi
 
     exits "$name --help >&-" 74 closed "$name" --help
-    says "$name: a closed standard output" "$name: standard output: cannot write"
+    says 'tells of it' "$name: standard output: cannot write"
     exits "$name --help >/dev/full" 74 full "$name" --help
-    says "$name: a full device" "$name: standard output: cannot write: No space left on device"
-    ok "$name --help | :" silent_when_reader_leaves "$name" --help
+    says 'tells of it' "$name: standard output: cannot write: No space left on device"
+    ok "$name --help ends quietly when its reader leaves" silent_when_reader_leaves "$name" --help
 done
 
+ok 'most programs have --threads' [ $with_threads -ge 8 ]
+ok 'most programs have an option that takes a number' [ $with_numbers -ge 8 ]
 is 'decode is decode-images' "$(decode --version)" "$(decode-images --version)"
 
 # refuses COMMAND WHAT: with a terminal wherever the command does not redirect.
 refuses() {
     if ! script -qec true /dev/null >/dev/null 2>&1; then
-        skip "$1: a terminal is refused" 'no script(1) or no pseudo-terminal here'
+        skip "a terminal for '$1' is refused" 'no script(1) or no pseudo-terminal here'
         return
     fi
-    exits "$1" 64 script -qec "cd $tmp && $1" /dev/null
-    ok "$1: $2 is a terminal" grep -q "^${1%% *}: $2 is a terminal; " "$tmp/out"
-    is "$1: one line, no data" "$(grep -c '' <"$tmp/out")" 1
+    exits "a terminal for '$1'" 64 script -qec "cd $tmp && $1" /dev/null
+    ok "... is refused as its $2" grep -q "^${1%% *}: $2 is a terminal; " "$tmp/out"
+    is '... gets one line and no data' "$(grep -c '' <"$tmp/out")" 1
 }
 echo iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg== |
     base64 -d >"$tmp/dot.png"
-ok 'a picture becomes images' decode-images -q --size 8 -o "$tmp/images" "$tmp/dot.png"
-ok 'and latents' vae-encode -q -o "$tmp/latents" <"$tmp/images"
+ok 'a picture becomes a stream of images' decode-images -q --size 8 -o "$tmp/images" "$tmp/dot.png"
+ok 'the images become a stream of latents' vae-encode -q -o "$tmp/latents" <"$tmp/images"
 refuses 'decode-images dot.png' 'standard output'
 refuses 'vae-encode <images' 'standard output'
 refuses 'vae-decode <latents' 'standard output'

@@ -28,15 +28,15 @@ for n in list(range(11)) + [100, 99, 1281166]:
     save("f", n, latent(n), np.array([label(n)]))
 '
 exits 'a folder of features' 0 import-features "$tmp/f" -o "$tmp/s"
-is 'is measured' "$(cat "$tmp/err")" 'import-features: 14 images, latents of 4x4x4'
-ok 'latents and labels are exact, in the order of the numbers' python '
+is '... is counted, with the size of its latents' "$(cat "$tmp/err")" 'import-features: 14 images, latents of 4x4x4'
+ok '... gives exact latents and labels, in the order of the numbers' python '
 t, m = read(tmp + "/s")
 numbers = list(range(11)) + [99, 100, 1281166]
 assert t["latent"].dtype == np.float32
 assert np.array_equal(t["latent"], np.concatenate([latent(n) for n in numbers]))
 assert t["label"].tolist() == [label(n) for n in numbers]
 '
-ok 'the metadata says what is known' python '
+ok '... gives metadata that says what is known' python '
 m = read(tmp + "/s")[1]
 assert m.pop("pg.0").startswith("import-features ")
 assert m == {"format": "tstream", "version": "1", "kind": "latents", "image_size": "32",
@@ -47,7 +47,7 @@ exits 'both folders by name' 0 import-features --no-pg "$tmp/f/imagenet256_featu
 cp "$tmp/out" "$tmp/both"
 for threads in 1 5; do
     exits "$threads threads" 0 import-features -@ $threads --no-pg "$tmp/f" -z 1
-    ok 'give the same bytes' cmp "$tmp/both" "$tmp/out"
+    ok '... give the same bytes' cmp "$tmp/both" "$tmp/out"
 done
 for part in 1 2 3; do
     exits "part $part of 3" 0 import-features --part $part/3 "$tmp/f" -o "$tmp/part-$part"
@@ -59,12 +59,12 @@ for part in range(3):
     assert all(np.array_equal(t[name], whole[name][part::3]) for name in whole)
 '
 exits 'a part beyond the end' 0 import-features --part 20/20 "$tmp/f" -o "$tmp/part"
-is 'is empty' "$(tstream-info "$tmp/part" | sed -n 's/^ *records *//p')" 0
+is '... is empty' "$(tstream-info "$tmp/part" | sed -n 's/^ *records *//p')" 0
 
 # Other types and sizes.
 exits '--dtype f16' 0 import-features --dtype f16 "$tmp/f" -o "$tmp/f16"
 exits '--dtype bf16' 0 import-features --dtype bf16 "$tmp/f" -o "$tmp/bf16"
-ok 'round to the nearest' python '
+ok '--dtype rounds to the nearest' python '
 exact = read(tmp + "/s")[0]["latent"]
 assert np.array_equal(read(tmp + "/f16")[0]["latent"], exact.astype(np.float16))
 bits = exact.view(np.uint32)
@@ -79,16 +79,16 @@ save("large", 0, latent(0, 64), np.array([1]))
 save("oblong", 0, latent(0)[:, :, :2], np.array([1]))
 '
 exits 'other types of floats and integers' 0 import-features "$tmp/types" -o "$tmp/types.tstream"
-ok 'are read as exactly' python '
+ok '... are read as exactly' python '
 t = read(tmp + "/types.tstream")[0]
 assert np.array_equal(t["latent"][0], latent(0)[0])
 assert np.array_equal(t["latent"][1], latent(1)[0].astype(np.float16).astype(np.float32))
 assert t["label"].tolist() == [3, 200, 16777215]
 '
 exits 'latents of 64x64' 0 import-features -q "$tmp/large" -o "$tmp/s"
-ok 'are of 512 pixels' python 'assert read(tmp + "/s")[1]["image_size"] == "512"'
-exits 'oblong ones' 0 import-features -q "$tmp/oblong" -o "$tmp/s"
-ok 'have no one size' python 'assert "image_size" not in read(tmp + "/s")[1]'
+ok '... are those of 512 pixels' python 'assert read(tmp + "/s")[1]["image_size"] == "512"'
+exits 'oblong latents' 0 import-features -q "$tmp/oblong" -o "$tmp/s"
+ok '... have no image size' python 'assert "image_size" not in read(tmp + "/s")[1]'
 
 # Names that the features do not have.
 printf 'cat\ndog\n' >"$tmp/classes"
@@ -98,14 +98,14 @@ for n, y in enumerate([1, 0, 2, 1]):
 '
 exits '--vae and --classes' 1 import-features --vae sd-vae-ft-ema.safetensors -c "$tmp/classes" \
     "$tmp/two" -o "$tmp/s"
-says 'a label without a name is skipped' \
+says 'skip a label without a name' \
     "skipped $tmp/two/imagenet256_features/2.npy: label 2, but $tmp/classes has 2 classes"
-ok 'both are in the metadata' python '
+ok '... are in the metadata' python '
 t, m = read(tmp + "/s")
 assert t["label"].tolist() == [1, 0, 1]
 assert m["autoencoder"] == "sd-vae-ft-ema.safetensors" and m["classes"] == "[\"cat\",\"dog\"]"
 '
-exits 'no such file of classes' 66 import-features -c "$tmp/none" "$tmp/two"
+exits 'a missing file of classes' 66 import-features -c "$tmp/none" "$tmp/two"
 
 # Files that cannot be used: each is named, the rest is there.
 python '
@@ -138,26 +138,26 @@ for name in "018.npy", "x.npy", "18.npy.tmp", "-1.npy", "18446744073709551616.np
     put("features/" + name, b"")
 put("labels/.DS_Store", b"")
 '
-exits 'a folder of odd files' 1 import-features "$tmp/odd" -o "$tmp/s"
-is 'keeps those that fit' "$(labels "$tmp/s")" '1 1'
-says 'and counts the rest' 'import-features: 25 inputs were skipped'
+exits 'importing odd files' 1 import-features "$tmp/odd" -o "$tmp/s"
+is '... gives those that fit' "$(labels "$tmp/s")" '1 1'
+says 'counts the others' 'import-features: 25 inputs were skipped'
 skipped() { # skipped NAME NUMBER REASON
-    says "$1" "skipped $tmp/odd/imagenet256_features/$2.npy: $3"
+    says "skips $1" "skipped $tmp/odd/imagenet256_features/$2.npy: $3"
 }
 labels=$tmp/odd/imagenet256_labels
-skipped 'no label' 0 "$labels/0.npy: cannot open: No such file or directory"
-skipped 'no latent' 20 'cannot open: No such file or directory'
-skipped 'another size' 1 'expected a latent of [4, 4, 4] like the first, found [4, 8, 8]'
+skipped 'a feature without a label' 0 "$labels/0.npy: cannot open: No such file or directory"
+skipped 'a label without a feature' 20 'cannot open: No such file or directory'
+skipped 'a latent of another size' 1 'expected a latent of [4, 4, 4] like the first, found [4, 8, 8]'
 skipped 'integers' 2 'expected floats of [1, C, h, w], found I64 [1, 4, 4, 4]'
-skipped 'another rank' 3 'expected floats of [1, C, h, w], found F32 [4, 4]'
+skipped 'an array of another rank' 3 'expected floats of [1, C, h, w], found F32 [4, 4]'
 skipped 'an infinity' 4 'value '
-says 'and where it is' 'is inf, expected a finite F32'
-says 'a NaN' 'is nan, expected a finite F32'
+says 'tells which value is infinite' 'is inf, expected a finite F32'
+says 'tells which value is no number' 'is nan, expected a finite F32'
 skipped 'Fortran order' 6 'byte 44: expected False, which is C order, found True'
 skipped 'a cut file' 7 'byte 128: expected 256 bytes of data (F32 [1, 4, 4, 4]), found 255'
 skipped 'an empty file' 8 'expected a .npy file, found an empty one'
 skipped 'a foreign file' 9 'byte 0: expected a .npy file'
-skipped 'a folder' 10 'expected a regular file'
+skipped 'a folder in place of a file' 10 'expected a regular file'
 skipped 'a negative label' 11 "$labels/11.npy: expected a label from 0 to 16777215, found -1"
 skipped 'a huge label' 12 "$labels/12.npy: expected a label from 0 to 16777215, found 16777216"
 skipped 'two labels' 13 "$labels/13.npy: expected an integer of shape [1], found I64 [2]"
@@ -166,68 +166,68 @@ skipped 'an unsigned label' 15 \
     "$labels/15.npy: expected a label from 0 to 16777215, found 1.844674407e+19"
 skipped 'two latents' 16 'expected floats of [1, C, h, w], found F32 [2, 4, 4, 4]'
 skipped 'a file that is too large' 17 'expected at most '
-skipped 'another name' 018 'expected a file NUMBER.npy'
-skipped 'a number that is too large' 18446744073709551616 'expected a file NUMBER.npy'
-says 'also among the labels' "skipped $labels/.DS_Store: expected a file NUMBER.npy"
+skipped 'a name with a leading zero' 018 'expected a file NUMBER.npy'
+skipped 'a number beyond 64 bits in a name' 18446744073709551616 'expected a file NUMBER.npy'
+says 'skips a foreign name among the labels' "skipped $labels/.DS_Store: expected a file NUMBER.npy"
 for part in 1 2 3; do
     import-features --part $part/3 "$tmp/odd" -o "$tmp/part-$part" 2>>"$tmp/parts"
 done
-is 'parts name each of them once' "$(grep -c ' skipped /' "$tmp/parts")" 25
+is 'the parts of odd files name each skipped one once' "$(grep -c ' skipped /' "$tmp/parts")" 25
 python 'save("wide", 0, latent(0), np.array([1])); save("wide", 1, latent(1) * 1e5, np.array([1]))'
 exits 'a value that f16 cannot hold' 1 import-features --dtype f16 "$tmp/wide" -o "$tmp/s"
-says 'is named' 'expected a finite F16'
+says 'is told with the type' 'expected a finite F16'
 
-exits '--strict stops at an odd name' 65 import-features --strict "$tmp/odd" -o "$tmp/strict"
-says 'names it' ': expected a file NUMBER.npy'
+exits '--strict with an odd name' 65 import-features --strict "$tmp/odd" -o "$tmp/strict"
+says 'stops there and names it' ': expected a file NUMBER.npy'
 for name in 018.npy x.npy 18.npy.tmp -1.npy 18446744073709551616.npy; do
     rm "$tmp/odd/imagenet256_features/$name"
 done
 rm "$labels/.DS_Store"
-exits '--strict stops at a missing label' 66 import-features --strict "$tmp/odd" -o "$tmp/strict"
-says 'names it' "import-features: $labels/0.npy: cannot open: No such file or directory"
-ok 'and leaves no file' test ! -e "$tmp/strict"
-exits '--strict stops at a value' 65 import-features --strict --dtype f16 "$tmp/wide"
-says 'names the file' "import-features: $tmp/wide/imagenet256_features/1.npy: value "
+exits '--strict with a missing label' 66 import-features --strict "$tmp/odd" -o "$tmp/strict"
+says 'stops there and names it' "import-features: $labels/0.npy: cannot open: No such file or directory"
+ok '... leaves no file' test ! -e "$tmp/strict"
+exits '--strict with a value that f16 cannot hold' 65 import-features --strict --dtype f16 "$tmp/wide"
+says 'stops there and names the file' "import-features: $tmp/wide/imagenet256_features/1.npy: value "
 
 # Folders that cannot be used.
-exits 'no folder' 64 import-features
+exits 'no argument' 64 import-features
 exits 'three folders' 64 import-features a b c
-exits 'a folder that is not there' 66 import-features "$tmp/none"
-says 'says so' "$tmp/none: cannot open: No such file or directory"
-exits 'a folder of files' 66 import-features "$tmp/f/imagenet256_features"
-says 'says what is expected' 'imagenet256_features: expected a folder NAME_features in it, found none'
+exits 'a missing folder' 66 import-features "$tmp/none"
+says 'is named' "$tmp/none: cannot open: No such file or directory"
+exits 'a folder of files alone' 66 import-features "$tmp/f/imagenet256_features"
+says 'is refused with what was expected' 'imagenet256_features: expected a folder NAME_features in it, found none'
 mkdir -p "$tmp/one/a_features" "$tmp/one/b_labels"
-exits 'an empty folder' 65 import-features "$tmp/one/a_features" "$tmp/one/b_labels"
-says 'says so' 'a_features: expected files NUMBER.npy, found none'
+exits 'a folder without features' 65 import-features "$tmp/one/a_features" "$tmp/one/b_labels"
+says 'is refused with what was expected' 'a_features: expected files NUMBER.npy, found none'
 cp "$tmp/f/imagenet256_features/0.npy" "$tmp/one/a_features"
 exits 'features without a folder of labels' 66 import-features "$tmp/one"
-says 'says which' "$tmp/one/a_labels: cannot open: No such file or directory"
+says 'is refused with the name of the missing folder' "$tmp/one/a_labels: cannot open: No such file or directory"
 mkdir "$tmp/one/c_features"
-exits 'two folders of features' 64 import-features "$tmp/one"
-says 'names them' "$tmp/one: expected one folder NAME_features, found "
-exits 'labels taken for features' 65 import-features "$tmp/f/imagenet256_labels" \
+exits 'two folders of features in one' 64 import-features "$tmp/one"
+says 'are refused by name' "$tmp/one: expected one folder NAME_features, found "
+exits 'labels given as features' 65 import-features "$tmp/f/imagenet256_labels" \
     "$tmp/f/imagenet256_features"
-says 'says so' "none of 14 latents can be read; the first: $tmp/f/imagenet256_labels/0.npy: expected \
+says 'are refused with what was expected' "none of 14 latents can be read; the first: $tmp/f/imagenet256_labels/0.npy: expected \
 floats of [1, C, h, w], found I64 [1]"
-exits 'an output in no folder' 73 import-features "$tmp/f" -o "$tmp/no/where"
+exits 'an output in a missing folder' 73 import-features "$tmp/f" -o "$tmp/no/where"
 
 # What follows takes them.
 import-features -q "$tmp/f" | shard-latents -q --shards 2 -o "$tmp/shards" >"$tmp/list"
-is 'shard-latents takes them' "$(wc -l <"$tmp/list") $(tstream-cat -q "$tmp"/shards/* | tstream-info |
+is 'shard-latents takes imported latents' "$(wc -l <"$tmp/list") $(tstream-cat -q "$tmp"/shards/* | tstream-info |
     sed -n 's/^ *records *//p')" '2 14'
 model='--hidden 16 --depth 1 --heads 1 --patch 4 --batch 4 -@ 1 --device cpu'
 # shellcheck disable=SC2086 # words
 import-features -q "$tmp/f" | dit-train $model --run "$tmp/run" 2>"$tmp/err"
-is 'dit-train takes them' $? 0
-says 'with the classes of ImageNet' ' 1000 classes, latents 4x4x4'
+is 'dit-train trains on imported latents' $? 0
+says "dit-train takes them for those of ImageNet's classes" ' 1000 classes, latents 4x4x4'
 # shellcheck disable=SC2086
 import-features -q "$tmp/f" | dit-train $model --classes 70 --run "$tmp/run70" 2>"$tmp/err"
-is 'a label beyond --classes stops it' $? 65
-says 'and is named' ' in the data, but the model has 70 classes'
+is 'dit-train stops at an imported label beyond --classes' $? 65
+says 'dit-train names that label' ' in the data, but the model has 70 classes'
 # shellcheck disable=SC2086
 import-features -q -c "$tmp/classes" "$tmp/two" 2>"$tmp/skipped" |
     dit-train $model --batch 3 --run "$tmp/run2" 2>"$tmp/err"
-is 'names of classes number them' $? 0
-says 'all' ' 2 classes, latents 4x4x4'
+is 'dit-train trains on imported latents with --classes' $? 0
+says 'dit-train takes the number of imported classes' ' 2 classes, latents 4x4x4'
 
 done_testing

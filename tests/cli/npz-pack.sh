@@ -17,11 +17,11 @@ if "arr_1" in z.files:
     assert z["arr_1"].dtype == np.int64 and np.array_equal(z["arr_1"], t["label"])
 ' "$@"
 }
-packed_by_pipe() { # ARG...: standard output is a pipe
-    npz-pack "$@" | cat >"$tmp/pipe.npz"
-}
-fails_by_pipe() { # its own status
-    { npz-pack "$@"; echo $? >"$tmp/status"; } | cat >/dev/null
+by_pipe() { # by_pipe ARGUMENT...: npz-pack with a pipe as its standard output; returns its status
+    {
+        npz-pack "$@"
+        echo $? >"$tmp/status"
+    } | cat >"$tmp/pipe.npz"
     return "$(cat "$tmp/status")"
 }
 
@@ -31,51 +31,50 @@ find "$tmp/shapes" | decode-images -q -s 16 -o "$tmp/uncounted"
 : >"$tmp/list"
 decode-images -q -s 16 <"$tmp/list" >"$tmp/empty"
 for stream in counted uncounted empty; do
-    exits "$stream, to a named file" 0 npz-pack "$tmp/$stream" -o "$tmp/a.npz"
-    ok "$stream, to a named file" same "$tmp/$stream" "$tmp/a.npz" arr_0
-    exits "$stream, from a pipe to a pipe" 0 packed_by_pipe "$tmp/$stream"
-    ok "$stream, from a pipe to a pipe" same "$tmp/$stream" "$tmp/pipe.npz" arr_0
-    exits "$stream, to redirected output, with labels" 0 npz-pack --labels "$tmp/$stream"
-    ok "$stream, to redirected output, with labels" same "$tmp/$stream" "$tmp/out" 'arr_0 arr_1'
-    exits "$stream, to a named file, with labels" 0 npz-pack -l "$tmp/$stream" -o "$tmp/b.npz"
-    ok "$stream, to a named file, with labels" same "$tmp/$stream" "$tmp/b.npz" 'arr_0 arr_1'
+    exits "stream $stream to a named file" 0 npz-pack "$tmp/$stream" -o "$tmp/a.npz"
+    ok "... is packed whole" same "$tmp/$stream" "$tmp/a.npz" arr_0
+    exits "stream $stream to a pipe" 0 by_pipe "$tmp/$stream"
+    ok "... is packed whole" same "$tmp/$stream" "$tmp/pipe.npz" arr_0
+    exits "stream $stream to redirected output with labels" 0 npz-pack --labels "$tmp/$stream"
+    ok "... is packed whole" same "$tmp/$stream" "$tmp/out" 'arr_0 arr_1'
+    exits "stream $stream to a named file with labels" 0 npz-pack -l "$tmp/$stream" -o "$tmp/b.npz"
+    ok "... is packed whole" same "$tmp/$stream" "$tmp/b.npz" 'arr_0 arr_1'
     if command -v unzip >/dev/null; then
-        ok "$stream: unzip -t, sizes in front" unzip -tqq "$tmp/b.npz"
-        ok "$stream: unzip -t, sizes behind" unzip -tqq "$tmp/pipe.npz"
+        ok "unzip -t accepts stream $stream with its sizes in front" unzip -tqq "$tmp/b.npz"
+        ok "unzip -t accepts stream $stream with its sizes behind" unzip -tqq "$tmp/pipe.npz"
     else
-        skip "$stream: unzip -t" 'no unzip here'
+        skip "unzip -t accepts stream $stream" 'no unzip here'
     fi
 done
-is 'nothing stays behind' "$(ls "$tmp/spool")" ''
+is 'no temporary file of packing is left' "$(ls "$tmp/spool")" ''
 
 cat "$tmp/counted" "$tmp/counted" >"$tmp/twice"
-exits 'streams joined by cat, to a file' 0 npz-pack "$tmp/twice"
-ok 'streams joined by cat, to a file' same "$tmp/twice" "$tmp/out" arr_0
-exits 'to a pipe' 65 fails_by_pipe "$tmp/twice"
-says 'their number is not known in time' 'expected 50 images, as the first stream states, found 100'
+exits 'streams joined by cat' 0 npz-pack "$tmp/twice"
+ok '... are packed whole into a file' same "$tmp/twice" "$tmp/out" arr_0
+exits 'streams joined by cat to a pipe' 65 by_pipe "$tmp/twice"
+says 'are refused, as their number is known too late' 'expected 50 images, as the first stream states, found 100'
 appended() {
     npz-pack "$tmp/uncounted" >>"$tmp/appended.npz"
 }
 exits 'an output that is appended to' 0 appended
-ok 'is not rewritten' same "$tmp/uncounted" "$tmp/appended.npz" arr_0
+ok '... is not rewritten' same "$tmp/uncounted" "$tmp/appended.npz" arr_0
 after_header() {
     { echo 'self-extracting'; npz-pack -l "$tmp/uncounted"; } >"$tmp/after.npz"
 }
-exits 'an output that has begun' 0 after_header
+exits 'an output that others have begun' 0 after_header
 tail -c +17 "$tmp/after.npz" >"$tmp/rest.npz"
-ok 'is rewritten in the right place' same "$tmp/uncounted" "$tmp/rest.npz" 'arr_0 arr_1'
-is 'nothing stays behind' "$(ls "$tmp/spool")" ''
+ok '... is rewritten in the right place' same "$tmp/uncounted" "$tmp/rest.npz" 'arr_0 arr_1'
+is 'no temporary file of odd outputs is left' "$(ls "$tmp/spool")" ''
 
 head -c 3000 "$tmp/uncounted" >"$tmp/cut"
 exits 'a stream cut short' 65 npz-pack "$tmp/cut" -o "$tmp/cut.npz"
-ok 'leaves no file' test ! -e "$tmp/cut.npz"
+ok '... leaves no file' test ! -e "$tmp/cut.npz"
 "$BUILD/tests/tools/make-stream" latents 5 16 5 >"$tmp/latents"
 exits 'a stream of latents' 65 npz-pack "$tmp/latents" -o "$tmp/c.npz"
-says 'names what is missing' "$tmp/latents: "
-says 'namely' 'image'
-exits 'no such file' 66 npz-pack "$tmp/none" -o "$tmp/c.npz"
+says 'is refused for its missing tensor' "$tmp/latents: expected a tensor \"image\" of U8"
+exits 'a missing file' 66 npz-pack "$tmp/none" -o "$tmp/c.npz"
 exits 'two inputs' 64 npz-pack "$tmp/counted" "$tmp/counted" -o "$tmp/c.npz"
-exits 'no place for the archive' 73 npz-pack "$tmp/counted" -o "$tmp/no/where.npz"
+exits 'an output in a missing folder' 73 npz-pack "$tmp/counted" -o "$tmp/no/where.npz"
 TMPDIR=$tmp/no
-exits 'no place for what waits' 73 fails_by_pipe "$tmp/uncounted"
+exits 'a missing temporary folder' 73 by_pipe "$tmp/uncounted"
 done_testing

@@ -23,12 +23,12 @@ count_files() {
 
 n=6000
 "$make_stream" latents $n 2 50 >"$tmp/latents"
-exits 'from standard input' 0 sh -c "shard-latents -o '$tmp/a/b' --shards 4 --seed 3 <'$tmp/latents'"
-is 'the paths are printed' "$(cat "$tmp/out")" "$tmp/a/b/shard-00000.tstream
+exits 'latents on standard input' 0 sh -c "shard-latents -o '$tmp/a/b' --shards 4 --seed 3 <'$tmp/latents'"
+is '... become shards whose paths are printed' "$(cat "$tmp/out")" "$tmp/a/b/shard-00000.tstream
 $tmp/a/b/shard-00001.tstream
 $tmp/a/b/shard-00002.tstream
 $tmp/a/b/shard-00003.tstream"
-ok 'every record once, whole, in shards of one size' python "
+ok '... are there once, whole, in shards of one size' python "
 i = ids('a/b')
 assert len(i) == $n and (np.sort(i) == np.arange($n)).all()
 for k in range(4):
@@ -36,7 +36,7 @@ for k in range(4):
     assert len(t['id']) == $n // 4 and m['count'] == str($n // 4) and m['kind'] == 'latents'
     assert m['classes'] == '[\"a\",\"b\"]' and m['pg.0'].startswith('shard-latents '), m
 "
-ok 'each knows its place in the set' python "
+ok 'every shard knows its place in the set' python "
 sets = set()
 for k in range(4):
     m = read(tmp + '/a/b/shard-0000%d.tstream' % k)[1]
@@ -44,7 +44,7 @@ for k in range(4):
     sets.add(m['shard.set'])
 assert len(sets) == 1 and len(sets.pop()) == 16, sets
 "
-ok 'the order is uniform' python "
+ok 'the order of the records is uniform' python "
 i = ids('a/b')
 counts = np.histogram2d(i, np.arange($n), 12)[0]
 chi = ((counts - $n / 144) ** 2 / ($n / 144)).sum() # 121 degrees of freedom, deviation 15.6
@@ -52,65 +52,65 @@ assert 121 - 5 * 15.6 < chi < 121 + 5 * 15.6, chi
 runs = (np.diff(i) == 1).sum()
 assert runs < 10, runs
 "
-exits 'in little memory, from a file' 0 shard-latents -o "$tmp/small" --records-per-shard 1700 \
+exits 'a file in little memory' 0 shard-latents -o "$tmp/small" --records-per-shard 1700 \
     --memory 100K --seed 3 "$tmp/latents"
-is 'shards of a given number' "$(wc -l <"$tmp/out")" 4
+is '... becomes shards of the given number of records' "$(wc -l <"$tmp/out")" 4
 exits 'shards of a given size' 0 shard-latents -o "$tmp/size" --shard-size 64K --seed 3 "$tmp/latents"
-ok 'the same order from the same seed, whatever the memory and the shards' python "
+ok 'one seed gives one order, whatever the memory and the shards' python "
 a = ids('a/b')
 assert (a == ids('small')).all() and (a == ids('size')).all()
 assert [len(read(tmp + '/small/shard-0000%d.tstream' % k)[0]['id']) for k in range(4)] == [1700] * 3 + [900]
 assert len(read(tmp + '/size/shard-00000.tstream')[0]['id']) == 65536 // (4 * 4 * 8 + 8 + 4)
 "
 exits 'another seed' 0 shard-latents -o "$tmp/other" --seed 4 "$tmp/latents"
-is 'one shard by default for little data' "$(cat "$tmp/out")" "$tmp/other/shard-00000.tstream"
-ok 'gives another order' python "assert (ids('other') != ids('a/b')).any()"
+is '... makes one shard of little data' "$(cat "$tmp/out")" "$tmp/other/shard-00000.tstream"
+ok '... gives another order' python "assert (ids('other') != ids('a/b')).any()"
 "$make_stream" latents 0 2 50 >"$tmp/none"
 exits 'several inputs, one of them empty' 0 shard-latents -o "$tmp/two" --shards 7 \
     "$tmp/latents" "$tmp/none" "$tmp/latents"
-ok 'are shuffled together' python "
+ok '... are shuffled together' python "
 i = ids('two')
 assert (np.sort(i) == np.repeat(np.arange($n), 2)).all()
 assert 0.4 < (np.histogram(i[:$n], 2)[0] / $n).min()"
 set_of() {
     tstream-info "$1" | grep 'shard[.]set'
 }
-exits 'the same once more' 0 shard-latents -o "$tmp/again" --shards 4 --memory 100K --seed 3 "$tmp/latents"
-is 'it is the same set' "$(set_of "$tmp/again/shard-00003.tstream")" \
+exits 'the same command in less memory' 0 shard-latents -o "$tmp/again" --shards 4 --memory 100K --seed 3 "$tmp/latents"
+is '... makes the same set' "$(set_of "$tmp/again/shard-00003.tstream")" \
     "$(set_of "$tmp/a/b/shard-00000.tstream")"
-exits 'the same, one record less' 0 sh -c "
+exits 'the same command with one record less' 0 sh -c "
     tstream-cat -r 1: '$tmp/latents' | shard-latents -o '$tmp/less' --shards 4 --seed 3"
-is 'another seed, division or content is another set' "$(
+is 'another seed, division or content makes another set' "$(
     for set in a/b small size other two less; do set_of "$tmp/$set/shard-00000.tstream"; done | sort -u | wc -l
 )" 6
 exits 'shards joined by cat' 0 sh -c "cat '$tmp'/a/b/*.tstream | tstream-info --check"
-ok 'are one stream' grep -q 6000 "$tmp/out"
+ok '... are one stream' grep -q 6000 "$tmp/out"
 exits 'shards are read as streams' 0 sh -c "cat '$tmp'/two/*.tstream | zstd -tq"
-is 'no temporary file is left' "$(count_files "$TMPDIR")" 0
+is 'shuffling leaves no temporary file' "$(count_files "$TMPDIR")" 0
 
-exits 'shards that are there' 73 shard-latents -o "$tmp/two" "$tmp/latents"
-says 'are not overwritten' "--force replaces"
-exits 'but with --force' 0 shard-latents -f -o "$tmp/two" --shards 2 "$tmp/latents"
-is 'they are replaced, all of them' "$(count_files "$tmp/two")" 2
+exits 'a folder that holds shards' 73 shard-latents -o "$tmp/two" "$tmp/latents"
+says 'is refused with a hint at --force' "--force replaces"
+exits '--force' 0 shard-latents -f -o "$tmp/two" --shards 2 "$tmp/latents"
+is '... replaces all shards of the folder' "$(count_files "$tmp/two")" 2
 exits 'no records' 65 shard-latents -o "$tmp/x" "$tmp/none"
-says 'is an error' 'expected records to shuffle, found none'
+says 'is refused with what was expected' 'expected records to shuffle, found none'
 exits 'too little memory' 64 shard-latents -o "$tmp/x" --memory 200 "$tmp/latents"
-says 'is said' "can't be shuffled in 200 bytes"
-exits 'too many runs' 64 shard-latents -o "$tmp/x" --memory 2K "$tmp/latents"
-says 'is said, too' 'give more memory'
-exits 'two ways to split' 64 shard-latents -o "$tmp/x" --shards 2 --shard-size 1M "$tmp/latents"
+says 'is refused with the amount' "can't be shuffled in 200 bytes"
+exits 'memory for too few runs' 64 shard-latents -o "$tmp/x" --memory 2K "$tmp/latents"
+says 'is refused with a hint' 'give more memory'
+exits 'two options that split' 64 shard-latents -o "$tmp/x" --shards 2 --shard-size 1M "$tmp/latents"
 exits 'a missing input' 66 shard-latents -o "$tmp/x" /nonexistent
 "$make_stream" images 3 8 3 >"$tmp/images"
 exits 'inputs that differ' 65 shard-latents -o "$tmp/x" "$tmp/latents" "$tmp/images"
-says 'are named' "$tmp/images: "
+says 'are refused by name' "$tmp/images: the tensors differ: "
 head -c 100000 "$tmp/latents" >"$tmp/cut"
 exits 'an input that is cut short' 65 shard-latents -o "$tmp/x" --memory 100K "$tmp/cut"
 : >"$tmp/file"
-exits 'a folder that cannot be made' 73 shard-latents -o "$tmp/file/x" "$tmp/latents"
-exits 'a temporary folder that is not there' 73 env TMPDIR=/nonexistent \
+exits "a folder that can't be made" 73 shard-latents -o "$tmp/file/x" "$tmp/latents"
+exits 'a missing temporary folder' 73 env TMPDIR=/nonexistent \
     shard-latents -o "$tmp/x" --memory 100K "$tmp/latents"
-is 'no shard and no temporary file of all this' "$(find "$tmp/x" "$TMPDIR" -type f)" ''
-is 'paths that cannot be printed: status 74' \
+is 'no refused command leaves a shard or a temporary file' "$(find "$tmp/x" "$TMPDIR" -type f)" ''
+is "paths that can't be printed end it with status 74" \
     "$(shard-latents -o "$tmp/full" "$tmp/latents" 2>/dev/null >/dev/full; echo $?)" 74
 
 mkfifo "$tmp/fifo"
@@ -121,26 +121,28 @@ for signal in HUP:129 INT:130 TERM:143; do
     cat "$tmp/latents" >&3
     kill "-${signal%:*}" $!
     wait $! 2>/dev/null
-    is "SIG${signal%:*} while it reads: status" $? "${signal#*:}"
+    is "SIG${signal%:*} while it reads" $? "${signal#*:}"
     exec 3>&-
-    is "and nothing is left" "$(find "$tmp/signal" "$TMPDIR" -type f)" ''
+    is "... leaves nothing" "$(find "$tmp/signal" "$TMPDIR" -type f)" ''
 done
 shard-latents -o "$tmp/signal" --records-per-shard 1 "$tmp/latents" >"$tmp/printed" &
 while [ ! -s "$tmp/printed" ] && kill -0 $! 2>/dev/null; do sleep 0.05; done
 kill $!
 wait $! 2>/dev/null
-is 'SIGTERM while it writes: status' $? 143
-ok 'there are shards and nothing else' [ -z "$(find "$tmp/signal" -type f ! -name 'shard-*.tstream')" ]
-ok 'all printed ones are whole' sh -c "xargs -n 1 zstd -tq <'$tmp/printed'"
+is 'SIGTERM while it writes' $? 143
+ok '... leaves shards and nothing else' sh -c "
+    find '$tmp/signal' -name 'shard-*.tstream' | grep -q . &&
+        ! find '$tmp/signal' -type f ! -name 'shard-*.tstream' | grep ."
+ok '... leaves all printed shards whole' sh -c "[ -s '$tmp/printed' ] && xargs -n 1 zstd -tq <'$tmp/printed'"
 
 if [ "$(id -u)" = 0 ] && mkdir "$tmp/disk" && mount -t tmpfs -o size=100k none "$tmp/disk" 2>/dev/null; then
     exits 'a full disk under the shards' 74 shard-latents -z -7 -o "$tmp/disk/s" "$tmp/latents"
-    says 'is said' 'No space left on device'
-    is 'nothing is left there' "$(count_files "$tmp/disk")" 0
+    says 'is told' 'No space left on device'
+    is '... leaves nothing' "$(count_files "$tmp/disk")" 0
     exits 'a full disk under the temporary file' 74 env TMPDIR="$tmp/disk" \
         shard-latents -o "$tmp/x" --memory 100K "$tmp/latents"
-    says 'is said as well' 'No space left on device'
-    is 'nothing is left of that' "$(find "$tmp/disk" "$tmp/x" -type f)" ''
+    says 'is told' 'No space left on device'
+    is '... leaves nothing' "$(find "$tmp/disk" "$tmp/x" -type f)" ''
     umount "$tmp/disk"
 else
     skip 'a full disk' 'needs root and mount'

@@ -24,56 +24,56 @@ size() { # of the PNG in $tmp/out
 
 "$BUILD/tests/tools/make-stream" images 100 16 7 >"$tmp/stream"
 exits 'a stream of 100 images' 0 tile-images "$tmp/stream"
-ok 'shows the first 64, 8 x 8' sheet 142 '
+ok '... shows the first 64, 8 x 8' sheet 142 '
 for i in range(64):
     assert np.array_equal(tile(i // 8, i % 8), t["image"][i]), i
 assert (s[16:18] == 255).all() and (s[:, 16:18] == 255).all()
 '
 exits '--columns and --rows' 0 tile-images -c 3 -r 3 -g 0 "$tmp/stream"
-ok 'limit them' sheet 48 '
+ok '... limit what is shown' sheet 48 '
 for i in range(9):
     assert np.array_equal(tile(i // 3, i % 3, 0), t["image"][i]), i
 '
 exits '--count' 0 tile-images -c 4 -n 14 "$tmp/stream"
-ok 'leaves the rest of the last row empty' sheet 70 '
+ok '... leaves the rest of the last row empty' sheet 70 '
 for i in range(14):
     assert np.array_equal(tile(i // 4, i % 4), t["image"][i]), i
 assert empty(3, 2) and empty(3, 3)
 '
 exits '--by-class' 0 tile-images --by-class -c 10 "$tmp/stream"
-ok 'is a row for every label' sheet 178 '
+ok '... makes a row for every label' sheet 178 '
 for i in range(100):
     assert np.array_equal(tile(i % 10, i // 10), t["image"][i]), i
 '
-exits '--by-class --rows' 0 tile-images -b -c 4 -r 4 "$tmp/stream"
-ok 'shows the least labels' sheet 70 '
+exits '--by-class with --rows' 0 tile-images -b -c 4 -r 4 "$tmp/stream"
+ok '... shows the lowest labels' sheet 70 '
 for i in range(40):
     if i % 10 < 4:
         assert np.array_equal(tile(i % 10, i // 10), t["image"][i]), i
 '
 exits '--scale' 0 tile-images -c 2 -r 2 -s 3 "$tmp/stream"
-ok 'repeats pixels' sheet 98 '
+ok '... repeats pixels' sheet 98 '
 for i in range(4):
     assert np.array_equal(tile(i // 2, i % 2, 2, 48)[::3, ::3], t["image"][i]), i
     assert np.array_equal(tile(i // 2, i % 2, 2, 48)[2::3, 1::3], t["image"][i]), i
 '
 exits 'few images' 0 tile-images -n 3 "$tmp/stream"
-is 'make a small sheet' "$(size)" 52x16
-exits 'to a file' 0 tile-images "$tmp/stream" -o "$tmp/out.png"
-exits 'or to standard output' 0 tile-images "$tmp/stream"
-ok 'the same' cmp "$tmp/out" "$tmp/out.png"
+is '... make a small sheet' "$(size)" 52x16
+exits 'a sheet in a named file' 0 tile-images "$tmp/stream" -o "$tmp/out.png"
+exits 'a sheet on standard output' 0 tile-images "$tmp/stream"
+ok '... is that of the named file' cmp "$tmp/out" "$tmp/out.png"
 
 head -c 20000 "$tmp/stream" >"$tmp/cut"
 exits 'a stream cut short' 65 tile-images -n 1 "$tmp/cut" -o "$tmp/cut.png"
-ok 'leaves no file' test ! -e "$tmp/cut.png"
+ok '... leaves no file' test ! -e "$tmp/cut.png"
 : >"$tmp/list"
 decode-images -q -s 16 <"$tmp/list" >"$tmp/empty"
-exits 'no images' 65 tile-images "$tmp/empty"
-says 'are too few' "$tmp/empty: expected images, found none"
+exits 'a stream without images' 65 tile-images "$tmp/empty"
+says 'is refused by name' "$tmp/empty: expected images, found none"
 "$BUILD/tests/tools/make-stream" latents 5 16 5 >"$tmp/latents"
 exits 'a stream of latents' 65 tile-images "$tmp/latents"
-exits 'a sheet too large' 64 tile-images -c 65536 -s 256 "$tmp/stream"
-says 'says how large' 'the sheet would be larger than 268435456 pixels'
+exits 'a sheet that is too large' 64 tile-images -c 65536 -s 256 "$tmp/stream"
+says 'is refused with the limit' 'the sheet would be larger than 268435456 pixels'
 exits '--count with --by-class' 64 tile-images -b -n 3 "$tmp/stream"
-exits 'no such file' 66 tile-images "$tmp/none"
+exits 'a missing file' 66 tile-images "$tmp/none"
 done_testing

@@ -29,10 +29,10 @@ for stream in images latents twice; do
     ok "the C reader reads $stream" between "$tmp/$stream" "$tmp/c" "$tmp/reader"
     ok "the Python reader reads $stream" between "$tmp/$stream" "$tmp/python" \
         "$python3" "$tmp/reader.py"
-    is "they find the same in $stream" "$(cat "$tmp/c")" "$(cat "$tmp/python")"
+    is "both readers find the same in $stream" "$(cat "$tmp/c")" "$(cat "$tmp/python")"
 done
 # make-stream numbers its records: 2 x (0 + 1 + ... + 49).
-is 'what they find is right' "$(sed 's/.*"id": \([0-9]*\).*/\1/' "$tmp/c")" 2450
+is 'both readers find the right sum in twice' "$(sed 's/.*"id": \([0-9]*\).*/\1/' "$tmp/c")" 2450
 
 size=$(wc -c <"$tmp/images")
 head -c $((size / 2)) "$tmp/images" >"$tmp/cut"
@@ -40,5 +40,5 @@ refuses() {
     ! "$@" <"$tmp/cut" >/dev/null 2>&1
 }
 ok 'the C reader refuses a stream that was cut short' refuses "$tmp/reader"
-ok 'the Python reader does, too' refuses "$python3" "$tmp/reader.py"
+ok 'the Python reader refuses a stream that was cut short' refuses "$python3" "$tmp/reader.py"
 done_testing

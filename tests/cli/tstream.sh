@@ -18,23 +18,23 @@ numbers() {
     seq -s ' ' "$1" "$2"
 }
 
-exits 'info describes a file' 0 tstream-info "$a"
+exits 'info of a file' 0 tstream-info "$a"
 for line in "$a: images" 'tensors        label I64 []' 'image U8 [16, 16, 3]' \
     'records        100' 'frames         15' 'segments       1' 'classes        ["a","b"]' \
     "bytes          $size compressed"; do
-    ok "... it has: $line" grep -qF -- "$line" "$tmp/out"
+    ok "... prints: $line" grep -qF -- "$line" "$tmp/out"
 done
 tstream-info "$a" >"$tmp/by-table"
 tstream-info --check "$a" >"$tmp/by-reading"
-is 'the tables say what reading finds' \
+is 'info says from the tables what --check finds by reading' \
     "$(cat "$tmp/by-table"; echo '  checked        every frame is good')" \
     "$(cat "$tmp/by-reading")"
 # shellcheck disable=SC2002 # a pipe is the point
-is 'a pipe holds what the file holds' "$(cat "$a" | tstream-info | sed 1d)" \
+is 'info says of a pipe what it says of the file' "$(cat "$a" | tstream-info | sed 1d)" \
     "$(sed 1d "$tmp/by-reading")"
-is 'a file on standard input is described by its tables' "$(tstream-info <"$a" | sed 1d)" \
+is 'info reads the tables of a file on standard input' "$(tstream-info <"$a" | sed 1d)" \
     "$(sed 1d "$tmp/by-table")"
-is 'JSON, an object a file' \
+is 'info --json prints an object a file' \
     "$(tstream-info --json "$a" "$tmp/latents" | python '
 for line in sys.stdin:
     o = json.loads(line)
@@ -46,14 +46,14 @@ ok 'info -o writes to a file' cmp -s "$tmp/info" "$tmp/by-table"
 
 is 'cat passes on all records' "$(tstream-cat "$a" | ids)" "$(numbers 0 99)"
 tstream-cat -q -o "$tmp/joined" "$a" "$a"
-is 'cat joins' "$(tstream-info "$tmp/joined" | grep -E 'records|segments' | tr -s ' \n' ' ')" \
+is 'cat joins two streams into one segment' "$(tstream-info "$tmp/joined" | grep -E 'records|segments' | tr -s ' \n' ' ')" \
     ' records 200 segments 1 '
-is 'cat counts what it joins' "$(tstream-info "$tmp/joined" | sed -n 's/^  count *//p')" 200
+is 'cat states the count of what it joins' "$(tstream-info "$tmp/joined" | sed -n 's/^  count *//p')" 200
 cat "$a" "$a" >"$tmp/two"
-is 'what cat(1) joins is a stream' \
+is 'two streams that cat(1) joins' \
     "$(tstream-info "$tmp/two" | grep -E 'records|segments' | tr -s ' \n' ' ')" \
     ' records 200 segments 2 '
-is '... with all records' "$(ids <"$tmp/two")" "$(numbers 0 99) $(numbers 0 99)"
+is '... have all records' "$(ids <"$tmp/two")" "$(numbers 0 99) $(numbers 0 99)"
 is 'cat takes a range' "$(tstream-cat --records 5:50 "$a" | ids)" "$(numbers 5 49)"
 is '... from the start' "$(tstream-cat -r :3 "$a" | ids)" '0 1 2'
 is '... to the end' "$(tstream-cat -r 97: <"$a" | ids)" '97 98 99'
@@ -87,29 +87,29 @@ exits 'info of a missing file' 66 tstream-info "$tmp/none"
 says '... names it' "tstream-info: $tmp/none: cannot open: No such file or directory"
 exits 'cat of a missing file' 66 tstream-cat "$tmp/none"
 exits 'info of nothing' 65 tstream-info
-says '... says so' 'standard input: byte 0: empty: not even a begin frame'
-exits 'cat of a page' 65 tstream-cat man/tstream.5
+says 'says that it is empty' 'standard input: byte 0: empty: not even a begin frame'
+exits 'cat of a page of the manual' 65 tstream-cat man/tstream.5
 says '... says where and what' "man/tstream.5: byte 0: not a tensor stream"
 head -c $((size / 2)) "$a" >"$tmp/cut"
 exits 'info of a cut stream' 65 tstream-info "$tmp/cut"
 says '... says where' "$tmp/cut: byte $((size / 2)): cut short within the frame that begins at byte"
 exits 'cat of a cut stream' 65 tstream-cat "$tmp/cut"
 cp "$tmp/out" "$tmp/cut-again"
-exits 'what cat made of it is cut, too' 65 tstream-info "$tmp/cut-again"
-says '... and says that' 'cut short: there is no end frame'
+exits 'info of what cat makes of a cut stream' 65 tstream-info "$tmp/cut-again"
+says 'says that the end is missing' 'cut short: there is no end frame'
 exits 'cat -o of a cut stream' 65 tstream-cat -o "$tmp/never" "$tmp/cut"
 ok '... leaves no file' test ! -e "$tmp/never"
 # shellcheck disable=SC2016 # for the inner shell
 exits 'cat --part of a pipe' 66 sh -c 'cat "$1" | tstream-cat --part 1/2' sh "$a"
-exits 'streams that differ' 65 tstream-cat "$a" "$tmp/latents"
-says '... are named' "$tmp/latents: not the same as the first input: the tensors differ"
-exits 'info goes on after a bad file' 65 tstream-info "$tmp/cut" "$a"
-ok '... and describes the good one' grep -q 'records        100' "$tmp/out"
-exits 'a tensor that is not there' 65 tstream-cat --tensors id,nose "$a"
-says '... is named' '"nose"'
-exits 'a range that is none' 64 tstream-cat --records 7 "$a"
-exits 'a range backwards' 64 tstream-cat --records 7:5 "$a"
-says '... is shown' "option --records: expected FROM:TO, found '7:5'"
+exits 'cat of streams that differ' 65 tstream-cat "$a" "$tmp/latents"
+says 'names the one that differs' "$tmp/latents: not the same as the first input: the tensors differ"
+exits 'info of a bad and a good file' 65 tstream-info "$tmp/cut" "$a"
+ok '... describes the good one' grep -q 'records        100' "$tmp/out"
+exits 'cat --tensors of a missing tensor' 65 tstream-cat --tensors id,nose "$a"
+says 'names it' '"nose"'
+exits 'cat --records with one number' 64 tstream-cat --records 7 "$a"
+exits 'cat --records backwards' 64 tstream-cat --records 7:5 "$a"
+says 'is refused by its text' "option --records: expected FROM:TO, found '7:5'"
 
 full() {
     "$@" >/dev/full
@@ -121,7 +121,7 @@ for i in 1 2 3 4 5 6; do
     cat "$tmp/joined" "$tmp/joined"
 done >"$tmp/long"
 tstream-cat "$tmp/long" 2>"$tmp/err" | head -c 100 >/dev/null
-is 'cat | head ends quietly' "$(cat "$tmp/err")" ''
+is 'cat ends quietly when its reader leaves' "$(cat "$tmp/err")" ''
 # shellcheck disable=SC2016 # for the inner shell
-exits 'a closed standard output' 74 sh -c 'tstream-cat "$1" >&-' sh "$a"
+exits 'cat to a closed standard output' 74 sh -c 'tstream-cat "$1" >&-' sh "$a"
 done_testing
