@@ -26,7 +26,8 @@ static inline bool reference_has(const char *name)
     snprintf(path, sizeof path, "%s/%s.safetensors", reference_dir(), name);
     if (access(path, R_OK) == 0)
         return true;
-    skip(name, "not in the folder of reference data");
+    snprintf(path, sizeof path, "agrees with %s", name);
+    skip(path, "not in the folder of reference data");
     return false;
 }
 

@@ -29,8 +29,9 @@ trap 'exit 1' INT TERM
 tap_result() {
     case $1 in
     '... '*) tap_name="$tap_subject ${1#... }" ;;
-    *) tap_name=$1 tap_subject=${1% (exit [0-9]*)} ;;
+    *) tap_name=$1 tap_subject=${1% (exit*} ;;
     esac
+    case $1 in *' (exit '*) tap_command=${tap_name% (exit*} ;; esac
     tap_n=$((tap_n + 1))
     if [ "$2" = 0 ]; then
         echo "ok $tap_n - $tap_test: $tap_name"
@@ -39,6 +40,11 @@ tap_result() {
         tap_failed=$((tap_failed + 1))
     fi
     return "$2"
+}
+# about NAME: what the names of the next cases continue, where no case is called so.
+about() {
+    tap_subject=$1
+    tap_command=$1
 }
 # Shows lines of standard input under the last case.
 tap_comment() {
@@ -65,7 +71,6 @@ exits() {
     "$@" >"$tmp/out" 2>"$tmp/err" </dev/null
     tap_got=$?
     is "$tap_case (exit $tap_status)" $tap_got "$tap_status"
-    tap_command=$tap_subject
     [ $tap_got = "$tap_status" ] || tap_comment <"$tmp/err"
 }
 # says NAME TEXT: passes if the last command of `exits` wrote TEXT to standard error.

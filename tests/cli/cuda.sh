@@ -53,7 +53,7 @@ for width in 64 72; do # with one head, so these are also the head sizes
     sample cpu-$width-samples $width --device cpu
     for precision in f32 tf32 bf16; do
         run=$precision-$width
-        exits "trains in $precision, heads of $width" 0 \
+        exits "training in $precision with heads of $width" 0 \
             train $run $width --device cuda --precision $precision --micro-batch 2
         ok "trains in $precision as on the CPU, heads of $width" python "
 got, want = log(tmp + '$run'), log(tmp + 'cpu-$width')
@@ -75,7 +75,7 @@ done
 for mode in f32-light f32-block bf16-block; do
     precision=${mode%-*}
     train $mode 72 --device cuda --precision "$precision" --micro-batch 2 --recompute ${mode#*-}
-    ok "recomputing changes no bit: $mode" python "
+    ok "recomputing changes no bit of training in $mode" python "
 none, again = (tensors(tmp + run + '/latest.safetensors') for run in ('$precision-72', '$mode'))
 assert all(np.array_equal(none[n], again[n]) for n in none)"
 done
@@ -85,7 +85,7 @@ for autoencoder in dct "$vae"; do
     vae-encode -q -@ 1 --device cpu --vae "$autoencoder" --dtype f32 "$tmp/images" -o "$tmp/codes-of-cpu"
     reconstruct "cpu-$name" "$autoencoder" --device cpu
     for precision in f32 tf32 bf16; do
-        exits "$name encodes and decodes in $precision" 0 \
+        exits "encoding and decoding by $name in $precision" 0 \
             reconstruct "$precision-$name" "$autoencoder" --device cuda --precision $precision
         ok "$name encodes and decodes in $precision as on the CPU" python "
 (codes, images), (cpu_codes, cpu_images) = (
@@ -105,10 +105,10 @@ order() {
     sample order-samples 72 --device cuda --precision bf16
     reconstruct order "$vae" --device cuda --precision bf16
     unset "${1%%=*}"
-    ok "$1: the same checkpoint" same order/latest.safetensors bf16-72/latest.safetensors
-    ok "$1: the same samples" same order-samples bf16-72-samples
-    ok "$1: the same latents" same order-codes bf16-vae-diffusers-half-codes
-    ok "$1: the same images" same order-images bf16-vae-diffusers-half-images
+    ok "$1 changes no bit of a checkpoint" same order/latest.safetensors bf16-72/latest.safetensors
+    ok "$1 changes no bit of samples" same order-samples bf16-72-samples
+    ok "$1 changes no bit of latents" same order-codes bf16-vae-diffusers-half-codes
+    ok "$1 changes no bit of images" same order-images bf16-vae-diffusers-half-images
     rm -r "$tmp/order"
 }
 order CUDASIM_SEED=2

@@ -23,9 +23,9 @@ dit-train -q -@ 1 --depth 2 --hidden 36 --heads 3 --patch 1 --classes 10 -b 16 -
     --ema-decay 0.9 --steps 30 --run "$tmp/run" "$tmp/data"
 weights=$tmp/run/latest.safetensors
 
-exits 'samples' 0 sample -n 9 -o "$tmp/images"
-is 'says nothing with --quiet' "$(cat "$tmp/err")" ''
-ok 'images of the right size, balanced classes, metadata passed on' python '
+exits 'sampling with --quiet' 0 sample -n 9 -o "$tmp/images"
+is '... prints nothing' "$(cat "$tmp/err")" ''
+ok "... gives images of the right size, balanced classes, and the model's metadata" python '
 t, m = read(tmp + "images")
 assert sorted(t) == ["image", "label"] and t["image"].dtype == np.uint8
 assert t["image"].shape == (9, 32, 32, 3) and list(t["label"]) == list(range(9))
@@ -40,7 +40,7 @@ assert np.array_equal(get("images", "image"), get("nopg", "image"))
 assert "pg.0" not in read(tmp + "nopg")[1]
 '
 exits '--latents' 0 sample -n 9 --latents -o "$tmp/latents"
-ok 'are latents' python '
+ok '... gives latents' python '
 t, m = read(tmp + "latents")
 assert t["latent"].shape == (9, 16, 4, 4) and t["latent"].dtype == np.float32
 assert m["kind"] == "latents" and m["autoencoder"].startswith("dct"), m
@@ -55,7 +55,7 @@ for batch in 1 2 7 64; do
     sample -n 9 --latents --batch $batch >"$tmp/batch$batch"
 done
 sample -n 9 --latents -@ 2 >"$tmp/threads"
-ok 'no bit depends on --batch or --threads' python '
+ok '--batch and --threads change no bit' python '
 for other in "batch1", "batch2", "batch7", "batch64", "threads":
     assert np.array_equal(get(other), get("latents")), other
 '
@@ -64,7 +64,7 @@ for of in 3 4 20; do
         sample -n 9 --latents --no-pg --batch 2 --part "$part/$of"
     done >"$tmp/parts$of"
 done
-ok 'nor on --part' python '
+ok '--part changes no bit' python '
 for of in 3, 4, 20:
     for tensor in "latent", "label":
         assert np.array_equal(get("parts%d" % of, tensor), get("latents", tensor)), of
@@ -81,17 +81,17 @@ labels() { # labels ARGUMENT...: one line
     sample --steps 1 --latents "$@" >"$tmp/labels" && python 'print(*get("labels", "label"))'
 }
 is 'classes by name, number and none' "$(labels -n 7 -c b,7,none)" '1 7 -1 1 7 -1 1'
-is 'balanced' "$(labels -n 12 -c balanced)" '0 1 2 3 4 5 6 7 8 9 0 1'
+is 'classes that are balanced' "$(labels -n 12 -c balanced)" '0 1 2 3 4 5 6 7 8 9 0 1'
 all=$(labels -n 40 -c random -b 40)
 is 'random classes do not depend on the part' "$(labels -n 40 -c random --part 1/2) $(
     labels -n 40 -c random --part 2/2
 )" "$all"
-ok 'are all classes' [ "$(echo "$all" | tr ' ' '\n' | sort -u | wc -l)" -ge 9 ]
-ok 'and others with another seed' [ "$(labels -n 40 -c random --seed 1)" != "$all" ]
+ok 'random classes are nearly all classes' [ "$(echo "$all" | tr ' ' '\n' | sort -u | wc -l)" -ge 9 ]
+ok 'random classes follow the seed' [ "$(labels -n 40 -c random --seed 1)" != "$all" ]
 exits 'an unknown class' 64 sample -c a,cat
-says 'names it and those there are' 'no class is called "cat"; the model has 10 classes: a, b'
+says 'is refused with the names that there are' 'no class is called "cat"; the model has 10 classes: a, b'
 exits 'a number over the classes' 64 sample -c 10
-says 'and the range' 'class 10: the model has classes 0 to 9'
+says 'is refused with the range' 'class 10: the model has classes 0 to 9'
 exits 'an empty class' 64 sample -c a,
 
 sample -n 3 --latents -c none -s 4 >"$tmp/none4"
@@ -101,7 +101,7 @@ sample -n 3 --latents -c 4 -s 1.000001 >"$tmp/guided"
 sample -n 3 --latents -c 4 -s 0 >"$tmp/zero"
 sample -n 3 --latents -c 4 -s 3 >"$tmp/three"
 sample -n 3 --latents -c 4 -s 3 --cfg-channels all >"$tmp/threeall"
-ok 'guidance: 1 is the class alone, 0 none of it in the channels guided' python '
+ok 'a guidance of 1 is the class alone, and others change the channels that they guide' python '
 assert np.array_equal(get("none4"), get("none1"))
 assert np.abs(get("plain") - get("guided")).max() < 1e-3
 assert np.abs(get("plain") - get("three")).max() > 1e-2
@@ -117,9 +117,9 @@ for options in '--steps 10' '--steps ddim10' '--steps 3,4,5' '--sampler ddim' \
     '--sampler ddim --eta 0.5' '--sampler ddim --eta 1' '--sampler ddim --steps 1000 -n 1'; do
     i=$((i + 1))
     # shellcheck disable=SC2086 # options are words
-    exits "$options" 0 sample -n 2 --latents $options -o "$tmp/variant$i"
+    exits "sampling with $options" 0 sample -n 2 --latents $options -o "$tmp/variant$i"
 done
-ok 'are finite, and all different' python '
+ok 'sampling by each method gives finite samples of its own' python '
 found = [get("variant%d" % i)[0] for i in range(1, 8)]
 for i, a in enumerate(found):
     assert np.isfinite(a).all() and not any(np.array_equal(a, b) for b in found[:i]), i
@@ -127,20 +127,20 @@ for i, a in enumerate(found):
 for steps in 0 1001 x ddim999 1,,2 -3; do
     exits "--steps $steps" 64 sample --steps="$steps" -o "$tmp/none"
 done
-ok 'leave no file' [ ! -e "$tmp/none" ]
+ok 'refused --steps leave no file' [ ! -e "$tmp/none" ]
 
 quietly() {
     { sample -n 500 --steps 1 --latents 2>"$tmp/pipe-err" || :; } | head -c 100 >/dev/null
     [ ! -s "$tmp/pipe-err" ]
 }
-ok 'a reader that leaves ends it quietly' quietly
+ok 'dit-sample ends quietly when its reader leaves' quietly
 full() {
     sample -n 1 --steps 1 >/dev/full
 }
 exits 'a full disk' 74 full
 exits 'a folder that is not there' 73 sample -o "$tmp/no/file"
 exits 'missing weights' 66 dit-sample -w "$tmp/no"
-says 'named' "$tmp/no: "
+says 'are refused by name' "$tmp/no: "
 exits 'an operand' 64 sample "$weights"
 exits 'an unknown device' 64 sample --device gpu
 exits 'an autoencoder of other channels' 65 sample --vae dct:4
@@ -159,27 +159,27 @@ damage() { # damage NAME CODE TEXT
     weights=$good
     damaged "$2"
     exits "$1" 65 sample --latents -n 1 -o "$tmp/none"
-    says 'is named' "$tmp/damaged: "
-    says "$1: the reason" "$3"
+    says 'is refused by name' "$tmp/damaged: "
+    says 'is refused with the reason' "$3"
     weights=$good
 }
-damage 'weights cut short' 'd = d[:-1]' 'bytes of data, the tensors take'
-damage 'cut in the header' 'd = d[:h // 2]' 'a header of'
-damage 'an empty file' 'd = d[:0]' 'expected weights'
-damage 'another length of header' 'd[6] ^= 1' 'a header of'
-damage 'a header that is no JSON' 'd[20] = 0' 'header, byte'
-damage 'a dtype' 'd = d.replace(b"F32", b"F31", 1)' 'unknown dtype'
-damage 'a missing tensor' 'd = d.replace(b"\"blocks.1.mlp.fc1.bias", b"\"blocks.1.mlp.fc1.bi_s")' \
+damage 'a file of weights cut short' 'd = d[:-1]' 'bytes of data, the tensors take'
+damage 'a file of weights cut short in its header' 'd = d[:h // 2]' 'a header of'
+damage 'an empty file of weights' 'd = d[:0]' 'expected weights'
+damage "another length of the weights' header" 'd[6] ^= 1' 'a header of'
+damage 'a header of weights that is no JSON' 'd[20] = 0' 'header, byte'
+damage 'an unknown dtype in the weights' 'd = d.replace(b"F32", b"F31", 1)' 'unknown dtype'
+damage 'a tensor missing in the weights' 'd = d.replace(b"\"blocks.1.mlp.fc1.bias", b"\"blocks.1.mlp.fc1.bi_s")' \
     'no tensor blocks.1.mlp.fc1.bias'
 damage 'heads that divide no width' 'd = d.replace(b"num_heads\":\"3", b"num_heads\":\"5")' 'heads'
 damage 'heads that are no number' 'd = d.replace(b"num_heads\":\"3", b"num_heads\":\"x")' \
     'expected a whole number'
-damage 'no DiT' 'd = d.replace(b"\"x_embedder.proj.weight", b"\"x_embedder.proj.w_ight")' \
+damage "weights that are no DiT's" 'd = d.replace(b"\"x_embedder.proj.weight", b"\"x_embedder.proj.w_ight")' \
     'these are not the weights of a DiT'
 damaged 'n = (len(d) - h) // 32 * 28; d[-n:] = np.full(n // 4, np.nan, "<f4").tobytes()'
 exits 'weights that are not finite' 65 sample --latents -n 1 -o "$tmp/none"
-says 'give no sample' 'sample 0 came out as'
-ok 'no file is left of all these' [ ! -e "$tmp/none" ]
+says 'are refused' 'sample 0 came out as'
+ok 'damaged weights leave no file' [ ! -e "$tmp/none" ]
 weights=$good
 sample --steps 1 -n 1 --latents -w "$good" >"$tmp/unflipped"
 ok 'a flipped bit in the header is an error or changes no sample' python "

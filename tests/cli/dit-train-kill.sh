@@ -4,8 +4,8 @@
 . tests/tap.sh
 
 for signal in KILL TERM; do
-    exits "5 times SIG$signal" 0 sh tests/bench/kill.sh 5 $signal
-    ok 'the end is that of the unbroken run' grep -q 'all as the unbroken one' "$tmp/out"
+    exits "a training that SIG$signal ends five times" 0 sh tests/bench/kill.sh 5 $signal
+    ok '... ends with the files of the unbroken one' grep -q 'all as the unbroken one' "$tmp/out"
     sed 's/^/# /' "$tmp/out"
 done
 done_testing

@@ -24,11 +24,11 @@ data=$tmp/data.tstream
 "$make_stream" latents 64 8 10 >"$data"
 
 # Checkpoints that are damaged.
-exits 'trains' 0 tiny whole --steps 12 --save-every 5 --log-every 4 "$data"
+exits 'a training of 12 steps' 0 tiny whole --steps 12 --save-every 5 --log-every 4 "$data"
 before=$(names whole)
-is 'the folder' "$before" './0000005.safetensors ./0000010.safetensors ./0000012.safetensors '\
+is '... leaves the files that it promises' "$before" './0000005.safetensors ./0000010.safetensors ./0000012.safetensors '\
 './config.json ./latest.safetensors ./log.jsonl '
-ok 'the checksum is that of the file with zeros in its place' python '
+ok 'the checksum of a checkpoint is that of the file with zeros in its place' python '
 data, said = open(tmp + "whole/latest.safetensors", "rb").read(), metadata(
     tmp + "whole/latest.safetensors")["crc32"].encode()
 zeros = data.replace(b"\"crc32\":\"%s\"" % said, b"\"crc32\":\"00000000\"", 1)
@@ -53,29 +53,29 @@ empty() {
 for damage in flip_bit another_step cut_short empty rm; do
     cp -r "$tmp/whole" "$tmp/$damage"
     $damage "$tmp/$damage/0000012.safetensors"
-    exits "the newest checkpoint: $damage" 0 resume $damage "$data"
-    says 'it is named' "$damage/0000012.safetensors"
-    says 'the one before is taken, and said so' "going back to $tmp/$damage/0000010.safetensors"
-    ok 'the end is that of the unbroken run' same whole $damage
-    is 'with the same files' "$(names $damage)" "$before"
+    exits "resuming from a newest checkpoint with damage $damage" 0 resume $damage "$data"
+    says 'names it' "$damage/0000012.safetensors"
+    says 'says that it takes the one before' "going back to $tmp/$damage/0000010.safetensors"
+    ok '... ends as the unbroken run' same whole $damage
+    is '... leaves the files of the unbroken run' "$(names $damage)" "$before"
     rm -r "${tmp:?}/$damage"
 done
 cp -r "$tmp/whole" "$tmp/none"
 for file in "$tmp"/none/0*; do flip_bit "$file"; done
-exits 'all are damaged' 65 resume none "$data"
-says 'why' '0000005.safetensors: damaged: its CRC-32 is '
-says 'and that is all' 'no checkpoint is left'
+exits 'resuming where all checkpoints are damaged' 65 resume none "$data"
+says 'says what is wrong with them' '0000005.safetensors: damaged: its CRC-32 is '
+says 'says that none is left' 'no checkpoint is left'
 cp -r "$tmp/whole" "$tmp/unlinked"
 rm "$tmp/unlinked/latest.safetensors"
-exits 'no link: the folder is not taken for a new one' 64 tiny unlinked --steps 12 "$data"
-exits 'and resumed' 0 resume unlinked --steps 13 "$data"
-says 'from the newest checkpoint' 'saved'
-is 'once' "$(names unlinked)" './0000010.safetensors ./0000012.safetensors ./0000013.safetensors '\
+exits 'a training in a folder of checkpoints without the link' 64 tiny unlinked --steps 12 "$data"
+exits 'resuming in a folder of checkpoints without the link' 0 resume unlinked --steps 13 "$data"
+says 'saves a checkpoint' 'saved'
+is '... goes on from the newest checkpoint' "$(names unlinked)" './0000010.safetensors ./0000012.safetensors ./0000013.safetensors '\
 './config.json ./latest.safetensors ./log.jsonl '
 cp -r "$tmp/whole" "$tmp/old"
 sed -i 's/"crc32"/"crc99"/' "$tmp/old/0000012.safetensors"
-exits 'a checkpoint without a checksum' 0 resume old --steps 13 "$data"
-ok 'is as good' same_tensors old unlinked
+exits 'resuming from a checkpoint without a checksum' 0 resume old --steps 13 "$data"
+ok '... gives the same weights' same_tensors old unlinked
 
 # What killed processes leave.
 cp -r "$tmp/whole" "$tmp/strays"
@@ -85,8 +85,8 @@ for stray in 0000013.safetensors.4242-0.tmp log.jsonl.77-1.tmp config.json.5-0.t
     : >"$tmp/strays/$stray"
 done
 ln -s 0000099.safetensors "$tmp/strays/.latest.new"
-exits 'leftovers' 0 resume strays "$data"
-is 'are removed, other files are not' "$(names strays)" './0000005.safetensors '\
+exits 'resuming beside what killed processes left' 0 resume strays "$data"
+is '... removes that and no other files' "$(names strays)" './0000005.safetensors '\
 './0000010.safetensors ./0000012.safetensors ./12-1.tmp ./config.json ./latest.safetensors '\
 './log.jsonl ./mine.7-a.tmp ./notes.tmp '
 
@@ -110,80 +110,81 @@ if command -v prlimit >/dev/null; then
         --batch 8 --classes 10 --lr 1e-3 --save-every 5 --log-every 50 --minutes 1 \
         --run "$tmp/full" "$data" 2>"$tmp/said" &
     pid=$!
+    about 'a training on a disk that is full for a while'
     wait_for grep -q 'training goes on' "$tmp/err"
-    says 'a disk that is full: training goes on' 'it will be tried again'
+    says 'goes on without a checkpoint' 'it will be tried again'
     prlimit --fsize=100:unlimited --pid $pid
     wait_for grep -q 'keeps the lines' "$tmp/err"
-    says 'without room for the log, too' 'full/log.jsonl: File too large; training goes on'
+    says 'goes on without a log' 'full/log.jsonl: File too large; training goes on'
     prlimit --fsize=unlimited --pid $pid
     wait_for grep -q 'saved' "$tmp/err"
-    says 'with room again it is saved' "saved $tmp/full/0"
-    is 'there was one warning' "$(grep -c 'it will be tried again' "$tmp/err")" 1
+    says 'saves with room again' "saved $tmp/full/0"
+    is '... warns of the checkpoint once' "$(grep -c 'it will be tried again' "$tmp/err")" 1
     kill -TERM $pid
     wait $pid
-    is 'and at the end once more' $? 75
+    is '... saves once more when it is stopped' $? 75
     wait
-    ok 'no line of the log is lost' python '
+    ok '... loses no line of the log' python '
 steps = [line["step"] for line in log(tmp + "full")]
 assert steps == list(range(50, 50 * len(steps) + 1, 50)), steps
 '
-    ok 'nothing half-written is left' sh -c "! find $tmp/full -name '*.tmp' | grep -q ."
+    ok '... leaves nothing half-written' sh -c "! find $tmp/full -name '*.tmp' | grep -q ."
 else
     skip 'a disk that is full for a while' 'no prlimit here'
 fi
-exits 'checkpoints faster than the disk' 0 tiny fast -v --steps 40 --save-every 1 --keep 2 "$data"
-says 'are waited for' 'waiting for the checkpoint of step'
+exits 'a checkpoint after every step' 0 tiny fast -v --steps 40 --save-every 1 --keep 2 "$data"
+says 'waits for the checkpoint before' 'waiting for the checkpoint of step'
 printf 'MemAvailable:       10 kB\n' >"$tmp/meminfo"
 poor() { # on a machine with little memory
     unshare -rm sh -c "mount --bind $tmp/meminfo /proc/meminfo && exec \"\$@\"" sh "$@"
 }
 if poor true 2>/dev/null; then
-    exits 'no memory for a copy' 0 poor dit-train -q -v -@ 1 --depth 1 --hidden 32 --heads 2 \
+    exits 'a training without memory for a copy of its arrays' 0 poor dit-train -q -v -@ 1 --depth 1 --hidden 32 --heads 2 \
         --patch 2 --batch 8 --classes 10 --lr 1e-3 --steps 12 --save-every 5 --log-every 4 \
         --run "$tmp/poor" "$data"
-    says 'it is said' 'there is no memory for a copy of the arrays'
-    ok 'and the same is written' same whole poor
+    says 'says so' 'there is no memory for a copy of the arrays'
+    ok '... writes the same checkpoint' same whole poor
 else
-    skip 'no memory for a copy' 'cannot show another /proc/meminfo here'
+    skip 'a training without memory for a copy of its arrays writes the same checkpoint' 'cannot show another /proc/meminfo here'
 fi
 
 # Data that changes.
 mkdir "$tmp/shards"
 shard-latents -q --shards 3 -o "$tmp/shards" "$data" >/dev/null
 set -- "$tmp"/shards/*.tstream
-exits 'shards' 0 tiny set --steps 3 "$@"
-exits 'one is missing' 65 tiny part --steps 3 "$1" "$3"
-exits '--partial' 0 tiny part --partial --steps 3 "$1" "$3"
-exits 'it is remembered' 0 resume part --steps 4 "$1" "$3"
-exits 'one is missing on resuming' 65 resume set --partial --steps 6 "$1" "$3"
-says 'it is named' "missing: ${2##*/}"
+exits 'a training on three shards' 0 tiny set --steps 3 "$@"
+exits 'a training on shards of which one is missing' 65 tiny part --steps 3 "$1" "$3"
+exits 'a training on some shards with --partial' 0 tiny part --partial --steps 3 "$1" "$3"
+exits 'resuming with the shards that --partial allowed' 0 resume part --steps 4 "$1" "$3"
+exits 'resuming with a shard less' 65 resume set --partial --steps 6 "$1" "$3"
+says 'names the missing one' "missing: ${2##*/}"
 "$make_stream" latents 21 8 10 >"$tmp/shards/new.tstream"
-exits 'one is another' 65 resume set --partial --steps 6 "$1" "$tmp/shards/new.tstream" "$3"
-says 'both are named' "missing: ${2##*/}; new: new.tstream"
-says 'with the way out' '--accept-data'
-exits '--accept-data' 0 resume set --partial --accept-data --steps 6 "$1" "$3"
+exits 'resuming with another shard' 65 resume set --partial --steps 6 "$1" "$tmp/shards/new.tstream" "$3"
+says 'names both' "missing: ${2##*/}; new: new.tstream"
+says 'tells of --accept-data' '--accept-data'
+exits 'resuming with other data and --accept-data' 0 resume set --partial --accept-data --steps 6 "$1" "$3"
 truncate -s -3000 "$3"
-exits 'a shard is cut short' 65 resume part --steps 6 "$1" "$3"
-says 'it is named, too' "${3##*/}"
+exits 'resuming with a shard that is cut short' 65 resume part --steps 6 "$1" "$3"
+says 'names it' "${3##*/}"
 exits '--cache with little memory' 0 tiny cache --cache --memory 4K --steps 12 "$data"
-ok 'is as with much' same_tensors whole cache
+ok '... trains as with much memory' same_tensors whole cache
 
 # Pictures and held-out losses.
 "$make_stream" latents 40 8 10 >"$tmp/valid"
 show='--vae dct:4 --sample-every 6 --sample-count 2 --valid-every 5 --valid-count 20'
 # shellcheck disable=SC2086 # a list of words
-exits 'pictures and held-out losses' 0 tiny shown $show --valid "$tmp/valid" --steps 12 \
+exits 'a training with pictures and held-out losses' 0 tiny shown $show --valid "$tmp/valid" --steps 12 \
     --save-every 5 --log-every 4 "$data"
-ok 'change nothing in the training' same_tensors whole shown
-ok 'the loss is in the log, where it is due and at the end' python '
+ok '... gives the same weights' same_tensors whole shown
+ok '... logs the loss where it is due and at the end' python '
 loss = {line["step"]: line.get("valid_loss") for line in log(tmp + "shown")}
 assert list(loss) == [4, 8, 12] and loss[4] is None, loss
 assert all(0.9 < loss[step] < 1.1 for step in (8, 12)) and loss[12] < loss[8], loss
 '
-is 'pictures are where they belong' "$(cd "$tmp/shown/samples" && echo *)" '0000006.png 0000012.png'
+is '... saves its pictures in samples/' "$(cd "$tmp/shown/samples" && echo *)" '0000006.png 0000012.png'
 dit-sample -q -@ 1 -w "$tmp/shown/0000012.safetensors" -n 2 -c 0,5 --steps 50 --vae dct:4 |
     tile-images -q -c 2 >"$tmp/sheet.png"
-ok 'they are those of dit-sample' cmp "$tmp/sheet.png" "$tmp/shown/samples/0000012.png"
+ok '... saves the pictures that dit-sample draws' cmp "$tmp/sheet.png" "$tmp/shown/samples/0000012.png"
 for micro in 8 3; do
     # shellcheck disable=SC2086
     tiny still$micro $show --valid "$tmp/valid" --lr 0 --micro-batch $micro --steps 6 \
@@ -191,67 +192,67 @@ for micro in 8 3; do
 done
 ok 'micro-batches change no picture' cmp "$tmp/still8/samples/0000006.png" \
     "$tmp/still3/samples/0000006.png"
-ok 'and no held-out loss' python '
+ok 'micro-batches change no held-out loss' python '
 a, b = (log(tmp + run)[0]["valid_loss"] for run in ("still8", "still3"))
 assert a == b, (a, b)
 '
-exits 'they are told' 0 resume shown --steps 13 --valid-every 1 "$data"
-says 'in the line' '  valid 0.'
-exits 'and can be left off' 0 resume shown --steps 14 --valid '' --sample-every 0 "$data"
+exits 'resuming a training with held-out losses' 0 resume shown --steps 13 --valid-every 1 "$data"
+says 'prints the held-out loss' '  valid 0.'
+exits 'resuming without pictures and held-out losses' 0 resume shown --steps 14 --valid '' --sample-every 0 "$data"
 mkdir "$tmp/no-room"
 : >"$tmp/no-room/samples"
 # shellcheck disable=SC2086
-exits 'pictures that cannot be written' 0 tiny no-room $show --steps 6 "$data"
-says 'are told of' 'no pictures of step 6: '
-exits 'latents that name no autoencoder' 65 tiny wrong --sample-every 1 --steps 1 "$data"
-says 'need one' '--sample-every: the latents: it names no autoencoder'
+exits "a training whose pictures can't be written" 0 tiny no-room $show --steps 6 "$data"
+says 'tells of them' 'no pictures of step 6: '
+exits 'pictures of latents that name no autoencoder' 65 tiny wrong --sample-every 1 --steps 1 "$data"
+says 'are refused with what is needed' '--sample-every: the latents: it names no autoencoder'
 "$make_stream" latents 8 4 10 >"$tmp/small"
 exits 'held-out latents of another size' 65 tiny wrong --valid "$tmp/small" --steps 1 "$data"
-says 'are named' "--valid: $tmp/small: its latents are 4x4x4, but those trained on are 4x8x8"
+says 'are refused with both shapes' "--valid: $tmp/small: its latents are 4x4x4, but those trained on are 4x8x8"
 "$make_stream" latents 7 8 7 >"$tmp/seven"
 exits 'held-out labels over the classes' 65 tiny wrong --classes 7 --valid "$tmp/valid" --steps 1 \
     "$tmp/seven"
-says 'are named, too' "--valid: $tmp/valid: label "
+says 'are refused by name' "--valid: $tmp/valid: label "
 exits 'a held-out file that is not there' 66 tiny wrong --valid "$tmp/nothing" --steps 1 "$data"
 
 if command -v gnuplot >/dev/null; then
-    exits 'plot-training.sh' 0 pipelines/plot-training.sh -o "$tmp/curves.png" "$tmp/shown" \
+    exits 'plot-training.sh of two trainings' 0 pipelines/plot-training.sh -o "$tmp/curves.png" "$tmp/shown" \
         "$tmp/whole"
-    is 'says nothing' "$(cat "$tmp/out" "$tmp/err")" ''
-    is 'and draws a PNG' "$(head -c 8 "$tmp/curves.png" | od -An -c | tr -d ' ')" \
+    is '... prints nothing' "$(cat "$tmp/out" "$tmp/err")" ''
+    is '... draws a PNG' "$(head -c 8 "$tmp/curves.png" | od -An -c | tr -d ' ')" \
         '211PNG\r\n032\n'
-    exits 'no training' 66 pipelines/plot-training.sh "$tmp/nothing"
-    says 'it is named' "$tmp/nothing/log.jsonl: cannot read"
-    exits 'an unknown option of it' 64 pipelines/plot-training.sh --nonsense
+    exits 'plot-training.sh of a missing training' 66 pipelines/plot-training.sh "$tmp/nothing"
+    says 'names it' "$tmp/nothing/log.jsonl: cannot read"
+    exits 'plot-training.sh with an unknown option' 64 pipelines/plot-training.sh --nonsense
 else
-    skip 'plot-training.sh' 'no gnuplot here'
+    skip 'plot-training.sh draws a PNG' 'no gnuplot here'
 fi
 
 # The reader alone.
 exits '--dry-run' 0 dit-train --dry-run --epochs 2 --run "$tmp/dry" -b 10 "$data"
 says 'tells how much it has read' '128 latents, 2.00 epochs of 64, in '
-ok 'and makes no folder' [ ! -e "$tmp/dry" ]
-exits '--dry-run --steps' 0 dit-train --dry-run --steps 7 -b 10 "$data"
-says 'reads what they take' '70 latents, 1.09 epochs of 64'
+ok '... makes no folder' [ ! -e "$tmp/dry" ]
+exits '--dry-run with --steps' 0 dit-train --dry-run --steps 7 -b 10 "$data"
+says 'reads what the steps take' '70 latents, 1.09 epochs of 64'
 exits '--dry-run of a pipe' 0 sh -c "cat $data | dit-train --dry-run"
 says 'reads all of it' '64 latents, 1.00 epochs of 64'
-exits '--dry-run of what is not there' 66 dit-train --dry-run "$tmp/nothing"
+exits '--dry-run of a missing file' 66 dit-train --dry-run "$tmp/nothing"
 
 if command -v mpirun >/dev/null && [ -e "$BUILD/lib/dit-tools/dit-mpi.so" ]; then
     export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
     export ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}detect_leaks=0"
     # shellcheck disable=SC2086
-    exits 'on two ranks' 0 mpirun --oversubscribe -n 2 dit-train -q -@ 1 --depth 1 --hidden 32 \
+    exits 'a training with pictures on two ranks' 0 mpirun --oversubscribe -n 2 dit-train -q -@ 1 --depth 1 --hidden 32 \
         --heads 2 --patch 2 --batch 8 --classes 10 $show --valid "$tmp/valid" --lr 0 --steps 6 \
         --log-every 6 --shard-optimizer --save-every 2 --run "$tmp/ranks" "$data"
-    ok 'the pictures are the same' cmp "$tmp/still8/samples/0000006.png" \
+    ok '... draws the pictures of one rank' cmp "$tmp/still8/samples/0000006.png" \
         "$tmp/ranks/samples/0000006.png"
-    is 'and all files are there, once' "$(names ranks)" './0000002.safetensors '\
+    is '... writes every file once' "$(names ranks)" './0000002.safetensors '\
 './0000004.safetensors ./0000006.safetensors ./config.json ./latest.safetensors ./log.jsonl '\
 './samples/0000006.png '
     exits '--dry-run on two ranks' 0 mpirun --oversubscribe -n 2 dit-train --dry-run -b 10 "$data"
-    is 'is told once' "$(grep -c '64 latents' "$tmp/err")" 1
+    is '... is reported by one rank' "$(grep -c '64 latents' "$tmp/err")" 1
 else
-    skip 'on two ranks' 'there is no MPI'
+    skip 'a training with pictures on two ranks' 'there is no MPI'
 fi
 done_testing

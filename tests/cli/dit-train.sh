@@ -34,13 +34,13 @@ data=$tmp/data.tstream
 "$stream" nan 8 8 10 >"$tmp/nan.tstream"
 "$stream" nan 64 8 10 >"$tmp/some-nan.tstream"
 
-exits 'trains' 0 tiny whole --steps 150 --log-every 1 "$data"
-is 'says nothing with --quiet' "$(cat "$tmp/out" "$tmp/err")" ''
-ok 'the loss falls' python '
+exits 'a training of 150 steps' 0 tiny whole --steps 150 --log-every 1 "$data"
+is '... prints nothing with --quiet' "$(cat "$tmp/out" "$tmp/err")" ''
+ok '... lowers the loss' python '
 loss = [line["loss"] for line in log(tmp + "whole")]
 assert abs(np.mean(loss[:2]) - 1) < 0.1 and np.mean(loss[-20:]) < 0.9 * np.mean(loss[:2]), loss
 '
-ok 'the log has a line for every step, with all it promises' python '
+ok '... logs a line for every step, with all it promises' python '
 lines = log(tmp + "whole")
 assert [line["step"] for line in lines] == list(range(1, 151))
 for line in lines:
@@ -48,7 +48,7 @@ for line in lines:
     assert line["grad_norm"] > 0 and line["images_per_second"] > 0 and line["flops"] > 0, line
     assert abs(line["lr"] - 1e-3) < 1e-9 and line["skipped"] == 0, line
 '
-ok 'a checkpoint holds weights under the published names, and the whole state' python '
+ok '... saves weights under the published names, and the whole state' python '
 file = tmp + "whole/latest.safetensors"
 t, m = tensors(file), metadata(file)
 published = [n for n in t if not n.startswith(("model.", "opt."))]
@@ -73,40 +73,40 @@ for signal in TERM INT; do
     pid=$!
     wait_lines $signal "$stop"
     if [ $signal = TERM ]; then
-        exits 'a folder in use is refused' 64 tiny TERM --resume "$data"
-        says 'and named' "$tmp/TERM: another dit-train is at work in this folder"
+        exits 'a folder that another dit-train uses' 64 tiny TERM --resume "$data"
+        says 'is refused by name' "$tmp/TERM: another dit-train is at work in this folder"
     fi
     kill -$signal $pid
     wait $pid
-    is "stopped by SIG$signal after step $stop or so" $? 75
-    ok 'in the middle, and saved' [ "$(step_of $signal)" != 0000150.safetensors ]
-    exits 'goes on' 0 dit-train -q -@ 1 --resume --run "$tmp/$signal" "$data"
-    ok 'and ends with the bytes of the unbroken run' same whole $signal
-    ok 'no step is twice in the log' python "
+    is "a training stopped by SIG$signal" $? 75
+    ok '... saves in the middle' [ "$(step_of $signal)" != 0000150.safetensors ]
+    exits "resuming what SIG$signal stopped" 0 dit-train -q -@ 1 --resume --run "$tmp/$signal" "$data"
+    ok '... ends with the bytes of the unbroken run' same whole $signal
+    ok '... logs no step twice' python "
 steps = [line['step'] for line in log(tmp + '$signal')]
 assert steps == sorted(set(steps)) and steps[-1] == 150, steps
 "
 done
 printf '{"step":150,"loss":1}\n{"step":151,"loss":1}\n{"step":1' >>"$tmp/whole/log.jsonl"
-exits 'nothing is left to do' 0 dit-train -@ 1 --resume --run "$tmp/whole" "$data"
-says 'and that is said' 'stands at step 150 of 150'
-ok 'lines beyond the checkpoint are cut from the log' python '
+exits 'resuming a training that is complete' 0 dit-train -@ 1 --resume --run "$tmp/whole" "$data"
+says 'says that nothing is left to do' 'stands at step 150 of 150'
+ok '... cuts lines beyond the checkpoint from the log' python '
 assert [line["step"] for line in log(tmp + "whole")] == list(range(1, 151)) + [150]
 '
-exits 'a folder with a training is refused' 64 tiny whole "$data"
-says 'with the way out' '--resume goes on with it'
+exits 'a new training in the folder of another' 64 tiny whole "$data"
+says 'is refused with a hint at --resume' '--resume goes on with it'
 
-exits '--resume without a checkpoint begins' 0 tiny anew --steps 12 --resume "$data"
-exits 'latents on standard input' 0 from "$data" tiny stdin --steps 12
-ok 'are those of a file' same_tensors anew stdin
-exits 'a pipe for more than a pass' 0 piped "$data" tiny spooled --steps 12
-ok 'is one, too' same_tensors anew spooled
+exits '--resume without a checkpoint' 0 tiny anew --steps 12 --resume "$data"
+exits 'latents of a file on standard input' 0 from "$data" tiny stdin --steps 12
+ok '... train as those of a named file' same_tensors anew stdin
+exits 'a pipe that is read for more than a pass' 0 piped "$data" tiny spooled --steps 12
+ok '... trains as a named file' same_tensors anew spooled
 exits '--recompute none' 0 tiny none --steps 12 --recompute none "$data"
 exits '--recompute block' 0 tiny block --steps 12 --recompute block "$data"
-exits '--micro-batch that is the batch' 0 tiny micro8 --steps 12 --micro-batch 8 "$data"
+exits '--micro-batch of the whole batch' 0 tiny micro8 --steps 12 --micro-batch 8 "$data"
 exits '--micro-batch' 0 tiny micro3 --steps 12 --micro-batch 3 "$data"
 exits 'more threads' 0 tiny thread --steps 12 -@ 2 "$data"
-ok 'they change no bit, and sums in another order little' python '
+ok '--recompute, --micro-batch and --threads change no bit, or little where sums change their order' python '
 a = tensors(tmp + "anew/latest.safetensors")
 for name in "none", "block", "micro8", "thread":
     b = tensors(tmp + name + "/latest.safetensors")
@@ -115,41 +115,41 @@ b = tensors(tmp + "micro3/latest.safetensors")
 assert all(np.abs(a[k] - b[k]).max() < 2e-4 for k in a)
 '
 exits 'another seed' 0 tiny seed --steps 12 --seed 1 "$data"
-ok 'is another training' python '
+ok '... trains otherwise' python '
 a, b = (tensors(tmp + n + "/latest.safetensors") for n in ("anew", "seed"))
 assert not np.array_equal(a["x_embedder.proj.weight"], b["x_embedder.proj.weight"])
 '
 
 exits 'a pipe is one pass' 0 piped "$data" tiny pass --save-every 3
-is 'of whole batches' "$(step_of pass)" 0000008.safetensors
+is '... of whole batches' "$(step_of pass)" 0000008.safetensors
 cp -r "$tmp/pass" "$tmp/pass-resumed"
 ln -sf 0000003.safetensors "$tmp/pass-resumed/latest.safetensors"
-exits 'which is resumed' 0 piped "$data" dit-train -q -@ 1 --resume --run "$tmp/pass-resumed"
-ok 'bit for bit' same pass pass-resumed
+exits 'resuming a training on a pipe' 0 piped "$data" dit-train -q -@ 1 --resume --run "$tmp/pass-resumed"
+ok '... ends as the unbroken run' same pass pass-resumed
 head -c 20000 "$data" >"$tmp/cut.tstream"
 exits 'a pipe that is cut short' 65 piped "$tmp/cut.tstream" tiny cut
-says 'named' 'standard input'
+says 'is named' 'standard input'
 exits 'a file that is cut short' 65 tiny cut-file --steps 5 "$tmp/cut.tstream"
 exits 'a pipe of less than a batch' 65 piped "$tmp/few.tstream" tiny few
-says 'is said to be that' '5 latents in all; a batch takes 8'
+says 'is refused with both numbers' '5 latents in all; a batch takes 8'
 exits '--epochs' 0 tiny epochs --epochs 2 "$tmp/few.tstream"
-is 'stops after two passes' "$(step_of epochs)" 0000002.safetensors
-exits 'the first limit counts' 0 tiny limits --epochs 5 --steps 3 "$tmp/few.tstream"
-is 'steps before epochs' "$(step_of limits)" 0000003.safetensors
-exits 'on resuming new limits replace old ones' 0 tiny limits --resume --epochs 3 "$tmp/few.tstream"
-exits 'and do' 0 tiny limits --resume --epochs 8 "$tmp/few.tstream"
-is 'all of them' "$(step_of limits)" 0000005.safetensors
+is '... stops after two passes' "$(step_of epochs)" 0000002.safetensors
+exits '--epochs with fewer --steps' 0 tiny limits --epochs 5 --steps 3 "$tmp/few.tstream"
+is '... stops after the steps' "$(step_of limits)" 0000003.safetensors
+exits 'resuming with --epochs of what is done' 0 tiny limits --resume --epochs 3 "$tmp/few.tstream"
+exits 'resuming with more --epochs' 0 tiny limits --resume --epochs 8 "$tmp/few.tstream"
+is '... replaces all old limits' "$(step_of limits)" 0000005.safetensors
 exits '--minutes' 0 tiny minutes --minutes 0.01 "$data"
-ok 'stops, saved' [ -s "$tmp/minutes/latest.safetensors" ]
+ok '... stops and saves' [ -s "$tmp/minutes/latest.safetensors" ]
 
 exits '--keep' 0 tiny keep --steps 20 --save-every 5 --keep 2 "$data"
-is 'leaves the newest' "$(cd "$tmp/keep" && echo *)" \
+is '... leaves the newest checkpoints' "$(cd "$tmp/keep" && echo *)" \
     '0000015.safetensors 0000020.safetensors config.json latest.safetensors log.jsonl'
 ln -sf 0000015.safetensors "$tmp/keep/latest.safetensors"
 mv "$tmp/keep/0000020.safetensors" "$tmp/keep/0000099.safetensors"
-exits 'from an older checkpoint' 0 dit-train -q -@ 1 --resume --keep 1 --steps 17 \
+exits 'resuming from an older checkpoint with --keep' 0 dit-train -q -@ 1 --resume --keep 1 --steps 17 \
     --run "$tmp/keep" "$data"
-is 'what was saved last is kept' "$(cd "$tmp/keep" && echo *)" \
+is '... keeps what was saved last' "$(cd "$tmp/keep" && echo *)" \
     '0000017.safetensors config.json latest.safetensors log.jsonl'
 
 dit-train -q -@ 1 --depth 1 --hidden 32 --heads 2 --patch 2 --batch 8 --classes 10 --log-every 1 \
@@ -161,13 +161,13 @@ while [ ! -e "$tmp/usr1/latest.safetensors" ] && kill -0 $pid; do sleep 0.05; do
 ok 'SIGUSR1 saves' [ -s "$tmp/usr1/latest.safetensors" ]
 kill -TERM $pid
 wait $pid
-is 'and goes on, until SIGTERM' $? 75
-ok 'which saves again' [ "$(find "$tmp/usr1" -name '0*' | wc -l)" = 2 ]
+is 'a training goes on after SIGUSR1, until SIGTERM' $? 75
+ok '... which saves again' [ "$(find "$tmp/usr1" -name '0*' | wc -l)" = 2 ]
 
-exits '--init with other classes' 0 dit-train -@ 1 --classes 12 \
+exits '--init from weights of other classes' 0 dit-train -@ 1 --classes 12 \
     --init "$tmp/whole/latest.safetensors" --lr 0 --steps 1 -b 4 --run "$tmp/init" "$data"
-says 'says so' 'has 10 classes: the class table is made anew'
-ok 'and takes all other weights, the averaged ones' python '
+says 'says that the class table is new' 'has 10 classes: the class table is made anew'
+ok '... takes all other weights, the averaged ones' python '
 a, b = (tensors(tmp + n + "/latest.safetensors") for n in ("whole", "init"))
 for n in a:
     if n.startswith(("model.", "opt.")) or n == "pos_embed":
@@ -176,20 +176,20 @@ for n in a:
     assert b[n].shape == ((13, 32) if table else a[n].shape), n
     assert table or np.array_equal(a[n], b["model." + n]), n
 '
-exits 'a checkpoint of other sizes' 65 dit-train -@ 1 --init "$tmp/whole/latest.safetensors" \
+exits '--init from weights of other sizes' 65 dit-train -@ 1 --init "$tmp/whole/latest.safetensors" \
     --hidden 64 --steps 1 --run "$tmp/init2" "$data"
-says 'names the tensor' 'has shape [32, 4, 2, 2], expected [64, 4, 2, 2]'
-exits 'missing weights' 66 tiny init3 --init "$tmp/no" --steps 1 "$data"
+says 'is refused with the tensor' 'has shape [32, 4, 2, 2], expected [64, 4, 2, 2]'
+exits '--init from a missing file' 66 tiny init3 --init "$tmp/no" --steps 1 "$data"
 
-exits 'some latents are not finite' 0 tiny some-nan --epochs 1 --log-every 1 "$tmp/some-nan.tstream"
-says 'their step is skipped' 'is not finite: skipped'
-ok 'and changes nothing' python '
+exits 'a training on latents of which some are not finite' 0 tiny some-nan --epochs 1 --log-every 1 "$tmp/some-nan.tstream"
+says 'skips their step' 'is not finite: skipped'
+ok '... changes nothing in that step' python '
 t, m = tensors(tmp + "some-nan/latest.safetensors"), metadata(tmp + "some-nan/latest.safetensors")
 assert all(np.isfinite(a).all() for a in t.values()) and (m["step"], m["updates"]) == ("8", "7"), m
 assert sum(line["skipped"] for line in log(tmp + "some-nan")) == 1
 '
-exits 'all are' 65 tiny nan --max-skips 3 --steps 9 "$tmp/nan.tstream"
-says 'given up' '3 steps in a row were not finite'
+exits 'a training on latents that are never finite' 65 tiny nan --max-skips 3 --steps 9 "$tmp/nan.tstream"
+says 'is given up' '3 steps in a row were not finite'
 exits 'a label over the classes' 65 tiny labels --classes 7 --steps 9 "$data"
 says 'is named' 'in the data, but the model has 7 classes'
 
@@ -197,17 +197,17 @@ head -c 3000 "$tmp/whole/latest.safetensors" >"$tmp/half.safetensors"
 mkdir "$tmp/damaged" "$tmp/dangling"
 ln -s ../half.safetensors "$tmp/damaged/latest.safetensors"
 ln -s gone.safetensors "$tmp/dangling/latest.safetensors"
-exits 'a damaged checkpoint' 65 dit-train -@ 1 --resume --run "$tmp/damaged" "$data"
-says 'is named' 'damaged/latest.safetensors: '
-exits 'a checkpoint that is gone' 65 dit-train -@ 1 --resume --run "$tmp/dangling" "$data"
+exits 'resuming from a damaged checkpoint' 65 dit-train -@ 1 --resume --run "$tmp/damaged" "$data"
+says 'is refused by name' 'damaged/latest.safetensors: '
+exits 'resuming from a checkpoint that is gone' 65 dit-train -@ 1 --resume --run "$tmp/dangling" "$data"
 "$stream" latents 80 8 10 >"$tmp/other.tstream"
-exits 'other data' 65 dit-train -q -@ 1 --resume --steps 13 --run "$tmp/anew" "$tmp/other.tstream"
-says 'is named' 'anew/0000012.safetensors: not the same data: missing: data.tstream; new: other.tstream'
-says 'with the way out' '--accept-data goes on with what there is now'
-exits '--accept-data' 0 dit-train -q -@ 1 --resume --steps 13 --accept-data --run "$tmp/anew" \
+exits 'resuming with other data' 65 dit-train -q -@ 1 --resume --steps 13 --run "$tmp/anew" "$tmp/other.tstream"
+says 'is refused with the names of both' 'anew/0000012.safetensors: not the same data: missing: data.tstream; new: other.tstream'
+says 'is refused with a hint at --accept-data' '--accept-data goes on with what there is now'
+exits 'resuming with other data and --accept-data' 0 dit-train -q -@ 1 --resume --steps 13 --accept-data --run "$tmp/anew" \
     "$tmp/other.tstream"
-says 'says it all the same' 'not the same data'
-is 'and goes on' "$(step_of anew)" 0000013.safetensors
+says 'tells of the other data' 'not the same data'
+is '... goes on' "$(step_of anew)" 0000013.safetensors
 
 limited() { # with files of at most 100 KB
     (
@@ -215,11 +215,11 @@ limited() { # with files of at most 100 KB
         "$@"
     )
 }
-exits 'a disk that is full' 74 limited tiny full --steps 2 "$data"
-is 'leaves no half-written checkpoint' "$(find "$tmp/full" -name '*safetensors*')" ''
+exits 'a training on a full disk' 74 limited tiny full --steps 2 "$data"
+is '... leaves no half-written checkpoint' "$(find "$tmp/full" -name '*safetensors*')" ''
 exits 'a folder that cannot be made' 73 dit-train --run /dev/null/run "$data"
-exits 'a missing shard' 66 tiny missing "$tmp/no"
-exits 'no stream' 65 tiny text --steps 2 "$0"
+exits 'a training on a missing shard' 66 tiny missing "$tmp/no"
+exits 'a training on a file that is no stream' 65 tiny text --steps 2 "$0"
 exits 'an unknown model' 64 tiny model -m DiT-M/2 "$data"
 exits 'heads that divide no width' 64 tiny heads --heads 3 "$data"
 exits 'a patch that divides no side' 64 tiny patch --patch 3 "$data"

@@ -212,22 +212,22 @@ floats of [1, C, h, w], found I64 [1]"
 exits 'an output in a missing folder' 73 import-features "$tmp/f" -o "$tmp/no/where"
 
 # What follows takes them.
-import-features -q "$tmp/f" | shard-latents -q --shards 2 -o "$tmp/shards" >"$tmp/list"
+import-features -q "$tmp/f" >"$tmp/s"
+shard-latents -q --shards 2 -o "$tmp/shards" <"$tmp/s" >"$tmp/list"
 is 'shard-latents takes imported latents' "$(wc -l <"$tmp/list") $(tstream-cat -q "$tmp"/shards/* | tstream-info |
     sed -n 's/^ *records *//p')" '2 14'
-model='--hidden 16 --depth 1 --heads 1 --patch 4 --batch 4 -@ 1 --device cpu'
-# shellcheck disable=SC2086 # words
-import-features -q "$tmp/f" | dit-train $model --run "$tmp/run" 2>"$tmp/err"
-is 'dit-train trains on imported latents' $? 0
-says "dit-train takes them for those of ImageNet's classes" ' 1000 classes, latents 4x4x4'
-# shellcheck disable=SC2086
-import-features -q "$tmp/f" | dit-train $model --classes 70 --run "$tmp/run70" 2>"$tmp/err"
-is 'dit-train stops at an imported label beyond --classes' $? 65
-says 'dit-train names that label' ' in the data, but the model has 70 classes'
-# shellcheck disable=SC2086
-import-features -q -c "$tmp/classes" "$tmp/two" 2>"$tmp/skipped" |
-    dit-train $model --batch 3 --run "$tmp/run2" 2>"$tmp/err"
-is 'dit-train trains on imported latents with --classes' $? 0
-says 'dit-train takes the number of imported classes' ' 2 classes, latents 4x4x4'
-
+train() { # train "IMPORT ARGUMENTS" RUN ARGUMENT...: on what import-features makes of its arguments
+    train_import=$1
+    train_run=$tmp/$2
+    shift 2
+    # shellcheck disable=SC2086 # words
+    import-features -q $train_import 2>"$tmp/skipped" | dit-train --hidden 16 --depth 1 --heads 1 \
+        --patch 4 --batch 4 -@ 1 --device cpu --run "$train_run" "$@"
+}
+exits 'training on imported latents' 0 train "$tmp/f" run
+says "takes them for those of ImageNet's classes" ' 1000 classes, latents 4x4x4'
+exits 'training on an imported label beyond --classes' 65 train "$tmp/f" run70 --classes 70
+says 'names the label' ' in the data, but the model has 70 classes'
+exits 'training on imported latents with named classes' 0 train "-c $tmp/classes $tmp/two" run2 --batch 3
+says 'takes their number' ' 2 classes, latents 4x4x4'
 done_testing

@@ -37,7 +37,7 @@ train() { # train WORK
 start train broken
 until_there "$tmp/broken/latents/000002.tstream"
 stopped 'imagenet256.sh is stopped while it encodes'
-says 'imagenet256.sh, stopped, says how to continue' 'imagenet256.sh: stopped; run the same command again to continue'
+says 'and says how to continue' 'imagenet256.sh: stopped; run the same command again to continue'
 ok 'the last part was not encoded yet' [ ! -e "$tmp/broken/latents/000012.tstream" ]
 is 'no half-written part of the latents is left' "$(find "$tmp/broken/latents" ! -name '*.tstream' -type f)" ''
 exits 'the parts that are left are complete' 0 tstream-info --check "$tmp"/broken/latents/*.tstream
@@ -52,7 +52,7 @@ exits 'imagenet256.sh, run again, trains to the end' 0 train broken
 ok 'training continues where it was stopped' [ "$(grep -c 'step     10 ' "$tmp/err")" = 0 ]
 ok 'complete stages are skipped' [ "$(grep -c '^== ' "$tmp/err")" = 1 ]
 exits 'an uninterrupted imagenet256.sh' 0 train whole
-says 'imagenet256.sh names a file that is no picture' 'text.jpg'
+says 'names a file that is no picture' 'text.jpg'
 ok 'interrupted and uninterrupted training give the same weights' python '
 a, b = (tensors(tmp + n + "/run/latest.safetensors") for n in ("broken", "whole"))
 assert a.keys() == b.keys() and all(np.array_equal(a[k], b[k]) for k in a)
@@ -67,7 +67,7 @@ other_size() {
     WORK=$tmp/broken pipelines/imagenet256.sh "$tmp/pictures"
 }
 exits 'imagenet256.sh refuses other settings in the same folder' 64 other_size
-says 'imagenet256.sh says what to do about other settings' 'choose another WORK'
+says 'and says what to do' 'choose another WORK'
 
 weights=$tmp/whole/run/latest.safetensors
 draw() { # draw WORK
@@ -87,12 +87,12 @@ a, b = (np.load(tmp + n)["arr_0"] for n in ("samples/samples.npz", "direct.npz")
 assert a.shape == (30, 32, 32, 3) and a.dtype == np.uint8 and np.array_equal(a, b)
 '
 exits 'sample-50k.sh with complete samples' 0 draw samples
-says 'sample-50k.sh says that samples are complete' 'is already complete'
+says 'says that they are complete' 'is already complete'
 other_weights() {
     WORK=$tmp/samples pipelines/sample-50k.sh "$tmp/broken/run/latest.safetensors"
 }
 exits 'sample-50k.sh refuses other weights in the same folder' 64 other_weights
-says 'sample-50k.sh says what to do about other weights' 'choose another WORK'
+says 'and says what to do' 'choose another WORK'
 
 top=$PWD
 elsewhere() { # with no programs on the PATH
@@ -102,6 +102,6 @@ for script in imagenet256.sh sample-50k.sh; do
     exits "$script --help" 0 elsewhere $script --help
     exits "$script with an unknown option" 64 elsewhere $script --unknown
     exits "$script with a missing operand" 64 elsewhere $script "$tmp/no"
-    says "$script names what is missing" "$script: $tmp/no: no such"
+    says "names it" "$script: $tmp/no: no such"
 done
 done_testing

@@ -40,25 +40,25 @@ for half in a b; do
     "$BUILD/tests/tools/make-stream" latents 40 16 10 >"$tmp/$half"
 done
 
-exits 'one rank trains' 0 train 1 one --steps 20
+exits 'training on one rank' 0 train 1 one --steps 20
 for n in 2 3; do
-    exits "$n ranks train" 0 train $n ranks$n --steps 20
-    ok "$n ranks: the losses and weights of one" same one ranks$n 20
-    is "$n ranks: rank 0 alone speaks" "$(grep -c 'step     20 ' "$tmp/err")" 1
-    exits "$n ranks that share the optimizer's state" 0 train $n shards$n --steps 20 \
+    exits "training on $n ranks" 0 train $n ranks$n --steps 20
+    ok "... gives the losses and weights of one" same one ranks$n 20
+    is "... prints the lines of rank 0 alone" "$(grep -c 'step     20 ' "$tmp/err")" 1
+    exits "training on $n ranks that share the optimizer's state" 0 train $n shards$n --steps 20 \
         --shard-optimizer
-    ok "$n ranks that share it: the losses and weights of one" same one shards$n 20
+    ok "... gives the losses and weights of one" same one shards$n 20
 done
-exits 'micro-batches that fit the parts of no rank' 0 train 2 micro --steps 20 --micro-batch 3
-ok 'change nothing' same one micro 20
+exits "micro-batches that divide no rank's part" 0 train 2 micro --steps 20 --micro-batch 3
+ok '... change nothing' same one micro 20
 
-exits 'half a run on two ranks' 0 train 2 resumed --steps 10
-exits 'goes on on three' 0 train 3 resumed --resume --steps 20
-says 'which it says' '3 ranks'
-ok 'as if nothing had been' same one resumed 20
-exits 'half a run with shared state' 0 train 3 unshared --steps 10 --shard-optimizer
-exits 'goes on alone' 0 train 1 unshared --resume --no-shard-optimizer --steps 20
-ok 'with the same result' same one unshared 20
+exits 'half a training on two ranks' 0 train 2 resumed --steps 10
+exits 'resuming a training of two ranks on three' 0 train 3 resumed --resume --steps 20
+says 'tells of the other number' '3 ranks'
+ok '... gives the losses and weights of one' same one resumed 20
+exits "half a training with the optimizer's state shared" 0 train 3 unshared --steps 10 --shard-optimizer
+exits 'resuming a training with shared state on one rank' 0 train 1 unshared --resume --no-shard-optimizer --steps 20
+ok '... gives the losses and weights of one' same one unshared 20
 
 # Ranks that differ.
 differ() { # differ "COMMAND OF RANK 0" "COMMAND OF RANK 1"
@@ -69,10 +69,10 @@ differ() { # differ "COMMAND OF RANK 0" "COMMAND OF RANK 1"
     )
 }
 plain="dit-train $model --steps 3 --run $tmp/differ"
-exits 'ranks with other options' 64 differ "$plain $tmp/a" "$plain --lr 2 $tmp/a"
-says 'the one is named' 'rank 1 ('
-says 'and what differs' 'other arguments'
-is 'once' "$(grep -c 'other arguments' "$tmp/err")" 1
+exits 'ranks with differing options' 64 differ "$plain $tmp/a" "$plain --lr 2 $tmp/a"
+says 'are refused with the rank that differs' 'rank 1 ('
+says 'are refused with what differs' 'other arguments'
+is '... are refused in one line' "$(grep -c 'other arguments' "$tmp/err")" 1
 mkdir "$tmp/here" "$tmp/there"
 cp "$tmp/a" "$tmp/here/data"
 "$BUILD/tests/tools/make-stream" latents 48 16 10 >"$tmp/there/data"
@@ -80,35 +80,35 @@ other_data() {
     # shellcheck disable=SC2086 # a list of words
     mpirun --oversubscribe -n 1 -wdir "$tmp/here" $plain data : -n 1 -wdir "$tmp/there" $plain data
 }
-exits 'ranks with other data' 65 other_data
-says 'the one is named, too' 'rank 1 ('
+exits 'ranks with differing data' 65 other_data
+says 'are refused with the rank that differs' 'rank 1 ('
 missing_data() {
     # shellcheck disable=SC2086 # a list of words
     mpirun --oversubscribe -n 1 -wdir "$tmp/here" $plain data : -n 1 -wdir "$tmp" $plain data
 }
 exits 'a rank without data' 66 missing_data
-says 'says so' 'rank 1 ('
+says 'is refused by its number' 'rank 1 ('
 mkdir -p "$tmp/old/bin"
 ln -s "$(cd "$BUILD" && pwd)/lib" "$tmp/old/lib"
 cp "$BUILD/bin/dit-train" "$tmp/old/bin"
 printf x >>"$tmp/old/bin/dit-train"
 exits 'ranks of other builds' 64 differ "$plain $tmp/a" "$tmp/old/bin/$plain $tmp/a"
-says 'are told apart' 'another build'
+says 'are refused with what differs' 'another build'
 exits 'more ranks than samples' 64 train 3 few --batch 2
-says 'is refused' '--batch'
+says 'are refused with a hint at --batch' '--batch'
 from_stdin() { ranks 2 dit-train --steps 1 --run "$tmp/stdin" <"$tmp/a"; }
 exits 'several ranks and standard input' 64 from_stdin
-says 'is refused, too' 'argument'
+says 'are refused with what is possible' 'argument'
 other_launcher() { OMPI_COMM_WORLD_SIZE=2 dit-train --dry-run "$tmp/a"; }
-exits 'a launcher that MPI knows nothing of' 64 other_launcher
-says 'is no launcher' 'started 2 ranks, but MPI sees 1'
+exits "a launcher that MPI doesn't know" 64 other_launcher
+says 'is refused with both numbers of ranks' 'started 2 ranks, but MPI sees 1'
 no_plugin() { DIT_MPI_PLUGIN='' ranks 2 dit-train --dry-run "$tmp/a"; }
-exits 'no plug-in for MPI' 64 no_plugin
-says 'says what to do' 'build with mpicc'
-exits 'an unknown option' 64 train 3 unknown --nonsense
-is 'is told once' "$(grep -c 'unknown option' "$tmp/err")" 1
-exits 'a label over the classes' 65 train 2 labels --classes 2
-says 'names the rank' 'rank '
+exits 'several ranks without the plug-in for MPI' 64 no_plugin
+says 'are refused with what to do' 'build with mpicc'
+exits 'an unknown option on three ranks' 64 train 3 unknown --nonsense
+is '... is told once' "$(grep -c 'unknown option' "$tmp/err")" 1
+exits 'a label over the classes on two ranks' 65 train 2 labels --classes 2
+says 'is refused with the rank' 'rank '
 
 # A rank that goes takes the others along.
 until_trains() { # until_trains RUN: or until the process $pid has ended
@@ -130,13 +130,13 @@ start=$(date +%s)
 kill -9 "$(ranks_of killed | tail -n 1)"
 wait $pid
 ok 'a rank that is killed ends all' [ $? != 0 ]
-ok 'within ten seconds' [ $(($(date +%s) - start)) -le 10 ]
-is 'no rank is left' "$(ranks_of killed)" ''
+ok '... within ten seconds' [ $(($(date +%s) - start)) -le 10 ]
+is '... and leaves no rank' "$(ranks_of killed)" ''
 train 2 stopped --steps 1000000 >"$tmp/out" 2>"$tmp/err" &
 pid=$!
 until_trains stopped
 kill -TERM "$(ranks_of stopped | tail -n 1)"
 wait $pid
-is 'a rank that is told to stop: all save and stop (exit 75)' $? 75
-ok 'with a checkpoint' [ -e "$tmp/stopped/latest.safetensors" ]
+is 'a rank that SIGTERM stops stops all with status 75' $? 75
+ok '... after saving a checkpoint' [ -e "$tmp/stopped/latest.safetensors" ]
 done_testing

@@ -101,9 +101,9 @@ exits 'a training job that is preempted' 75 preempted
 is 'a training job that is preempted is requeued' "$(cat "$SLURM_TEST/scontrol")" 'requeue 77'
 no_slurm() { pipelines/slurm/submit.sh "$tmp/pictures"; }
 exits 'submit.sh without Slurm' 64 no_slurm
-says 'submit.sh without Slurm names the script for one machine' 'on one machine use imagenet256.sh'
+says 'names the script for one machine' 'on one machine use imagenet256.sh'
 exits 'submit.sh with an unknown stage' 64 submit --from=nowhere "$tmp/pictures"
-says 'submit.sh names the unknown stage' "found 'nowhere'"
+says 'names it' "found 'nowhere'"
 exits 'submit.sh without the pictures' 64 submit "$tmp/no"
-says 'submit.sh names the missing folder' "$tmp/no: no such folder"
+says 'names the missing folder' "$tmp/no: no such folder"
 done_testing

@@ -30,11 +30,12 @@ static void test_round_trip(struct device *device)
     struct autoencoder *ae = autoencoder_new_dct(device, 64, 64);
     ok(ae->channels == C && ae->downsample == 8 && !ae->spread &&
            strcmp(ae->name, "dct:64,64") == 0,
-       "64 coefficients of each: 192 channels");
+       "dct with 64 coefficients of each component has 192 channels");
     bool good = ae->encode(ae, images, B, H, W, latents, NULL) == 0 &&
                 ae->decode(ae, latents, B, H, W, back) == 0;
     int worst = worst_difference(images, back, sizeof(images));
-    ok(good && worst <= 1, "all coefficients give random pixels back within %d grey level", worst);
+    ok(good && worst <= 1, "all 192 coefficients give random pixels back within %d grey level",
+       worst);
 
     float first[C];
     good = ae->encode(ae, images, 1, 8, 8, first, NULL) == 0;
@@ -115,8 +116,8 @@ static void test_images(struct device *device)
 static void opens(struct device *device, const char *spec, const char *name, size_t channels)
 {
     struct autoencoder *ae = autoencoder_open(device, spec, KL_BOTH);
-    ok(ae && strcmp(ae->name, name) == 0 && ae->channels == channels, "%s is %s",
-       spec ? spec : "nothing", name);
+    ok(ae && strcmp(ae->name, name) == 0 && ae->channels == channels, "the autoencoder %s is %s%s",
+       spec ? spec : "of no name", name, getenv("DIT_VAE") ? " where DIT_VAE is set" : "");
     autoencoder_close(ae);
 }
 
@@ -166,7 +167,7 @@ static void test_names(struct device *device)
     diag("%s", error_message());
     ok(!autoencoder_open_for(device, NULL, "dct:0", 12, KL_DECODER, "x") &&
            error_status() == STATUS_DATA,
-       "a malformed name in the data is bad data");
+       "a malformed name of an autoencoder in the data is bad data");
     diag("%s", error_message());
 }
 

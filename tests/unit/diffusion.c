@@ -8,7 +8,7 @@ static void compare(const struct weights *file, const char *respacing, const cha
     const struct weight *t = weights_find(file, name);
     double worst = 0;
     if (!t || t->dtype != DTYPE_F64 || weight_count(t) != n) {
-        ok(false, "%s of %s has %zu entries", name, respacing, n);
+        ok(false, "%s of steps '%s' has %zu entries", name, respacing, n);
         return;
     }
     for (size_t i = 0; i < n; i++) {
@@ -17,7 +17,7 @@ static void compare(const struct weights *file, const char *respacing, const cha
         double error = fabs(table[i] - expected) / fmax(1, fabs(expected));
         worst = error > worst || isnan(error) ? error : worst;
     }
-    if (!ok(worst <= 1e-12, "%s of %s", name, respacing))
+    if (!ok(worst <= 1e-12, "%s of steps '%s' is that of the reference", name, respacing))
         diag("worst error %g", worst);
 }
 
@@ -29,8 +29,8 @@ static void compare_all(const char *name, const char *respacing)
         bail_out();
     size_t n;
     int64_t *map = reference_ints(&file, "timestep_map", &n);
-    ok(n == d.steps && memcmp(map, d.timestep_map, n * sizeof *map) == 0, "steps kept by %s",
-       respacing);
+    ok(n == d.steps && memcmp(map, d.timestep_map, n * sizeof *map) == 0,
+       "steps '%s' keep those of the reference", respacing);
     compare(&file, respacing, "betas", d.betas, d.steps);
     compare(&file, respacing, "alphas_cumprod", d.alphas_cumprod, d.steps);
     compare(&file, respacing, "alphas_cumprod_prev", d.alphas_cumprod_prev, d.steps);
@@ -50,8 +50,8 @@ static void compare_all(const char *name, const char *respacing)
 static void refuse(const char *respacing)
 {
     struct diffusion d;
-    ok(diffusion_init(&d, respacing) < 0 && error_status() == STATUS_USAGE, "\"%s\" is refused: %s",
-       respacing, error_message());
+    ok(diffusion_init(&d, respacing) < 0 && error_status() == STATUS_USAGE,
+       "steps '%s' are refused: %s", respacing, error_message());
 }
 
 int main(void)
@@ -75,7 +75,7 @@ int main(void)
     struct diffusion d;
     ok(diffusion_init(&d, "1") == 0 && d.steps == 1 &&
            isfinite(diffusion_ddim_step(&d, 0, 0).mean_x0),
-       "one step alone is possible");
+       "a diffusion of one step is possible");
     diffusion_free(&d);
     return tap_done();
 }

@@ -29,7 +29,8 @@ static void *to_device(const void *values, size_t bytes)
 
 static void expect(double error, double most, const char *model, const char *what)
 {
-    if (!ok(error <= most, "%s: %s of %s within %g", backend, what, model, most))
+    if (!ok(error <= most, "%s: %s of %s agrees with the reference within %g", backend, what, model,
+            most))
         diag("relative error %g", error);
 }
 

@@ -51,7 +51,7 @@ static void gradient_agrees(const char *name, loss_function *loss, void *problem
         norm += slope * slope;
     }
     const double relative = sqrt(error / norm);
-    if (!ok(relative < 3e-4, "%s", name))
+    if (!ok(relative < 3e-4, "gradient of %s is that of finite differences", name))
         diag("relative error %.2g", relative);
 }
 

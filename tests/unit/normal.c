@@ -15,7 +15,7 @@ static void draws_the_same(const char *backend)
     char why[256];
     struct device *device = device_open(backend, 2, why);
     float *x = device ? device_alloc(device, sizeof host) : NULL;
-    if (!ok(x, "%s opens", backend))
+    if (!ok(x, "device %s opens", backend))
         exit(1);
     op_fill_normal(device, x, rng.seed, rng.purpose, rng.step, rng.sample, B, N);
     device_download(device, host, x, sizeof host);

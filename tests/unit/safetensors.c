@@ -125,7 +125,7 @@ static void test_refusals(void)
         struct safetensors doc;
         bool good = safetensors_parse(&doc, bytes, total, total, 300) == -1 &&
                     error_status() == STATUS_DATA && strstr(error_message(), cases[i].expected);
-        if (!ok(good, "refused: %s", cases[i].expected))
+        if (!ok(good, "document %zu is refused: %s", i, cases[i].expected))
             diag("%s", error_message());
         free(bytes);
     }

@@ -178,7 +178,7 @@ static void test_hash_error(void)
     bool good = truncate(path, 100) == 0;
     ok(good && shards_hash(all.files, all.n, 2, all.hashes) < 0 && error_status() == STATUS_DATA &&
            strstr(error_message(), path),
-       "a file that became shorter cannot be hashed: %s", error_message());
+       "a file that became shorter cannot be hashed");
     free(path);
     close_all(&all);
 }

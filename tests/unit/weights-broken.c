@@ -53,6 +53,7 @@ static bool survives(void)
 // Writes the file, frees it, and expects a refusal with this message.
 static void refused(struct forged *file, const char *expected)
 {
+    static int number; // several files are refused with the same words
     struct weights weights;
     forge_write(file, path);
     free(file->data);
@@ -61,7 +62,7 @@ static void refused(struct forged *file, const char *expected)
         weights_close(&weights);
     if (!ok(!opened && error_status() == STATUS_DATA && strstr(error_message(), path) &&
                 strstr(error_message(), expected),
-            "refused: %s", expected))
+            "broken file %d is refused: %s", ++number, expected))
         diag("%s", opened ? "it was opened" : error_message());
 }
 
@@ -505,8 +506,9 @@ static void test_damage(void)
     struct forged files[] = {good_zip(), wide_zip(&locator), forge_legacy(GOOD, LISTED)};
     static const char *const names[] = {"a zip archive", "one with zip64", "the older layout"};
     for (size_t i = 0; i < 3; i++) {
-        ok(survives_cuts(&files[i], 1), "%s, cut at every byte", names[i]);
-        ok(survives_flips(&files[i], 0, files[i].size), "%s, every bit flipped", names[i]);
+        ok(survives_cuts(&files[i], 1), "%s, cut at every byte, does no harm", names[i]);
+        ok(survives_flips(&files[i], 0, files[i].size), "%s with any bit flipped does no harm",
+           names[i]);
         free(files[i].data);
     }
     static const struct {
@@ -526,10 +528,11 @@ static void test_damage(void)
             forge_bytes(&file, buffer, n);
         if (in)
             fclose(in);
-        ok(file.size && survives_cuts(&file, published[i].every), "%s, cut", published[i].name);
+        ok(file.size && survives_cuts(&file, published[i].every), "%s, cut anywhere, does no harm",
+           published[i].name);
         ok(file.size &&
                survives_flips(&file, published[i].start, published[i].start + published[i].size),
-           "%s, bits flipped", published[i].name);
+           "%s with bits flipped does no harm", published[i].name);
         free(file.data);
     }
 }
@@ -555,7 +558,7 @@ static void is_bounded(struct forged *file, const char *name)
     bool good;
     long memory = memory_of(file, &good);
     free(file->data);
-    ok(good, "%s does no harm", name);
+    ok(good, "%s: opening it does no harm", name);
 #ifdef __SANITIZE_ADDRESS__
     (void)memory;
     skip("... and takes little memory", "it can't be told under AddressSanitizer");
@@ -585,22 +588,23 @@ static void test_bombs(void)
     const size_t all = PICKLE_OPERATIONS_MAX;
     // 2^39 leaves in a file of few bytes.
     test_repeated("a tuple of 2^39 leaves", "(dS'a'\n)", "2\x86", 39, "s" FORGE_ITEM("b", ONE) ".");
-    test_repeated("... as dicts", "}p0\n0", twice, 39, "g0\n.");
-    test_repeated("... as dicts of tensors", "}p0\n" FORGE_ITEM("t", ONE) "0", twice, 39, "g0\n.");
+    test_repeated("a tuple of 2^39 leaves as dicts", "}p0\n0", twice, 39, "g0\n.");
+    test_repeated("a tuple of 2^39 leaves as dicts of tensors", "}p0\n" FORGE_ITEM("t", ONE) "0",
+                  twice, 39, "g0\n.");
     test_repeated("a dict in itself", "}p0\nS'a'\ng0\ns.", "", 0, "");
     test_repeated("a list in itself", "}S'b'\n" ONE "sS'a'\n]p0\ng0\nas.", "", 0, "");
     test_repeated("dicts in dicts", "", "}S'a'\n", 1000, "N");
     test_repeated("lists in lists", "(dS'a'\n", "]", all / 4, ".");
     test_repeated("tuples in tuples", "(dS'a'\nN", "\x85", all / 2, "s" FORGE_ITEM("b", ONE) ".");
     test_repeated("too many operations", "", "]", 4 * all, ".");
-    test_repeated("... that name classes", "", "c\n\n", all, ".");
-    test_repeated("... that make objects", "", "(i\n\n", all, ".");
-    test_repeated("... that fill the memo", "", "c\n\n\x94", all, ".");
-    test_repeated("... that make persistent ids", "N", "2Q", all, ".");
-    test_repeated("... that call", "Np0\n", "g0\n)R", all, ".");
-    test_repeated("... that add to lists", "]", "](Ne", all, ".");
-    test_repeated("... that add to one list", "]", "Na", all, ".");
-    test_repeated("... that add to dicts", "]", "}(NNu", all, ".");
+    test_repeated("too many operations that name classes", "", "c\n\n", all, ".");
+    test_repeated("too many operations that make objects", "", "(i\n\n", all, ".");
+    test_repeated("too many operations that fill the memo", "", "c\n\n\x94", all, ".");
+    test_repeated("too many operations that make persistent ids", "N", "2Q", all, ".");
+    test_repeated("too many operations that call", "Np0\n", "g0\n)R", all, ".");
+    test_repeated("too many operations that add to lists", "]", "](Ne", all, ".");
+    test_repeated("too many operations that add to one list", "]", "Na", all, ".");
+    test_repeated("too many operations that add to dicts", "]", "}(NNu", all, ".");
     test_repeated("a memo with a hole", "N", "p1048575\n", 1, ".");
 }
 
@@ -656,7 +660,10 @@ static void test_headers(void)
         for (size_t k = 0; k < n; k++)
             forge_text(&file, part);
         forge_text(&file, "0]}");
-        is_bounded(&file, i % 2 ? "a header that is too long" : "a header of many values");
+        char name[64];
+        snprintf(name, sizeof name, "a header of many values %s%s", part,
+                 i % 2 ? " that is too long" : "");
+        is_bounded(&file, name);
     }
 }
 
@@ -698,7 +705,7 @@ static void test_execution(void)
         snprintf(pickle, sizeof pickle, "%s.", call);
         struct forged file = forge_zip(pickle, strlen(pickle));
         refused(&file, "found a call of");
-        ok(access(folder, F_OK), "... and the call is not made");
+        ok(access(folder, F_OK), "... and call %zu is not made", i);
         snprintf(pickle, sizeof pickle, "(dS'a'\n" ONE "sS'b'\n%ss.", call);
         file = forge_zip(pickle, strlen(pickle));
         forge_write(&file, path);
@@ -706,7 +713,7 @@ static void test_execution(void)
         struct weights weights;
         bool good = weights_open(&weights, path) == 0;
         ok(good && weights.n_weights == 1 && access(folder, F_OK),
-           "... nor beside a tensor, where it is passed over");
+           "... nor call %zu beside a tensor, where it is passed over", i);
         if (good)
             weights_close(&weights);
     }
