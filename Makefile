@@ -220,11 +220,11 @@ check: ## install what the tests need, build, run all tests
 	@$(MAKE) -j$(JOBS) --no-print-directory run-tests
 
 run-tests: tests ## run all tests (T="name ..." picks some)
-	@B=$B PATH="$(abspath $B/bin):$$PATH" SAN=$(SAN) tests/run $(T)
+	@B=$B JOBS=$(JOBS) PATH="$(abspath $B/bin):$$PATH" SAN=$(SAN) tests/run $(T)
 
 check-valgrind: tests ## run the tests of formats, files and tools under valgrind
 	@B=$B WRAP="valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite" \
-	    PATH="$(abspath $B/bin):$$PATH" \
+	    JOBS=$(JOBS) PATH="$(abspath $B/bin):$$PATH" \
 	    tests/run mem tensor rng io options progress pool safetensors tstream images resample shuffle npy
 
 bench: tests ## measure the operations, the streams and the programs on this machine
