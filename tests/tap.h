@@ -22,6 +22,16 @@
 static int tap_run, tap_failed;
 static char tap_subject[400];
 
+static inline void tap_line(const char *result, const char *name, const char *directive)
+{
+    const bool goes_on = strncmp(name, "... ", 4) == 0;
+    if (!goes_on)
+        snprintf(tap_subject, sizeof tap_subject, "%s", name);
+    printf("%s %d - %s: %s%s%s\n", result, ++tap_run, program_invocation_short_name, tap_subject,
+           goes_on ? name + 3 : "", directive);
+    fflush(stdout);
+}
+
 __attribute__((format(printf, 2, 3))) static inline bool ok(bool good, const char *name, ...)
 {
     char said[400];
@@ -29,12 +39,7 @@ __attribute__((format(printf, 2, 3))) static inline bool ok(bool good, const cha
     va_start(ap, name);
     vsnprintf(said, sizeof said, name, ap);
     va_end(ap);
-    const bool goes_on = strncmp(said, "... ", 4) == 0;
-    if (!goes_on)
-        memcpy(tap_subject, said, sizeof said);
-    printf("%sok %d - %s: %s%s\n", good ? "" : "not ", ++tap_run, program_invocation_short_name,
-           tap_subject, goes_on ? said + 3 : "");
-    fflush(stdout);
+    tap_line(good ? "ok" : "not ok", said, "");
     tap_failed += !good;
     return good;
 }
@@ -45,7 +50,9 @@ __attribute__((format(printf, 2, 3))) static inline bool ok(bool good, const cha
 // A case that can't run here, and why.
 static inline void skip(const char *name, const char *why)
 {
-    printf("ok %d - %s: %s # SKIP %s\n", ++tap_run, program_invocation_short_name, name, why);
+    char directive[400];
+    snprintf(directive, sizeof directive, " # SKIP %s", why);
+    tap_line("ok", name, directive);
 }
 
 // A seed for random numbers, which is printed; SEED=N in the environment replaces it.

@@ -66,7 +66,8 @@ assert m["position"] == "1200" and m["classes"] == "[\"a\",\"b\"]" and m["settin
 assert "setting.epochs" not in m and "count" not in m and "version" not in m, m
 '
 
-stop=$(awk 'BEGIN { srand(); print 2 + int(40 * rand()) }')
+draws "$(date +%s)"
+stop=$(awk -v seed="$seed" 'BEGIN { srand(seed); print 2 + int(40 * rand()) }')
 for signal in TERM INT; do
     dit-train -q -@ 1 --depth 1 --hidden 32 --heads 2 --patch 2 --batch 8 --classes 10 --lr 1e-3 \
         --run "$tmp/$signal" --steps 150 --log-every 1 "$data" &

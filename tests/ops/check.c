@@ -502,7 +502,7 @@ int main(int argc, char **argv)
     tool_start(argc, argv,
                &(struct tool_info){"check-ops", "[OPTION]...",
                                    "Test or measure the operations of every backend.", options});
-    session.seed = tool.seed;
+    session.seed = tap_seed(tool.seed);
     char why[256];
     session.ref = device_open("ref", 1, why);
     const char *const all[] = {"generic", "cpu", NULL}, *const one[] = {backend, NULL};

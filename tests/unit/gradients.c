@@ -17,7 +17,7 @@ static act *as_act(const float *x)
 // Multiples of 2^-12, so that a step of 2^-5 to either side is exact in float32.
 static void fill(float *x, size_t n, double spread, uint32_t number)
 {
-    const struct rng rng = {2024, RNG_TEST, number, 0};
+    const struct rng rng = {seed, RNG_TEST, number, 0};
     for (size_t i = 0; i < n; i++)
         x[i] = (float)(round(rng_normal(&rng, i) * spread * 4096) / 4096);
 }
@@ -340,6 +340,7 @@ static void test_diffusion_loss(struct device *device, const struct diffusion *s
 
 int main(void)
 {
+    seed = tap_seed(2024);
     char why[256];
     struct device *device = device_open("ref", 1, why);
     struct diffusion schedule;
