@@ -38,7 +38,8 @@ static void draw_times(float *t, uint64_t seed, uint32_t step)
     size_t wrong = 0;
     for (size_t i = 0; i < N; i++)
         wrong += host[i].signal != t[i];
-    ok(wrong == 0, "%s: each sample gets its time step's terms", backend);
+    ok(wrong == 0, "%s: each sample gets its time step's terms (seed %llu, step %u)", backend,
+       (unsigned long long)seed, step);
     free(host);
     device_release(device, table);
     device_release(device, terms);
@@ -58,7 +59,8 @@ static void test_times(uint64_t seed)
             counts[(size_t)t[i]]++;
         else
             outside++;
-    ok(outside == 0, "%s: time steps are whole numbers from 0 to %d", backend, STEPS - 1);
+    ok(outside == 0, "%s: time steps are whole numbers from 0 to %d (seed %llu)", backend,
+       STEPS - 1, (unsigned long long)seed);
     double chi2 = 0, expected = (double)N / STEPS, degrees = STEPS - 1;
     for (size_t i = 0; i < STEPS; i++)
         chi2 += pow((double)counts[i] - expected, 2) / expected;

@@ -68,7 +68,7 @@ static void test_one_user(size_t threads, size_t window)
         good += in_order(job, collected);
     ok(collected == N && good == N, "%zu threads, window %zu: all jobs, in order", threads, window);
     ok(most <= (int)threads && (threads == 1 || window == 1 || most > 1),
-       "%d of %zu threads worked at a time", most, threads);
+       "%zu threads, window %zu: %d worked at a time", threads, window, most);
     pool_free(pool, drop);
     ok(dropped == 0, "%zu threads, window %zu: no job is left to drop", threads, window);
 }
