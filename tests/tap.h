@@ -26,7 +26,7 @@ static inline void tap_line(const char *result, const char *name, const char *di
 {
     const bool goes_on = strncmp(name, "... ", 4) == 0;
     if (!goes_on)
-        snprintf(tap_subject, sizeof tap_subject, "%s", name);
+        snprintf(tap_subject, sizeof tap_subject, "%.399s", name);
     printf("%s %d - %s: %s%s%s\n", result, ++tap_run, program_invocation_short_name, tap_subject,
            goes_on ? name + 3 : "", directive);
     fflush(stdout);

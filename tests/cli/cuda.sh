@@ -14,8 +14,7 @@ bounds = {'f32': 1e-5, 'tf32': 2e-3, 'bf16': 2e-2}
 
 def off(a, b):
     return np.linalg.norm(a.astype(float) - b) / np.linalg.norm(b.astype(float))
-$1"
-}
+"
 # The reference data test the results, so these trainings are short: one block and three steps, of which
 # the first runs directly, the second is recorded as a graph, and the third launches that.
 train() { # train NAME WIDTH ARGUMENT...

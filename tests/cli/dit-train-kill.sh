@@ -7,7 +7,7 @@ draws "$(date +%s)"
 export SEED="$seed"
 for signal in KILL TERM; do
     exits "a training that SIG$signal ends five times" 0 sh tests/bench/kill.sh 5 $signal
-    ok '... ends with the files of the unbroken one' grep -q 'all as the unbroken one' "$tmp/out"
+    ok '... ends with the files of the unbroken one' grep -q 'are the same as the uninterrupted one' "$tmp/out"
     sed 's/^/# /' "$tmp/out"
 done
 done_testing

@@ -8,6 +8,8 @@
 #include "lib/model/diffusion.h"
 #include "tests/tap.h"
 
+static uint64_t seed; // of all random numbers
+
 // Activations of the ref device are float32 in host memory.
 static act *as_act(const float *x)
 {
