@@ -56,12 +56,12 @@ uint64_t block_frame_size(const struct schema *schema, uint64_t records)
 
 static uint64_t block_size_max(const struct block_source *source)
 {
-    return source->cached ? source->size : source->options->memory / 2;
+    return source->cached ? source->size : source->memory / 2;
 }
 
 uint64_t block_source_memory(const struct block_source *source)
 {
-    size_t threads = source->options->threads;
+    size_t threads = source->threads;
     uint64_t records = source->pipe ? schema_rows_aim(source->schema) : source->frame_records_max;
     uint64_t frame = block_frame_size(source->schema, records), half = block_size_max(source);
     uint64_t compressed = frame < COMPRESSED_MAX ? frame : COMPRESSED_MAX;
@@ -102,7 +102,7 @@ static int shuffle_block(const struct block_loader *l, struct record_block *bloc
 {
     if (!block->order && !(block->order = mem_new(block->n_records, sizeof *block->order)))
         return -1;
-    struct rng rng = {l->source->options->seed, RNG_ORDER, (uint32_t)epoch, 1 + number};
+    struct rng rng = {l->source->seed, RNG_ORDER, (uint32_t)epoch, 1 + number};
     size_t n = 0;
     for (size_t i = 0; i < block->n_frames; i++) {
         for (size_t row = 0; row < block->frames[i].batch->rows; row++, n++) {
@@ -121,7 +121,7 @@ static void plan_epoch(struct block_loader *l, uint64_t epoch)
 {
     const struct block_source *source = l->source;
     struct frame_id *order = l->plan.order;
-    struct rng rng = {source->options->seed, RNG_ORDER, (uint32_t)epoch, 0};
+    struct rng rng = {source->seed, RNG_ORDER, (uint32_t)epoch, 0};
     size_t n = 0;
     for (size_t i = 0; i < source->n_files; i++) {
         for (size_t k = 0; k < tstream_file_frames(source->files[i]); k++, n++) {
@@ -307,7 +307,7 @@ struct block_loader *block_loader_new(const struct block_source *source)
     pthread_cond_init(&l->changed, NULL);
     if (source->pipe)
         return l;
-    size_t threads = source->options->threads;
+    size_t threads = source->threads;
     l->plan.order = mem_new(source->n_frames, sizeof *l->plan.order);
     l->pool = l->plan.order ? pool_new(threads, 2 * threads) : NULL;
     if (!l->pool) {

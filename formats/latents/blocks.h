@@ -7,7 +7,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "formats/latents/latents.h"
 #include "formats/tstream/tstream.h"
 
 // Where the records come from: a pipe that is read once, or files that are read again and again.
@@ -20,7 +19,9 @@ struct block_source {
     uint64_t frame_records_max;  // records of the largest frame
     uint64_t size;               // bytes of all files' records in memory
     bool cached;                 // all records are kept, as a single block
-    const struct latents_options *options;
+    uint64_t seed;               // of the order
+    uint64_t memory;             // bytes for decoded records
+    size_t threads;              // to decompress ahead
 };
 // Bytes in memory of a frame with so many records.
 uint64_t block_frame_size(const struct schema *schema, uint64_t records);

@@ -257,7 +257,9 @@ struct latents *latents_open(char **paths, const struct latents_options *options
     if (!l)
         return NULL;
     l->options = *options;
-    l->source.options = &l->options;
+    l->source.seed = options->seed;
+    l->source.memory = options->memory;
+    l->source.threads = options->threads;
     l->spool = -1;
     if (open_inputs(l, paths) < 0 || find_tensors(l) < 0 ||
         !(l->loader = block_loader_new(&l->source))) {

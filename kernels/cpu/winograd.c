@@ -32,10 +32,10 @@
 #define SIDE_MAX  10                // the largest count in `tilings`
 
 // One dimension of a tile: pixels it reads, pixels of x from one tile to the next, points, outputs.
-struct tiling {
+struct winograd_sizes {
     size_t in, step, points, out;
 };
-static const struct tiling tilings[] = {
+static const struct winograd_sizes tilings[] = {
     [CONV_SAME] = {6, 4, 6, 4}, [CONV_DOWN] = {9, 8, 9, 4}, [CONV_UP] = {6, 4, 10, 8}};
 
 struct winograd {
@@ -365,7 +365,7 @@ static void convolve_tiles_of_kind(const struct winograd *p, size_t first, size_
 void CPU_FN(winograd)(struct device *device, const struct convolution *conv)
 {
     const size_t I = conv->I, O = conv->O, threads = (size_t)device->threads;
-    const struct tiling tiling = tilings[conv->kind];
+    const struct winograd_sizes tiling = tilings[conv->kind];
     struct winograd p = {.conv = conv,
                          .points = tiling.points * tiling.points,
                          .tiles_x = divide_up(conv->out_W, tiling.out),

@@ -82,6 +82,22 @@ loose() {
 }
 none 'every file of formats and lib has a room' loose
 
+# Struct tags and static functions that stand in more than one file. kernels/cuda is apart: a plug-in
+# of another language.
+repeated() {
+    find bin formats lib kernels -name '*.[ch]' ! -path 'kernels/cuda/*' -exec awk '
+        function note(name) {
+            if (!seen[name, FILENAME]++) where[name] = where[name] " " FILENAME
+            if (where[name] ~ / .* /) twice[name]
+        }
+        match($0, /^ *(static |const )*struct [a-z0-9_]+ \{/) {
+            sub(/^.*struct /, "struct "); sub(/ *\{.*/, ""); note($0)
+        }
+        /^static [^=;]*\([^=;]*$/ { sub(/\(.*/, ""); sub(/.*[ *]/, ""); note($0 "()") }
+        END { for (name in twice) print name ":" where[name] }' {} +
+}
+none 'a struct or static function has a name of its own' repeated
+
 long() { # long MOST FILE...
     long_most=$1
     shift
