@@ -75,29 +75,29 @@ for name in cuda: cuda:x cuda:1024 cuda0; do
     one_line "--device $name is unknown" "device $name: unknown; expected auto, cpu, cuda or cuda:N"
 done
 exits 'an unknown precision' 64 train dit-train --precision f16
-says 'an unknown precision: names the known ones' "option --precision: expected one of auto, bf16, tf32, f32, found 'f16'"
+says 'names the known ones' "option --precision: expected one of auto, bf16, tf32, f32, found 'f16'"
 exits 'a precision that a CPU lacks' 64 train dit-train --device cpu --precision bf16
 one_line 'a precision that a CPU lacks: says so' 'device cpu: a CPU computes in f32, not in bf16'
 exits 'the precision that a CPU has' 0 train dit-train --device cpu --precision f32
 exits 'auto takes the GPU' 0 train dit-train --precision auto -v
-says 'auto takes the GPU in bf16' "computing on $gpu"
+says 'in bf16' "computing on $gpu"
 
 # Memory.
 exits 'training that does not fit' 70 train CUDASIM_MEMORY=300000 dit-train --device cuda
-says 'training that does not fit: says how much it needs' 'training in micro-batches of 1 with --recompute block needs 0.000'
-says 'training that does not fit: says that no choice fits' " GB, and $gpu has 0.0003 GB free; no choice of these fits"
+says 'says how much it needs' 'training in micro-batches of 1 with --recompute block needs 0.000'
+says 'says that no choice fits' " GB, and $gpu has 0.0003 GB free; no choice of these fits"
 exits 'training that could fit' 70 train CUDASIM_MEMORY=965000 dit-train --device cuda \
     --micro-batch 4 --recompute none
-says 'training that could fit: says how' 'GB free; --micro-batch 1 --recompute none fits'
+says 'says how' 'GB free; --micro-batch 1 --recompute none fits'
 exits 'a model that does not fit' 70 simulated CUDASIM_MEMORY=250000 dit-sample -q --device cuda \
     -w "$dit" --latents
-says 'a model that does not fit: says how much it needs, and what would help' "GB, and $gpu does not have them; a smaller batch needs less"
+says 'says how much it needs, and what would help' "GB, and $gpu does not have them; a smaller batch needs less"
 exits 'an autoencoder that does not fit' 70 simulated CUDASIM_MEMORY=250000 vae-encode -q \
     --device cuda --vae "$vae" "$tmp/images"
 one_line 'an autoencoder that does not fit: says how much it needs' "autoencoder: vae-diffusers-half.safetensors: holding the network's weights needs 0.00116 GB, and $gpu does not have them"
 exits 'images that do not fit' 70 simulated CUDASIM_MEMORY=1800000 vae-decode -q \
     --device cuda --vae "$vae" "$tmp/codes"
-says 'images that do not fit: says how much they need' "vae-diffusers-half.safetensors: a batch of 3 images of 32x32 needs "
+says 'says how much they need' "vae-diffusers-half.safetensors: a batch of 3 images of 32x32 needs "
 
 # Faults of the GPU: while the model is set up, in the first forward pass, backward pass and update,
 # and in the recorded steps.
@@ -110,10 +110,10 @@ for kernel in to_act attention_general attention_dq adamw diffusion_loss:2 adamw
 done
 exits 'a fault while a graph runs' 70 simulated CUDASIM_FAULT=unpatchify:3 dit-sample -q --device cuda \
     -w "$dit" --latents --steps 5 -n 4 -b 4 -o "$tmp/samples"
-says 'a fault while a graph runs: is reported' 'the GPU stopped: an illegal memory access was encountered (seen at: launching a graph'
+says 'is reported' 'the GPU stopped: an illegal memory access was encountered (seen at: launching a graph'
 ok 'a fault while a graph runs: leaves no samples' [ ! -e "$tmp/samples" ]
 exits 'a fault of an autoencoder' 70 simulated CUDASIM_FAULT=posterior vae-encode -q --device cuda \
     --vae "$vae" "$tmp/images" -o "$tmp/broken"
-says 'a fault of an autoencoder: names the input' "$tmp/images: records from 0: vae-diffusers-half.safetensors: $gpu: the GPU stopped:"
+says 'names the input' "$tmp/images: records from 0: vae-diffusers-half.safetensors: $gpu: the GPU stopped:"
 ok 'a fault of an autoencoder: leaves no latents' [ ! -e "$tmp/broken" ]
 done_testing
