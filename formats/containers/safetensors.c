@@ -229,6 +229,20 @@ static int build_root(json_t *root, struct safetensor *tensors, size_t n)
     return 0;
 }
 
+// A header is parsed back before anyone writes it, so that none is written that misses something or
+// that no reader would take.
+static int check_header(const uint8_t *header, size_t size, const struct safetensor *tensors,
+                        size_t n, const json_t *metadata)
+{
+    struct safetensors doc;
+    size_t data_size = n ? tensors[n - 1].offset + tensors[n - 1].size : 0;
+    if (safetensors_parse(&doc, header, size, size + data_size, size) < 0)
+        return error_prefix("the header that was made");
+    bool same = doc.n_tensors == n && (!metadata || json_equal(doc.metadata, metadata));
+    safetensors_close(&doc);
+    return same ? 0 : error_set(STATUS_INTERNAL, "a header misses a part of what it was made of");
+}
+
 int safetensors_build_header(struct safetensor *tensors, size_t n, const json_t *metadata,
                              uint8_t **header, size_t *header_size)
 {
@@ -254,5 +268,9 @@ int safetensors_build_header(struct safetensor *tensors, size_t n, const json_t 
         *header_size = size;
     }
     free(text);
-    return *header ? 0 : -1;
+    if (*header && check_header(*header, size, tensors, n, metadata) == 0)
+        return 0;
+    free(*header);
+    *header = NULL;
+    return -1;
 }

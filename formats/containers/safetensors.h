@@ -43,7 +43,7 @@ const uint8_t *safetensors_data(const struct safetensors *doc, const struct safe
 // Builds the length and header of a document. The tensors have name, dtype, rank and shape set and
 // are in the order of their data, by falling element size; their offset and size are set here. The
 // header is padded with spaces so that the data starts at a multiple of 64. *header is malloc'd.
-// metadata may be NULL. -1 with an error.
+// metadata may be NULL. The header is parsed back. -1 with an error.
 int safetensors_build_header(struct safetensor *tensors, size_t n, const json_t *metadata,
                              uint8_t **header, size_t *header_size);
 

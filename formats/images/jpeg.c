@@ -30,7 +30,8 @@ static void on_jpeg_error(j_common_ptr info)
 {
     char text[JMSG_LENGTH_MAX];
     info->err->format_message(info, text);
-    error_set(STATUS_DATA, "%s", text);
+    error_set(info->err->msg_code == JERR_OUT_OF_MEMORY ? STATUS_INTERNAL : STATUS_DATA, "%s",
+              text);
     longjmp(((struct jpeg *)info)->failed, 1);
 }
 

@@ -2,6 +2,7 @@
 #include "formats/images/png.h"
 
 #include <png.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,6 +21,22 @@ static void on_png_error(png_structp png, png_const_charp text)
 {
     error_set(STATUS_DATA, "%s", text);
     png_longjmp(png, 1);
+}
+
+// Where memory runs out, libpng may also leave out a part of the file with a warning;
+// *out_of_memory, which png_get_mem_ptr gives, tells.
+static png_voidp allocate_png(png_structp png, png_alloc_size_t size)
+{
+    void *memory = malloc(size);
+    if (!memory)
+        *(bool *)png_get_mem_ptr(png) = true;
+    return memory;
+}
+
+static void free_png(png_structp png, png_voidp memory)
+{
+    (void)png;
+    free(memory);
 }
 
 static void on_png_warning(png_structp png, png_const_charp text)
@@ -73,10 +90,13 @@ static int decode_png(struct png_file *file, struct image *image, int *orientati
 int image_decode_png(struct image *image, const uint8_t *file, size_t size, int *orientation)
 {
     struct png_file in = {.data = file, .size = size};
-    in.png = png_create_read_struct(PNG_LIBPNG_VER_STRING, NULL, on_png_error, on_png_warning);
+    bool out_of_memory = false;
+    in.png = png_create_read_struct_2(PNG_LIBPNG_VER_STRING, NULL, on_png_error, on_png_warning,
+                                      &out_of_memory, allocate_png, free_png);
     in.info = in.png ? png_create_info_struct(in.png) : NULL;
-    int rc =
-        in.info ? decode_png(&in, image, orientation) : error_set(STATUS_INTERNAL, "out of memory");
+    int rc = in.info ? decode_png(&in, image, orientation) : -1;
+    if (!in.info || out_of_memory)
+        rc = error_set(STATUS_INTERNAL, "out of memory");
     png_destroy_read_struct(&in.png, &in.info, NULL);
     free(in.rows);
     return rc;
@@ -114,11 +134,14 @@ int image_write_png(struct output *output, const uint8_t *rgb, size_t width, siz
 {
     if (width > PNG_UINT_31_MAX || height > PNG_UINT_31_MAX)
         return error_set(STATUS_IO, "a PNG file can't hold %zu x %zu pixels", width, height);
+    bool out_of_memory = false;
     png_structp png =
-        png_create_write_struct(PNG_LIBPNG_VER_STRING, NULL, on_png_error, on_png_warning);
+        png_create_write_struct_2(PNG_LIBPNG_VER_STRING, NULL, on_png_error, on_png_warning,
+                                  &out_of_memory, allocate_png, free_png);
     png_infop info = png ? png_create_info_struct(png) : NULL;
-    int rc = info ? encode_png(png, info, output, rgb, width, height)
-                  : error_set(STATUS_INTERNAL, "out of memory");
+    int rc = info ? encode_png(png, info, output, rgb, width, height) : -1;
+    if (!info || out_of_memory)
+        rc = error_set(STATUS_INTERNAL, "out of memory");
     png_destroy_write_struct(&png, &info);
     return rc;
 }

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 #include <zstd.h>
+#include <zstd_errors.h>
 
 #include "formats/tstream/tstream-format.h"
 #include "lib/base/error.h"
@@ -240,6 +241,12 @@ static int frame_allocate(struct frame *frame)
     return 0;
 }
 
+static int fail_decompress(size_t code)
+{
+    bool memory = ZSTD_getErrorCode(code) == ZSTD_error_memory_allocation;
+    return error_set(memory ? STATUS_INTERNAL : STATUS_DATA, "%s", ZSTD_getErrorName(code));
+}
+
 // Decompresses a large frame while it is read.
 struct frame_decoder {
     ZSTD_DCtx *context;
@@ -254,7 +261,7 @@ static int decoder_write(struct frame_decoder *decoder, const uint8_t *bytes, si
         size_t pos = in.pos, out = decoder->out.pos;
         decoder->left = ZSTD_decompressStream(decoder->context, &decoder->out, &in);
         if (ZSTD_isError(decoder->left))
-            return error_set(STATUS_DATA, "%s", ZSTD_getErrorName(decoder->left));
+            return fail_decompress(decoder->left);
         if (in.pos == pos && decoder->out.pos == out)
             return error_set(STATUS_DATA, "the frame holds more than the content it states");
     }
@@ -377,7 +384,7 @@ int frame_decompress(struct frame *frame, struct contexts *contexts)
     free(frame->bytes_allocation);
     frame->bytes = frame->bytes_allocation = NULL;
     if (ZSTD_isError(n))
-        return error_set(STATUS_DATA, "%s", ZSTD_getErrorName(n));
+        return fail_decompress(n);
     assert(n == frame->content); // zstd has checked it
     return 0;
 }

@@ -32,7 +32,7 @@ int error_set_errno(enum status status, const char *format, ...)
     const char *reason = strerror(errno);
     va_list ap;
     va_start(ap, format);
-    set_message(status, format, ap, reason);
+    set_message(errno == ENOMEM ? STATUS_INTERNAL : status, format, ap, reason);
     va_end(ap);
     return -1;
 }

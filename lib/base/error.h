@@ -25,7 +25,8 @@ enum status {
 // Sets this thread's message and status and returns -1, so that `return error_set(...)` reads well.
 int error_set(enum status status, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-// As error_set, with ": " and strerror(errno) appended.
+// As error_set, with ": " and strerror(errno) appended. Running out of memory (ENOMEM) is no fault
+// of the file in hand: the status is then STATUS_INTERNAL.
 int error_set_errno(enum status status, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 

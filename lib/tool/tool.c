@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <jansson.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -47,6 +48,28 @@ static void hold_standard_descriptors(void)
             exit(STATUS_INTERNAL);
 }
 
+// jansson leaves out keys without a word where memory ends, so it must never see that.
+static void *json_memory(size_t size)
+{
+    void *memory = mem_resize(NULL, size, 1);
+    if (!memory)
+        tool_fail();
+    return memory;
+}
+
+static bool finished; // by tool_finish
+
+// A library that gives up, as OpenMP's does without threads, exits with 1, which would mean that
+// inputs were skipped.
+static void check_status(int status, void *unused)
+{
+    (void)unused;
+    if (status != STATUS_SKIPPED || finished)
+        return;
+    tool_warn("internal error: a library has ended the program");
+    _exit(STATUS_INTERNAL);
+}
+
 // Output errors may only show when the buffer is flushed and the file closed.
 static int close_stdout(void)
 {
@@ -68,7 +91,9 @@ char **tool_start(int argc, char **argv, const struct tool_info *info)
     tool.argc = argc;
     tool.argv = argv;
     hold_standard_descriptors();
+    on_exit(check_status, NULL); // the first to be registered is the last to run
     mem_keep_freed();
+    json_set_alloc_funcs(json_memory, free);
     signal(SIGPIPE, SIG_DFL); // the parent may have ignored it
     signal(SIGXFSZ, SIG_IGN); // beyond the limit of file size, write() fails and is reported
     free(operands);           // from an earlier call
@@ -183,6 +208,8 @@ void tool_detail(const char *format, ...)
 void tool_fail(void)
 {
     progress_finish();
+    if (error_status() == STATUS_OK)
+        error_set(STATUS_INTERNAL, "internal error: something failed without a message");
     if (tool.rank.count > 1 && !tool.rank.agreed) {
         char machine[64] = "";
         gethostname(machine, sizeof machine - 1);
@@ -207,6 +234,8 @@ void tool_usage_error(const char *format, ...)
 
 void tool_skip(const char *input)
 {
+    if (error_status() == STATUS_INTERNAL)
+        tool_fail();
     __atomic_fetch_add(&tool.skipped, 1, __ATOMIC_RELAXED);
     const char *reason = error_message();
     size_t length = strlen(input);
@@ -218,6 +247,7 @@ int tool_finish(void)
 {
     progress_finish();
     int status = close_stdout();
+    finished = true;
     if (tool.skipped == 0)
         return status;
     tool_warn("%" PRIu64 " input%s skipped", tool.skipped, tool.skipped == 1 ? " was" : "s were");

@@ -96,7 +96,7 @@ char **tool_inputs(char **operands);
 // The only operand, or "-" if there is none; more are a usage error.
 const char *tool_one_input(char **operands);
 
-// Prints "PROGRAM: MESSAGE" of error_message() and exits with error_status().
+// Prints "PROGRAM: MESSAGE" of error_message() and exits with error_status(), never with 0.
 void tool_fail(void) __attribute__((noreturn));
 // Fails by tool_fail if rc, which a library function returned, is negative.
 void tool_check(int rc);
@@ -107,7 +107,8 @@ void tool_usage_error(const char *format, ...) __attribute__((noreturn, format(p
 void tool_warn(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void tool_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void tool_detail(const char *format, ...) __attribute__((format(printf, 1, 2)));
-// Reports and counts an input that is skipped; error_message() is the reason.
+// Reports and counts an input that is skipped; error_message() is the reason. If memory has run out,
+// the input may be good, and the program fails instead.
 void tool_skip(const char *input);
 // The zstd level for a stream into this output: --level, else -512 into a pipe and 1 into a regular
 // file.

@@ -57,6 +57,10 @@ static void test_build(void)
        "a header that is cut short is refused");
     free(bytes);
 
+    // A tensor of this name would be taken for the metadata.
+    struct safetensor hidden[] = {{.name = "__metadata__", .dtype = DTYPE_U8}};
+    ok(safetensors_build_header(hidden, 1, NULL, &bytes, &header_size) && !bytes,
+       "a header that its reader refuses is not built: %s", error_message());
     struct safetensor twice[] = {{.name = "a", .dtype = DTYPE_U8},
                                  {.name = "a", .dtype = DTYPE_U8}};
     ok(safetensors_build_header(twice, 2, NULL, &bytes, &header_size) &&
