@@ -213,7 +213,7 @@ int main(int argc, char **argv)
     char **inputs = tool_inputs(operands);
     uint64_t total;
     bool counted = count_records(inputs, &total) == 0;
-    if (part.count > 1 && !counted)
+    if (!counted && (part.count > 1 || error_status() == STATUS_INTERNAL))
         tool_fail();
     if (counted)
         cat.range = range_part(cat.range, &part, total);

@@ -2,6 +2,7 @@
 #include "lib/base/error.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -27,12 +28,18 @@ int error_set(enum status status, const char *format, ...)
     return -1;
 }
 
+// What the process has run out of says nothing about the file in hand.
+static bool is_exhaustion(int error)
+{
+    return error == ENOMEM || error == EMFILE || error == ENFILE;
+}
+
 int error_set_errno(enum status status, const char *format, ...)
 {
     const char *reason = strerror(errno);
     va_list ap;
     va_start(ap, format);
-    set_message(errno == ENOMEM ? STATUS_INTERNAL : status, format, ap, reason);
+    set_message(is_exhaustion(errno) ? STATUS_INTERNAL : status, format, ap, reason);
     va_end(ap);
     return -1;
 }

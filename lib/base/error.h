@@ -16,7 +16,7 @@ enum status {
     STATUS_USAGE = 64,       // unknown option or value
     STATUS_DATA = 65,        // bad or truncated data
     STATUS_NO_INPUT = 66,    // an input cannot be opened or read
-    STATUS_INTERNAL = 70,    // a bug in the program, or out of memory
+    STATUS_INTERNAL = 70,    // a bug in the program, or out of memory or descriptors
     STATUS_CANT_CREATE = 73, // an output cannot be created
     STATUS_IO = 74,          // an output cannot be written
     STATUS_STOPPED = 75,     // stopped by a signal after saving
@@ -25,8 +25,8 @@ enum status {
 // Sets this thread's message and status and returns -1, so that `return error_set(...)` reads well.
 int error_set(enum status status, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-// As error_set, with ": " and strerror(errno) appended. Running out of memory (ENOMEM) is no fault
-// of the file in hand: the status is then STATUS_INTERNAL.
+// As error_set, with ": " and strerror(errno) appended. Running out of memory or of descriptors is
+// no fault of the file in hand: the status is then STATUS_INTERNAL.
 int error_set_errno(enum status status, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
