@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/base/cgroup.h"
 #include "lib/base/error.h"
 
 static void *checked(void *p, size_t n, size_t size)
@@ -62,7 +63,8 @@ uint64_t mem_available(void)
         ;
     if (file)
         fclose(file);
-    return (uint64_t)kib << 10;
+    uint64_t machine = (uint64_t)kib << 10, group = cgroup_read("").memory;
+    return group < machine ? group : machine;
 }
 
 void mem_keep_freed(void)

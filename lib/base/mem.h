@@ -30,7 +30,8 @@ char *mem_printf(const char *format, ...) __attribute__((format(printf, 1, 2)));
 //     if (mem_grow(&list->names, list->n, 1, sizeof *list->names) < 0)
 int mem_grow(void *array, size_t n, size_t more, size_t size);
 
-// Memory available without swapping, in bytes; UINT64_MAX if unknown.
+// Memory available without swapping, in bytes, within the limits of the process's control groups;
+// UINT64_MAX if unknown.
 uint64_t mem_available(void);
 // Keeps freed blocks of up to 16 MiB in the process, 512 MiB in all: fresh pages from the system
 // cost as much time as filling them.

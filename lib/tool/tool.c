@@ -5,12 +5,14 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <jansson.h>
+#include <math.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "lib/base/cgroup.h"
 #include "lib/base/mem.h"
 #include "lib/base/tempfile.h"
 #include "lib/tool/options.h"
@@ -25,7 +27,8 @@ struct tool tool = {.progress = true,
                     .rank = {.count = 1, .local_count = 1}};
 
 // The processors that this process may run on, or its share of the machine's if the launcher of
-// several ranks has not divided them.
+// several ranks has not divided them; but no more than the quota of its control group, rounded:
+// beyond it, threads wait for each other and for their turn.
 static int64_t processors(void)
 {
     cpu_set_t set;
@@ -34,6 +37,9 @@ static int64_t processors(void)
         n = CPU_COUNT(&set);
     if (n == online)
         n /= tool.rank.local_count;
+    double quota = round(cgroup_read("").processors / tool.rank.local_count);
+    if (quota < (double)n)
+        n = (long)quota;
     return n > 0 ? n : 1;
 }
 
