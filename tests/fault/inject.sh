@@ -1,0 +1,166 @@
+#!/bin/sh
+# inject.sh NUMBERS [CASE...]: runs every program many times, and each time fails its n-th allocation,
+# open, read, write, fsync, rename or start of a thread, for each n of NUMBERS ("1 5 20" or "1-200"),
+# once or from then on. A run must give the same output and exit 0, or else print a message, exit with
+# 64 to 75 and leave no half-written file: never 1 (inputs were skipped) for a fault that is not the
+# input's, and never a crash. Without CASE, all cases run, as many at a time as $JOBS says.
+# SPDX-License-Identifier: MIT
+set -u
+numbers=${1:?usage: inject.sh NUMBERS [CASE...]}
+shift
+build=$(realpath "${B:-build}")
+PATH=$build/bin:$PATH
+case $numbers in
+*-*) list=$(seq "${numbers%-*}" "${numbers#*-}") ;;
+*) list=$numbers ;;
+esac
+under= # what each program runs under
+
+# What a case runs, in an empty folder. Inputs are in $in.
+run_case() {
+    case $1 in
+    decode-images) $under decode-images -@ 2 -s 32 -o out "$in/pictures/a/1.jpg" "$in/pictures/b/2.png" ;;
+    decode-list) $under decode-images -@ 2 -s 32 <"$in/list" ;;
+    vae-encode) $under vae-encode -@ 2 --flip "$in/images" ;;
+    vae-encode-kl) $under vae-encode -@ 2 --vae "$in/kl.safetensors" -b 2 -o out "$in/images" ;;
+    vae-decode) $under vae-decode -@ 2 --vae dct:4 "$in/latents" ;;
+    shard-latents) $under shard-latents -@ 2 --records-per-shard 10 -o shards "$in/latents" ;;
+    tstream-cat) $under tstream-cat -@ 2 --rechunk 5 -o out "$in/latents" "$in/latents" ;;
+    tstream-info) $under tstream-info -@ 2 -c -j "$in/latents" ;;
+    npz-pack) $under npz-pack -@ 2 -l -o out.npz "$in/images" ;;
+    tile-images) $under tile-images -@ 2 "$in/images" ;;
+    import-features) $under import-features -@ 2 -o out "$in/features" ;;
+    convert-to-pt) $under convert-weights "$in/run/latest.safetensors" out.pt ;;
+    convert-from-pt) $under convert-weights --heads 3 "$in/train.pt" out.safetensors ;;
+    convert-legacy) $under convert-weights --heads 3 --names diffusers "$in/legacy.pt" out.safetensors ;;
+    dit-sample) $under dit-sample -@ 2 -w "$in/run/latest.safetensors" -n 3 -b 2 --steps 2 --vae dct:4 -o out ;;
+    dit-train) train --steps 4 "$in/latents" ;;
+    dit-train-pipe) train --epochs 2 <"$in/latents" ;;
+    dit-train-resume) cp -r "$in/run" . && train --steps 6 --resume "$in/latents" ;;
+    esac
+}
+cases='decode-images decode-list vae-encode vae-encode-kl vae-decode shard-latents tstream-cat
+    tstream-info npz-pack tile-images import-features convert-to-pt convert-from-pt convert-legacy
+    dit-sample dit-train dit-train-pipe dit-train-resume'
+train() {
+    $under dit-train -@ 2 --depth 1 --hidden 32 --heads 2 --patch 2 --batch 8 --classes 10 --vae dct:4 \
+        --sample-every 2 --sample-count 2 --valid "$in/latents" --valid-every 2 --valid-count 8 \
+        --save-every 2 --log-every 1 --run run "$@"
+}
+
+make_inputs() {
+    mkdir -p "$in/pictures/a" "$in/pictures/b"
+    cp tests/data/images/small.jpg "$in/pictures/a/1.jpg"
+    cp tests/data/images/palette.png "$in/pictures/b/2.png"
+    printf '%s\n' "$in/pictures/a/1.jpg" "$in/pictures/b/2.png" >"$in/list"
+    "$build/tests/tools/make-stream" images 6 16 3 >"$in/images"
+    "$build/tests/tools/make-stream" latents 24 4 6 >"$in/latents"
+    cp tests/data/vae-diffusers-half.safetensors "$in/kl.safetensors"
+    cp tests/data/dit-a-legacy.pt "$in/legacy.pt"
+    cp tests/data/dit-a-train.pt "$in/train.pt"
+    /usr/bin/python3 -c "
+import os, numpy as np
+for name, values in ('features', np.ones((3, 1, 4, 4, 4), 'f4')), ('labels', np.arange(3)[:, None]):
+    folder = '$in/features/imagenet256_' + name
+    os.makedirs(folder)
+    for i, value in enumerate(values):
+        np.save('%s/%d.npy' % (folder, i), value)"
+    (cd "$in" && train -q --steps 4 "$in/latents")
+}
+
+# Runs a case in the folder. What differs from run to run, such as times, goes from what it leaves.
+run_in() { # run_in FOLDER CASE
+    rm -rf "$1" "$tmp/hit"
+    mkdir "$1"
+    (cd "$1" && run_case "$2") >"$tmp/out" 2>"$tmp/err"
+    run_status=$?
+    mv "$tmp/out" "$1/stdout"
+    if [ -f "$1/run/log.jsonl" ]; then
+        sed -i 's/,"\(images_per_second\|flops\|peak_share\|time\)":[^,}]*//g' "$1/run/log.jsonl"
+    fi
+    return $run_status
+}
+
+# The files of a run that failed are whole, or not there. What grows line by line may end early.
+left_whole() {
+    (cd "$tmp/bad" && find . -type f ! -path ./stdout ! -name log.jsonl) |
+        while read -r file; do
+            cmp -s "$tmp/good/$file" "$tmp/bad/$file" || cmp -s "$in/$file" "$tmp/bad/$file" || {
+                echo "$file is left, other than after a good run"
+                return 1
+            }
+        done
+}
+
+# What differs from a good run. A training goes on without a sheet of samples, or without a checkpoint
+# but the last, if it has named the file in a message.
+other_output() {
+    diff -r --no-dereference "$tmp/good" "$tmp/bad" | while read -r line; do
+        name=${line##*: }
+        case $line in
+        "Only in $tmp/good/run"*) grep -q "$name: " "$tmp/err" || echo "$line" ;;
+        *) echo "$line" ;;
+        esac
+    done
+}
+
+# verdict CASE KIND STATUS: says what is wrong with a run, if anything is.
+verdict() {
+    case $3 in
+    0)
+        other=$(other_output | head -c 300)
+        [ -z "$other" ] || echo "other output: $other"
+        ;;
+    6[4-9] | 7[0-5]) if [ -s "$tmp/err" ]; then left_whole; else echo 'no message'; fi ;;
+    1)
+        case $2:$1 in
+        read:decode-* | read:import-*) ;; # a picture that cannot be read is skipped
+        *) echo 'inputs are said to be skipped' ;;
+        esac
+        ;;
+    124) echo 'it hangs' ;;
+    *) echo 'a crash' ;;
+    esac
+}
+
+check_case() {
+    tmp=$work/$1
+    mkdir "$tmp"
+    run_in "$tmp/good" "$1" || {
+        echo "$1: fails without a fault: $(cat "$tmp/err")"
+        return
+    }
+    runs=0
+    for kind in malloc open read write fsync rename thread; do
+        for later in '' +; do
+            for n in $list; do
+                under="timeout 60 env LD_PRELOAD=$build/tests/fault/preload.so"
+                under="$under FAULT=$kind:$n$later FAULT_HIT=$tmp/hit"
+                run_in "$tmp/bad" "$1"
+                status=$?
+                [ -e "$tmp/hit" ] || break # it has fewer calls of this kind
+                runs=$((runs + 1))
+                wrong=$(verdict "$1" $kind $status)
+                [ -z "$wrong" ] ||
+                    echo "$1: $kind:$n$later: exit $status: $wrong; $(tail -n 1 "$tmp/err" | head -c 300)"
+            done
+        done
+    done
+    echo "$1: $runs faults" >>"$work/counts"
+}
+
+if [ -n "${FAULT_WORK-}" ]; then # one of the cases that run side by side
+    work=$FAULT_WORK in=$work/in
+    check_case "$1"
+    exit
+fi
+work=$(mktemp -d) in=$work/in
+trap 'rm -rf "$work"' EXIT
+trap 'exit 1' INT TERM
+export FAULT_WORK="$work" OMP_WAIT_POLICY=passive
+make_inputs || exit
+# shellcheck disable=SC2086 # several words
+[ $# -gt 0 ] || set -- $cases
+printf '%s\n' "$@" | xargs -P "${JOBS:-2}" -n 1 "$0" "$numbers" >"$work/wrong"
+cat "$work/wrong" "$work/counts"
+[ ! -s "$work/wrong" ] && [ -s "$work/counts" ]
