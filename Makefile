@@ -59,8 +59,8 @@ UNIT      := $(patsubst tests/unit/%.c,$B/tests/%,$(wildcard tests/unit/*.c))
 TOOLS     := $(patsubst tests/tools/%.c,$B/tests/tools/%,$(wildcard tests/tools/*.c))
 BENCHES   := $(patsubst tests/bench/%.c,$B/tests/bench/%,$(wildcard tests/bench/*.c))
 CHECK_OPS := $(patsubst %.c,$B/obj/%.o,$(wildcard tests/ops/*.c))
-# Makes a program's calls fail (tests/fault/inject.sh).
-PRELOAD   := $B/tests/fault/preload.so
+# Make a program's calls fail, and record them (tests/fault).
+PRELOADS  := $(patsubst %.c,$B/%.so,$(wildcard tests/fault/*.c))
 # The simulator of CUDA, for which the plug-in's sources are C++ (tests/cudasim/README.md).
 CUDASIM       := $(patsubst %.cc,$B/obj/cudasim/%.o,$(wildcard tests/cudasim/*.cc))
 CUDASIM_TESTS := $(patsubst tests/cudasim/tests/%.cu,$B/tests/%,$(wildcard tests/cudasim/tests/*.cu))
@@ -100,7 +100,7 @@ say = $(if $(V),,@echo '  $1 $@')
 all: programs plugin ## the programs into build/bin, and the plug-in (the default)
 programs: $(PROGRAMS:%=$B/bin/%) $B/bin/decode $(MPI_PLUGIN) completions ## the programs, with MPI where mpicc is (MPI=0 leaves it out)
 plugin: $(if $(filter-out 0,$(CUDA)),$(PLUGINS)/dit-cuda.so) ## the CUDA plug-in, minutes of work where nvcc is (CUDA=0 leaves it out)
-tests: programs $(UNIT) $(TOOLS) $(BENCHES) $(PRELOAD) $B/tests/check-ops $(CUDASIM_TESTS) $B/lib/dit-cuda-sim.so
+tests: programs $(UNIT) $(TOOLS) $(BENCHES) $(PRELOADS) $B/tests/check-ops $(CUDASIM_TESTS) $B/lib/dit-cuda-sim.so
 
 $B/lib/libdit-tools.a: $(LIB_OBJ)
 	@mkdir -p $(@D)
@@ -209,7 +209,7 @@ $B/tests/bench/%: $B/obj/tests/bench/%.o $B/lib/libdit-tools.a
 	$(call say,LINK)
 	$(Q)$(LINK)
 
-$(PRELOAD): tests/fault/preload.c
+$B/tests/fault/%.so: tests/fault/%.c
 	@mkdir -p $(@D)
 	$(call say,LINK)
 	$(Q)$(CC) $(filter-out -MMD -MP -fopenmp -fsanitize% -fno-sanitize%,$(COMMON)) $(CFLAGS) $(LDFLAGS) -fPIC -shared -o $@ $< -ldl
@@ -229,8 +229,11 @@ check: ## install what the tests need, build, run all tests
 run-tests: tests ## run all tests (T="name ..." picks some)
 	@B=$B JOBS=$(JOBS) PATH="$(abspath $B/bin):$$PATH" SAN=$(SAN) tests/run $(T)
 
-fault: programs $(TOOLS) $(PRELOAD) ## fail each of the first N (200) allocations, opens, writes ... of every program (CASES="name ..." picks some)
+fault: programs $(TOOLS) $(PRELOADS) ## fail each of the first N (200) allocations, opens, writes ... of every program (CASES="name ..." picks some)
 	@B=$B JOBS=$(JOBS) tests/fault/inject.sh 1-$(or $(N),200) $(CASES)
+
+power-cuts: programs $(TOOLS) $(PRELOADS) ## resume a training after power cuts at N moments (0, the default, is all)
+	@B=$B tests/fault/power-cut.py $(or $(N),0)
 
 check-valgrind: tests ## run the tests of formats, files and tools under valgrind
 	@B=$B WRAP="valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite" \
@@ -335,5 +338,5 @@ help: ## this list
 -include $(shell find $B/obj -name '*.d' 2>/dev/null)
 .SECONDARY:
 .DELETE_ON_ERROR:
-.PHONY: FORCE all programs plugin completions tests deps install-deps demo check run-tests fault check-valgrind bench bench-peers \
+.PHONY: FORCE all programs plugin completions tests deps install-deps demo check run-tests fault power-cuts check-valgrind bench bench-peers \
     check-gpu bench-gpu gpu-bundle install uninstall coverage format clean help

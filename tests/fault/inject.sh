@@ -134,7 +134,7 @@ check_case() {
     for kind in malloc open read write fsync rename thread; do
         for later in '' +; do
             for n in $list; do
-                under="timeout 60 env LD_PRELOAD=$build/tests/fault/preload.so"
+                under="timeout 60 env LD_PRELOAD=$build/tests/fault/fail.so"
                 under="$under FAULT=$kind:$n$later FAULT_HIT=$tmp/hit"
                 run_in "$tmp/bad" "$1"
                 status=$?

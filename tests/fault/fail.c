@@ -1,7 +1,7 @@
 // A preload that fails the N-th call of one kind, to see what a program makes of it.
 // SPDX-License-Identifier: MIT
 //
-//     FAULT=KIND:N[+] FAULT_HIT=FILE LD_PRELOAD=build/tests/fault/preload.so PROGRAM...
+//     FAULT=KIND:N[+] FAULT_HIT=FILE LD_PRELOAD=build/tests/fault/fail.so PROGRAM...
 //
 // KIND is malloc (with mmap), open, read, write, fsync, rename or thread. The N-th call fails, and
 // with
