@@ -136,7 +136,8 @@ check_case() {
             case $1:$kind$later in # a training waits for a disk that fails on, until a signal
             dit-train*:open+ | dit-train*:write+ | dit-train*:fsync+ | dit-train*:rename+) continue ;;
             esac
-            for n in $list; do
+            [ $kind = thread ] && ns=$(seq 40) || ns=$list # programs start few threads
+            for n in $ns; do
                 under="timeout 60 env LD_PRELOAD=$build/tests/fault/fail.so"
                 under="$under FAULT=$kind:$n$later FAULT_HIT=$tmp/hit"
                 run_in "$tmp/bad" "$1"
