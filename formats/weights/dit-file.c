@@ -352,7 +352,10 @@ const float **dit_file_in_place(const struct dit_file *file, enum dit_weights wh
     const struct binding *from = dit_file_choose(file, which);
     const float **values = from ? mem_new(file->layout.n_params, sizeof *values) : NULL;
     for (size_t i = 0; values && i < file->layout.n_params; i++)
-        values[i] = binding_in_place(from, i);
+        if (binding_in_place(from, i, &values[i]) < 0) {
+            free(values);
+            return NULL;
+        }
     return values;
 }
 
@@ -367,7 +370,7 @@ static int load_positions(const struct dit_file *file, const struct binding *fro
                  ? dit_set_positions(dit, table)
                  : -1;
     free(table);
-    return rc;
+    return rc < 0 ? error_prefix("%s", file->path) : 0;
 }
 
 bool dit_file_has_own_positions(const struct dit_file *file)

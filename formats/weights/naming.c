@@ -345,9 +345,12 @@ int binding_read(const struct binding *binding, size_t i, float *values)
     return 0;
 }
 
-const float *binding_in_place(const struct binding *binding, size_t i)
+int binding_in_place(const struct binding *binding, size_t i, const float **values)
 {
     size_t first, end;
     naming_find_parts(binding->naming, i, &first, &end);
-    return end - first == 1 ? weight_in_place(binding->tensors[first]) : NULL;
+    *values = end - first == 1 ? weight_in_place(binding->tensors[first]) : NULL;
+    return *values && weight_check(binding->tensors[first]) < 0
+               ? error_prefix("%s", binding->file->path)
+               : 0;
 }

@@ -56,7 +56,8 @@ void binding_free(struct binding *binding);
 // Reads parameter i as float32 into values[param->count]. -1 with an error if a tensor holds no
 // floats, or if copies differ.
 int binding_read(const struct binding *binding, size_t i, float *values);
-// Parameter i in the file itself, if it can be used there (weight_in_place); else NULL.
-const float *binding_in_place(const struct binding *binding, size_t i);
+// Finds parameter i in the file itself, if it can be used there (weight_in_place); else sets NULL.
+// -1 with an error if the tensor is damaged.
+int binding_in_place(const struct binding *binding, size_t i, const float **values);
 
 #endif

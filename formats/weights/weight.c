@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "formats/weights/weight-sums.h"
 #include "lib/base/error.h"
 
 size_t weight_count(const struct weight *weight)
@@ -82,12 +83,24 @@ static int copy_bytes(const struct weight *weight, const uint8_t *from, size_t n
     return 0;
 }
 
-int weight_read_floats(const struct weight *weight, size_t row, size_t rows, float *out)
+static int name_tensor(const struct weight *weight)
 {
     char name[ERROR_SHOWN_SIZE];
-    if (read_runs(weight, row, rows, copy_floats, out) < 0)
-        return error_prefix("tensor \"%s\"", error_shown(weight->name, strlen(weight->name), name));
+    return error_prefix("tensor \"%s\"", error_shown(weight->name, strlen(weight->name), name));
+}
+
+int weight_check(const struct weight *weight)
+{
+    if (weight->sums && weight_sums_check(weight->sums, weight) < 0)
+        return name_tensor(weight);
     return 0;
+}
+
+int weight_read_floats(const struct weight *weight, size_t row, size_t rows, float *out)
+{
+    if (weight_check(weight) < 0)
+        return -1;
+    return read_runs(weight, row, rows, copy_floats, out) < 0 ? name_tensor(weight) : 0;
 }
 
 void weight_read(const struct weight *weight, size_t row, size_t rows, void *out)

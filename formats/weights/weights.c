@@ -7,6 +7,7 @@
 
 #include "formats/containers/safetensors.h"
 #include "formats/weights/torch-weights.h"
+#include "formats/weights/weight-sums.h"
 #include "formats/weights/weights-list.h"
 #include "lib/base/error.h"
 
@@ -60,6 +61,21 @@ static int read_weights(struct weights_list *list, const uint8_t *bytes, size_t 
     return read_safetensors(list, bytes, size);
 }
 
+// Only dit-train writes checksums that are meant here.
+static int add_sums(struct weights *weights)
+{
+    const char *kind = weights_get(weights, "kind");
+    const struct mapping *file = &weights->mapping;
+    if (!kind || strcmp(kind, "dit-checkpoint") != 0 || torch_is_file(file->data, file->size))
+        return 0;
+    if (weight_sums_new(&weights->sums, weights->all, weights->n_weights, file->data, file->size) <
+        0)
+        return -1;
+    for (size_t i = 0; i < weights->n_weights; i++)
+        weights->all[i].sums = weights->sums;
+    return 0;
+}
+
 int weights_open(struct weights *weights, const char *path)
 {
     struct mapping mapping;
@@ -77,7 +93,7 @@ int weights_open(struct weights *weights, const char *path)
                                 .mapping = mapping,
                                 .names = list.names,
                                 .by_name = list.by_name};
-    if (rc == 0)
+    if (rc == 0 && add_sums(weights) == 0)
         return 0;
     weights_close(weights);
     return error_prefix("%s", path);
@@ -89,6 +105,7 @@ void weights_close(struct weights *weights)
     free(weights->all);
     free(weights->names);
     free(weights->by_name);
+    weight_sums_free(weights->sums);
     file_unmap(&weights->mapping);
     *weights = (struct weights){0};
 }

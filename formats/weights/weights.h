@@ -21,6 +21,7 @@ struct weights {
     struct mapping mapping;
     char *names;
     size_t *by_name; // indices sorted by name
+    struct weight_sums *sums;
 };
 
 // Maps a file and recognizes its format by its content: safetensors, PyTorch's zip archive (stored

@@ -220,6 +220,8 @@ static int convert_part(struct conversion *conversion, const struct write_part *
     size_t size = row_size(weight), most = piece_rows(size);
     if (most > part->rows)
         most = part->rows;
+    if (weight_check(weight) < 0)
+        return error_prefix("%s", conversion->list->path);
     uint8_t *bytes = mem_new(most, size);
     int rc = bytes ? 0 : -1;
     for (size_t row = 0; rc == 0 && row < part->rows; row += most) {
@@ -277,49 +279,83 @@ static int build_header(const struct write_list *list, const size_t *order, cons
 
 struct summed_output {
     struct output *output; // NULL: the bytes are only added to the sum
-    bool is_summed;
-    uint32_t sum;
+    uint32_t sum;          // of the tensor that is written
+    size_t size;
 };
 
 static int write_summed(void *to, const void *data, size_t size)
 {
     struct summed_output *summed = to;
-    if (summed->is_summed)
-        summed->sum = checksum_add(summed->sum, data, size);
+    summed->sum = checksum_add(summed->sum, data, size);
+    summed->size += size;
     return summed->output ? output_write(summed->output, data, size) : 0;
 }
 
-static int write_data(const struct write_list *list, const size_t *order, struct summed_output *to)
+static int write_plain(void *output, const void *data, size_t size)
+{
+    return output_write(output, data, size);
+}
+
+// Writes the data, unless output is NULL, and sets the header's sums.
+static int write_summed_data(const struct write_list *list, const size_t *order, uint8_t *header,
+                             size_t size, struct checksum_places places, struct output *output)
+{
+    uint32_t sum = 0;
+    size_t data_size = 0;
+    for (size_t i = 0; i < list->n; i++) {
+        struct summed_output to = {.output = output};
+        if (write_list_copy(list, order[i], write_summed, &to) < 0)
+            return -1;
+        if (places.parts)
+            checksum_set_tensor(header, places, i, to.sum);
+        sum = checksum_join(sum, to.sum, to.size);
+        data_size += to.size;
+        if (output && list->progress)
+            list->progress(1);
+    }
+    checksum_finish(header, size, places, sum, data_size);
+    return 0;
+}
+
+static int write_data(const struct write_list *list, const size_t *order, struct output *output)
 {
     for (size_t i = 0; i < list->n; i++) {
-        if (write_list_copy(list, order[i], write_summed, to) < 0)
+        if (write_list_copy(list, order[i], write_plain, output) < 0)
             return -1;
-        if (to->output && list->progress)
+        if (list->progress)
             list->progress(1);
     }
     return 0;
 }
 
-// The checksum stands before the data that it is of. A file gets it at the end; for a pipe the data
-// are read twice.
+// The checksums stand before the data that they are of. A file gets them at the end; for a pipe the
+// data are read twice.
 static int write_document(const struct write_list *list, const size_t *order, uint8_t *header,
                           size_t size, struct output *output)
 {
-    const size_t at = checksum_find(header, size);
-    const bool rewritten = at && output_can_rewrite(output);
-    struct summed_output to = {.is_summed = at, .sum = checksum_add(0, header, size)};
-    char digits[CHECKSUM_DIGITS + 1];
-    if (at && !rewritten) {
-        if (write_data(list, order, &to) < 0)
-            return -1;
-        checksum_text(to.sum, digits);
-        memcpy(header + at, digits, CHECKSUM_DIGITS);
-    }
-    to.output = output;
-    if (output_write(output, header, size) < 0 || write_data(list, order, &to) < 0)
+    const struct checksum_places places = checksum_find(header, size, list->n);
+    if (places.whole && output_can_rewrite(output))
+        return output_write(output, header, size) < 0 ||
+                       write_summed_data(list, order, header, size, places, output) < 0
+                   ? -1
+                   : output_write_at(output, header, size, 0);
+    if (places.whole && write_summed_data(list, order, header, size, places, NULL) < 0)
         return -1;
-    checksum_text(to.sum, digits);
-    return rewritten ? output_write_at(output, digits, CHECKSUM_DIGITS, at) : 0;
+    return output_write(output, header, size) < 0 ? -1 : write_data(list, order, output);
+}
+
+// The metadata, with room for the tensors' sums if it reserves that of the file. NULL with an
+// error.
+static json_t *reserve_sums(const struct write_list *list, const json_t *metadata)
+{
+    json_t *copy = metadata ? json_copy((json_t *)metadata) : json_object();
+    if (!copy)
+        error_set(STATUS_INTERNAL, "no memory for the metadata");
+    else if (json_object_get(copy, CHECKSUM_KEY) && checksum_reserve_parts(copy, list->n) < 0) {
+        json_decref(copy);
+        return NULL;
+    }
+    return copy;
 }
 
 int write_list_safetensors(const struct write_list *list, const json_t *metadata,
@@ -327,9 +363,11 @@ int write_list_safetensors(const struct write_list *list, const json_t *metadata
 {
     size_t *order = sort_by_size(list), size;
     uint8_t *header = NULL;
-    int rc = order ? build_header(list, order, metadata, &header, &size) : -1;
+    json_t *all = order ? reserve_sums(list, metadata) : NULL;
+    int rc = all ? build_header(list, order, all, &header, &size) : -1;
     if (rc == 0)
         rc = write_document(list, order, header, size, output);
+    json_decref(all);
     free(header);
     free(order);
     return rc;

@@ -47,12 +47,13 @@ int write_list_add_param(struct write_list *list, const char *prefix, const stru
                          const struct binding *from, size_t i);
 
 // Passes the bytes of entry i to `write`, in C order and in pieces of a few MiB. -1 with an error
-// if write fails, or if the type can't hold a finite value.
+// if write fails, if the type can't hold a finite value, or if a tensor is damaged.
 int write_list_copy(const struct write_list *list, size_t i,
                     int (*write)(void *to, const void *data, size_t size), void *to);
 // Writes a whole safetensors document, without committing the output. Larger elements come before
-// smaller ones, otherwise the tensors keep their order. metadata may be NULL; if it reserves a
-// checksum (formats/containers/checksum.h), that is set. -1 with an error.
+// smaller ones, otherwise the tensors keep their order. metadata may be NULL; if it reserves the
+// file's checksum (formats/containers/checksum.h), that and those of the tensors are set. -1 with
+// an error.
 int write_list_safetensors(const struct write_list *list, const json_t *metadata,
                            struct output *output);
 

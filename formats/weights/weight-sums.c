@@ -1,0 +1,60 @@
+// A tensor is checked just before it is used: so a program reads no more of a file for its
+// checksums than it reads anyway. SPDX-License-Identifier: MIT
+#include "formats/weights/weight-sums.h"
+
+#include <stdbool.h>
+#include <stdlib.h>
+
+#include "formats/containers/checksum.h"
+#include "formats/weights/weight.h"
+#include "lib/base/bytes.h"
+#include "lib/base/mem.h"
+
+struct weight_sums {
+    const struct weight *all;
+    const uint8_t *bytes; // of the file
+    size_t size;
+    struct checksum_places places;
+    bool whole_good;
+    bool good[]; // of each tensor
+};
+
+int weight_sums_new(struct weight_sums **out, const struct weight *all, size_t n,
+                    const uint8_t *bytes, size_t size)
+{
+    size_t header_size = 8 + (size_t)get_le(bytes, 8);
+    struct checksum_places places = checksum_find(bytes, header_size, n);
+    *out = NULL;
+    if (checksum_check_header(bytes, header_size, places) < 0)
+        return -1;
+    if (!places.whole && !places.parts)
+        return 0;
+    struct weight_sums *sums = mem_new(1, sizeof *sums + n * sizeof *sums->good);
+    if (!sums)
+        return -1;
+    sums->all = all;
+    sums->bytes = bytes;
+    sums->size = size;
+    sums->places = places;
+    *out = sums;
+    return 0;
+}
+
+void weight_sums_free(struct weight_sums *sums)
+{
+    free(sums);
+}
+
+int weight_sums_check(struct weight_sums *sums, const struct weight *weight)
+{
+    size_t i = (size_t)(weight - sums->all);
+    bool *good = sums->places.parts ? &sums->good[i] : &sums->whole_good;
+    if (*good)
+        return 0;
+    int rc = sums->places.parts
+                 ? checksum_check_tensor(sums->bytes, sums->places, i, weight->data,
+                                         weight_count(weight) * dtype_size(weight->dtype))
+                 : checksum_check(sums->bytes, sums->size);
+    *good = rc == 0;
+    return rc;
+}
