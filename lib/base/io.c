@@ -24,6 +24,7 @@ struct output {
     char *path;             // as given; NULL for standard output
     char *target;           // the file to replace: path with links followed
     struct tempfile *temp;  // NULL if fd is the file itself
+    struct stat replaced;   // the target before; st_mode 0 if there was none
 };
 
 static void output_free(struct output *output)
@@ -36,9 +37,9 @@ static void output_free(struct output *output)
 // Devices and FIFOs are written to directly; other files are replaced when complete.
 static int open_path(struct output *output, const char *path)
 {
-    struct stat st;
-    bool exists = stat(path, &st) == 0;
-    if (exists && !S_ISREG(st.st_mode)) {
+    struct stat *st = &output->replaced;
+    bool exists = stat(path, st) == 0;
+    if (exists && !S_ISREG(st->st_mode)) {
         output->fd = open(path, O_WRONLY | O_CLOEXEC);
         return output->fd < 0 ? error_set_errno(STATUS_CANT_CREATE, "%s: cannot open", path) : 0;
     }
@@ -48,7 +49,11 @@ static int open_path(struct output *output, const char *path)
     output->target = exists ? realpath(path, NULL) : mem_strdup(path);
     if (!output->target)
         return error_set_errno(STATUS_CANT_CREATE, "%s: cannot resolve", path);
-    output->fd = tempfile_open(output->target, &output->temp);
+    if (!exists)
+        st->st_mode = 0;
+    // The file that is replaced may be private, so what replaces it is until it has its
+    // permissions.
+    output->fd = tempfile_open(output->target, exists ? 0600 : 0666, &output->temp);
     if (output->fd < 0)
         return error_set_errno(STATUS_CANT_CREATE, "%s: cannot create", path);
     output->regular = output->rewritable = true;
@@ -160,11 +165,30 @@ static int sync_folder(const char *path)
     return rc;
 }
 
+// Gives the file the permissions, and as far as this process may the owner and group, of the one
+// that it replaces. Rights of a group that it can't have are not given to another.
+static int keep_mode(const struct output *output)
+{
+    const struct stat *old = &output->replaced;
+    struct stat st;
+    if (!output->temp || !old->st_mode)
+        return 0;
+    mode_t mode = old->st_mode & 0777;
+    if (fchown(output->fd, old->st_uid, old->st_gid) < 0 && // only root gives files away
+        fchown(output->fd, (uid_t)-1, old->st_gid) < 0)
+        mode &= ~(mode_t)S_IRWXG;
+    if (fchmod(output->fd, mode) < 0 && (fstat(output->fd, &st) < 0 || (st.st_mode & 0777) != mode))
+        return error_set_errno(STATUS_CANT_CREATE,
+                               "%s: cannot give it the permissions of the file that it replaces",
+                               output_name(output));
+    return 0;
+}
+
 int output_commit(struct output *output)
 {
-    int rc = 0;
+    int rc = keep_mode(output);
     const char *name = output_name(output);
-    if (output->temp && fsync(output->fd) < 0)
+    if (rc == 0 && output->temp && fsync(output->fd) < 0)
         rc = error_set_errno(STATUS_IO, "%s: cannot sync", name);
     // Standard output stays open: the program closes it at its end.
     if (output->path && close(output->fd) < 0 && rc == 0)
@@ -286,7 +310,7 @@ static int map_fd(int fd, const char *path, struct mapping *mapping)
 
 int file_map(const char *path, struct mapping *mapping)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC); // a FIFO is refused, not waited for
     if (fd < 0)
         return error_set_errno(STATUS_NO_INPUT, "%s: cannot open", path);
     int rc = map_fd(fd, path, mapping);

@@ -10,7 +10,8 @@
 #include <sys/types.h>
 
 // Standard output, or a file, which is written under a temporary name in the same folder and gets
-// its own name from output_commit. output_discard removes it; so do exit() and a signal that ends
+// its own name from output_commit, and the permissions of a file that it replaces. output_discard
+// removes it; so do exit() and a signal that ends
 // the process.
 struct output;
 
@@ -43,7 +44,8 @@ struct mapping {
     const uint8_t *data;
     size_t size;
 };
-int file_map(const char *path, struct mapping *mapping); // -1 with an error (STATUS_NO_INPUT)
+// -1 with an error (STATUS_NO_INPUT), also for what is not a regular file. It never waits.
+int file_map(const char *path, struct mapping *mapping);
 void file_unmap(struct mapping *mapping);
 
 // -1 with an error (STATUS_USAGE) that begins with `name` if the descriptor is a terminal, which

@@ -1,13 +1,26 @@
-// Temporary files that are unlinked as soon as they are open. SPDX-License-Identifier: MIT
+// Temporary files that never have a name, or only until they are open. SPDX-License-Identifier: MIT
 #include "lib/base/scratch.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "lib/base/error.h"
 #include "lib/base/io.h"
 #include "lib/base/tempfile.h"
+
+// -1 with errno.
+static int open_and_unlink(const char *folder)
+{
+    char *path = path_join(folder, "scratch");
+    struct tempfile *file;
+    int fd = path ? tempfile_open(path, 0600, &file) : -1;
+    free(path);
+    if (fd >= 0)
+        tempfile_remove(file);
+    return fd;
+}
 
 int scratch_open(const char *folder)
 {
@@ -16,15 +29,12 @@ int scratch_open(const char *folder)
         folder = tmpdir;
     else if (!folder)
         folder = "/tmp";
-    char *path = path_join(folder, "scratch");
-    if (!path)
-        return -1;
-    struct tempfile *file;
-    int fd = tempfile_open(path, &file);
-    free(path);
+    // Not every file system has files without a name.
+    int fd = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    if (fd < 0)
+        fd = open_and_unlink(folder);
     if (fd < 0)
         return error_set_errno(STATUS_CANT_CREATE, "cannot make a temporary file in %s", folder);
-    tempfile_remove(file);
     return fd;
 }
 

@@ -5,8 +5,8 @@
 
 #include <stddef.h>
 
-// Opens a new file for writing and reading in $TMPDIR, or in `folder` (NULL: /tmp) if that is
-// unset. The descriptor, or -1 with an error (STATUS_CANT_CREATE).
+// Opens a new file, which nobody else can open, for writing and reading in $TMPDIR, or in `folder`
+// (NULL: /tmp) if that is unset. The descriptor, or -1 with an error (STATUS_CANT_CREATE).
 int scratch_open(const char *folder);
 // Writes all bytes. -1 with an error (STATUS_IO).
 int scratch_write(int fd, const void *data, size_t size);

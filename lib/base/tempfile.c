@@ -78,7 +78,7 @@ static struct tempfile *new_entry(void)
 }
 
 // Creates the file under a name that is not taken. -1 with errno.
-static int create(struct tempfile *file, const char *path)
+static int create(struct tempfile *file, const char *path, mode_t mode)
 {
     const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path;
     int fd = -1;
@@ -90,14 +90,14 @@ static int create(struct tempfile *file, const char *path)
             errno = ENAMETOOLONG;
             break;
         }
-        fd = open(file->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        fd = open(file->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, mode);
         if (fd < 0 && errno != EEXIST)
             break;
     }
     return fd;
 }
 
-int tempfile_open(const char *path, struct tempfile **out)
+int tempfile_open(const char *path, mode_t mode, struct tempfile **out)
 {
     watch_exit();
     struct tempfile *file = new_entry();
@@ -107,7 +107,7 @@ int tempfile_open(const char *path, struct tempfile **out)
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, &before);
     atomic_store(&file->opening, true);
-    int fd = create(file, path), error = errno;
+    int fd = create(file, path, mode), error = errno;
     atomic_store(&file->live, fd >= 0);
     atomic_store(&file->opening, false);
     pthread_sigmask(SIG_SETMASK, &before, NULL);

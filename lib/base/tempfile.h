@@ -4,12 +4,13 @@
 #define DIT_TEMPFILE_H
 
 #include <stdbool.h>
+#include <sys/types.h>
 
 struct tempfile;
 
-// Creates a file beside `path` with a name made from it, for writing and reading, with permissions
-// by the umask. The descriptor, or -1 with errno set and no message.
-int tempfile_open(const char *path, struct tempfile **file);
+// Creates a file beside `path` with a name made from it, for writing and reading, with these
+// permissions, less the umask. The descriptor, or -1 with errno set and no message.
+int tempfile_open(const char *path, mode_t mode, struct tempfile **file);
 const char *tempfile_path(const struct tempfile *file);
 void tempfile_remove(struct tempfile *file);
 // Forgets the file, which has been renamed to its final name.

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "lib/base/error.h"
+#include "lib/base/scratch.h"
 #include "lib/tool/tool.h"
 #include "tests/tap.h"
 
@@ -50,6 +51,21 @@ static void put(const char *path, const char *text)
         diag("%s", error_message());
 }
 
+// Whether the one file whose name ends so is for its owner alone.
+static bool only_owner_reads(const char *ending)
+{
+    DIR *folder = opendir(".");
+    size_t found = 0;
+    for (struct dirent *entry; folder && (entry = readdir(folder));) {
+        struct stat st;
+        size_t length = strlen(entry->d_name), n = strlen(ending);
+        if (length > n && strcmp(entry->d_name + length - n, ending) == 0)
+            found += stat(entry->d_name, &st) == 0 && (st.st_mode & 07777) == 0600 ? 1 : 2;
+    }
+    closedir(folder);
+    return found == 1;
+}
+
 static void test_commit(void)
 {
     umask(027);
@@ -68,6 +84,12 @@ static void test_commit(void)
        "the permissions of an output follow the umask");
     put("new", "again");
     ok(holds("new", "again"), "a commit replaces an old file");
+    chmod("new", 0604);
+    out = output_open("new");
+    ok(out && only_owner_reads(".tmp"),
+       "while a private file is replaced, nobody else reads the new");
+    ok(out && output_commit(out) == 0 && stat("new", &st) == 0 && (st.st_mode & 07777) == 0604,
+       "a commit keeps the permissions of the file that it replaces");
     ok(symlink("new", "link") == 0, "a link to the file is made");
     put("link", "through");
     ok(holds("new", "through") && lstat("link", &st) == 0 && S_ISLNK(st.st_mode),
@@ -288,6 +310,9 @@ static void test_reading(void)
     file_unmap(&mapping);
     ok(failed(file_map("none", &mapping), STATUS_NO_INPUT, "none: cannot open"),
        "file_map refuses a missing file");
+    ok(mkfifo("fifo", 0600) == 0 && failed(file_map("fifo", &mapping), STATUS_NO_INPUT, "regular"),
+       "a FIFO is not mapped, nor waited for");
+    unlink("fifo");
     ok(failed(file_map("/dev/null", &mapping), STATUS_NO_INPUT, "regular"),
        "file_map refuses a device");
 
@@ -300,6 +325,20 @@ static void test_reading(void)
        "fd_read_full reads in full");
     close(fd);
     ok(fd_read_full(-1, bytes, 4, &got) == -1, "fd_read_full refuses a bad descriptor");
+}
+
+static void test_scratch(void)
+{
+    struct stat st;
+    setenv("TMPDIR", ".", 1);
+    int fd = scratch_open(NULL);
+    ok(fd >= 0 && fstat(fd, &st) == 0 && st.st_nlink == 0 && (st.st_mode & 07777) == 0600,
+       "a temporary file has no name, and is for its owner alone");
+    close(fd);
+    ok(failed(setenv("TMPDIR", "none", 1) == 0 ? scratch_open(NULL) : 0, STATUS_CANT_CREATE,
+              "in none"),
+       "a temporary file in a missing folder is refused");
+    unsetenv("TMPDIR");
 }
 
 static void test_folders(void)
@@ -330,6 +369,7 @@ int main(void)
     test_discard();
     test_failures();
     test_reading();
+    test_scratch();
     test_folders();
     for (const char *const *path =
              (const char *const[]){"new", "ten", "empty", "large", "a/b/c", "a/b", "a", NULL};
