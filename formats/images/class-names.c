@@ -2,63 +2,68 @@
 #include "formats/images/class-names.h"
 
 #include <jansson.h>
+#include <search.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "lib/base/error.h"
-#include "lib/base/hash.h"
 #include "lib/base/io.h"
 #include "lib/base/mem.h"
 
 #define FILE_SIZE_MAX ((size_t)64 << 20)
 
+// The names are found in a balanced tree: whatever they are, none takes long. `names` points into
+// these entries.
+struct class_entry {
+    uint32_t number;
+    uint32_t length;
+    char name[]; // terminated
+};
+
+static struct class_entry *entry_of(char *name)
+{
+    return (struct class_entry *)(void *)(name - offsetof(struct class_entry, name));
+}
+
+// What is looked for: an entry without its own memory for the name.
+struct class_wanted {
+    const char *name;
+    size_t length;
+};
+
+static int compare_text(const char *a, size_t a_length, const char *b, size_t b_length)
+{
+    int order = memcmp(a, b, a_length < b_length ? a_length : b_length);
+    return order ? order : a_length < b_length ? -1 : a_length > b_length;
+}
+
+static int compare_wanted(const void *pa, const void *pb)
+{
+    const struct class_wanted *a = pa;
+    const struct class_entry *b = pb;
+    return compare_text(a->name, a->length, b->name, b->length);
+}
+
+static int compare_entries(const void *pa, const void *pb)
+{
+    const struct class_entry *a = pa, *b = pb;
+    return compare_text(a->name, a->length, b->name, b->length);
+}
+
 void class_names_free(struct class_names *list)
 {
-    for (size_t i = 0; i < list->n; i++)
-        free(list->names[i]);
+    tdestroy(list->tree, free);
     free(list->names);
-    free(list->slots);
     *list = (struct class_names){0};
-}
-
-static bool name_equals(const char *name, const char *text, size_t length)
-{
-    return strncmp(name, text, length) == 0 && name[length] == 0;
-}
-
-// The slot that holds the name, or the empty one where it belongs.
-static uint32_t *find_slot(const struct class_names *list, const char *name, size_t length)
-{
-    for (uint64_t hash = hash_bytes(HASH_START, name, length);; hash++) {
-        uint32_t *slot = &list->slots[hash & list->slots_mask];
-        if (*slot == 0 || name_equals(list->names[*slot - 1], name, length))
-            return slot;
-    }
-}
-
-static int class_names_grow(struct class_names *list)
-{
-    size_t n_slots = list->slots ? (size_t)list->slots_mask + 1 : 0;
-    if (mem_grow(&list->names, list->n, 1, sizeof *list->names) < 0)
-        return -1;
-    if (list->n < n_slots / 2)
-        return 0;
-    n_slots = n_slots ? 2 * n_slots : 128;
-    uint32_t *slots = mem_new(n_slots, sizeof *slots);
-    if (!slots)
-        return -1;
-    free(list->slots);
-    list->slots = slots;
-    list->slots_mask = (uint32_t)(n_slots - 1);
-    for (size_t i = 0; i < list->n; i++)
-        *find_slot(list, list->names[i], strlen(list->names[i])) = (uint32_t)i + 1;
-    return 0;
 }
 
 int64_t class_names_find(const struct class_names *list, const char *name, size_t length)
 {
-    return list->n ? (int64_t)*find_slot(list, name, length) - 1 : -1;
+    struct class_wanted wanted = {name, length};
+    struct class_entry *const *found = tfind(&wanted, &list->tree, compare_wanted);
+    return found ? (int64_t)(*found)->number : -1;
 }
 
 int64_t class_names_add(struct class_names *list, const char *name, size_t length)
@@ -66,36 +71,36 @@ int64_t class_names_add(struct class_names *list, const char *name, size_t lengt
     int64_t number = class_names_find(list, name, length);
     if (number >= 0)
         return number;
-    if (class_names_grow(list) < 0)
+    if (mem_grow(&list->names, list->n, 1, sizeof *list->names) < 0)
         return -1;
-    char *copy = strndup(name, length);
-    if (!copy)
+    struct class_entry *entry = mem_new(1, sizeof *entry + length + 1);
+    if (!entry)
+        return -1;
+    entry->number = (uint32_t)list->n;
+    entry->length = (uint32_t)length;
+    memcpy(entry->name, name, length);
+    if (!tsearch(entry, &list->tree, compare_entries)) {
+        free(entry);
         return error_set(STATUS_INTERNAL, "out of memory");
-    uint32_t *slot = find_slot(list, name, length);
-    list->names[list->n] = copy;
-    *slot = (uint32_t)++list->n;
-    return *slot - 1;
+    }
+    list->names[list->n] = entry->name;
+    return (int64_t)list->n++;
 }
 
-static int compare_strings(const void *a, const void *b)
+static int compare_names(const void *a, const void *b)
 {
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-int class_names_sort(struct class_names *list, uint32_t *rank)
+void class_names_sort(struct class_names *list, uint32_t *rank)
 {
-    char **old = mem_new(list->n, sizeof *old);
-    if (!old)
-        return -1;
-    memcpy(old, list->names, list->n * sizeof *old);
-    qsort(list->names, list->n, sizeof *list->names, compare_strings);
-    memset(list->slots, 0, (list->slots_mask + 1) * sizeof *list->slots);
-    for (size_t i = 0; i < list->n; i++)
-        *find_slot(list, list->names[i], strlen(list->names[i])) = (uint32_t)i + 1;
-    for (size_t i = 0; i < list->n; i++)
-        rank[i] = (uint32_t)class_names_find(list, old[i], strlen(old[i]));
-    free(old);
-    return 0;
+    if (list->n)
+        qsort(list->names, list->n, sizeof *list->names, compare_names);
+    for (size_t i = 0; i < list->n; i++) {
+        struct class_entry *entry = entry_of(list->names[i]);
+        rank[entry->number] = (uint32_t)i;
+        entry->number = (uint32_t)i;
+    }
 }
 
 int class_names_read(struct class_names *list, const char *path)

@@ -8,8 +8,8 @@
 // {0} is an empty list.
 struct class_names {
     size_t n;
-    char **names;                // (n), by number; owned
-    uint32_t *slots, slots_mask; // private: a hash table of numbers + 1
+    char **names; // (n), by number; owned
+    void *tree;   // private: the same, by name
 };
 
 void class_names_free(struct class_names *list);
@@ -18,8 +18,7 @@ int64_t class_names_add(struct class_names *list, const char *name, size_t lengt
 // The number of the name; -1 without an error if it is not in the list.
 int64_t class_names_find(const struct class_names *list, const char *name, size_t length);
 // Renumbers the names in the order of their bytes. rank (n) gets the new number of each old one.
-// -1 with an error.
-int class_names_sort(struct class_names *list, uint32_t *rank);
+void class_names_sort(struct class_names *list, uint32_t *rank);
 // Adds the names from a file, one a line, in its order. -1 with an error that names the file.
 int class_names_read(struct class_names *list, const char *path);
 // The names as a JSON list; malloc'd. In names that are not UTF-8, all bytes beyond ASCII become

@@ -139,7 +139,10 @@ static int read_all_paths(struct image_list *list)
     if (rc < 0 || list->classes.n == 0)
         return rc;
     list->rank = mem_new(list->classes.n, sizeof *list->rank);
-    return list->rank ? class_names_sort(&list->classes, list->rank) : -1;
+    if (!list->rank)
+        return -1;
+    class_names_sort(&list->classes, list->rank);
+    return 0;
 }
 
 // Reads what tells where labels come from: the file of classes and the first line.
