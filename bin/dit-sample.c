@@ -140,6 +140,9 @@ int main(int argc, char **argv)
     tool_check(dit_file_open(
         &file, weights,
         &(struct dit_hints){.heads = (size_t)heads, .image_size = (size_t)image_size}));
+    if (!file.classes_said)
+        tool_note("%s: its table of classes has %zu rows: the last one is taken for no class",
+                  weights, file.config.classes + 1);
     struct class_choice choice;
     tool_check(class_choice_parse(&choice, classes, weights_get(&file.weights, "classes"),
                                   file.config.classes));

@@ -11,6 +11,8 @@
 #include "lib/model/trainer.h"
 #include "lib/tool/tool.h"
 
+#define DIT_CLASS "DiTTransformer2DModel"
+
 struct dit_conversion {
     const struct dit_file *file;
     enum convert_which which;
@@ -27,7 +29,7 @@ static int choose_which(struct dit_conversion *c, const struct convert_options *
 {
     const struct dit_file *file = c->file;
     const struct binding *model = &file->arrays[TRAINER_MODEL], *ema = &file->arrays[TRAINER_EMA];
-    bool two = model->tensors && model->tensors[0] != ema->tensors[0];
+    bool two = model->tensors && ema->tensors && model->tensors[0] != ema->tensors[0];
     int which = options->which;
     if (which < 0)
         which = file->has_training && !c->diffusers ? CONVERT_ALL : CONVERT_EMA;
@@ -38,8 +40,16 @@ static int choose_which(struct dit_conversion *c, const struct convert_options *
         return error_set(STATUS_DATA,
                          "%s holds one set of weights, and no training for --which all",
                          file->path);
+    if (!file->classes_said)
+        tool_note("%s: its table of classes has %zu rows: the last one is taken for no class",
+                  file->path, file->config.classes + 1);
+    if (two && *file->foreign_optimizer)
+        tool_note(
+            "%s holds the state of an optimizer that is not dit-train's, which is left out (%s)",
+            file->path, file->foreign_optimizer);
     if (two && !file->has_training)
-        tool_note("%s holds no optimizer state; %s", file->path,
+        tool_note("%s holds no optimizer state%s; %s", file->path,
+                  *file->foreign_optimizer ? " that can be used" : "",
                   which == CONVERT_ALL ? "model and ema are written without it"
                                        : "--which all would write both model and ema");
     if (c->diffusers && dit_file_has_own_positions(file))
@@ -234,10 +244,51 @@ static int write_dit(const struct write_list *list, struct output *output, void 
                                   output);
 }
 
+// The names of the classes as diffusers has them, by number; NULL without any.
+static json_t *make_labels(const struct dit_conversion *c)
+{
+    const char *text = weights_get(&c->file->weights, "classes");
+    json_t *list = text ? json_loads(text, 0, NULL) : NULL, *labels = NULL, *name;
+    size_t i;
+    if (json_array_size(list) == c->file->config.classes)
+        labels = json_object();
+    json_array_foreach(list, i, name)
+    {
+        char key[24];
+        snprintf(key, sizeof key, "%zu", i);
+        if (labels)
+            json_object_set(labels, key, name);
+    }
+    json_decref(list);
+    return labels;
+}
+
+// What diffusers' from_pretrained needs beside the weights. NULL without an error if memory is out.
+static json_t *dit_config_json(const struct dit_conversion *c)
+{
+    const struct dit_config *config = &c->file->config;
+    json_t *labels = make_labels(c);
+    json_t *json = json_pack(
+        "{ss ss ss sb sI sI sI sI sI sI sI sI sf sb sf}", "_class_name", DIT_CLASS, "activation_fn",
+        "gelu-approximate", "norm_type", "ada_norm_zero", "attention_bias", 1, "num_layers",
+        (json_int_t)config->depth, "num_attention_heads", (json_int_t)config->heads,
+        "attention_head_dim", (json_int_t)(config->hidden / config->heads), "in_channels",
+        (json_int_t)config->channels, "out_channels", (json_int_t)(2 * config->channels),
+        "patch_size", (json_int_t)config->patch, "sample_size", (json_int_t)config->input_size,
+        "num_embeds_ada_norm", (json_int_t)config->classes, "dropout", 0.0,
+        "norm_elementwise_affine", 0, "norm_eps", 1e-6);
+    if (json && labels)
+        json_object_set(json, "id2label", labels);
+    json_decref(labels);
+    return json;
+}
+
 static int convert_open_dit(struct dit_conversion *c, const char *out,
                             const struct convert_options *options)
 {
     const struct dit_file *file = c->file;
+    if (c->diffusers && convert_check_config(out, DIT_CLASS) < 0)
+        return -1;
     if (choose_which(c, options) < 0 || choose_order(c) < 0 || make_metadata(c) < 0 ||
         naming_make(&c->naming, &file->layout, c->diffusers ? NAMING_DIT_DIFFUSERS : NAMING_OWN,
                     file->config.depth) < 0)
@@ -246,13 +297,17 @@ static int convert_open_dit(struct dit_conversion *c, const char *out,
     const struct binding *chosen =
         dit_file_choose(file, c->which == CONVERT_MODEL ? DIT_WEIGHTS_MODEL : DIT_WEIGHTS_EMA);
     int rc;
+    if (!chosen)
+        return -1;
     if (c->which != CONVERT_ALL)
         rc = add_state(c, (int)(chosen - file->arrays), "");
     else if (c->torch)
         rc = add_torch_training(c);
     else if ((rc = add_positions(c, TRAINER_EMA, "")) == 0)
         rc = dit_file_list_arrays(&c->list, &c->naming, file->arrays);
-    return rc == 0 ? convert_write(out, &c->list, write_dit, c) : -1;
+    if (rc < 0 || convert_write(out, &c->list, weights_file_size(&file->weights), write_dit, c) < 0)
+        return -1;
+    return c->diffusers ? convert_write_config(out, dit_config_json(c)) : 0;
 }
 
 int convert_dit(const char *in, const char *out, const struct convert_options *options)

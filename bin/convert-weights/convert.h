@@ -23,10 +23,17 @@ int convert_kl(const char *in, const char *out, const struct convert_options *op
 // The ending of OUT names its format. -1 with an error if it names none.
 int convert_check_ending(const char *out);
 bool convert_is_torch(const char *out); // else safetensors
-// Opens OUT, lets `write` write the list there, with progress, and commits it. -1 with an error.
-int convert_write(const char *out, struct write_list *list,
+// Opens OUT, lets `write` write the list there, with progress, and commits it. -1 with an error,
+// also if the tensors of IN, which has in_size bytes, would become far larger: a file can share a
+// few between many names, and diffusers has a copy of some in each block.
+int convert_write(const char *out, struct write_list *list, size_t in_size,
                   int (*write)(const struct write_list *list, struct output *output, void *user),
                   void *user);
+// The config.json beside OUT. The first refuses to replace that of another class of models, before
+// anything is written; the second takes the reference to `config`, NULL if memory was out for it.
+// OUT that is not a regular file gets none. -1 with an error.
+int convert_check_config(const char *out, const char *class_name);
+int convert_write_config(const char *out, json_t *config);
 // Writes the list for PyTorch as a state dict, which is the value of the key `wrapper` in another
 // dict unless that is NULL. -1 with an error.
 int convert_write_state_dict(const struct write_list *list, const char *wrapper,

@@ -11,6 +11,10 @@
 #include "lib/base/error.h"
 #include "lib/base/mem.h"
 
+#define HEADER_MAX ((size_t)100000000)
+// A value of JSON takes up to 350 bytes of memory. A tensor has about 10.
+#define VALUES_MAX ((size_t)1 << 19)
+
 static const char *shown(const char *text, char out[ERROR_SHOWN_SIZE])
 {
     return error_shown(text, strlen(text), out);
@@ -28,21 +32,46 @@ static int parse_metadata(struct safetensors *doc, json_t *value)
 {
     const char *key;
     json_t *item;
+    void *next;
     char text[ERROR_SHOWN_SIZE];
     if (!json_is_object(value))
         return error_set(STATUS_DATA, "__metadata__ is not an object");
-    json_object_foreach(value, key, item)
+    json_object_foreach_safe(value, next, key, item)
     {
         if (!json_is_string(item))
             return error_set(STATUS_DATA, "__metadata__: the value of \"%s\" is not a string",
                              shown(key, text));
+        if (strlen(json_string_value(item)) != json_string_length(item))
+            json_object_del(value, key);
     }
     json_decref(doc->metadata);
     doc->metadata = json_incref(value);
     return 0;
 }
 
-static int parse_tensor(struct safetensor *tensor, const char *name, const json_t *value)
+// Sets the tensor's shape, and its size in bytes if the type is known.
+static int parse_shape(struct safetensor *tensor, const json_t *shape, const char *text)
+{
+    tensor->rank = json_array_size(shape);
+    if (tensor->unsupported) {
+        tensor->rank = 0;
+        return 0;
+    }
+    if (tensor->rank > TENSOR_RANK_MAX)
+        return error_set(STATUS_DATA, "tensor \"%s\": rank %zu, at most %d is supported", text,
+                         tensor->rank, TENSOR_RANK_MAX);
+    for (size_t i = 0; i < tensor->rank; i++)
+        if (json_to_size(json_array_get(shape, i), &tensor->shape[i]) < 0)
+            return error_set(STATUS_DATA, "tensor \"%s\": size %zu of its shape is not a size",
+                             text, i);
+    size_t count;
+    if (!shape_count(tensor->shape, tensor->rank, &count) ||
+        !size_mul(count, dtype_size(tensor->dtype), &tensor->size))
+        return error_set(STATUS_DATA, "tensor \"%s\": its shape is too large", text);
+    return 0;
+}
+
+static int parse_tensor(struct safetensor *tensor, const char *name, const json_t *value, bool any)
 {
     char text[ERROR_SHOWN_SIZE];
     shown(name, text);
@@ -53,28 +82,23 @@ static int parse_tensor(struct safetensor *tensor, const char *name, const json_
     if (json_object_size(value) != 3 || !dtype || !json_is_array(shape) || !json_is_array(offsets))
         return error_set(STATUS_DATA, "tensor \"%s\": expected dtype, shape and data_offsets",
                          text);
-    if (dtype_from_name(dtype, &tensor->dtype) < 0) {
+    bool known = dtype_from_name(dtype, &tensor->dtype) == 0;
+    tensor->unsupported = known ? NULL : dtype;
+    if (!known && !any) {
         char found[ERROR_SHOWN_SIZE];
         return error_set(STATUS_DATA, "tensor \"%s\": unknown dtype \"%s\"", text,
                          shown(dtype, found));
     }
-    tensor->rank = json_array_size(shape);
-    if (tensor->rank > TENSOR_RANK_MAX)
-        return error_set(STATUS_DATA, "tensor \"%s\": rank %zu, at most %d is supported", text,
-                         tensor->rank, TENSOR_RANK_MAX);
-    for (size_t i = 0; i < tensor->rank; i++)
-        if (json_to_size(json_array_get(shape, i), &tensor->shape[i]) < 0)
-            return error_set(STATUS_DATA, "tensor \"%s\": size %zu of its shape is not a size",
-                             text, i);
-    size_t count, end;
-    if (!shape_count(tensor->shape, tensor->rank, &count) ||
-        !size_mul(count, dtype_size(tensor->dtype), &tensor->size))
-        return error_set(STATUS_DATA, "tensor \"%s\": its shape is too large", text);
+    if (parse_shape(tensor, shape, text) < 0)
+        return -1;
+    size_t end;
     if (json_array_size(offsets) != 2 ||
         json_to_size(json_array_get(offsets, 0), &tensor->offset) < 0 ||
         json_to_size(json_array_get(offsets, 1), &end) < 0 || end < tensor->offset)
         return error_set(STATUS_DATA, "tensor \"%s\": data_offsets are not two offsets in order",
                          text);
+    if (!known)
+        tensor->size = end - tensor->offset;
     if (end - tensor->offset != tensor->size)
         return error_set(STATUS_DATA, "tensor \"%s\": %zu bytes of data, its shape takes %zu", text,
                          end - tensor->offset, tensor->size);
@@ -126,7 +150,7 @@ static int parse_root(struct safetensors *doc)
             continue;
         }
         struct safetensor *tensor = &doc->tensors[doc->n_tensors];
-        if (parse_tensor(tensor, key, value) < 0)
+        if (parse_tensor(tensor, key, value, doc->any) < 0)
             return -1;
         if (doc->n_tensors++ && compare_offsets(tensor - 1, tensor) > 0)
             sorted = false;
@@ -138,10 +162,26 @@ static int parse_root(struct safetensors *doc)
     return check_offsets(doc);
 }
 
-int safetensors_parse(struct safetensors *doc, const uint8_t *bytes, size_t available, size_t total,
-                      size_t header_max)
+// Bounds the memory of the parsed header: strings take their own size, but other values far more.
+int safetensors_check_values(const uint8_t *text, size_t size)
 {
-    *doc = (struct safetensors){0};
+    size_t n = 0;
+    bool quoted = false;
+    for (size_t i = 0; i < size; i++) {
+        if (text[i] == '"')
+            quoted = !quoted;
+        else if (quoted)
+            i += text[i] == '\\';
+        else
+            n += text[i] == ',' || text[i] == '[' || text[i] == '{';
+    }
+    return n > VALUES_MAX ? error_set(STATUS_DATA, "a header of more than %zu values", VALUES_MAX)
+                          : 0;
+}
+
+static int parse_document(struct safetensors *doc, const uint8_t *bytes, size_t available,
+                          size_t total, size_t header_max)
+{
     if (total < 10)
         return error_set(STATUS_DATA, "%zu bytes: too short for a safetensors document", total);
     if (available < 8)
@@ -160,9 +200,12 @@ int safetensors_parse(struct safetensors *doc, const uint8_t *bytes, size_t avai
     doc->header_size = 8 + (size_t)length;
     doc->data_size = total - doc->header_size;
     doc->data = available == total ? bytes + doc->header_size : NULL;
+    if (doc->any && safetensors_check_values(bytes + 8, (size_t)length) < 0)
+        return -1;
     json_error_t wrong;
     char text[ERROR_SHOWN_SIZE];
-    doc->root = json_loadb((const char *)bytes + 8, (size_t)length, JSON_REJECT_DUPLICATES, &wrong);
+    doc->root = json_loadb((const char *)bytes + 8, (size_t)length,
+                           JSON_REJECT_DUPLICATES | (doc->any ? JSON_ALLOW_NUL : 0), &wrong);
     if (!doc->root)
         return error_set(STATUS_DATA, "header, byte %d: %s", wrong.position,
                          shown(wrong.text, text));
@@ -176,6 +219,19 @@ int safetensors_parse(struct safetensors *doc, const uint8_t *bytes, size_t avai
         return -1;
     }
     return 0;
+}
+
+int safetensors_parse(struct safetensors *doc, const uint8_t *bytes, size_t available, size_t total,
+                      size_t header_max)
+{
+    *doc = (struct safetensors){0};
+    return parse_document(doc, bytes, available, total, header_max);
+}
+
+int safetensors_parse_any(struct safetensors *doc, const uint8_t *bytes, size_t size)
+{
+    *doc = (struct safetensors){.any = true};
+    return parse_document(doc, bytes, size, size, HEADER_MAX);
 }
 
 void safetensors_close(struct safetensors *doc)

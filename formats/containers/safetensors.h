@@ -4,6 +4,7 @@
 #define DIT_SAFETENSORS_H
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -12,6 +13,7 @@
 struct safetensor {
     const char *name; // owned by the document
     enum dtype dtype;
+    const char *unsupported; // NULL, or the type's name, and then only name and place are known
     size_t rank;
     size_t shape[TENSOR_RANK_MAX];
     size_t offset; // from the start of the data
@@ -26,6 +28,7 @@ struct safetensors {
     size_t data_size;
     const uint8_t *data; // start of the data; NULL if only the header is in memory
     json_t *root;        // private
+    bool any;            // private: of safetensors_parse_any
 };
 
 // Parses the header of a document of `total` bytes, the first `available` of which are in memory;
@@ -34,6 +37,12 @@ struct safetensors {
 // 8, and offsets or shapes that overflow, overlap, leave gaps or don't fill the data.
 int safetensors_parse(struct safetensors *doc, const uint8_t *bytes, size_t available, size_t total,
                       size_t header_max);
+// Parses the header of a whole file, which anybody may have written: it has at most 100 MB, as the
+// format says, types that are not known here are no error, and metadata that C can't hold, with a 0
+// byte in it, are left out. It takes at most 3 times the header's size and 200 MB of memory.
+int safetensors_parse_any(struct safetensors *doc, const uint8_t *bytes, size_t size);
+// Bounds the memory that parsed JSON takes beside its strings, to 200 MB. -1 with an error (65).
+int safetensors_check_values(const uint8_t *text, size_t size);
 void safetensors_close(struct safetensors *doc);
 // The value in the metadata; NULL without an error if there is none.
 const char *safetensors_get(const struct safetensors *doc, const char *key);

@@ -103,6 +103,5 @@ int dit_file_save(const char *path, const struct dit_source *source, json_t *met
 
 int dit_file_check(const struct dit_file *file)
 {
-    const struct mapping *mapping = &file->weights.mapping;
-    return checksum_check(mapping->data, mapping->size) < 0 ? error_prefix("%s", file->path) : 0;
+    return weights_check_file(&file->weights);
 }

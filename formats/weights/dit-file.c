@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,64 +11,24 @@
 #include "lib/base/error.h"
 #include "lib/base/mem.h"
 
-// The names of each array's tensors begin with one of these; the first that the file has is
-// taken...
-#define BASES 4
-static const char *const bases[TRAINER_ARRAYS][BASES] = {
-    [TRAINER_EMA] = {"ema.", "", "model.", "state_dict."},
-    [TRAINER_MODEL] = {"model.", "", "state_dict."},
-    [TRAINER_EXP_AVG] = {"opt.exp_avg."},
-    [TRAINER_EXP_AVG_SQ] = {"opt.exp_avg_sq."},
-};
-// ... and go on with what PyTorch's wrappers of modules add.
-static const char *const wrappers[] = {"", "module.", "_orig_mod.", "module._orig_mod.",
-                                       "_orig_mod.module."};
+#define IMAGENET_CLASSES 1000
+#define POSITIONS_MAX    (16 << 20) // bytes of a table, beside the size of the weights
 
-// Tensors whose names begin with these may stand beside bare weights.
-static const char *const beside[] = {"pos_embed", "model.", "ema.", "opt.", "state_dict.", NULL};
+// What else may stand beside a set of weights, below the same beginning.
+static const char *const beside[] = {"pos_embed", "model.", "ema.", "opt.", "state_dict."};
+#define BESIDE (sizeof beside / sizeof *beside)
 
-#define PREFIX_SIZE 64
-static bool find_prefix(const struct dit_file *file, int array, const char *marker,
-                        char prefix[PREFIX_SIZE])
+// The beginning of the names of the set that tells the sizes.
+static const char *main_prefix(const struct dit_file *file)
 {
-    // In a checkpoint of dit-train the averaged weights must not be replaced by others.
-    const char *kind = weights_get(&file->weights, "kind");
-    bool averaged = array == TRAINER_EMA && kind && strcmp(kind, "dit-checkpoint") == 0;
-    for (size_t b = 0; b < (averaged ? 2 : BASES) && bases[array][b]; b++)
-        for (size_t w = 0; w < sizeof wrappers / sizeof *wrappers; w++) {
-            char name[PREFIX_SIZE + 64];
-            snprintf(prefix, PREFIX_SIZE, "%s%s", bases[array][b], wrappers[w]);
-            snprintf(name, sizeof name, "%s%s", prefix, marker);
-            if (weights_find(&file->weights, name))
-                return true;
-        }
-    return false;
-}
-
-static const char *marker_of(enum naming_style style)
-{
-    return style == NAMING_OWN ? "x_embedder.proj.weight" : "pos_embed.proj.weight";
-}
-
-static int detect_dit_style(struct dit_file *file, char prefix[PREFIX_SIZE])
-{
-    file->style = NAMING_OWN;
-    if (find_prefix(file, TRAINER_EMA, marker_of(file->style), prefix))
-        return 0;
-    file->style = NAMING_DIT_DIFFUSERS;
-    if (find_prefix(file, TRAINER_EMA, marker_of(file->style), prefix))
-        return 0;
-    return error_set(STATUS_DATA,
-                     "%s: neither x_embedder.proj.weight nor pos_embed.proj.weight among its %zu "
-                     "tensors: these are not the weights of a DiT",
-                     file->path, file->weights.n_weights);
+    return file->sets.has_ema ? file->sets.ema : file->sets.model;
 }
 
 // The tensor that holds a parameter or its first part; NULL without an error.
 static const struct weight *find_tensor(const struct dit_file *file, const char *prefix,
                                         const char *param)
 {
-    char name[96], full[PREFIX_SIZE + sizeof name];
+    char name[96], full[DIT_PREFIX_SIZE + sizeof name];
     naming_translate(file->style, param, 1, name);
     snprintf(full, sizeof full, "%s%s", prefix, name);
     return weights_find(&file->weights, full);
@@ -91,7 +52,7 @@ static const struct weight *require_tensor(const struct dit_file *file, const ch
 // The file's table of positions (1,T,D), or NULL: it is not trained, so files may leave it out.
 static const struct weight *find_positions(const struct dit_file *file, const char *prefix)
 {
-    char name[PREFIX_SIZE + 32];
+    char name[DIT_PREFIX_SIZE + 32];
     snprintf(name, sizeof name, "%s%s", prefix,
              file->style == NAMING_OWN ? "pos_embed" : "pos_embed.pos_embed");
     return weights_find(&file->weights, name);
@@ -136,10 +97,11 @@ static int read_size(const struct dit_file *file, const json_t *config, const ch
     uint64_t value = 0;
     if (weights_get(&file->weights, key) && dit_file_number(file, key, &value) < 0)
         return -1;
-    const json_t *said = json_object_get(config, config_key);
-    *number = value || !json_is_integer(said) || json_integer_value(said) < 0
-                  ? value
-                  : (size_t)json_integer_value(said);
+    const json_t *said = value ? NULL : json_object_get(config, config_key);
+    if (said && !json_is_null(said) && (!json_is_integer(said) || json_integer_value(said) < 0))
+        return error_set(STATUS_DATA, "config.json beside %s: %s is not a whole number", file->path,
+                         config_key);
+    *number = said ? (size_t)json_integer_value(said) : (size_t)value;
     return 0;
 }
 
@@ -179,6 +141,21 @@ static int read_side(struct dit_file *file, const struct weight *positions)
     return 0;
 }
 
+// A number alone must not make a table that dwarfs the weights.
+static int check_side(const struct dit_file *file)
+{
+    const struct dit_config *c = &file->config;
+    double side = (double)c->input_size / (double)c->patch;
+    double size = side * side * (double)c->hidden * sizeof(float);
+    if (size <= (double)weights_file_size(&file->weights) + POSITIONS_MAX)
+        return 0;
+    return error_set(
+        STATUS_DATA,
+        "%s says that it is for latents of %zux%zu, whose table of positions would take "
+        "%.0f MB, far more than the weights; --image-size %zu allows that",
+        file->path, c->input_size, c->input_size, size / 1e6, 8 * c->input_size);
+}
+
 static int choose_side(struct dit_file *file, const char *prefix, const json_t *config,
                        const struct dit_hints *hints)
 {
@@ -190,6 +167,8 @@ static int choose_side(struct dit_file *file, const char *prefix, const json_t *
         return -1;
     if (hints->image_size) // a table of positions can be made for any size
         c->input_size = hints->image_size / 8;
+    else if (!positions && check_side(file) < 0)
+        return -1;
     if (!c->input_size && hints->other_data)
         c->input_size = c->patch;
     return c->input_size ? 0
@@ -197,6 +176,28 @@ static int choose_side(struct dit_file *file, const char *prefix, const json_t *
                                      "%s does not say for which size of image it was made: no "
                                      "pos_embed, no config.json beside it; give --image-size",
                                      file->path);
+}
+
+// The table of classes has a row for each, and one for none. A training without guidance makes it
+// without the latter.
+static int read_classes(struct dit_file *file, const json_t *config, const struct weight *table)
+{
+    size_t rows = table->shape[0], said = 0;
+    if (read_size(file, config, "num_classes", "num_embeds_ada_norm", &said) < 0 ||
+        (!said && read_size(file, NULL, "args.num_classes", "", &said) < 0))
+        return -1;
+    if (said && said == rows)
+        return error_set(
+            STATUS_DATA,
+            "%s: tensor %s has %zu rows for %zu classes, and none for no class (it was "
+            "trained with a class_dropout_prob of 0): this is not supported",
+            file->path, table->name, rows, said);
+    if (said && said != rows - 1)
+        return error_set(STATUS_DATA, "%s: tensor %s has %zu rows, expected %zu for %zu classes",
+                         file->path, table->name, rows, said + 1, said);
+    file->config.classes = rows - 1;
+    file->classes_said = said || rows - 1 == IMAGENET_CLASSES;
+    return 0;
 }
 
 static int read_config(struct dit_file *file, const char *prefix, const json_t *config,
@@ -211,7 +212,8 @@ static int read_config(struct dit_file *file, const char *prefix, const json_t *
     c->hidden = patch->shape[0];
     c->channels = patch->shape[1];
     c->patch = patch->shape[2];
-    c->classes = table->shape[0] - 1;
+    if (read_classes(file, config, table) < 0)
+        return -1;
     c->depth = find_depth(file, prefix);
     if (choose_heads(file, config, hints) < 0 || choose_side(file, prefix, config, hints) < 0)
         return -1;
@@ -220,48 +222,27 @@ static int read_config(struct dit_file *file, const char *prefix, const json_t *
     return 0;
 }
 
-static int bind_array(struct dit_file *file, int array)
+static int bind_set(struct dit_file *file, int array, const char *prefix)
 {
-    char prefix[PREFIX_SIZE];
-    if (!find_prefix(file, array, marker_of(file->style), prefix))
-        return 0;
+    const char *ignored[BESIDE + DIT_SETS_MAX + 1] = {NULL};
+    size_t n = 0;
+    for (; n < BESIDE; n++)
+        ignored[n] = beside[n];
+    for (size_t i = 0; file->sets.others[i]; i++)
+        if (*file->sets.others[i])
+            ignored[n++] = file->sets.others[i];
     const struct weight *positions = find_positions(file, prefix);
     if (positions && positions->rank == 3 && positions->shape[0] == 1 &&
         positions->shape[1] == dit_tokens(&file->config) &&
         positions->shape[2] == file->config.hidden)
         file->positions[array] = positions;
-    return binding_make(&file->arrays[array], &file->naming, &file->weights, prefix, beside);
+    return binding_make(&file->arrays[array], &file->naming, &file->weights, prefix, ignored);
 }
 
-// Finds the optimizer's state in a file of PyTorch, which numbers the parameters in the order of
-// the model's tensors.
-static int bind_numbered(struct dit_file *file, int array, const char *kind)
+// Under the names of dit-train.
+static int bind_moments(struct dit_file *file, int array, const char *prefix)
 {
-    const struct binding *model = &file->arrays[TRAINER_MODEL];
-    struct binding *to = &file->arrays[array];
-    const struct weights *weights = &file->weights;
-    size_t first = 0;
-    while (first < weights->n_weights && strncmp(weights->all[first].name, "model.", 6) != 0)
-        first++;
-    *to = (struct binding){.naming = &file->naming, .file = weights};
-    if (!(to->tensors = mem_new(file->naming.n, sizeof *to->tensors)))
-        return -1;
-    for (size_t i = 0; i < file->naming.n; i++) {
-        const struct weight *weight = model->tensors[i];
-        char name[64], expected[128], found[128];
-        snprintf(name, sizeof name, "opt.state.%zu.%s", (size_t)(weight - weights->all) - first,
-                 kind);
-        const struct weight *moment = to->tensors[i] = weights_find(weights, name);
-        if (!moment)
-            return error_set(STATUS_DATA, "%s: no tensor %s; expected, for %s", file->path, name,
-                             weight->name);
-        if (moment->rank != weight->rank ||
-            memcmp(moment->shape, weight->shape, weight->rank * sizeof *weight->shape) != 0)
-            return error_set(STATUS_DATA, "%s: tensor %s has shape %s, expected %s", file->path,
-                             name, shape_text(moment->shape, moment->rank, found, sizeof found),
-                             shape_text(weight->shape, weight->rank, expected, sizeof expected));
-    }
-    return 0;
+    return find_tensor(file, prefix, "x_embedder.proj.weight") ? bind_set(file, array, prefix) : 0;
 }
 
 static bool has_numbered(const struct dit_file *file)
@@ -272,28 +253,94 @@ static bool has_numbered(const struct dit_file *file)
     return false;
 }
 
+// Another optimizer, or other groups of parameters, are no obstacle to using the weights.
+static int bind_optimizer(struct dit_file *file)
+{
+    const struct binding *model = &file->arrays[TRAINER_MODEL];
+    struct binding *first = &file->arrays[TRAINER_EXP_AVG],
+                   *second = &file->arrays[TRAINER_EXP_AVG_SQ];
+    if (!has_numbered(file) || !model->tensors)
+        return 0;
+    if (binding_number(first, model, file->sets.model, "opt.state.", "exp_avg") == 0 &&
+        binding_number(second, model, file->sets.model, "opt.state.", "exp_avg_sq") == 0)
+        return 0;
+    binding_free(first);
+    binding_free(second);
+    if (error_status() != STATUS_DATA)
+        return -1;
+    snprintf(file->foreign_optimizer, sizeof file->foreign_optimizer, "%s", error_message());
+    return 0;
+}
+
 static int bind_all(struct dit_file *file)
 {
+    const struct dit_sets *sets = &file->sets;
     if (dit_layout_init(&file->layout, &file->config) < 0 ||
         naming_make(&file->naming, &file->layout, file->style, file->config.depth) < 0)
         return -1;
-    for (int array = 0; array < TRAINER_ARRAYS; array++)
-        if (bind_array(file, array) < 0)
-            return -1;
-    if (has_numbered(file) && file->arrays[TRAINER_MODEL].tensors &&
-        (bind_numbered(file, TRAINER_EXP_AVG, "exp_avg") < 0 ||
-         bind_numbered(file, TRAINER_EXP_AVG_SQ, "exp_avg_sq") < 0))
+    if ((sets->has_ema && bind_set(file, TRAINER_EMA, sets->ema) < 0) ||
+        (sets->has_model && bind_set(file, TRAINER_MODEL, sets->model) < 0) ||
+        (*sets->list && binding_list(&file->arrays[TRAINER_EMA], &file->arrays[TRAINER_MODEL],
+                                     sets->list, file->positions[TRAINER_MODEL]) < 0) ||
+        bind_moments(file, TRAINER_EXP_AVG, "opt.exp_avg.") < 0 ||
+        bind_moments(file, TRAINER_EXP_AVG_SQ, "opt.exp_avg_sq.") < 0 || bind_optimizer(file) < 0)
         return -1;
+    // A single set is both, unless its name says that it is averaged.
+    if (sets->has_ema && !sets->has_model && !*sets->ema && bind_set(file, TRAINER_MODEL, "") < 0)
+        return -1;
+    if (file->arrays[TRAINER_EMA].tensors && !file->positions[TRAINER_EMA])
+        file->positions[TRAINER_EMA] = file->positions[TRAINER_MODEL];
     file->has_training = true;
     for (int array = 0; array < TRAINER_ARRAYS; array++)
         file->has_training = file->has_training && file->arrays[array].tensors;
     return 0;
 }
 
+// The same weights, trained for another purpose, would be drawn from without a sign of it.
+static int refuse_flows(const struct dit_file *file)
+{
+    static const char *const keys[] = {"args.path_type", "path_type"};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        if (weights_get(&file->weights, keys[i]))
+            return error_set(
+                STATUS_DATA,
+                "%s holds a SiT, which learned the velocity of a flow (%s): only DiTs, "
+                "which learned the noise of a diffusion, are supported",
+                file->path, keys[i]);
+    return 0;
+}
+
+// Puts the names that diffusers has for the classes where dit-train has them.
+static int name_classes(struct dit_file *file, const json_t *config)
+{
+    json_t *list;
+    if (weights_get(&file->weights, "classes"))
+        return 0;
+    if (diffusers_classes(file->path, config, file->config.classes, &list) < 0)
+        return -1;
+    char *text = list ? json_dumps(list, JSON_COMPACT) : NULL;
+    int rc = list && (!text ||
+                      json_object_set_new(file->weights.metadata, "classes", json_string(text)) < 0)
+                 ? error_set(STATUS_INTERNAL, "no memory for the names of the classes")
+                 : 0;
+    free(text);
+    json_decref(list);
+    return rc;
+}
+
+static int open_sets(struct dit_file *file, const json_t *config, const struct dit_hints *hints)
+{
+    if (dit_sets_find(&file->sets, &file->weights) < 0 || refuse_flows(file) < 0)
+        return -1;
+    file->style = file->sets.style;
+    if (read_config(file, main_prefix(file), config, hints) < 0 || bind_all(file) < 0)
+        return -1;
+    return file->style == NAMING_OWN ? 0 : name_classes(file, config);
+}
+
 int dit_file_open(struct dit_file *file, const char *path, const struct dit_hints *hints)
 {
     static const struct dit_hints none;
-    char prefix[PREFIX_SIZE];
     *file = (struct dit_file){.path = diffusers_find(path, "transformer")};
     if (!file->path)
         return -1;
@@ -301,12 +348,10 @@ int dit_file_open(struct dit_file *file, const char *path, const struct dit_hint
         free(file->path);
         return -1;
     }
-    json_t *config = diffusers_config(file->path);
-    int rc = detect_dit_style(file, prefix) < 0 ||
-                     read_config(file, prefix, config, hints ? hints : &none) < 0 ||
-                     bind_all(file) < 0
-                 ? -1
-                 : 0;
+    json_t *config = NULL;
+    int rc = diffusers_config(file->path, &config);
+    if (rc == 0)
+        rc = open_sets(file, config, hints ? hints : &none);
     json_decref(config);
     if (rc < 0)
         dit_file_close(file);
@@ -329,13 +374,16 @@ int dit_file_updates(const struct dit_file *file, uint64_t *updates)
     static const char first[] = "opt.state.1.step"; // parameter 0, pos_embed, has no state
     const struct weight *step = weights_find(&file->weights, first);
     float value;
-    if (step && weight_count(step) == 1 && weight_read_floats(step, 0, 1, &value) == 0 &&
-        value >= 0) {
-        *updates = (uint64_t)value;
-        return 0;
-    }
-    const char *key = weights_get(&file->weights, first) ? first : "updates";
-    return dit_file_number(file, key, updates);
+    if (!step || weight_count(step) != 1)
+        return dit_file_number(file, weights_get(&file->weights, first) ? first : "updates",
+                               updates);
+    if (weight_read_floats(step, 0, 1, &value) < 0)
+        return error_prefix("%s", file->path);
+    if (!(value >= 0 && value <= 0x1p53f) || value != floorf(value))
+        return error_set(STATUS_DATA, "%s: tensor %s is %g, expected a whole number", file->path,
+                         first, (double)value);
+    *updates = (uint64_t)value;
+    return 0;
 }
 
 const struct binding *dit_file_choose(const struct dit_file *file, enum dit_weights which)
@@ -343,7 +391,13 @@ const struct binding *dit_file_choose(const struct dit_file *file, enum dit_weig
     int array = which == DIT_WEIGHTS_MODEL ? TRAINER_MODEL : TRAINER_EMA;
     if (file->arrays[array].tensors)
         return &file->arrays[array];
-    error_set(STATUS_DATA, "%s holds only the averaged weights (--which ema)", file->path);
+    if (array == TRAINER_EMA)
+        error_set(STATUS_DATA,
+                  "%s: its averaged weights, such as %s, are not named as those of any known "
+                  "program (--which model: the weights of the last step)",
+                  file->path, file->sets.unread);
+    else
+        error_set(STATUS_DATA, "%s holds only the averaged weights (--which ema)", file->path);
     return NULL;
 }
 
@@ -438,8 +492,8 @@ int dit_file_restore(const struct dit_file *file, struct trainer *trainer)
     const struct layout *layout = dit_get_layout(trainer_model(trainer));
     uint64_t updates;
     if (!file->has_training)
-        return error_set(STATUS_DATA, "%s holds weights but no optimizer state to resume from",
-                         file->path);
+        return error_set(STATUS_DATA, "%s holds weights but no optimizer state to resume from%s%s",
+                         file->path, *file->foreign_optimizer ? ": " : "", file->foreign_optimizer);
     if (dit_file_updates(file, &updates) < 0)
         return -1;
     float *values = mem_new(layout_largest(layout), sizeof *values);

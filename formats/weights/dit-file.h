@@ -4,19 +4,24 @@
 
 #include <jansson.h>
 
+#include "formats/weights/dit-sets.h"
 #include "formats/weights/write-list.h"
 #include "lib/model/dit.h"
 #include "lib/model/trainer.h"
 
 // An open file of weights, in safetensors or PyTorch's format, under the published or diffusers'
-// names. It holds bare weights, or a training: a checkpoint of dit-train has the averaged weights
-// (EMA) under bare names, `model.*` and `opt.*`; one of PyTorch `ema.*`, `model.*` and
-// `opt.state.*`. The struct points into itself, so it must not be copied.
+// names, which any words may precede (dit-sets.h). It holds bare weights, or a training: a
+// checkpoint of dit-train has the averaged weights (EMA) under bare names, `model.*` and `opt.*`;
+// one of PyTorch `ema.*`, `model.*` and `opt.state.*`. An optimizer's state of other kinds is
+// passed over. The struct points into itself, so it must not be copied.
 struct dit_file {
     char *path;
     struct weights weights; // weights.metadata is the checkpoint's
     struct dit_config config;
-    bool has_training; // the file holds all arrays, so that training can resume
+    bool has_training;           // the file holds all arrays, so that training can resume
+    char foreign_optimizer[256]; // why its optimizer's state is not that of AdamW; "" without one
+    bool classes_said;           // else the number is taken from the rows of the table, less one
+    struct dit_sets sets;
     enum naming_style style;
     struct layout layout;
     struct naming naming;
@@ -44,7 +49,8 @@ int dit_file_number(const struct dit_file *file, const char *key, uint64_t *numb
 int dit_file_updates(const struct dit_file *file, uint64_t *updates);
 
 enum dit_weights { DIT_WEIGHTS_EMA, DIT_WEIGHTS_MODEL };
-// The array that is meant. A file with one set of weights holds it as both. NULL with an error.
+// The array that is meant. A file with one set of weights, under bare names, holds it as both. NULL
+// with an error.
 const struct binding *dit_file_choose(const struct dit_file *file, enum dit_weights which);
 // For each parameter its values in the mapped file, or NULL if they can't be used there, as dit_new
 // takes them. The array is malloc'd, and good while the file is open. NULL with an error.

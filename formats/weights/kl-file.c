@@ -15,8 +15,6 @@
 #define MARKER "encoder.mid_block.attentions.0.to_q.weight"
 
 static const enum naming_style styles[] = {NAMING_OWN, NAMING_KL_OLD, NAMING_KL_LDM};
-// Each of these may also follow "state_dict.".
-static const char *const prefixes[] = {"", "first_stage_model.", "vae.", "module."};
 // The files of the original code hold these beside the autoencoder.
 static const char *const ignored[] = {"loss.", "model_ema.", "model.", "cond_stage_model.", NULL};
 
@@ -29,22 +27,25 @@ static const struct weight *find_param(const struct kl_file *file, const char *p
     return weights_find(&file->weights, full);
 }
 
-// Finds the prefix of the autoencoder's tensors, and the style of their names.
+// Finds the beginning of the names of the autoencoder's tensors, and their style. Any will do.
 static int detect_kl_style(struct kl_file *file, char *prefix, size_t size)
 {
-    for (size_t i = 0; i < 2 * sizeof prefixes / sizeof *prefixes; i++) {
-        snprintf(prefix, size, "%s%s", i % 2 ? "state_dict." : "", prefixes[i / 2]);
-        for (size_t s = 0; s < sizeof styles / sizeof *styles; s++) {
-            file->style = styles[s];
-            if (find_param(file, prefix, MARKER))
-                return 0;
-        }
-    }
-    char names[3][96];
-    for (size_t s = 0; s < 3; s++)
+    char names[3][96], shown[ERROR_SHOWN_SIZE];
+    for (size_t s = 0; s < sizeof styles / sizeof *styles; s++) {
         naming_translate(styles[s], MARKER, 0, names[s]);
-    return error_set(STATUS_DATA, "%s: not an autoencoder: it has no tensor %s, %s or %s",
-                     file->path, names[0], names[1], names[2]);
+        int n = weights_find_prefixes(&file->weights, names[s], size, 1, prefix);
+        if (n < 0)
+            return -1;
+        file->style = styles[s];
+        if (n > 0)
+            return 0;
+    }
+    const char *first = file->weights.all[0].name;
+    return error_set(
+        STATUS_DATA,
+        "%s: not an autoencoder: it has no tensor %s, %s or %s, whatever stands before; "
+        "the first is %s",
+        file->path, names[0], names[1], names[2], error_shown(first, strlen(first), shown));
 }
 
 // The output channels of a convolution; 0 if the file does not have it.
@@ -94,7 +95,9 @@ static int read_scale(struct kl_file *file)
     file->config.scale = KL_SCALE;
     if (text)
         return parse_scale(file, "", text);
-    json_t *config = diffusers_config(file->path);
+    json_t *config;
+    if (diffusers_config(file->path, &config) < 0)
+        return -1;
     json_t *value = json_object_get(config, "scaling_factor");
     char *number = value ? json_dumps(value, JSON_ENCODE_ANY) : NULL;
     int rc = number ? parse_scale(file, "config.json beside ", number) : 0;

@@ -220,6 +220,10 @@ static int bind_part(struct binding *binding, size_t i, const char *prefix)
     snprintf(name, sizeof name, "%s%s", prefix, part->name);
     const struct weight *tensor = binding->tensors[i] = weights_find(file, name);
     shape_text(shape, rank, expected, sizeof expected);
+    const char *type = weights_unsupported(file, name);
+    if (!tensor && type)
+        return error_set(STATUS_DATA, "%s: tensor %s is of type %s, which is not supported",
+                         file->path, name, type);
     if (!tensor)
         return error_set(STATUS_DATA, "%s: no tensor %s; expected, with shape %s", file->path, name,
                          expected);

@@ -52,6 +52,15 @@ struct binding {
 // neither the name of a part nor a beginning in `ignored` (NULL-terminated).
 int binding_make(struct binding *binding, const struct naming *naming, const struct weights *file,
                  const char *prefix, const char *const *ignored);
+// The same for a state that an optimizer of PyTorch keeps: PREFIX + number + "." + kind, numbered
+// in the file's order of the model's tensors, whose names begin with model_prefix.
+int binding_number(struct binding *binding, const struct binding *model, const char *model_prefix,
+                   const char *prefix, const char *kind);
+// The same for a list of parameters, PREFIX + number, in the file's order of the model's tensors.
+// The table of positions, which is not trained, may be among them, or not; NULL if the model has
+// none.
+int binding_list(struct binding *binding, const struct binding *model, const char *prefix,
+                 const struct weight *positions);
 void binding_free(struct binding *binding);
 // Reads parameter i as float32 into values[param->count]. -1 with an error if a tensor holds no
 // floats, or if copies differ.

@@ -50,8 +50,11 @@ int torch_find_storage(const struct torch_file *file, const struct pickle_value 
                        struct torch_storage *storage)
 {
     struct torch_part part;
-    if (torch_storage_parse(id, storage, &part) < 0 ||
-        (file->path ? find_in_zip(file, storage) : torch_legacy_find(&file->legacy, storage)) < 0)
+    if (torch_storage_parse(id, storage, &part) < 0)
+        return -1;
+    if (storage->unsupported)
+        return 0;
+    if ((file->path ? find_in_zip(file, storage) : torch_legacy_find(&file->legacy, storage)) < 0)
         return -1;
     storage->data += part.start * dtype_size(storage->dtype);
     storage->count = part.count;

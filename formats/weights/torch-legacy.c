@@ -114,8 +114,13 @@ static int list_storages(struct torch_legacy *legacy, const struct pickle *saved
         if (other->id.type == PICKLE_TUPLE && other->id.size &&
             pickle_is_text(&other->id.items[0], "module"))
             continue;
-        if (torch_storage_parse(&other->id, &legacy->storages[legacy->n_storages++], &part) < 0)
+        struct torch_storage *storage = &legacy->storages[legacy->n_storages++];
+        char type[PICKLE_SHOWN_SIZE];
+        if (torch_storage_parse(&other->id, storage, &part) < 0)
             return -1;
+        if (storage->unsupported) // how many bytes it takes is not known
+            return error_set(STATUS_DATA, "a storage's type %s is not supported",
+                             pickle_shown(storage->unsupported, type));
     }
     qsort(legacy->storages, legacy->n_storages, sizeof *legacy->storages, compare_storage_ids);
     n = 0;

@@ -12,21 +12,30 @@ int torch_find_dtype(const struct pickle_value *global, enum dtype *dtype)
     return -1;
 }
 
-// An UntypedStorage holds bytes.
-static int find_storage_type(const struct pickle_value *global, enum dtype *dtype)
+bool torch_is_type(const struct pickle_value *global)
 {
     static const char *const modules[] = {"torch", "torch.cuda", "torch.storage"};
-    for (size_t k = 0; k < sizeof modules / sizeof *modules; k++) {
-        for (*dtype = 0; *dtype < DTYPE_COUNT; ++*dtype) {
-            const char *name = dtype_torch_storage(*dtype);
-            if (name && pickle_is_global(global, modules[k], name))
-                return 0;
-        }
-        *dtype = DTYPE_U8;
-        if (pickle_is_global(global, modules[k], "UntypedStorage"))
+    for (size_t i = 0; global->type == PICKLE_GLOBAL && i < sizeof modules / sizeof *modules; i++)
+        if (pickle_is_text(&global->items[0], modules[i]))
+            return true;
+    return false;
+}
+
+// Sets the storage's type, or says that it is not supported. -1, without an error, if it is no
+// type.
+static int find_storage_type(const struct pickle_value *global, struct torch_storage *storage)
+{
+    if (!torch_is_type(global))
+        return -1;
+    for (storage->dtype = 0; storage->dtype < DTYPE_COUNT; ++storage->dtype) {
+        const char *name = dtype_torch_storage(storage->dtype);
+        if (name && pickle_is_text(&global->items[1], name))
             return 0;
     }
-    return -1;
+    storage->dtype = DTYPE_U8; // an UntypedStorage holds bytes
+    if (!pickle_is_text(&global->items[1], "UntypedStorage"))
+        storage->unsupported = global;
+    return 0;
 }
 
 static bool is_count(const struct pickle_value *value)
@@ -54,7 +63,7 @@ int torch_storage_parse(const struct pickle_value *id, struct torch_storage *sto
         .key = items[2].text, .key_size = items[2].size, .count = (size_t)items[4].integer};
     *part = (struct torch_part){0, storage->count};
     error_shown(storage->key, storage->key_size, key);
-    if (find_storage_type(&items[1], &storage->dtype) < 0)
+    if (find_storage_type(&items[1], storage) < 0)
         return error_set(STATUS_DATA, "storage \"%s\": its type %s is not supported", key,
                          pickle_shown(&items[1], found));
     if (id->size == 5 || items[5].type == PICKLE_NONE)

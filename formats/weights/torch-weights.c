@@ -13,6 +13,7 @@
 
 #define DEPTH_MAX   64
 #define ENTRIES_MAX ((size_t)1 << 20) // in all dicts; a shared dict counts each time it is met
+#define SHARED_MAX  4
 
 enum kind { OPAQUE, TENSOR, TYPED_TENSOR, PARAMETER, DICT, NAMESPACE };
 
@@ -36,6 +37,7 @@ struct walk {
     size_t file_size;
     struct weights_list *list;
     size_t entries, depth;
+    size_t size;                     // bytes of all tensors, each for itself
     char path[WEIGHTS_NAME_MAX + 1]; // the keys that lead to the present value, terminated
     size_t path_size;
     size_t skip;      // characters at the path's start that metadata leaves out of its keys
@@ -88,9 +90,10 @@ static int read_size_tuple(const struct pickle_value *tuple, const char *what, s
     return 0;
 }
 
-// All elements must lie in the storage. With strides of 0 any number of them would; so there may be
-// no more than fit in the file.
-static int check_extent(const struct walk *walk, const struct weight *weight, size_t offset,
+// All elements must lie in the storage. With strides of 0, or in storages that tensors share, any
+// number of them would; so there may be no more than fit in the file, and in all tensors together
+// no more than a model, its average and copies of them take.
+static int check_extent(struct walk *walk, const struct weight *weight, size_t offset,
                         size_t storage_count)
 {
     size_t count, size, last = offset;
@@ -99,6 +102,12 @@ static int check_extent(const struct walk *walk, const struct weight *weight, si
         !size_mul(count, dtype_size(weight->dtype), &size) || size > walk->file_size)
         return error_set(STATUS_DATA, "its shape %s takes more than the file",
                          shape_text(weight->shape, weight->rank, shape, sizeof shape));
+    walk->size += size;
+    if (walk->size / SHARED_MAX > walk->file_size)
+        return error_set(STATUS_DATA,
+                         "the tensors share their storages: together they take more than %d times "
+                         "the file",
+                         SHARED_MAX);
     for (size_t i = 0; count && i < weight->rank; i++) {
         size_t step;
         if (!size_mul(weight->shape[i] - 1, weight->strides[i], &step) ||
@@ -113,9 +122,10 @@ static int check_extent(const struct walk *walk, const struct weight *weight, si
 }
 
 // The arguments of _rebuild_tensor are storage, offset, sizes, strides and two that don't matter.
-// In version 3 the storage has no type, which follows as a seventh argument.
-static int read_tensor(const struct walk *walk, const struct pickle_value *value,
-                       struct weight *weight)
+// In version 3 the storage has no type, which follows as a seventh argument. If the type is not
+// supported, *unsupported is set instead of the tensor.
+static int read_tensor(struct walk *walk, const struct pickle_value *value, struct weight *weight,
+                       const struct pickle_value **unsupported)
 {
     enum kind kind = kind_of(value);
     const struct pickle_value *args = value->call->args.items;
@@ -131,6 +141,12 @@ static int read_tensor(const struct walk *walk, const struct pickle_value *value
         return -1;
     offset = (size_t)args[1].integer;
     *weight = (struct weight){.dtype = storage.dtype, .rank = args[2].size};
+    *unsupported = storage.unsupported;
+    if (kind == TYPED_TENSOR && torch_find_dtype(&args[6], &weight->dtype) < 0 &&
+        torch_is_type(&args[6]))
+        *unsupported = &args[6];
+    if (*unsupported)
+        return 0;
     if (kind == TYPED_TENSOR && torch_find_dtype(&args[6], &weight->dtype) < 0)
         return error_set(STATUS_DATA, "its type %s is not supported",
                          pickle_shown(&args[6], found));
@@ -149,10 +165,11 @@ static int read_tensor(const struct walk *walk, const struct pickle_value *value
     return 0;
 }
 
-static int add_tensor(const struct walk *walk, const struct pickle_value *value)
+static int add_tensor(struct walk *walk, const struct pickle_value *value)
 {
     struct weight weight;
-    char text[ERROR_SHOWN_SIZE];
+    const struct pickle_value *unsupported = NULL;
+    char text[ERROR_SHOWN_SIZE], type[PICKLE_SHOWN_SIZE];
     error_shown(walk->path, walk->path_size, text);
     if (walk->flaw)
         return error_set(STATUS_DATA, "a tensor below \"%s\" has no name: %s", text, walk->flaw);
@@ -164,8 +181,11 @@ static int add_tensor(const struct walk *walk, const struct pickle_value *value)
                              text);
         value = &args->items[0];
     }
-    if (read_tensor(walk, value, &weight) < 0)
+    if (read_tensor(walk, value, &weight, &unsupported) < 0)
         return error_prefix("tensor \"%s\"", text);
+    if (unsupported)
+        return weights_list_add_unsupported(walk->list, walk->path, walk->path_size,
+                                            pickle_shown(unsupported, type));
     return weights_list_add(walk->list, weight, walk->path, walk->path_size);
 }
 
@@ -293,11 +313,41 @@ static void enter_key(struct walk *walk, const struct pickle_value *key)
 
 static int walk_dict(struct walk *walk, const struct pickle_list *dict);
 
+// Whether it is a list of tensors and of nothing else, as those of averaged weights are.
+static bool is_tensor_list(const struct pickle_value *value)
+{
+    size_t n = value->type == PICKLE_LIST ? value->list->n : 0, i = 0;
+    while (i < n && is_tensor(kind_of(&value->list->items[i])))
+        i++;
+    return n > 0 && i == n;
+}
+
+// Its tensors are named by their numbers.
+static int walk_list(struct walk *walk, const struct pickle_list *list)
+{
+    const size_t path_size = walk->path_size;
+    const char *flaw = walk->flaw;
+    int rc = 0;
+    walk->entries += list->n;
+    if (walk->entries > ENTRIES_MAX)
+        return error_set(STATUS_DATA, "dicts of more than %zu values in all", ENTRIES_MAX);
+    for (size_t i = 0; rc == 0 && i < list->n; i++) {
+        enter_key(walk, &(struct pickle_value){PICKLE_INT, 0, .integer = (int64_t)i});
+        rc = add_tensor(walk, &list->items[i]);
+        walk->path_size = path_size;
+        walk->path[path_size] = 0;
+        walk->flaw = flaw;
+    }
+    return rc;
+}
+
 static int walk_value(struct walk *walk, const struct pickle_value *value)
 {
     const struct pickle_list *dict = dict_of(value);
     if (dict)
         return walk_dict(walk, dict);
+    if (is_tensor_list(value))
+        return walk_list(walk, value->list);
     return is_tensor(kind_of(value)) ? add_tensor(walk, value) : add_scalar(walk, value);
 }
 
@@ -343,5 +393,5 @@ int torch_list_weights(const struct torch_file *file, size_t file_size, struct w
                          pickle_shown(root, found));
     if (walk_dict(&walk, dict) < 0)
         return -1;
-    return list->n ? 0 : error_set(STATUS_DATA, "no tensor in its dicts");
+    return list->n || list->unsupported ? 0 : error_set(STATUS_DATA, "no tensor in its dicts");
 }

@@ -6,7 +6,8 @@
 #include "formats/weights/weights-list.h"
 
 // Adds the tensors and the metadata of a file of `file_size` bytes, named as weights.h says, to a
-// list whose metadata is an empty object. Passes over lists, tuples and objects of other classes.
+// list whose metadata is an empty object. Passes over tuples, objects of other classes and lists,
+// but not over those of nothing but tensors.
 // Returns -1 with an error (65).
 int torch_list_weights(const struct torch_file *file, size_t file_size, struct weights_list *list);
 

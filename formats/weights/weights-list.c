@@ -1,6 +1,7 @@
 // Checks, counts and sorts the tensors that a file names. SPDX-License-Identifier: MIT
 #include "formats/weights/weights-list.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -43,17 +44,79 @@ static int reserve_weight(struct weights_list *list, size_t name_size)
     return mem_grow(&list->names, list->names_size, name_size, 1);
 }
 
+static bool is_wrapper(const char *word, size_t size)
+{
+    static const char *const wrappers[] = {"module", "_orig_mod", "_forward_module",
+                                           "_checkpoint_wrapped_module", "_fsdp_wrapped_module"};
+    for (size_t i = 0; i < sizeof wrappers / sizeof *wrappers; i++)
+        if (strlen(wrappers[i]) == size && memcmp(wrappers[i], word, size) == 0)
+            return true;
+    return false;
+}
+
+// Copies a name without its wrappers' words, all of which but the last may be such; returns its
+// length.
+static size_t unwrap_name(const char *name, size_t size, char *out)
+{
+    size_t length = 0;
+    for (const char *word = name, *end = name + size; word < end;) {
+        const char *dot = memchr(word, '.', (size_t)(end - word));
+        size_t n = dot ? (size_t)(dot - word) + 1 : (size_t)(end - word);
+        if (!dot || !is_wrapper(word, n - 1)) {
+            memcpy(out + length, word, n);
+            length += n;
+        }
+        word += n;
+    }
+    return length;
+}
+
+static int check_weight(struct weights_list *list, const char *name, size_t size)
+{
+    if (list->n + json_object_size(list->unsupported) == WEIGHTS_MAX)
+        return error_set(STATUS_DATA, "more than %zu tensors", WEIGHTS_MAX);
+    return check_name(name, size) < 0 ? -1 : weights_list_count_text(list, size);
+}
+
 int weights_list_add(struct weights_list *list, struct weight weight, const char *name, size_t size)
 {
-    if (list->n == WEIGHTS_MAX)
-        return error_set(STATUS_DATA, "more than %zu tensors", WEIGHTS_MAX);
-    if (check_name(name, size) < 0 || weights_list_count_text(list, size) < 0 ||
-        reserve_weight(list, size + 1) < 0)
+    if (check_weight(list, name, size) < 0 || reserve_weight(list, size + 1) < 0)
         return -1;
     list->all[list->n++] = weight;
-    memcpy(list->names + list->names_size, name, size);
-    list->names[list->names_size + size] = 0;
-    list->names_size += size + 1;
+    list->names_size += unwrap_name(name, size, list->names + list->names_size);
+    list->names[list->names_size++] = 0;
+    return 0;
+}
+
+int weights_list_add_unsupported(struct weights_list *list, const char *name, size_t size,
+                                 const char *type)
+{
+    char unwrapped[WEIGHTS_NAME_MAX + 1], shown[ERROR_SHOWN_SIZE];
+    if (check_weight(list, name, size) < 0)
+        return -1;
+    unwrapped[unwrap_name(name, size, unwrapped)] = 0;
+    error_shown(type, strlen(type), shown);
+    if (!list->unsupported && !(list->unsupported = json_object()))
+        return error_set(STATUS_INTERNAL, "out of memory");
+    return json_object_set_new(list->unsupported, unwrapped, json_string(shown)) < 0
+               ? error_set(STATUS_INTERNAL, "out of memory")
+               : 0;
+}
+
+// An error if there is nothing else.
+static int check_supported(const struct weights_list *list)
+{
+    const char *name, *type;
+    char text[ERROR_SHOWN_SIZE];
+    json_t *value;
+    if (list->n > 0)
+        return 0;
+    json_object_foreach(list->unsupported, name, value)
+    {
+        type = json_string_value(value);
+        return error_set(STATUS_DATA, "tensor \"%s\": its type %s is not supported",
+                         error_shown(name, strlen(name), text), type);
+    }
     return 0;
 }
 
@@ -67,6 +130,8 @@ int weights_list_finish(struct weights_list *list)
 {
     const char *name = list->names;
     char text[ERROR_SHOWN_SIZE];
+    if (check_supported(list) < 0)
+        return -1;
     if (!(list->by_name = mem_new(list->n, sizeof *list->by_name)))
         return -1;
     for (size_t i = 0; i < list->n; i++, name += strlen(name) + 1) {

@@ -5,22 +5,25 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "formats/containers/checksum.h"
 #include "formats/containers/safetensors.h"
+#include "formats/weights/download.h"
 #include "formats/weights/torch-weights.h"
 #include "formats/weights/weight-sums.h"
+#include "formats/weights/weights-index.h"
 #include "formats/weights/weights-list.h"
 #include "lib/base/error.h"
-
-// Parsed JSON takes up to 90 times the size of its text in memory.
-#define HEADER_MAX ((size_t)2 << 20)
+#include "lib/base/mem.h"
 
 static int read_torch(struct weights_list *list, const uint8_t *bytes, size_t size)
 {
     struct torch_file file;
     if (torch_open(&file, bytes, size) < 0)
         return -1;
-    int rc = (list->metadata = json_object()) ? torch_list_weights(&file, size, list)
-                                              : error_set(STATUS_INTERNAL, "out of memory");
+    if (!list->metadata)
+        list->metadata = json_object();
+    int rc = list->metadata ? torch_list_weights(&file, size, list)
+                            : error_set(STATUS_INTERNAL, "out of memory");
     torch_close(&file);
     return rc;
 }
@@ -28,12 +31,18 @@ static int read_torch(struct weights_list *list, const uint8_t *bytes, size_t si
 static int read_safetensors(struct weights_list *list, const uint8_t *bytes, size_t size)
 {
     struct safetensors doc;
-    if (safetensors_parse(&doc, bytes, size, size, HEADER_MAX) < 0)
+    if (safetensors_parse_any(&doc, bytes, size) < 0)
         return -1;
-    list->metadata = json_incref(doc.metadata);
+    if (!list->metadata)
+        list->metadata = json_incref(doc.metadata);
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < doc.n_tensors; i++) {
         const struct safetensor *tensor = &doc.tensors[i];
+        if (tensor->unsupported) {
+            rc = weights_list_add_unsupported(list, tensor->name, strlen(tensor->name),
+                                              tensor->unsupported);
+            continue;
+        }
         struct weight weight = {
             .dtype = tensor->dtype, .rank = tensor->rank, .data = safetensors_data(&doc, tensor)};
         size_t stride = 1;
@@ -50,6 +59,9 @@ static int read_safetensors(struct weights_list *list, const uint8_t *bytes, siz
 
 static int read_weights(struct weights_list *list, const uint8_t *bytes, size_t size)
 {
+    const char *instead = download_found_instead(bytes, size);
+    if (instead)
+        return error_set(STATUS_DATA, "expected weights, found %s", instead);
     if (torch_is_file(bytes, size))
         return read_torch(list, bytes, size);
     if (torch_is_tar(bytes, size))
@@ -65,8 +77,9 @@ static int read_weights(struct weights_list *list, const uint8_t *bytes, size_t 
 static int add_sums(struct weights *weights)
 {
     const char *kind = weights_get(weights, "kind");
-    const struct mapping *file = &weights->mapping;
-    if (!kind || strcmp(kind, "dit-checkpoint") != 0 || torch_is_file(file->data, file->size))
+    const struct mapping *file = weights->files;
+    if (weights->n_files > 1 || !kind || strcmp(kind, "dit-checkpoint") != 0 ||
+        torch_is_file(file->data, file->size))
         return 0;
     if (weight_sums_new(&weights->sums, weights->all, weights->n_weights, file->data, file->size) <
         0)
@@ -76,37 +89,73 @@ static int add_sums(struct weights *weights)
     return 0;
 }
 
+// Maps one more file. -1 with an error.
+static int add_file(struct weights *weights, const char *path)
+{
+    if (mem_grow(&weights->files, weights->n_files, 1, sizeof *weights->files) < 0 ||
+        file_map(path, &weights->files[weights->n_files]) < 0)
+        return -1;
+    weights->n_files++;
+    return 0;
+}
+
+// Reads the files that an index names.
+static int read_parts(struct weights *weights, struct weights_list *list)
+{
+    char **paths =
+        weights_index_paths(weights->path, weights->files[0].data, weights->files[0].size);
+    int rc = paths ? 0 : error_prefix("%s", weights->path);
+    for (size_t i = 0; rc == 0 && paths[i]; i++) {
+        rc = add_file(weights, paths[i]);
+        const struct mapping *file = &weights->files[weights->n_files - 1];
+        if (rc == 0 && (rc = read_weights(list, file->data, file->size)) < 0)
+            error_prefix("%s", paths[i]);
+    }
+    weights_index_free(paths);
+    return rc;
+}
+
+static int read_files(struct weights *weights, struct weights_list *list)
+{
+    const struct mapping *file = weights->files;
+    if (weights_index_matches(file->data, file->size))
+        return read_parts(weights, list);
+    return read_weights(list, file->data, file->size) < 0 ? error_prefix("%s", weights->path) : 0;
+}
+
 int weights_open(struct weights *weights, const char *path)
 {
-    struct mapping mapping;
     struct weights_list list = {0};
-    *weights = (struct weights){0};
-    if (file_map(path, &mapping) < 0)
-        return -1;
-    int rc = read_weights(&list, mapping.data, mapping.size);
+    *weights = (struct weights){.path = path};
+    int rc = add_file(weights, path);
     if (rc == 0)
-        rc = weights_list_finish(&list);
-    *weights = (struct weights){.path = path,
-                                .metadata = list.metadata,
-                                .n_weights = list.n,
-                                .all = list.all,
-                                .mapping = mapping,
-                                .names = list.names,
-                                .by_name = list.by_name};
-    if (rc == 0 && add_sums(weights) == 0)
-        return 0;
-    weights_close(weights);
-    return error_prefix("%s", path);
+        rc = read_files(weights, &list);
+    if (rc == 0 && (rc = weights_list_finish(&list)) < 0)
+        error_prefix("%s", path);
+    weights->metadata = list.metadata;
+    weights->n_weights = list.n;
+    weights->all = list.all;
+    weights->unsupported = list.unsupported;
+    weights->names = list.names;
+    weights->by_name = list.by_name;
+    if (rc == 0 && (rc = add_sums(weights)) < 0)
+        error_prefix("%s", path);
+    if (rc < 0)
+        weights_close(weights);
+    return rc;
 }
 
 void weights_close(struct weights *weights)
 {
     json_decref(weights->metadata);
+    json_decref(weights->unsupported);
     free(weights->all);
     free(weights->names);
     free(weights->by_name);
     weight_sums_free(weights->sums);
-    file_unmap(&weights->mapping);
+    for (size_t i = 0; i < weights->n_files; i++)
+        file_unmap(&weights->files[i]);
+    free(weights->files);
     *weights = (struct weights){0};
 }
 
@@ -124,6 +173,46 @@ const struct weight *weights_find(const struct weights *weights, const char *nam
             low = middle + 1;
     }
     return NULL;
+}
+
+int weights_find_prefixes(const struct weights *weights, const char *end, size_t size, size_t n_max,
+                          char *prefixes)
+{
+    const size_t length = strlen(end);
+    size_t n = 0;
+    for (size_t i = 0; i < weights->n_weights; i++) {
+        const char *name = weights->all[i].name;
+        size_t all = strlen(name), before = all - length;
+        if (all < length || strcmp(name + before, end) != 0 || (before && name[before - 1] != '.'))
+            continue;
+        if (n == n_max || before >= size)
+            return error_set(STATUS_DATA, "%s: expected at most %zu tensors %s, found %s, too",
+                             weights->path, n_max, end, name);
+        memcpy(prefixes + n * size, name, before);
+        prefixes[n++ * size + before] = 0;
+    }
+    return (int)n;
+}
+
+const char *weights_unsupported(const struct weights *weights, const char *name)
+{
+    return json_string_value(json_object_get(weights->unsupported, name));
+}
+
+size_t weights_file_size(const struct weights *weights)
+{
+    size_t size = 0;
+    for (size_t i = 0; i < weights->n_files; i++)
+        size += weights->files[i].size;
+    return size;
+}
+
+int weights_check_file(const struct weights *weights)
+{
+    const struct mapping *file = weights->files;
+    if (weights->n_files > 1 || torch_is_file(file->data, file->size))
+        return 0;
+    return checksum_check(file->data, file->size) < 0 ? error_prefix("%s", weights->path) : 0;
 }
 
 const char *weights_get(const struct weights *weights, const char *key)

@@ -1,11 +1,14 @@
 # Reads and writes files of weights, safetensors and torch.save's, with Python's own modules alone.
 # SPDX-License-Identifier: MIT
+import argparse
 import collections
 import io
 import json
 import pickle
 import pickletools
 import struct
+import sys
+import types
 import zipfile
 
 import numpy
@@ -91,3 +94,72 @@ def floats(tensor):
         wide = numpy.frombuffer(data, '<u2').astype('<u4') << 16
         return wide.view('<f4').reshape(shape)
     return numpy.frombuffer(data, {'F32': '<f4', 'F16': '<f2', 'F64': '<f8'}[dtype]).reshape(shape)
+
+
+class Stored:
+    def __init__(self, dtype, key, count):
+        self.dtype, self.key, self.count = dtype, key, count
+
+
+class Tensor:
+    # In a value for write_torch: a tensor as above. Two of one key share a storage.
+    def __init__(self, tensor, key=None, storage=None):
+        self.tensor, self.key, self.storage = tensor, key, storage
+
+    def __reduce__(self):
+        dtype, shape, data = self.tensor
+        strides = tuple(int(numpy.prod(shape[i + 1:])) for i in range(len(shape)))
+        size = SIZES.get(dtype, 8)
+        return (torch_global('torch._utils', '_rebuild_tensor_v2'),
+                (Stored(self.storage or dtype, self.key, len(data) // size), 0, shape, strides, False,
+                 collections.OrderedDict()))
+
+
+def torch_global(module, name):
+    # A function of this name for the pickle, which only its reader needs.
+    if module not in sys.modules:
+        sys.modules[module] = types.ModuleType(module)
+    if not hasattr(sys.modules[module], name):
+        function = types.FunctionType((lambda: None).__code__, {}, name)
+        function.__module__, function.__qualname__ = module, name
+        setattr(sys.modules[module], name, function)
+    return getattr(sys.modules[module], name)
+
+
+class Namespace:
+    def __init__(self, **values):
+        self.__dict__.update(values)
+
+
+Namespace.__module__ = 'argparse'
+
+
+def write_torch(path, value):
+    # Writes what torch.save would, where a Tensor stands for one.
+    tensors = []
+
+    class Pickler(pickle.Pickler):
+        def persistent_id(self, item):
+            if not isinstance(item, Stored):
+                return None
+            name = {v: k for k, v in STORAGES.items()}.get(item.dtype, item.dtype)
+            return ('storage', torch_global('torch', name), item.key, 'cpu', item.count)
+
+    def number(value):
+        if isinstance(value, Tensor):
+            value.key = value.key or str(len(tensors))
+            tensors.append(value)
+        for item in (value.values() if isinstance(value, dict) else
+                     value if isinstance(value, (list, tuple)) else ()):
+            number(item)
+    number(value)
+    text = io.BytesIO()
+    torch_global('torch', 'save')
+    original = argparse.Namespace
+    argparse.Namespace = Namespace
+    Pickler(text, protocol=2).dump(value)
+    argparse.Namespace = original
+    with zipfile.ZipFile(path, 'w', zipfile.ZIP_STORED) as archive:
+        archive.writestr('archive/data.pkl', text.getvalue())
+        for key, tensor in {t.key: t for t in tensors}.items():
+            archive.writestr('archive/data/' + key, tensor.tensor[2])

@@ -181,7 +181,7 @@ static void test_pickles(void)
          "expected a storage as"},
         {DICT(FORGE_ITEM("a", FORGE_TENSOR_OF(FORGE_ID("torch\nComplexFloatStorage", "0", "12"),
                                               "0", "I2\n", "I1\n"))),
-         "storage \"0\": its type torch.ComplexFloatStorage is not supported"},
+         "tensor \"a\": its type torch.ComplexFloatStorage is not supported"},
         {DICT(FORGE_ITEM(
              "a", FORGE_TENSOR_OF(FORGE_ID("os\nFloatStorage", "0", "24"), "0", "I2\n", "I1\n"))),
          "its type os.FloatStorage is not supported"},
@@ -262,7 +262,9 @@ static void test_kinds(void)
         const char *expected;
     } cases[] = {
         {"", 0, "expected weights (safetensors, or a file of torch.save), found neither"},
-        {"version https://git-lfs.github.com/spec/v1\n", 0, "found neither"},
+        {"version https://git-lfs.github.com/spec/v1\n", 0, "found a git-lfs pointer"},
+        {"\xEF\xBB\xBF\n <!DOCTYPE html>", 0, "found an HTML page"},
+        {"<HTML lang=en>", 0, "found an HTML page"},
         {"ustar", 257, "a tar archive, as PyTorch wrote before 0.2"},
         {"sys_info", 0, "a tar archive, as PyTorch wrote before 0.2"},
         {"{", 8, "header"},
@@ -275,6 +277,17 @@ static void test_kinds(void)
         memcpy(file.data ? file.data + cases[i].at : (uint8_t *)path, cases[i].text,
                strlen(cases[i].text));
         refused(&file, cases[i].expected);
+    }
+    static const char *const indexes[][2] = {
+        {"{\"weight_map\": 5}", "an index of them, found JSON without weight_map"},
+        {"{\"weight_map\": ", "not an index of weights: byte"},
+        {"{\"weight_map\": {\"a\": \"../b\"}}", "the index names \"../b\""},
+        {"{\"weight_map\": {\"a\": 5}}", "the index names \"?\""},
+    };
+    for (size_t i = 0; i < sizeof indexes / sizeof *indexes; i++) {
+        struct forged file = {0};
+        forge_text(&file, indexes[i][0]);
+        refused(&file, indexes[i][1]);
     }
     struct weights weights;
     ok(weights_open(&weights, "/nowhere/a.pt") == -1 && error_status() == STATUS_NO_INPUT &&
@@ -653,7 +666,7 @@ static void test_headers(void)
     static const char *const parts[] = {"{},", "[],", "0,", "{\"\":0},"};
     for (size_t i = 0; i < 8; i++) {
         const char *part = parts[i / 2];
-        size_t size = (size_t)(2 + 2 * (i % 2)) << 20, n = (size - 20) / strlen(part);
+        size_t size = (size_t)(i % 2 ? 90 << 10 : 700) << 10, n = (size - 20) / strlen(part);
         struct forged file = {0};
         forge_number(&file, 8, 9 + n * strlen(part));
         forge_text(&file, "{\"a\":[");
@@ -661,8 +674,8 @@ static void test_headers(void)
             forge_text(&file, part);
         forge_text(&file, "0]}");
         char name[64];
-        snprintf(name, sizeof name, "a header of many values %s%s", part,
-                 i % 2 ? " that is too long" : "");
+        snprintf(name, sizeof name, "a header of %s values %s", i % 2 ? "far too many" : "many",
+                 part);
         is_bounded(&file, name);
     }
 }
