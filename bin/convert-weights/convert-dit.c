@@ -6,6 +6,7 @@
 
 #include "bin/convert-weights/convert.h"
 #include "formats/containers/checksum.h"
+#include "formats/containers/safetensors.h"
 #include "lib/base/error.h"
 #include "lib/base/mem.h"
 #include "lib/model/trainer.h"
@@ -248,7 +249,8 @@ static int write_dit(const struct write_list *list, struct output *output, void 
 static json_t *make_labels(const struct dit_conversion *c)
 {
     const char *text = weights_get(&c->file->weights, "classes");
-    json_t *list = text ? json_loads(text, 0, NULL) : NULL, *labels = NULL, *name;
+    bool bounded = text && safetensors_check_values((const uint8_t *)text, strlen(text)) == 0;
+    json_t *list = bounded ? json_loads(text, 0, NULL) : NULL, *labels = NULL, *name;
     size_t i;
     if (json_array_size(list) == c->file->config.classes)
         labels = json_object();

@@ -175,8 +175,7 @@ int safetensors_check_values(const uint8_t *text, size_t size)
         else
             n += text[i] == ',' || text[i] == '[' || text[i] == '{';
     }
-    return n > VALUES_MAX ? error_set(STATUS_DATA, "a header of more than %zu values", VALUES_MAX)
-                          : 0;
+    return n > VALUES_MAX ? error_set(STATUS_DATA, "JSON of more than %zu values", VALUES_MAX) : 0;
 }
 
 static int parse_document(struct safetensors *doc, const uint8_t *bytes, size_t available,

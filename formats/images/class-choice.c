@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "formats/containers/safetensors.h"
 #include "lib/base/error.h"
 #include "lib/base/mem.h"
 #include "lib/base/rng.h"
@@ -80,6 +81,8 @@ int class_choice_parse(struct class_choice *choice, const char *spec, const char
         return 0;
     }
     choice->kind = CLASSES_LISTED;
+    if (names && safetensors_check_values((const uint8_t *)names, strlen(names)) < 0)
+        return error_prefix("the names of the classes");
     json_t *list = names ? json_loads(names, 0, NULL) : NULL;
     int rc = parse_list(choice, spec, list);
     json_decref(list);

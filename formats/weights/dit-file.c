@@ -105,10 +105,27 @@ static int read_size(const struct dit_file *file, const json_t *config, const ch
     return 0;
 }
 
+// The config.json may be there for another file.
+static int check_head_size(const struct dit_file *file, const json_t *config)
+{
+    const struct dit_config *c = &file->config;
+    const json_t *size = json_object_get(config, "attention_head_dim");
+    if (!c->heads || !json_is_integer(size) || weights_get(&file->weights, "num_heads") ||
+        (double)json_integer_value(size) * (double)c->heads == (double)c->hidden)
+        return 0;
+    return error_set(
+        STATUS_DATA,
+        "config.json beside %s is that of another model: %zu heads of %" JSON_INTEGER_FORMAT
+        ", where the width is %zu; give --heads",
+        file->path, c->heads, json_integer_value(size), c->hidden);
+}
+
 static int choose_heads(struct dit_file *file, const json_t *config, const struct dit_hints *hints)
 {
     struct dit_config *c = &file->config;
     if (read_size(file, config, "num_heads", "num_attention_heads", &c->heads) < 0)
+        return -1;
+    if (!hints->heads && check_head_size(file, config) < 0)
         return -1;
     if (hints->heads)
         c->heads = hints->heads;

@@ -23,7 +23,7 @@ def adam(kinds, keep=lambda i: True, order=names):
                               **{k: Tensor(ours[n]) for k in kinds})
                       for i, n in enumerate(order) if i and keep(i)},
             'param_groups': [{'lr': 1e-4, 'params': list(range(len(names)))}]}
-$1" || exit 1
+$1"
 }
 convert() {
     convert-weights --heads 4 "$@"
@@ -205,15 +205,37 @@ broken 'a git-lfs pointer' 'version https://git-lfs.github.com/spec/v1' 'expecte
 broken 'NaN' '{"sample_size": NaN}' 'transformer/config.json: line 1: '
 broken 'a key twice' '{"sample_size": 8, "sample_size": 16}' 'duplicate object key'
 broken 'a number as text' '{"num_attention_heads": "4", "sample_size": 8}' 'num_attention_heads is not a whole number'
+broken "another model's" '{"num_attention_heads": 16, "attention_head_dim": 72}' 'is that of another model: 16 heads of 72'
 broken 'a list' '[4]' 'expected an object of JSON'
 broken 'a size that dwarfs the weights' '{"num_attention_heads": 4, "sample_size": 4096}' '--image-size 32768 allows that'
 
 # A few bytes under many names.
+python '
+write_safetensors(tmp + "classes.safetensors", ours, {"num_heads": "4", "classes": "[" + "[]," * 600000 + "0]"})
+'
+refused 'names of classes that take far more memory than bytes' classes.safetensors \
+    'the names of the classes: JSON of more than' -c a
 python '
 big = ("F32", (400, 1000), bytes(1600000))
 write_torch(tmp + "shared.pt", {"t%d" % i: Tensor(big, key="0") for i in range(9)})
 write_torch(tmp + "twice.pt", {"model": {n: Tensor(t, key=n) for n, t in ours.items()}, "ema": {n: Tensor(t, key=n) for n, t in ours.items()}})
 '
 refused 'tensors that share a storage' shared.pt 'together they take more than 4 times the file'
+python '
+def f32(*shape): return ("F32", shape, bytes(4 * int(np.prod(shape))))
+tiny = {"x_embedder.proj.weight": f32(4, 4, 1, 1), "t_embedder.mlp.0.weight": f32(4, 256), "t_embedder.mlp.2.weight": f32(4, 4),
+        "y_embedder.embedding_table.weight": f32(200001, 4), "final_layer.linear.weight": f32(8, 4),
+        "final_layer.adaLN_modulation.1.weight": f32(8, 4)}
+for l in range(200):
+    for n, rows, width in ("attn.qkv", 12, 4), ("attn.proj", 4, 4), ("mlp.fc1", 16, 4), ("mlp.fc2", 4, 16), ("adaLN_modulation.1", 24, 4):
+        tiny["blocks.%d.%s.weight" % (l, n)] = f32(rows, width)
+tiny.update({n[:-6] + "bias": f32(t[1][0]) for n, t in tiny.items() if "embedding" not in n})
+tiny["pos_embed"] = f32(1, 1, 4)
+write_safetensors(tmp + "blocks.safetensors", tiny, {"num_heads": "1"})
+'
+mkdir "$tmp/large"
+exits 'a table of classes that diffusers has in each of many blocks' 65 \
+    convert-weights --names diffusers "$tmp/blocks.safetensors" "$tmp/large/out.safetensors"
+says '... is refused with the reason' 'its tensors would take 6'
 exits 'a model and its average may share theirs' 0 convert "$tmp/twice.pt" "$tmp/twice.safetensors"
 done_testing
