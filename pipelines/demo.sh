@@ -68,12 +68,13 @@ if [ -z "$pictures" ]; then
 fi
 [ -d "$pictures" ] || fail "$pictures: no such folder"
 
-# Lists pictures by their file names. decode reports and skips those that it cannot decode.
-find -L "$pictures" -type f \( -iname '*.jpg' -o -iname '*.jpeg' -o -iname '*.png' \) >"$out/files"
+# Lists pictures by their file names, each ended by a NUL, as a name may hold a newline. decode reports
+# and skips those that it cannot decode.
+find -L "$pictures" -type f \( -iname '*.jpg' -o -iname '*.jpeg' -o -iname '*.png' \) -print0 >"$out/files"
 [ -s "$out/files" ] || fail "$pictures: no .jpg, .jpeg or .png files in this folder"
 
-say "Encoding $(wc -l <"$out/files") pictures at ${size}x$size"
-{ decode --size "$size" <"$out/files" || [ $? -eq 1 ]; } | vae-encode -o "$out/latents.tstream"
+say "Encoding $(tr -cd '\0' <"$out/files" | wc -c) pictures at ${size}x$size"
+{ decode -0 --size "$size" <"$out/files" || [ $? -eq 1 ]; } | vae-encode -o "$out/latents.tstream"
 
 say "Training for $minutes minutes"
 dit-train --run "$out/run" --resume --minutes "$minutes" \
@@ -81,9 +82,9 @@ dit-train --run "$out/run" --resume --minutes "$minutes" \
     --lr 1e-3 --lr-warmup 200 --clip 1 --ema-decay 0.998 --log-every 100 <"$out/latents.tstream"
 
 # The sheet has a row for each of the ten largest classes.
-classes=$(sed 's|/[^/]*$||; s|.*/||' "$out/files" | sort | uniq -c | sort -k1,1nr -k2 | head -n 10 |
-    sed 's/^ *[0-9]* //' | sort | paste -sd, -)
-rows=$(echo "$classes" | tr ',' '\n' | wc -l)
+classes=$(sed -z 's|/[^/]*$||; s|.*/||' "$out/files" | sort -z | uniq -cz | sort -zk1,1nr -k2 |
+    head -zn 10 | sed -z 's/^ *[0-9]* //' | sort -z | paste -zsd, - | tr -d '\0')
+rows=$(($(printf %s "$classes" | tr -cd , | wc -c) + 1))
 say "Sampling 8 pictures of each of $rows classes"
 dit-sample --weights "$out/run/latest.safetensors" --classes "$classes" --count $((8 * rows)) \
     --batch 40 --steps 250 --cfg-scale 2.5 --cfg-channels all -o "$out/samples.tstream"
@@ -98,7 +99,7 @@ fi
 
 say "Done"
 cat >&2 <<EOF
-$out/samples.png   8 samples of each class, one class per row: $(echo "$classes" | sed 's/,/, /g')
+$out/samples.png   8 samples of each class, one class per row: $(printf %s "$classes" | tr '\000-\037\177' '?' | sed 's/,/, /g')
 $out/samples.npz   the same samples as a NumPy array, for the ADM evaluation suite
 $out/loss.png      the training curves
 $out/run           weights and log; "dit-sample --weights $out/run/latest.safetensors" draws more

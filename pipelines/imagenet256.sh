@@ -29,7 +29,7 @@ Environment variables and their defaults:
   STEPS=400000       training steps
   TRAIN_OPTIONS=     more options for dit-train, such as "--recompute light --save-every 10000"
 
-Makes WORK/files, WORK/latents/, WORK/shards/ and WORK/run/ with the weights. WORK/latents/ may be
+Makes WORK/files0, WORK/latents/, WORK/shards/ and WORK/run/ with the weights. WORK/latents/ may be
 removed once WORK/shards.list exists. Then sample-50k.sh WORK/run/latest.safetensors draws samples.
 EOF
 }
@@ -76,18 +76,19 @@ stop_after() { # stop_after STAGE
 DIT_VAE=${DIT_VAE:-}
 encode_settings
 mkdir -p "$WORK/latents"
-if [ ! -e "$WORK/files" ]; then
+# Each path is ended by a NUL, as a name may hold a newline.
+if [ ! -e "$WORK/files0" ]; then
     say "1/4 Listing the files of $pictures"
-    find -L "$pictures" -type f | LC_ALL=C sort >"$WORK/files.new"
+    find -L "$pictures" -type f -print0 | LC_ALL=C sort -z >"$WORK/files.new"
     [ -s "$WORK/files.new" ] || fail "$pictures: no files in this folder"
-    mv "$WORK/files.new" "$WORK/files"
+    mv "$WORK/files.new" "$WORK/files0"
 fi
 check_recipe "$WORK/latents.kind" "$pictures $SIZE $PARTS $FLIP ${DIT_VAE:-dct}" \
     "$WORK holds latents made with another PICTURES, SIZE, PARTS, FLIP or --vae"
 stop_after files
 
 if [ ! -e "$WORK/shards.list" ]; then
-    say "2/4 Encoding $(wc -l <"$WORK/files") files in $PARTS parts"
+    say "2/4 Encoding $(tr -cd '\0' <"$WORK/files0" | wc -c) files in $PARTS parts"
     run_parts encode-part.sh "$PARTS" "$JOBS"
     stop_after latents
 

@@ -44,13 +44,17 @@ trap 'exit 1' INT TERM
 pick() { # pick LOG KEY
     sed -n "s/.*\"step\":\([0-9]*\).*\"$2\":\([-+0-9.e]*\).*/\1 \2/p" "$1"
 }
+# Prints a name for a string in single quotes, the only one in which gnuplot runs no `command`.
+quote() { # quote NAME
+    printf %s "$1" | LC_ALL=C tr '\000-\037\177' '?' | LC_ALL=C sed "s/'/''/g"
+}
 # Prints gnuplot arguments for the curve of KEY of each run. Runs without values are left out.
 curves() { # curves KEY STYLE TITLE-SUFFIX
     for n in $(seq "$runs"); do
         pick "$tmp/log$n" "$1" >"$tmp/$1$n"
         [ -s "$tmp/$1$n" ] || continue
         printf '"%s" with lines linecolor %d %s title (titles[%d] . "%s"), ' \
-            "$tmp/$1$n" "$n" "$2" "$n" "$3"
+            "$1$n" "$n" "$2" "$n" "$3"
     done
 }
 panel() { # panel TITLE SETTINGS CURVES
@@ -60,18 +64,18 @@ panel() { # panel TITLE SETTINGS CURVES
 runs=0
 for run; do
     [ -r "$run/log.jsonl" ] || fail 66 "$run/log.jsonl: cannot read"
-    grep -q '"loss":' "$run/log.jsonl" || fail 65 "$run/log.jsonl: expected a line with a loss, found none"
+    grep -q '"loss":' -- "$run/log.jsonl" || fail 65 "$run/log.jsonl: expected a line with a loss, found none"
     runs=$((runs + 1))
-    cp "$run/log.jsonl" "$tmp/log$runs"
+    cp -- "$run/log.jsonl" "$tmp/log$runs"
 done
 {
     printf 'set terminal pngcairo size 1500,840 font "sans,10" linewidth 1.3\n'
-    printf 'set output "%s"\n' "$tmp/picture.png"
+    printf 'set output "picture.png"\n'
     printf 'array titles[%d]\n' $runs
     n=0
     for run; do
         n=$((n + 1))
-        printf 'titles[%d] = "%s"\n' $n "$(printf %s "$run" | sed 's/["\\]/\\&/g')"
+        printf "titles[%d] = '%s'\n" $n "$(quote "$run")"
     done
     printf 'set multiplot layout 2,3\nset grid linecolor "#dddddd"\nset border 3\n'
     printf 'set tics nomirror\nset xlabel "step"\nset format x "%%.0s%%c"\nunset key\n'
@@ -84,5 +88,5 @@ done
     panel 'images per second' 'set yrange [0:*]' "$(curves images_per_second '' '')"
     printf 'unset multiplot\n'
 } >"$tmp/script"
-gnuplot "$tmp/script" || fail 70 'gnuplot failed'
-mv "$tmp/picture.png" "$output" || fail 74 "$output: cannot be written"
+(cd "$tmp" && gnuplot script) || fail 70 'gnuplot failed'
+mv -- "$tmp/picture.png" "$output" || fail 74 "$output: cannot be written"
