@@ -5,6 +5,7 @@
 
 #include "formats/tstream/tstream.h"
 #include "lib/base/mem.h"
+#include "lib/base/printable.h"
 #include "lib/tool/tool.h"
 
 #define VALUE_MAX 240 // bytes of a metadata value in the text
@@ -30,16 +31,27 @@ static bool is_shown(const char *key)
            strncmp(key, "pg.", 3) != 0;
 }
 
-// Prints the value, cut to VALUE_MAX bytes. Control characters, which could do anything to a
-// terminal, become '?'.
+// Prints a text from a file, or its name, so that it can't drive a terminal.
+static void put(FILE *out, const char *text, size_t size, int width)
+{
+    char *shown = mem_printf("%.*s", (int)size, text);
+    if (!shown)
+        tool_fail();
+    shown[make_printable(shown, strlen(shown))] = 0;
+    fprintf(out, "%-*s", width, shown);
+    free(shown);
+}
+
+// Prints the value, cut to VALUE_MAX bytes.
 static void print_value(FILE *out, const char *key, const char *value)
 {
     size_t length = strlen(value), n = length < VALUE_MAX ? length : VALUE_MAX;
     while (n < length && n && (value[n] & 0xC0) == 0x80) // don't cut within a UTF-8 character
         n--;
-    fprintf(out, "  %-14s ", key);
-    for (size_t i = 0; i < n; i++)
-        fputc((unsigned char)value[i] < ' ' || value[i] == 0x7F ? '?' : value[i], out);
+    fputs("  ", out);
+    put(out, key, strlen(key), 14);
+    fputc(' ', out);
+    put(out, value, n, 0);
     if (n < length)
         fprintf(out, "... (%zu bytes)", length);
     fputc('\n', out);
@@ -51,12 +63,17 @@ static void print_text(FILE *out, const struct report *report)
     const struct tstream_totals *totals = &report->totals;
     const char *key, *entry;
     json_t *value;
-    fprintf(out, "%s: %s\n", report->name, schema_get(schema, "kind"));
+    const char *kind = schema_get(schema, "kind");
+    put(out, report->name, strlen(report->name), 0);
+    fputs(": ", out);
+    put(out, kind, strlen(kind), 0);
+    fputc('\n', out);
     for (size_t i = 0; i < schema->n_fields; i++) {
         const struct field *field = &schema->fields[i];
         char shape[128];
-        fprintf(out, "  %-14s %s %s %s\n", i ? "" : "tensors", field->name,
-                dtype_name(field->dtype),
+        fprintf(out, "  %-14s ", i ? "" : "tensors");
+        put(out, field->name, strlen(field->name), 0);
+        fprintf(out, " %s %s\n", dtype_name(field->dtype),
                 shape_text(field->shape, field->rank, shape, sizeof shape));
     }
     fprintf(out, "  %-14s %" PRIu64 "\n", "records", totals->records);
@@ -109,7 +126,7 @@ static void print_json(FILE *out, const struct report *report)
                   (json_int_t)totals->frames, "segments", (json_int_t)totals->segments, "bytes",
                   (json_int_t)totals->size, "bytes_raw", (json_int_t)totals->content, "metadata",
                   metadata, "history", list, "checked", report->checked);
-    json_dumpf(root, out, JSON_COMPACT);
+    json_dumpf(root, out, JSON_COMPACT | JSON_ENSURE_ASCII); // a terminal shows what is escaped
     fputc('\n', out);
     json_decref(root);
 }

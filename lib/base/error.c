@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "lib/base/printable.h"
+
 static _Thread_local struct error current;
 
 // The arguments may point into the current message, so the new one is written to a copy.
@@ -67,9 +69,10 @@ enum status error_status(void)
 char *error_shown(const char *text, size_t size, char out[ERROR_SHOWN_SIZE])
 {
     size_t n = size < ERROR_SHOWN_SIZE ? size : ERROR_SHOWN_SIZE - 1;
-    for (size_t i = 0; i < n; i++)
-        out[i] = text[i] >= ' ' && text[i] <= '~' ? text[i] : '?';
-    out[n] = 0;
+    while (n < size && n && (text[n] & 0xC0) == 0x80) // don't cut within a UTF-8 character
+        n--;
+    memcpy(out, text, n);
+    out[make_printable(out, n)] = 0;
     return out;
 }
 

@@ -38,8 +38,9 @@ const char *error_message(void);
 enum status error_status(void);
 
 #define ERROR_SHOWN_SIZE 80
-// Makes text from a file fit for a message: cut to ERROR_SHOWN_SIZE - 1 bytes, all but printable
-// ASCII replaced by '?'. Returns out.
+// Makes text from a file fit for a message, where it may hold NULs or be long: cut to
+// ERROR_SHOWN_SIZE - 1 bytes, and printable (lib/base/printable.h). Returns out. What else a
+// message takes from files is made printable where it is printed.
 char *error_shown(const char *text, size_t size, char out[ERROR_SHOWN_SIZE]);
 
 // A copy of the error, to carry it from a worker thread to the one that reports it.

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "lib/base/clock.h"
+#include "lib/base/printable.h"
 #include "lib/tool/tool.h"
 
 #define REDRAW_TERMINAL 0.1  // seconds between lines on a terminal
@@ -26,14 +27,12 @@ static struct {
 } progress;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
-// Writes a line by one write(), so that the lines of a pipe's programs don't mix. Control
-// characters, which a file's name may hold, become '?': they could do anything to a terminal.
+// Writes a line by one write(), so that the lines of a pipe's programs don't mix. All that the
+// programs say passes here, with names and texts from files, so here it is made printable.
 static void write_line(const char *before, char *line, const char *after)
 {
     char all[2400];
-    for (char *c = line; *c; c++)
-        if ((unsigned char)*c < ' ' || *c == 127)
-            *c = '?';
+    line[make_printable(line, strlen(line))] = 0;
     int n = snprintf(all, sizeof all, "%s%s%s", before, line, after);
     for (const char *c = all; n > 0;) {
         ssize_t written = write(STDERR_FILENO, c, (size_t)n);
