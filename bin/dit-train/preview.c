@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "formats/images/image-sheet.h"
 #include "formats/weights/autoencoder-open.h"
@@ -83,6 +84,10 @@ static void place_batch(struct preview *p, uintptr_t base)
 
 static int open_held_out(struct preview *p, const struct preview_settings *settings)
 {
+    // A file, as a pipe could not be read again on resuming, and might wait for ever.
+    struct stat st;
+    if (stat(settings->valid, &st) == 0 && !S_ISREG(st.st_mode))
+        return error_set(STATUS_NO_INPUT, "--valid: %s: expected a regular file", settings->valid);
     // One shard of a set will do: shards are shuffled, so that it is spread over all the data.
     char *path = mem_strdup(settings->valid);
     struct latents_options options = {

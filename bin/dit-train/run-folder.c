@@ -23,6 +23,8 @@
 #define LOG      "log.jsonl"
 #define SAMPLES  "samples"
 
+#define LOG_LINE_MAX (64 << 10) // bytes
+
 // Removes files that a killed process was writing. The folder is locked, so no live one is.
 static int remove_leftovers(const char *path)
 {
@@ -68,6 +70,12 @@ void run_folder_close(struct run_folder *run)
         close(run->lock);
     free(run->unwritten);
     *run = (struct run_folder){.lock = -1, .log = -1};
+}
+
+uint64_t run_folder_id(const struct run_folder *run)
+{
+    struct stat st;
+    return fstat(run->lock, &st) == 0 ? st.st_ino : 0;
 }
 
 // The step of a checkpoint's file name; false for other files.
@@ -234,25 +242,40 @@ char *run_folder_sample(const struct run_folder *run, uint64_t step)
     return path;
 }
 
+// Copies the lines up to `step`. What no training has written is left out: lines that are no
+// objects with a step, are too long, or have no end.
+static int copy_log(FILE *log, uint64_t step, char *line, struct output *output)
+{
+    bool begun = false; // within a line that is too long
+    for (long n; (n = line_read(log, '\n', line, LOG_LINE_MAX)) >= 0 && !feof(log);) {
+        bool whole = !begun && n < LOG_LINE_MAX;
+        begun = n == LOG_LINE_MAX;
+        json_t *object = whole ? json_loadb(line, (size_t)n, 0, NULL) : NULL;
+        json_int_t at = json_integer_value(json_object_get(object, "step"));
+        bool kept = object && at >= 0 && (uint64_t)at <= step;
+        json_decref(object);
+        if (kept &&
+            (output_write(output, line, (size_t)n) < 0 || output_write(output, "\n", 1) < 0))
+            return -1;
+    }
+    return 0;
+}
+
 // Replaces the log by its lines up to `step`.
 static int cut_log(const char *path, uint64_t step)
 {
-    uint8_t *text;
-    size_t size;
     if (access(path, F_OK) < 0)
         return 0;
-    if (file_read_all(path, &text, &size, SIZE_MAX - 1) < 0)
-        return -1;
-    struct output *output = output_open(path);
-    int rc = output ? 0 : -1;
-    for (char *line = (char *)text, *end; rc == 0 && (end = strchr(line, '\n')); line = end + 1) {
-        json_t *object = json_loadb(line, (size_t)(end - line), 0, NULL);
-        json_int_t at = json_integer_value(json_object_get(object, "step"));
-        if (object && at >= 0 && (uint64_t)at <= step)
-            rc = output_write(output, line, (size_t)(end + 1 - line));
-        json_decref(object);
-    }
-    free(text);
+    int fd = file_open_regular(path);
+    FILE *log = fd < 0 ? NULL : fdopen(fd, "r");
+    char *line = log ? mem_new(LOG_LINE_MAX, 1) : NULL;
+    struct output *output = line ? output_open(path) : NULL;
+    int rc = output ? copy_log(log, step, line, output) : -1;
+    if (rc == 0 && ferror(log))
+        rc = error_set_errno(STATUS_NO_INPUT, "%s: cannot read", path);
+    if (log)
+        fclose(log);
+    free(line);
     if (rc == 0)
         return output_commit(output);
     output_discard(output);

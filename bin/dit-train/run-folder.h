@@ -21,6 +21,9 @@ struct run_folder {
 // -1 with an error, also if another process uses the folder (64).
 int run_folder_open(struct run_folder *run, const char *path);
 void run_folder_close(struct run_folder *run);
+// The number of the open folder in its file system, which it keeps when it is renamed; 0 if
+// unknown.
+uint64_t run_folder_id(const struct run_folder *run);
 // The paths of the checkpoints to try when resuming, best first: the one that the link names, then
 // those of earlier steps, newest first; without a link, all. NULL-terminated, to be freed by
 // run_folder_free_list. NULL with an error.

@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "lib/base/bytes.h"
 #include "lib/base/error.h"
@@ -159,14 +158,9 @@ int npy_parse(struct npy *npy, const uint8_t *file, size_t size)
 
 int npy_read(struct npy *npy, const char *path, size_t size_max)
 {
-    struct stat st;
     size_t size;
     *npy = (struct npy){0};
-    if (stat(path, &st) < 0) // before opening: open would wait on a FIFO
-        return error_set_errno(STATUS_NO_INPUT, "%s: cannot open", path);
-    if (!S_ISREG(st.st_mode))
-        return error_set(STATUS_NO_INPUT, "%s: expected a regular file", path);
-    if (file_read_all(path, &npy->file, &size, HEADER_MAX + size_max) < 0)
+    if (file_read_regular(path, &npy->file, &size, HEADER_MAX + size_max) < 0)
         return -1;
     if (npy_parse(npy, npy->file, size) == 0)
         return 0;

@@ -14,6 +14,8 @@
 #include "lib/base/io.h"
 #include "lib/base/mem.h"
 
+#define LINE_SIZE (16 << 10) // bytes; a path has up to 4096
+
 enum labels { LABELS_NONE, LABELS_LINES, LABELS_FOLDERS };
 
 struct image_list {
@@ -22,8 +24,7 @@ struct image_list {
     bool tabs; // each line ends with a tab and a label
     struct class_names classes;
 
-    char *line; // the last line read from standard input
-    size_t line_size;
+    char line[LINE_SIZE]; // the last line read from standard input
     uint64_t lines;
     const char *pending; // the first line, which was read ahead, or NULL
 
@@ -42,20 +43,22 @@ static int read_line(struct image_list *list, const char **line)
         list->lines += *line != NULL;
         return *line != NULL;
     }
-    errno = 0;
-    ssize_t length = getdelim(&list->line, &list->line_size, list->options.nul ? 0 : '\n', stdin);
+    long length = line_read(stdin, list->options.nul ? 0 : '\n', list->line, LINE_SIZE);
     if (length < 0)
-        return ferror(stdin) || errno == ENOMEM
+        return ferror(stdin)
                    ? error_set_errno(STATUS_NO_INPUT,
                                      "standard input: cannot read after line %" PRIu64, list->lines)
                    : 0;
     list->lines++;
+    if (length == LINE_SIZE)
+        return error_set(STATUS_DATA,
+                         "standard input: line %" PRIu64 ": expected a path, found more than %d "
+                         "bytes%s",
+                         list->lines, LINE_SIZE - 1, list->options.nul ? "" : "; is -0 missing?");
     if (list->options.nul ? 0 : strlen(list->line) != (size_t)length)
         return error_set(STATUS_DATA,
                          "standard input: line %" PRIu64 " holds a NUL byte; is -0 missing?",
                          list->lines);
-    if (!list->options.nul && list->line[length - 1] == '\n')
-        list->line[length - 1] = 0;
     *line = list->line;
     return 1;
 }
@@ -181,7 +184,6 @@ struct image_list *image_list_open(const struct image_list_options *options)
 void image_list_close(struct image_list *list)
 {
     class_names_free(&list->classes);
-    free(list->line);
     free(list->paths);
     free(list->rank);
     free(list);

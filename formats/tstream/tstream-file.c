@@ -221,8 +221,8 @@ static int open_file(struct tstream_file *file, bool standard)
     file->fd = STDIN_FILENO;
     if (standard && fd_refuse_terminal(STDIN_FILENO, file->name) < 0)
         return -1;
-    if (!standard && (file->fd = open(file->name, O_RDONLY | O_CLOEXEC)) < 0)
-        return error_set_errno(STATUS_NO_INPUT, "%s: cannot open", file->name);
+    if (!standard && (file->fd = file_open_regular(file->name)) < 0)
+        return -1;
     if (fstat(file->fd, &st) < 0)
         return error_set_errno(STATUS_NO_INPUT, "%s: cannot read", file->name);
     off_t at = S_ISREG(st.st_mode) ? lseek(file->fd, 0, SEEK_CUR) : -1;

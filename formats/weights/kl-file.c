@@ -9,6 +9,7 @@
 
 #include "formats/weights/diffusers.h"
 #include "lib/base/error.h"
+#include "lib/base/io.h"
 #include "lib/base/mem.h"
 
 // The styles have different names for this tensor, which don't depend on the number of levels.
@@ -163,24 +164,12 @@ static int load_params(const struct kl_file *file, struct autoencoder *ae)
     return rc;
 }
 
-// The last part of a path, without slashes after it; malloc'd.
-static char *last_part(const char *path)
-{
-    size_t end = strlen(path);
-    while (end > 1 && path[end - 1] == '/')
-        end--;
-    size_t start = end;
-    while (start > 0 && path[start - 1] != '/')
-        start--;
-    return mem_printf("%.*s", (int)(end - start), path + start);
-}
-
 struct autoencoder *kl_file_load(struct device *device, const char *path, enum kl_half half)
 {
     struct kl_file file;
     if (kl_file_open(&file, path) < 0)
         return NULL;
-    char *name = last_part(path);
+    char *name = path_last_part(path);
     struct autoencoder *ae = name ? autoencoder_new_kl(device, &file.config, half, name) : NULL;
     if (ae && load_params(&file, ae) < 0) {
         autoencoder_close(ae);

@@ -239,6 +239,18 @@ static int open_input(const char *path)
     return fd < 0 ? error_set_errno(STATUS_NO_INPUT, "%s: cannot open", path) : fd;
 }
 
+int file_open_regular(const char *path)
+{
+    struct stat st;
+    int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC); // a FIFO is refused, not waited for
+    if (fd < 0)
+        return error_set_errno(STATUS_NO_INPUT, "%s: cannot open", path);
+    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode))
+        return fd;
+    close(fd);
+    return error_set(STATUS_NO_INPUT, "%s: expected a regular file", path);
+}
+
 // Reads to the end in growing steps; a byte beyond size_max shows that there is too much.
 static int read_all(int fd, const char *name, uint8_t **data, size_t *size, size_t size_max)
 {
@@ -291,13 +303,31 @@ int file_read_all(const char *path, uint8_t **data, size_t *size, size_t size_ma
     return rc;
 }
 
+int file_read_regular(const char *path, uint8_t **data, size_t *size, size_t size_max)
+{
+    int fd = file_open_regular(path);
+    if (fd < 0)
+        return -1;
+    int rc = read_all(fd, path, data, size, size_max);
+    close(fd);
+    return rc;
+}
+
+long line_read(FILE *file, int end, char *text, size_t size)
+{
+    size_t n = 0;
+    int c = 0;
+    while (n < size && (c = getc_unlocked(file)) != EOF && c != end)
+        text[n++] = (char)c;
+    text[n < size ? n : size - 1] = 0;
+    return ferror(file) || (c == EOF && n == 0) ? -1 : (long)n;
+}
+
 static int map_fd(int fd, const char *path, struct mapping *mapping)
 {
     struct stat st;
     if (fstat(fd, &st) < 0)
         return error_set_errno(STATUS_NO_INPUT, "%s: cannot read", path);
-    if (!S_ISREG(st.st_mode))
-        return error_set(STATUS_NO_INPUT, "%s: expected a regular file", path);
     *mapping = (struct mapping){NULL, (size_t)st.st_size};
     if (mapping->size == 0)
         return 0;
@@ -310,9 +340,9 @@ static int map_fd(int fd, const char *path, struct mapping *mapping)
 
 int file_map(const char *path, struct mapping *mapping)
 {
-    int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC); // a FIFO is refused, not waited for
+    int fd = file_open_regular(path);
     if (fd < 0)
-        return error_set_errno(STATUS_NO_INPUT, "%s: cannot open", path);
+        return -1;
     int rc = map_fd(fd, path, mapping);
     close(fd);
     return rc;
@@ -391,4 +421,15 @@ char *path_join(const char *folder, const char *name)
 {
     size_t length = strlen(folder);
     return mem_printf("%s%s%s", folder, length && folder[length - 1] != '/' ? "/" : "", name);
+}
+
+char *path_last_part(const char *path)
+{
+    size_t end = strlen(path);
+    while (end > 1 && path[end - 1] == '/')
+        end--;
+    size_t start = end;
+    while (start > 0 && path[start - 1] != '/')
+        start--;
+    return mem_printf("%.*s", (int)(end - start), path + start);
 }

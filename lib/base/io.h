@@ -39,6 +39,16 @@ const char *file_name(const char *path); // for messages: the path, or "standard
 // error: STATUS_NO_INPUT, or STATUS_DATA if it holds more than size_max bytes.
 int file_read_all(const char *path, uint8_t **data, size_t *size, size_t size_max);
 
+// Files that must be regular are opened by these: a FIFO, on which open() would wait for ever, or a
+// device is an error (STATUS_NO_INPUT). They don't know "-".
+int file_open_regular(const char *path); // a descriptor for reading; -1 with an error
+int file_read_regular(const char *path, uint8_t **data, size_t *size, size_t size_max);
+
+// Reads a line, without the byte `end` at its end, into text[size], which ends with a NUL. Returns
+// its length; `size` if it does not fit, with its rest still to be read; -1 at the end of the file
+// or, with errno set and no message, if it can't be read.
+long line_read(FILE *file, int end, char *text, size_t size);
+
 // A regular file in memory, read-only; data is NULL if it is empty.
 struct mapping {
     const uint8_t *data;
@@ -60,5 +70,7 @@ int fd_pread_full(int fd, void *data, size_t size, uint64_t offset, size_t *got)
 int folder_make(const char *path);
 // FOLDER/NAME, malloc'd; NULL with an error.
 char *path_join(const char *folder, const char *name);
+// The last part of a path, without slashes after it; malloc'd. NULL with an error.
+char *path_last_part(const char *path);
 
 #endif
