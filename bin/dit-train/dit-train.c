@@ -52,10 +52,12 @@ static void open_source(struct training *t)
     const struct train_options *o = t->options;
     tool_check(training_open_folder(t));
     if (t->resumed) {
-        if (train_options_restore(t->source.weights.metadata) < 0) {
+        int rc = train_options_restore(t->source.weights.metadata);
+        if (rc == 0 && !training_was_here(t))
+            rc = train_options_check_paths();
+        if (rc < 0)
             error_prefix("%s", t->source.path);
-            tool_fail();
-        }
+        tool_check(ranks_check(t->ranks, rc));
     } else if (o->init) {
         struct dit_hints hints = {.heads = (size_t)o->heads, .other_data = true};
         tool_check(ranks_check(t->ranks, dit_file_open(&t->source, o->init, &hints)));

@@ -148,6 +148,45 @@ int train_options_restore(const json_t *metadata)
     return 0;
 }
 
+static bool has_folder(const char *path)
+{
+    return path && strchr(path, '/');
+}
+
+bool train_options_have_paths(void)
+{
+    return has_folder(values.vae) || has_folder(values.valid);
+}
+
+static bool is_foreign(const char *const *path)
+{
+    const struct option *row = rows;
+    while (row->value.string != path)
+        row++;
+    return has_folder(*path) && !given[row - rows];
+}
+
+static int refuse_path(const char *option, const char *path, const char *way_out)
+{
+    char shown[ERROR_SHOWN_SIZE];
+    return error_set(STATUS_USAGE,
+                     "it has --%s %s, but was not written in this folder; a path of other origin "
+                     "is not opened: repeat the option, or give %s",
+                     option, error_shown(path, strlen(path), shown), way_out);
+}
+
+int train_options_check_paths(void)
+{
+    if (is_foreign(&values.vae) && values.sample_every)
+        return refuse_path("vae", values.vae, "--sample-every 0 for no images");
+    if (is_foreign(&values.valid))
+        return refuse_path("valid", values.valid, "--valid '' for none");
+    if (is_foreign(&values.vae))
+        values.vae =
+            NULL; // not to be opened by a later run that finds it in a checkpoint of this one
+    return 0;
+}
+
 // Numbers that can't be 0 and choices that can't be negative are so until they are set.
 static bool is_unset(const struct option *row)
 {

@@ -39,6 +39,11 @@ char **train_options_parse(struct train_options **options, int argc, char **argv
 // line, --steps or --epochs, replaces both of the checkpoint's. Texts point into the metadata. -1
 // with an error (65).
 int train_options_restore(const json_t *metadata);
+// Whether --vae or --valid names a file in another folder than the current one.
+bool train_options_have_paths(void);
+// For a checkpoint that others may have written: -1 with an error (64) if it would make this
+// process open a file by such a path, which the command line does not give.
+int train_options_check_paths(void);
 // Adds the settings to a checkpoint's metadata, as "setting.NAME". -1 with an error.
 int train_options_save(json_t *metadata);
 

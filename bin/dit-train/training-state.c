@@ -10,6 +10,7 @@
 #define FILES     "shards"    // what latents_describe says
 #define SINCE_LOG "since_log" // the learning rate and struct training_sums
 #define RANKS     "ranks"
+#define FOLDER    "folder" // run_folder_id, if there are paths among the settings
 
 // Opens a checkpoint; -1 with an error if it is damaged or cut short.
 static int open_checkpoint(struct dit_file *file, const char *path)
@@ -112,6 +113,16 @@ static uint64_t fingerprint_of(const struct dit_file *file)
 {
     const char *text = weights_get(&file->weights, "fingerprint");
     return text ? strtoull(text, NULL, 16) : 0;
+}
+
+// Who offers a folder to others can't know the number that it will get where they put it.
+bool training_was_here(const struct training *t)
+{
+    const char *text = weights_get(&t->source.weights, FOLDER);
+    uint64_t id = text ? strtoull(text, NULL, 10) : 0;
+    bool here = ranks_rank(t->ranks) == 0 && id && id == run_folder_id(&t->run);
+    ranks_broadcast(t->ranks, &here, sizeof here); // rank 0 alone has the folder open
+    return here;
 }
 
 bool training_was_one_pass(const struct dit_file *checkpoint)
@@ -225,14 +236,16 @@ json_t *training_metadata(const struct training *t)
     const struct training_sums *s = &t->sums;
     uint64_t fingerprint = t->one_pass ? 0 : latents_fingerprint(t->latents);
     // The stream's metadata is passed on: classes, autoencoder, image size, history; but not what
-    // describes the file alone. It is copied, as the thread that writes the checkpoint will use it.
+    // describes the file alone, or would be taken for this program's. It is copied, as the thread
+    // that writes the checkpoint will use it.
     json_t *metadata = json_deep_copy(latents_schema(t->latents)->metadata), *value;
     const char *key;
     void *next;
     json_object_foreach_safe(metadata, next, key, value)
     {
         if (strcmp(key, "count") == 0 || strcmp(key, "version") == 0 ||
-            strncmp(key, "shard.", 6) == 0)
+            strncmp(key, "shard.", 6) == 0 || strncmp(key, "setting.", 8) == 0 ||
+            strcmp(key, FOLDER) == 0)
             json_object_del(metadata, key);
     }
     int rc = train_options_save(metadata);
@@ -243,6 +256,8 @@ json_t *training_metadata(const struct training *t)
     rc |= json_object_set_new(metadata, "fingerprint",
                               json_sprintf("%016llx", (unsigned long long)fingerprint));
     rc |= json_object_set_new(metadata, FILES, files_text(t->latents));
+    if (train_options_have_paths())
+        rc |= json_object_set_new(metadata, FOLDER, number_text(run_folder_id(&t->run)));
     rc |= json_object_set_new(metadata, RANKS, number_text((uint64_t)ranks_size(t->ranks)));
     rc |= json_object_set_new(metadata, SINCE_LOG,
                               json_sprintf("%a %a %a %a %a %llu %llu %llu", t->lr, s->loss, s->mse,

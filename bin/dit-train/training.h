@@ -83,6 +83,9 @@ int training_describe(struct training *training);
 int training_open_folder(struct training *training);
 // Gives the trainer new weights, or those of `source`.
 int training_start(struct training *training);
+// Whether `source` was written in the run's folder, so that its paths are those that the command
+// line gave.
+bool training_was_here(const struct training *training);
 // Whether the checkpoint was written during one pass over a pipe.
 bool training_was_one_pass(const struct dit_file *checkpoint);
 // Restores the state of `source` and the position in the data.

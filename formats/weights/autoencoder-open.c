@@ -83,6 +83,13 @@ static bool path_ends_with(const char *path, const char *name)
            (end == n || path[end - n - 1] == '/');
 }
 
+// Whether the name is of a file in the current folder. Who wrote the latents or weights may have
+// recorded any path; what is elsewhere is opened only for a user who gives it.
+static bool is_plain_name(const char *name)
+{
+    return *name && !strchr(name, '/') && strcmp(name, ".") != 0 && strcmp(name, "..") != 0;
+}
+
 // Opens the autoencoder that latents or weights record: of a file only the last part of its path.
 static struct autoencoder *open_recorded(struct device *device, const char *recorded,
                                          enum kl_half half, const char *what)
@@ -90,11 +97,13 @@ static struct autoencoder *open_recorded(struct device *device, const char *reco
     const char *other = from_environment();
     if (!is_builtin(recorded) && other && path_ends_with(other, recorded))
         recorded = other;
-    if (!is_builtin(recorded) && access(recorded, F_OK) < 0) {
+    if (recorded != other && !is_builtin(recorded) &&
+        (!is_plain_name(recorded) || access(recorded, F_OK) < 0)) {
+        char shown[ERROR_SHOWN_SIZE];
         error_set(STATUS_NO_INPUT,
                   "%s: its latents were made by the autoencoder %s, which is not in this folder; "
                   "give its path with --vae",
-                  what, recorded);
+                  what, error_shown(recorded, strlen(recorded), shown));
         return NULL;
     }
     struct autoencoder *ae = open_spec(device, recorded, half, STATUS_DATA);
