@@ -1,20 +1,23 @@
-// Finds and reads fast-DiT's features without trust in their names, types or shapes.
+// Finds and reads extracted features without trust in their names, types or shapes.
 // SPDX-License-Identifier: MIT
 #include "formats/latents/features.h"
 
 #include <dirent.h>
 #include <errno.h>
-#include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "formats/containers/npy.h"
 #include "lib/base/bytes.h"
 #include "lib/base/error.h"
+#include "lib/base/io.h"
 #include "lib/base/mem.h"
 
+#define SUFFIX          ".npy"
+#define SPREAD_CHANNELS 4                  // of the Stable Diffusion autoencoder
 #define LATENT_SIZE_MAX ((size_t)64 << 20) // bytes; the latent of a 1024x1024 image has 256 KiB
 #define LABEL_MAX       ((1 << 24) - 1)    // the most classes of a model, less one
 
@@ -35,63 +38,119 @@ static int visit_names(const char *folder, int (*visit)(void *user, const char *
     return rc;
 }
 
-struct number_scan {
+#define FOLDERS_MAX 16 // within each other
+
+struct name_scan {
     struct features *features;
-    const char *folder;
+    const char *root;  // a folder of latents or labels
+    const char *below; // the folder to read, below root; "" for root itself
+    int depth;
     void (*stray)(const char *path);
 };
 
-// Parses "NUMBER.npy". The number must be written as printf does, so that no two names share one.
-static bool parse_number_name(const char *name, uint64_t *number)
+static int scan_folder(const struct name_scan *scan);
+
+static bool is_folder_at(const char *path)
 {
-    char again[32];
-    if (sscanf(name, "%20" SCNu64, number) != 1)
-        return false;
-    snprintf(again, sizeof again, "%" PRIu64 ".npy", *number);
-    return strcmp(name, again) == 0;
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
-static int collect_number(void *user, const char *name)
+// The file or folder `name` at `path`, which is `below` the root.
+static int collect_path(const struct name_scan *scan, const char *name, const char *path,
+                        const char *below)
 {
-    struct number_scan *scan = user;
     struct features *f = scan->features;
-    uint64_t number;
-    if (!parse_number_name(name, &number)) {
-        char *path = mem_printf("%s/%s", scan->folder, name);
-        if (!path)
+    size_t length = strlen(below), tail = strlen(SUFFIX);
+    bool hidden = *name == '.';
+    if (!hidden && length > tail && strcmp(below + length - tail, SUFFIX) == 0) {
+        if (mem_grow(&f->names, f->n, 1, sizeof *f->names) < 0 ||
+            !(f->names[f->n] = mem_printf("%.*s", (int)(length - tail), below)))
             return -1;
-        error_set(STATUS_DATA, "expected a file NUMBER.npy");
-        scan->stray(path);
-        free(path);
+        f->n++;
         return 0;
     }
-    if (mem_grow(&f->numbers, f->n, 1, sizeof *f->numbers) < 0)
-        return -1;
-    f->numbers[f->n++] = number;
+    struct name_scan inner = *scan;
+    inner.below = below;
+    inner.depth++;
+    if (!hidden && inner.depth < FOLDERS_MAX && is_folder_at(path))
+        return scan_folder(&inner);
+    error_set(STATUS_DATA, "expected a file NAME" SUFFIX);
+    scan->stray(path);
     return 0;
 }
 
-static int compare_numbers(const void *a, const void *b)
+static int collect_name(void *user, const char *name)
 {
-    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-    return (x > y) - (x < y);
+    const struct name_scan *scan = user;
+    char *below = *scan->below ? path_join(scan->below, name) : mem_strdup(name);
+    char *path = below ? path_join(scan->root, below) : NULL;
+    int rc = path ? collect_path(scan, name, path, below) : -1;
+    free(below);
+    free(path);
+    return rc;
 }
 
-static int find_numbers(struct features *f, void (*stray)(const char *path))
+static int scan_folder(const struct name_scan *scan)
 {
-    struct number_scan scan = {.features = f, .folder = f->latents, .stray = stray};
-    if (visit_names(f->latents, collect_number, &scan) < 0)
+    struct name_scan here = *scan;
+    char *path = *scan->below ? path_join(scan->root, scan->below) : mem_strdup(scan->root);
+    int rc = path ? visit_names(path, collect_name, &here) : -1;
+    free(path);
+    return rc;
+}
+
+static bool is_digit(char c)
+{
+    return c >= '0' && c <= '9';
+}
+
+// Compares the numbers that two texts begin with, and goes behind them.
+static int compare_numbers(const char **a, const char **b)
+{
+    const char *x = *a + strspn(*a, "0"), *y = *b + strspn(*b, "0");
+    size_t m = strspn(x, "0123456789"), n = strspn(y, "0123456789");
+    *a = x + m;
+    *b = y + n;
+    return m != n ? (m > n) - (m < n) : strncmp(x, y, n);
+}
+
+// Numbers within names are compared as such. Names that differ in leading zeros alone come in the
+// order of their bytes.
+static int compare_names(const void *left, const void *right)
+{
+    const char *a = *(char *const *)left, *b = *(char *const *)right;
+    int order = 0;
+    while (order == 0 && *a && *b) {
+        if (is_digit(*a) && is_digit(*b)) {
+            order = compare_numbers(&a, &b);
+        } else {
+            order = (unsigned char)*a - (unsigned char)*b;
+            a++, b++;
+        }
+    }
+    if (order == 0)
+        order = (*a != 0) - (*b != 0);
+    return order ? order : strcmp(*(char *const *)left, *(char *const *)right);
+}
+
+static int find_names(struct features *f, void (*stray)(const char *path))
+{
+    struct name_scan scan = {.features = f, .root = f->latents, .below = "", .stray = stray};
+    if (scan_folder(&scan) < 0)
         return -1;
     if (f->n == 0)
-        return error_set(STATUS_DATA, "%s: expected files NUMBER.npy, found none", f->latents);
-    scan.folder = f->labels;
-    if (visit_names(f->labels, collect_number, &scan) < 0)
+        return error_set(STATUS_DATA, "%s: expected files NAME" SUFFIX ", found none", f->latents);
+    scan.root = f->labels;
+    if (scan_folder(&scan) < 0)
         return -1;
-    qsort(f->numbers, f->n, sizeof *f->numbers, compare_numbers);
+    qsort(f->names, f->n, sizeof *f->names, compare_names);
     size_t n = 0;
     for (size_t i = 0; i < f->n; i++)
-        if (i == 0 || f->numbers[i] != f->numbers[i - 1])
-            f->numbers[n++] = f->numbers[i];
+        if (n && strcmp(f->names[i], f->names[n - 1]) == 0)
+            free(f->names[i]);
+        else
+            f->names[n++] = f->names[i];
     f->n = n;
     return 0;
 }
@@ -150,24 +209,26 @@ static int latent_shape(const struct npy *npy, const char *path, size_t shape[3]
     return 0;
 }
 
-static char *file_path(const char *folder, uint64_t number)
+static char *file_path(const char *folder, const char *name)
 {
-    return mem_printf("%s/%" PRIu64 ".npy", folder, number);
+    return mem_printf("%s/%s" SUFFIX, folder, name);
 }
 
 // Finds the first latent that can be read, and its shape.
-static int find_shape(struct features *f)
+static int find_shape(struct features *f, bool draws)
 {
     struct error first;
     for (size_t i = 0; i < f->n; i++) {
-        char *path = file_path(f->latents, f->numbers[i]);
+        char *path = file_path(f->latents, f->names[i]);
         struct npy npy;
         if (!path)
             return -1;
         int rc = npy_read(&npy, path, LATENT_SIZE_MAX);
         if (rc == 0) {
             rc = latent_shape(&npy, path, f->shape);
-            f->count = npy.count;
+            f->spread = !draws && f->shape[0] == 2 * SPREAD_CHANNELS;
+            f->shape[0] /= f->spread ? 2 : 1;
+            f->count = npy.count / (f->spread ? 2 : 1);
             npy_free(&npy);
         }
         free(path);
@@ -180,7 +241,7 @@ static int find_shape(struct features *f)
     return error_prefix("none of %zu latents can be read; the first", f->n);
 }
 
-int features_open(struct features *f, char **folders, void (*stray)(const char *path))
+int features_open(struct features *f, char **folders, bool draws, void (*stray)(const char *path))
 {
     *f = (struct features){0};
     int rc = 0;
@@ -191,7 +252,7 @@ int features_open(struct features *f, char **folders, void (*stray)(const char *
     } else {
         rc = find_folders(f, folders[0]);
     }
-    if (rc == 0 && (find_numbers(f, stray) < 0 || find_shape(f) < 0))
+    if (rc == 0 && (find_names(f, stray) < 0 || find_shape(f, draws) < 0))
         rc = -1;
     if (rc < 0)
         features_close(f);
@@ -202,30 +263,47 @@ void features_close(struct features *f)
 {
     free(f->latents);
     free(f->labels);
-    free(f->numbers);
+    for (size_t i = 0; i < f->n; i++)
+        free(f->names[i]);
+    free(f->names);
     *f = (struct features){0};
 }
 
-char *features_path(const struct features *f, uint64_t number)
+char *features_path(const struct features *f, size_t i)
 {
-    return file_path(f->latents, number);
+    return file_path(f->latents, f->names[i]);
 }
 
-static int read_latent(const struct features *f, const char *path, float *latent)
+static int read_std(const uint8_t *data, enum dtype dtype, const char *path, float *std, size_t n)
+{
+    if (floats_read(std, data, dtype, n) < 0)
+        return -1;
+    for (size_t i = 0; i < n; i++)
+        if (std[i] < 0)
+            return error_set(STATUS_DATA,
+                             "%s: value %zu is %g, expected a standard deviation; log variances "
+                             "must be converted",
+                             path, n + i, std[i]);
+    return 0;
+}
+
+static int read_latent(const struct features *f, const char *path, float *mean, float *std)
 {
     struct npy npy;
-    size_t shape[3];
-    if (npy_read(&npy, path, f->count * sizeof(double)) < 0)
+    size_t shape[3], wanted[3] = {f->shape[0] * (f->spread ? 2 : 1), f->shape[1], f->shape[2]};
+    if (npy_read(&npy, path, 2 * f->count * sizeof(double)) < 0)
         return -1;
     int rc = latent_shape(&npy, path, shape);
-    if (rc == 0 && memcmp(shape, f->shape, sizeof shape) != 0) {
-        char text[64], wanted[64];
+    if (rc == 0 && memcmp(shape, wanted, sizeof shape) != 0) {
+        char text[64], wanted_text[64];
         rc = error_set(STATUS_DATA, "%s: expected a latent of %s like the first, found %s", path,
-                       shape_text(f->shape, 3, wanted, sizeof wanted),
+                       shape_text(wanted, 3, wanted_text, sizeof wanted_text),
                        shape_text(shape, 3, text, sizeof text));
     }
     if (rc == 0)
-        rc = floats_read(latent, npy.data, npy.dtype, npy.count);
+        rc = floats_read(mean, npy.data, npy.dtype, f->count);
+    if (rc == 0 && f->spread)
+        rc = read_std(npy.data + f->count * dtype_size(npy.dtype), npy.dtype, path, std, f->count);
     npy_free(&npy);
     return rc;
 }
@@ -258,12 +336,13 @@ static int read_label(const char *path, int64_t *label)
     return rc;
 }
 
-int features_read(const struct features *f, uint64_t number, float *latent, int64_t *label)
+int features_read(const struct features *f, size_t i, float *mean, float *std, int64_t *label)
 {
-    char *latent_path = file_path(f->latents, number), *label_path = file_path(f->labels, number);
+    char *latent_path = file_path(f->latents, f->names[i]);
+    char *label_path = file_path(f->labels, f->names[i]);
     int rc = latent_path && label_path ? read_label(label_path, label) : -1;
     if (rc == 0)
-        rc = read_latent(f, latent_path, latent);
+        rc = read_latent(f, latent_path, mean, std);
     free(latent_path);
     free(label_path);
     return rc;

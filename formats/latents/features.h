@@ -1,10 +1,13 @@
-// Reads the folders of extracted features that fast-DiT trains on. SPDX-License-Identifier: MIT
+// Reads the folders of extracted features that others train on. SPDX-License-Identifier: MIT
 //
-// Each image is a pair of files NUMBER.npy in two folders: a sample of its latent, multiplied by
-// the autoencoder's scale, as floats (1, C, h, w); and its label, a single integer.
+// Each image is a pair of files NAME.npy at the same place below two folders: its latent, and its
+// label, a single integer. A latent is an array of floats (1, C, h, w) or (C, h, w): one draw,
+// multiplied by the autoencoder's scale, as fast-DiT stores it; or the mean and the standard
+// deviation of its 4 channels, 8 in all and not multiplied, as EDM2 and REPA do.
 #ifndef DIT_FEATURES_H
 #define DIT_FEATURES_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -13,21 +16,27 @@
 struct features {
     char *latents, *labels; // the folders
     size_t n;
-    uint64_t *numbers; // (n): of the files in either folder, ascending
-    size_t shape[3];   // (C, h, w) of the first latent that can be read
-    size_t count;      // values of a latent
+    char **names; // (n): of the files in either folder, below it and without ".npy", in the order
+                  // that people count: 2 before 10
+    bool spread;  // latents have a mean and a standard deviation
+    size_t shape[3]; // (C, h, w) of the first latent that can be read
+    size_t count;    // values of that shape
 };
 
 // folders: NULL-terminated; either those of the latents and of the labels, or one that contains a
-// single pair of folders NAME_features and NAME_labels. Calls `stray`, with the error set, for each
-// file of another name. -1 with an error, also if no latent can be read.
-int features_open(struct features *features, char **folders, void (*stray)(const char *path));
+// single pair of folders NAME_features and NAME_labels. draws: arrays of 8 channels are draws, too.
+// Calls `stray`, with the error set, for each file of another name. -1 with an error, also if no
+// latent can be read.
+int features_open(struct features *features, char **folders, bool draws,
+                  void (*stray)(const char *path));
 void features_close(struct features *features);
 
-// The path of an image's latent; malloc'd. NULL with an error.
-char *features_path(const struct features *features, uint64_t number);
-// Reads the latent (C, h, w) and the label of an image. -1 with an error that names the file if one
-// is missing, unreadable, or of another type or shape. Thread-safe.
-int features_read(const struct features *features, uint64_t number, float *latent, int64_t *label);
+// The path of the latent of image i; malloc'd. NULL with an error.
+char *features_path(const struct features *features, size_t i);
+// Reads a latent (C, h, w), or its mean and std as they are stored, and the label. std is not used
+// without a spread. -1 with an error that names the file if one is missing, unreadable, or of
+// another type or shape, or if a standard deviation is negative. Thread-safe.
+int features_read(const struct features *features, size_t i, float *mean, float *std,
+                  int64_t *label);
 
 #endif

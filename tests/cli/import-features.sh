@@ -107,6 +107,49 @@ assert m["autoencoder"] == "sd-vae-ft-ema.safetensors" and m["classes"] == "[\"c
 '
 exits 'a missing file of classes' 66 import-features -c "$tmp/none" "$tmp/two"
 
+# Names of other scripts, and folders within.
+python '
+for n, name in enumerate(["0-2", "0-17", "1-1", "000001", "1", "a/img00000002", "a/img00000010", "b/1"]):
+    for kind in "features", "labels":
+        os.makedirs(tmp + "/names/imagenet256_" + kind + "/" + os.path.dirname(name), exist_ok=True)
+    save("names", name, latent(n), np.array([n]))
+'
+exits 'names of several numbers and folders within' 0 import-features "$tmp/names" -o "$tmp/names.tstream"
+is '... are read in the order that people count' "$(labels "$tmp/names.tstream")" '0 1 3 4 2 5 6 7'
+ln -s . "$tmp/names/imagenet256_features/loop"
+exits 'a folder that holds itself' 1 timeout 60 import-features "$tmp/names" -o "$tmp/s"
+is '... is read to a bounded depth' "$(labels "$tmp/s")" '0 1 3 4 2 5 6 7'
+mkfifo "$tmp/two/imagenet256_features/9.npy"
+cp "$tmp/two/imagenet256_labels/0.npy" "$tmp/two/imagenet256_labels/9.npy"
+exits 'a FIFO among the features' 1 timeout 60 import-features "$tmp/two" -o "$tmp/s"
+says 'is skipped, not waited for' '9.npy: expected a regular file'
+rm "$tmp"/two/*/9.npy
+
+# Means and standard deviations.
+python '
+for n in range(3):
+    x = np.concatenate([latent(n)[0], np.abs(latent(n + 9)[0])])
+    save("spread", n, x[None] if n == 1 else x, np.array([n]))
+save("logvar", 0, np.concatenate([latent(0)[0], -np.abs(latent(1)[0])]), np.array([0]))
+'
+exits 'arrays of 8 channels' 0 import-features "$tmp/spread" -o "$tmp/s"
+is '... are means and standard deviations' "$(cat "$tmp/err")" \
+    'import-features: 3 images, latents of 4x4x4: means and standard deviations, now scaled'
+ok '... are multiplied by the scale' python '
+t = read(tmp + "/s")[0]
+scale = np.float32(0.18215)
+assert "latent" not in t
+for n in range(3):
+    assert np.array_equal(t["latent_mean"][n], latent(n)[0] * scale)
+    assert np.array_equal(t["latent_std"][n], np.abs(latent(n + 9)[0]) * scale)
+'
+exits '--no-spread' 0 import-features --no-spread "$tmp/spread" -o "$tmp/s"
+ok '... takes arrays of 8 channels for latents' python '
+assert np.array_equal(read(tmp + "/s")[0]["latent"][0][:4], latent(0)[0])
+'
+exits 'log variances' 1 import-features "$tmp/logvar" -o "$tmp/s"
+says 'are skipped with what was expected' 'expected a standard deviation; log variances must be converted'
+
 # Files that cannot be used: each is named, the rest is there.
 python '
 def put(name, data):
@@ -134,7 +177,7 @@ save("odd", 15, x, np.array([2 ** 64 - 1], np.uint64))
 save("odd", 16, np.zeros((2, 4, 4, 4), np.float32), y)
 save("odd", 17, np.zeros((1, 4, 256, 256), np.float32), y)
 save("odd", 20, None, y)
-for name in "018.npy", "x.npy", "18.npy.tmp", "-1.npy", "18446744073709551616.npy":
+for name in "018.npy", "x.txt", "18.npy.tmp", ".npy", ".1.npy":
     put("features/" + name, b"")
 put("labels/.DS_Store", b"")
 '
@@ -166,9 +209,10 @@ skipped 'an unsigned label' 15 \
     "$labels/15.npy: expected a label from 0 to 16777215, found 1.844674407e+19"
 skipped 'two latents' 16 'expected floats of [1, C, h, w], found F32 [2, 4, 4, 4]'
 skipped 'a file that is too large' 17 'expected at most '
-skipped 'a name with a leading zero' 018 'expected a file NUMBER.npy'
-skipped 'a number beyond 64 bits in a name' 18446744073709551616 'expected a file NUMBER.npy'
-says 'skips a foreign name among the labels' "skipped $labels/.DS_Store: expected a file NUMBER.npy"
+skipped 'other zeros than those of the label' 018 "$labels/018.npy: cannot open: No such file or directory"
+skipped 'a hidden file' .1 'expected a file NAME.npy'
+says 'skips a file of another ending' "skipped $tmp/odd/imagenet256_features/x.txt: expected a file NAME.npy"
+says 'skips a foreign name among the labels' "skipped $labels/.DS_Store: expected a file NAME.npy"
 for part in 1 2 3; do
     import-features --part $part/3 "$tmp/odd" -o "$tmp/part-$part" 2>>"$tmp/parts"
 done
@@ -178,8 +222,8 @@ exits 'a value that f16 cannot hold' 1 import-features --dtype f16 "$tmp/wide" -
 says 'is told with the type' 'expected a finite F16'
 
 exits '--strict with an odd name' 65 import-features --strict "$tmp/odd" -o "$tmp/strict"
-says 'stops there and names it' ': expected a file NUMBER.npy'
-for name in 018.npy x.npy 18.npy.tmp -1.npy 18446744073709551616.npy; do
+says 'stops there and names it' ': expected a file NAME.npy'
+for name in 018.npy x.txt 18.npy.tmp .npy .1.npy; do
     rm "$tmp/odd/imagenet256_features/$name"
 done
 rm "$labels/.DS_Store"
@@ -198,7 +242,7 @@ exits 'a folder of files alone' 66 import-features "$tmp/f/imagenet256_features"
 says 'is refused with what was expected' 'imagenet256_features: expected a folder NAME_features in it, found none'
 mkdir -p "$tmp/one/a_features" "$tmp/one/b_labels"
 exits 'a folder without features' 65 import-features "$tmp/one/a_features" "$tmp/one/b_labels"
-says 'is refused with what was expected' 'a_features: expected files NUMBER.npy, found none'
+says 'is refused with what was expected' 'a_features: expected files NAME.npy, found none'
 cp "$tmp/f/imagenet256_features/0.npy" "$tmp/one/a_features"
 exits 'features without a folder of labels' 66 import-features "$tmp/one"
 says 'is refused with the name of the missing folder' "$tmp/one/a_labels: cannot open: No such file or directory"
