@@ -1,4 +1,5 @@
 // tile-images: a stream of images -> a contact sheet as PNG. SPDX-License-Identifier: MIT
+#include <inttypes.h>
 #include <string.h>
 
 #include "formats/images/image-sheet.h"
@@ -32,6 +33,7 @@ int main(int argc, char **argv)
     const char *input = tool_one_input(operands);
     if (by_class && count)
         tool_usage_error("--count and --by-class exclude each other; --columns limits each class");
+    bool asked = rows || count; // for some of the images
     if (!rows)
         rows = by_class ? INT64_MAX : count ? (count + columns - 1) / columns : 8;
     if (!count || count > rows * columns)
@@ -52,6 +54,7 @@ int main(int argc, char **argv)
     // program before this one in a pipe can finish.
     struct batch *batch;
     int rc;
+    uint64_t read = 0;
     progress_start("images", in.count);
     while ((rc = tstream_read(in.reader, &batch)) > 0) {
         for (size_t i = 0; i < batch->rows; i++) {
@@ -62,6 +65,7 @@ int main(int argc, char **argv)
             if (index < count)
                 tool_check(image_sheet_add(&sheet, key, image));
         }
+        read += batch->rows;
         progress_add(batch->rows);
         batch_free(batch);
     }
@@ -72,6 +76,10 @@ int main(int argc, char **argv)
         tool_fail();
     }
     tool_check(output_commit(output));
+    uint64_t shown = image_sheet_count(&sheet);
+    if (shown < read && !asked)
+        tool_note("%" PRIu64 " of %" PRIu64 " images are on the sheet; %s", shown, read,
+                  by_class ? "--columns N shows more of each class" : "--count N shows more");
     image_sheet_free(&sheet);
     tstream_close(in.reader);
     return tool_finish();

@@ -82,6 +82,14 @@ int image_sheet_add(struct image_sheet *sheet, int64_t key, const uint8_t *image
     return rc;
 }
 
+size_t image_sheet_count(const struct image_sheet *sheet)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < sheet->n; i++)
+        n += sheet->rows[i].n;
+    return n;
+}
+
 static void draw_image(const struct image_sheet *sheet, const uint8_t *image, uint8_t *to,
                        size_t stride)
 {

@@ -23,6 +23,8 @@ struct image_sheet {
 // Adds an image (height, width, 3) at the end of the row of this key. Rows are ordered by key. -1
 // with an error: out of memory, or a sheet of too many pixels (64).
 int image_sheet_add(struct image_sheet *sheet, int64_t key, const uint8_t *image);
+// The number of images on the sheet.
+size_t image_sheet_count(const struct image_sheet *sheet);
 // Draws the sheet and writes it as a PNG. -1 with an error; STATUS_DATA if there are no images.
 int image_sheet_write(const struct image_sheet *sheet, struct output *output);
 void image_sheet_free(struct image_sheet *sheet);

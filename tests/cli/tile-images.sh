@@ -29,12 +29,14 @@ for i in range(64):
     assert np.array_equal(tile(i // 8, i % 8), t["image"][i]), i
 assert (s[16:18] == 255).all() and (s[:, 16:18] == 255).all()
 '
+says 'tells how many it leaves out' 'tile-images: 64 of 100 images are on the sheet; --count N shows more'
 exits '--columns and --rows' 0 tile-images -c 3 -r 3 -g 0 "$tmp/stream"
 ok '... limit what is shown' sheet 48 '
 for i in range(9):
     assert np.array_equal(tile(i // 3, i % 3, 0), t["image"][i]), i
 '
 exits '--count' 0 tile-images -c 4 -n 14 "$tmp/stream"
+is '... is not told what it asks for' "$(cat "$tmp/err")" ''
 ok '... leaves the rest of the last row empty' sheet 70 '
 for i in range(14):
     assert np.array_equal(tile(i // 4, i % 4), t["image"][i]), i
