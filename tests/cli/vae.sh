@@ -38,6 +38,17 @@ for kind in "batch", "decoded":
         t = read(tmp + "/%s-%d" % (kind, n))[0]
         assert sorted(t) == sorted(one) and all(np.array_equal(t[k], one[k]) for k in t), (kind, n)
 '
+# The formulas of the manual page.
+awk '/^\.Bd -literal$/ { inside = 1; next } /^\.Ed$/ { inside = 0 } inside' man/vae-decode.1 >"$tmp/decoder.py"
+vae-encode --dtype f32 --vae dct:70 "$tmp/images" | tee "$tmp/all" | vae-decode >"$tmp/decoded-all"
+ok 'the decoder in vae-decode(1) gives the images of vae-decode' python '
+exec(open(tmp + "decoder.py").read())
+for latents, images, channels in ("batch-1", "decoded-1", ()), ("all", "decoded-all", (44, 13)):
+    own = decode(read(tmp + latents)[0]["latent"], *channels)
+    difference = np.abs(own.astype(int) - read(tmp + images)[0]["image"])
+    assert own.shape == (50, 32, 32, 3) and difference.max() <= 1, difference.max()
+    assert (difference == 0).mean() > 0.999, (difference == 0).mean()
+'
 exits '--flip' 0 vae-encode --flip --dtype f32 "$tmp/images" -o "$tmp/flip"
 ok '... adds the latents of the mirrored images' python '
 t, m = read(tmp + "/flip")
