@@ -4,6 +4,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <jansson.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,9 +18,11 @@
 #include "lib/base/mem.h"
 
 #define SUFFIX          ".npy"
-#define SPREAD_CHANNELS 4                  // of the Stable Diffusion autoencoder
-#define LATENT_SIZE_MAX ((size_t)64 << 20) // bytes; the latent of a 1024x1024 image has 256 KiB
-#define LABEL_MAX       ((1 << 24) - 1)    // the most classes of a model, less one
+#define LIST            "dataset.json"
+#define LIST_SIZE_MAX   ((size_t)256 << 20) // bytes; ImageNet's has 60 MB
+#define SPREAD_CHANNELS 4                   // of the Stable Diffusion autoencoder
+#define LATENT_SIZE_MAX ((size_t)64 << 20)  // bytes; the latent of a 1024x1024 image has 256 KiB
+#define LABEL_MAX       ((1 << 24) - 1)     // the most classes of a model, less one
 
 // Calls `visit` for each name in the folder until it fails.
 static int visit_names(const char *folder, int (*visit)(void *user, const char *name), void *user)
@@ -45,10 +48,27 @@ struct name_scan {
     const char *root;  // a folder of latents or labels
     const char *below; // the folder to read, below root; "" for root itself
     int depth;
+    bool listed; // the labels are in a file
     void (*stray)(const char *path);
 };
 
 static int scan_folder(const struct name_scan *scan);
+
+static bool has_suffix(const char *name)
+{
+    size_t length = strlen(name), tail = strlen(SUFFIX);
+    return length > tail && strcmp(name + length - tail, SUFFIX) == 0;
+}
+
+// Adds the name of a file, which has_suffix.
+static int add_name(struct features *f, const char *file)
+{
+    if (mem_grow(&f->names, f->n, 1, sizeof *f->names) < 0 ||
+        !(f->names[f->n] = mem_printf("%.*s", (int)(strlen(file) - strlen(SUFFIX)), file)))
+        return -1;
+    f->n++;
+    return 0;
+}
 
 static bool is_folder_at(const char *path)
 {
@@ -60,16 +80,11 @@ static bool is_folder_at(const char *path)
 static int collect_path(const struct name_scan *scan, const char *name, const char *path,
                         const char *below)
 {
-    struct features *f = scan->features;
-    size_t length = strlen(below), tail = strlen(SUFFIX);
     bool hidden = *name == '.';
-    if (!hidden && length > tail && strcmp(below + length - tail, SUFFIX) == 0) {
-        if (mem_grow(&f->names, f->n, 1, sizeof *f->names) < 0 ||
-            !(f->names[f->n] = mem_printf("%.*s", (int)(length - tail), below)))
-            return -1;
-        f->n++;
+    if (!hidden && has_suffix(name))
+        return add_name(scan->features, below);
+    if (scan->listed && strcmp(below, LIST) == 0)
         return 0;
-    }
     struct name_scan inner = *scan;
     inner.below = below;
     inner.depth++;
@@ -134,16 +149,69 @@ static int compare_names(const void *left, const void *right)
     return order ? order : strcmp(*(char *const *)left, *(char *const *)right);
 }
 
-static int find_names(struct features *f, void (*stray)(const char *path))
+static int bad_list(const struct features *f, const char *reason)
 {
-    struct name_scan scan = {.features = f, .root = f->latents, .below = "", .stray = stray};
-    if (scan_folder(&scan) < 0)
+    return error_set(STATUS_DATA,
+                     "%s: expected {\"labels\": [[\"NAME" SUFFIX "\", NUMBER], ...]}, %s",
+                     f->labels, reason);
+}
+
+// Reads EDM2's list of labels: an object whose "labels" is an array of pairs.
+static int read_list(const struct features *f, json_t **list)
+{
+    uint8_t *text;
+    size_t size;
+    json_error_t reason;
+    if (file_read_regular(f->labels, &text, &size, LIST_SIZE_MAX) < 0)
         return -1;
-    if (f->n == 0)
-        return error_set(STATUS_DATA, "%s: expected files NAME" SUFFIX ", found none", f->latents);
-    scan.root = f->labels;
-    if (scan_folder(&scan) < 0)
+    json_t *all = json_loadb((const char *)text, size, 0, &reason);
+    free(text);
+    *list = json_incref(json_object_get(all, "labels"));
+    json_decref(all);
+    if (!all)
+        return bad_list(f, reason.text);
+    return json_is_array(*list) ? 0 : bad_list(f, "found no such array");
+}
+
+static int add_listed_names(struct features *f, const json_t *list)
+{
+    size_t i;
+    json_t *pair;
+    json_array_foreach(list, i, pair)
+    {
+        const char *name = json_string_value(json_array_get(pair, 0));
+        char found[64];
+        snprintf(found, sizeof found, "found another entry %zu", i);
+        if (!name || !has_suffix(name) || !json_is_integer(json_array_get(pair, 1)))
+            return bad_list(f, found);
+        if (add_name(f, name) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+// Finds the label of each name: that of its first entry.
+static int find_listed_labels(struct features *f, const json_t *list)
+{
+    if (!(f->listed = mem_new(f->n, sizeof *f->listed)))
         return -1;
+    for (size_t i = 0; i < f->n; i++)
+        f->listed[i] = -1;
+    for (size_t i = json_array_size(list); i-- > 0;) {
+        const json_t *pair = json_array_get(list, i);
+        const char *file = json_string_value(json_array_get(pair, 0));
+        char *name = mem_printf("%.*s", (int)(strlen(file) - strlen(SUFFIX)), file);
+        char **at = name ? bsearch(&name, f->names, f->n, sizeof name, compare_names) : NULL;
+        free(name);
+        if (!at)
+            return -1;
+        f->listed[at - f->names] = json_integer_value(json_array_get(pair, 1));
+    }
+    return 0;
+}
+
+static void sort_names(struct features *f)
+{
     qsort(f->names, f->n, sizeof *f->names, compare_names);
     size_t n = 0;
     for (size_t i = 0; i < f->n; i++)
@@ -152,7 +220,30 @@ static int find_names(struct features *f, void (*stray)(const char *path))
         else
             f->names[n++] = f->names[i];
     f->n = n;
-    return 0;
+}
+
+static int find_names(struct features *f, void (*stray)(const char *path))
+{
+    struct name_scan scan = {.features = f,
+                             .root = f->latents,
+                             .below = "",
+                             .listed = file_is_regular(f->labels),
+                             .stray = stray};
+    if (scan_folder(&scan) < 0)
+        return -1;
+    if (f->n == 0)
+        return error_set(STATUS_DATA, "%s: expected files NAME" SUFFIX ", found none", f->latents);
+    json_t *list = NULL;
+    scan.root = f->labels;
+    int rc = scan.listed ? read_list(f, &list) : scan_folder(&scan);
+    if (rc == 0)
+        rc = add_listed_names(f, list);
+    if (rc == 0)
+        sort_names(f);
+    if (rc == 0 && list)
+        rc = find_listed_labels(f, list);
+    json_decref(list);
+    return rc;
 }
 
 // The search for a folder's only "NAME_features".
@@ -179,10 +270,18 @@ static int match_features(void *user, const char *name)
 
 static int find_folders(struct features *f, const char *folder)
 {
+    f->labels = path_join(folder, LIST);
+    if (!f->labels)
+        return -1;
+    if (file_is_regular(f->labels))
+        return (f->latents = mem_strdup(folder)) ? 0 : -1;
+    free(f->labels);
+    f->labels = NULL;
     struct folder_search search = {.folder = folder};
     int rc = visit_names(folder, match_features, &search);
     if (rc == 0 && !search.name)
-        rc = error_set(STATUS_NO_INPUT, "%s: expected a folder NAME_features in it, found none",
+        rc = error_set(STATUS_NO_INPUT,
+                       "%s: expected a folder NAME_features or a file " LIST " in it, found none",
                        folder);
     if (rc == 0) {
         int stem = (int)(strlen(search.name) - strlen("features"));
@@ -266,6 +365,7 @@ void features_close(struct features *f)
     for (size_t i = 0; i < f->n; i++)
         free(f->names[i]);
     free(f->names);
+    free(f->listed);
     *f = (struct features){0};
 }
 
@@ -281,8 +381,8 @@ static int read_std(const uint8_t *data, enum dtype dtype, const char *path, flo
     for (size_t i = 0; i < n; i++)
         if (std[i] < 0)
             return error_set(STATUS_DATA,
-                             "%s: value %zu is %g, expected a standard deviation; log variances "
-                             "must be converted",
+                             "%s: value %zu is %g, expected a standard deviation; are these log "
+                             "variances, or latents of 8 channels?",
                              path, n + i, std[i]);
     return 0;
 }
@@ -308,6 +408,14 @@ static int read_latent(const struct features *f, const char *path, float *mean, 
     return rc;
 }
 
+static int check_label(const char *path, double value)
+{
+    return value >= 0 && value <= LABEL_MAX
+               ? 0
+               : error_set(STATUS_DATA, "%s: expected a label from 0 to %d, found %.10g", path,
+                           LABEL_MAX, value);
+}
+
 // Reads a single integer, an array of shape (1) or ().
 static int read_label(const char *path, int64_t *label)
 {
@@ -327,23 +435,34 @@ static int read_label(const char *path, int64_t *label)
         size_t size = dtype_size(dtype), unused = 64 - 8 * size;
         uint64_t bits = get_le(npy.data, size);
         double value = with_sign ? (double)((int64_t)(bits << unused) >> unused) : (double)bits;
-        if (value < 0 || value > LABEL_MAX)
-            rc = error_set(STATUS_DATA, "%s: expected a label from 0 to %d, found %.10g", path,
-                           LABEL_MAX, value);
+        rc = check_label(path, value);
         *label = (int64_t)bits;
     }
     npy_free(&npy);
     return rc;
 }
 
+static int find_label(const struct features *f, size_t i, int64_t *label)
+{
+    if (f->listed) {
+        *label = f->listed[i];
+        return *label == -1
+                   ? error_set(STATUS_DATA, "%s: expected a label of %s" SUFFIX ", found none",
+                               f->labels, f->names[i])
+                   : check_label(f->labels, (double)*label);
+    }
+    char *path = file_path(f->labels, f->names[i]);
+    int rc = path ? read_label(path, label) : -1;
+    free(path);
+    return rc;
+}
+
 int features_read(const struct features *f, size_t i, float *mean, float *std, int64_t *label)
 {
-    char *latent_path = file_path(f->latents, f->names[i]);
-    char *label_path = file_path(f->labels, f->names[i]);
-    int rc = latent_path && label_path ? read_label(label_path, label) : -1;
+    char *path = file_path(f->latents, f->names[i]);
+    int rc = path ? find_label(f, i, label) : -1;
     if (rc == 0)
-        rc = read_latent(f, latent_path, mean, std);
-    free(latent_path);
-    free(label_path);
+        rc = read_latent(f, path, mean, std);
+    free(path);
     return rc;
 }

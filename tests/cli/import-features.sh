@@ -148,7 +148,28 @@ ok '... takes arrays of 8 channels for latents' python '
 assert np.array_equal(read(tmp + "/s")[0]["latent"][0][:4], latent(0)[0])
 '
 exits 'log variances' 1 import-features "$tmp/logvar" -o "$tmp/s"
-says 'are skipped with what was expected' 'expected a standard deviation; log variances must be converted'
+says 'are skipped with what was expected' 'expected a standard deviation; are these log variances, or latents of 8 channels?'
+
+# Labels in one file, as EDM2 has them.
+python '
+os.makedirs(tmp + "/edm2/00000")
+names = ["00000/img-mean-std-%08d.npy" % n for n in range(12)]
+for n in range(10):
+    np.save(tmp + "/edm2/" + names[n], np.abs(latent(n)[0]).repeat(2, 0))
+json.dump({"labels": [[names[n], 7 * n] for n in range(11, 0, -1)]}, open(tmp + "/edm2/dataset.json", "w"))
+'
+exits 'labels in dataset.json' 1 import-features "$tmp/edm2" -o "$tmp/s"
+is '... are those of the latents of the same names' "$(labels "$tmp/s")" '7 14 21 28 35 42 49 56 63'
+says 'may lack one' "dataset.json: expected a label of 00000/img-mean-std-00000000.npy, found none"
+says 'may be too many' '00000/img-mean-std-00000010.npy: cannot open: No such file or directory'
+says 'are no stray file' '3 inputs were skipped'
+exits 'a file of labels as operand' 1 import-features "$tmp/edm2" "$tmp/edm2/dataset.json" -o "$tmp/s"
+is '... is read like dataset.json' "$(labels "$tmp/s")" '7 14 21 28 35 42 49 56 63'
+for list in '{' '[]' '{"labels": null}' '{"labels": [["a.npy", 1], ["b.npy", "x"]]}'; do
+    echo "$list" >"$tmp/edm2/dataset.json"
+    exits "the labels $list" 65 import-features "$tmp/edm2"
+    says 'are refused with what was expected' 'expected {"labels": [["NAME.npy", NUMBER], ...]}, '
+done
 
 # Files that cannot be used: each is named, the rest is there.
 python '
@@ -239,7 +260,7 @@ exits 'three folders' 64 import-features a b c
 exits 'a missing folder' 66 import-features "$tmp/none"
 says 'is named' "$tmp/none: cannot open: No such file or directory"
 exits 'a folder of files alone' 66 import-features "$tmp/f/imagenet256_features"
-says 'is refused with what was expected' 'imagenet256_features: expected a folder NAME_features in it, found none'
+says 'is refused with what was expected' 'imagenet256_features: expected a folder NAME_features or a file dataset.json in it, found none'
 mkdir -p "$tmp/one/a_features" "$tmp/one/b_labels"
 exits 'a folder without features' 65 import-features "$tmp/one/a_features" "$tmp/one/b_labels"
 says 'is refused with what was expected' 'a_features: expected files NAME.npy, found none'
