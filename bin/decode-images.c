@@ -13,10 +13,8 @@
 #include "lib/tool/input-files.h"
 #include "lib/tool/tool.h"
 
-#define FILE_SIZE_MAX ((size_t)1 << 30)
-
-static int64_t side = 256;
-static bool exif;
+static int64_t side = 256, pixels_max = IMAGE_PIXELS_MAX;
+static struct image_options how; // to decode
 
 struct picture {
     struct input_file file;
@@ -55,27 +53,17 @@ static int read_picture(void *file)
 {
     struct picture *picture = file;
     const char *path = picture->file.path;
-    uint8_t *bytes;
-    size_t size;
     struct stat st;
-    if (stat(path, &st) < 0)
-        return error_set_errno(STATUS_NO_INPUT, "%s: cannot open", path);
-    picture->folder = S_ISDIR(st.st_mode);
+    picture->folder = stat(path, &st) == 0 && S_ISDIR(st.st_mode);
     if (picture->folder)
         return 0;
-    if (!S_ISREG(st.st_mode))
-        return error_set(STATUS_NO_INPUT, "%s: expected a regular file", path);
-    if (file_read_all(path, &bytes, &size, FILE_SIZE_MAX) < 0)
-        return -1;
     struct image image;
-    int rc = image_decode(&image, bytes, size, exif, side);
-    free(bytes);
-    if (rc < 0)
-        return error_prefix("%s", path);
+    if (image_read(&image, path, &how) < 0)
+        return -1;
     picture->pixels = mem_resize(NULL, (size_t)(side * side), 3);
-    rc = picture->pixels
-             ? resample_crop(image.rgb, image.width, image.height, side, picture->pixels)
-             : -1;
+    int rc = picture->pixels
+                 ? resample_crop(image.rgb, image.width, image.height, side, picture->pixels)
+                 : -1;
     image_free(&image);
     return rc;
 }
@@ -120,7 +108,7 @@ static struct schema *images_schema_new(const struct class_names *classes)
 int main(int argc, char **argv)
 {
     struct image_list_options from = {.part = {0, 1}};
-    bool labels = true, strict = false;
+    bool labels = true;
     const struct option options[] = {
         OPTION_INT("size", 's', &side, 8, 8192, "side of the images in pixels (default 256)"),
         OPTION_FLAG("null", '0', &from.nul,
@@ -129,8 +117,11 @@ int main(int argc, char **argv)
                       "names of the classes, one a line, in the order of their numbers"),
         OPTION_FLAG("labels", 0, &labels, "label the images (--no-labels: all labels are -1)"),
         OPTION_PART("part", 0, &from.part, "decode only lines I, I+N, I+2N, ... of the list"),
-        OPTION_FLAG("exif", 0, &exif, "rotate images by their EXIF orientation"),
-        OPTION_FLAG("strict", 0, &strict, "stop at the first file that cannot be decoded"),
+        OPTION_FLAG("exif", 0, &how.exif, "rotate images by their EXIF orientation"),
+        OPTION_INT("max-pixels", 0, &pixels_max, 1, (int64_t)1 << 40,
+                   "skip images of more pixels (default 67108864)"),
+        OPTION_FLAG("strict", 0, &how.strict,
+                    "stop at the first file that cannot be decoded or is damaged"),
         TOOL_OPTION_THREADS,
         TOOL_OPTION_LEVEL,
         TOOL_OPTION_OUTPUT,
@@ -144,6 +135,8 @@ int main(int argc, char **argv)
             "decode-images", "[OPTION]... [PATH]...",
             "Decode image files, listed on standard input, into a stream of images.", options});
     from.no_labels = !labels;
+    how.crop = (size_t)side;
+    how.pixels_max = (size_t)pixels_max;
 
     struct output *output = output_open(tool.output);
     struct image_list *list = output ? image_list_open(&from) : NULL;
@@ -165,7 +158,7 @@ int main(int argc, char **argv)
     progress_start("images", image_list_count(list));
     input_files_run(&(struct input_files){.size = sizeof(struct picture),
                                           .ahead = 4,
-                                          .strict = strict,
+                                          .strict = how.strict,
                                           .user = &decoding,
                                           .next = next_picture,
                                           .read = read_picture,

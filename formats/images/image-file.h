@@ -1,19 +1,21 @@
-// Decodes image files, JPEG or PNG, to RGB. SPDX-License-Identifier: MIT
+// Decodes image files to RGB. SPDX-License-Identifier: MIT
 #ifndef DIT_IMAGE_FILE_H
 #define DIT_IMAGE_FILE_H
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "formats/images/image.h"
 
-// Decodes a file that is in memory; its first bytes tell its type. Converts to RGB as Pillow's
+// Decodes a file that is in memory; its first bytes tell its kind. Converts to RGB as Pillow's
 // convert("RGB") does: CMYK is taken as inverted, the way Adobe's programs store it; transparency
-// is dropped; of 16 bits a channel the upper 8 are kept. exif: turns the image upright by its EXIF
-// orientation. crop: the side for which resample_crop will be called; pixels that it doesn't need
-// may be left unset. 0 decodes all. -1 with an error (65: not an image, broken, cut short, too
-// large); the image is then empty.
-int image_decode(struct image *image, const uint8_t *file, size_t size, bool exif, size_t crop);
+// is dropped unless there is a background; of 16 bits a channel the upper 8 are kept; of several
+// pictures the first one is taken. -1 with an error (65: not an image, broken, cut short, too
+// large; 70: out of memory); the image is then empty.
+int image_decode(struct image *image, const uint8_t *file, size_t size,
+                 const struct image_options *options);
+// Decodes the file likewise. It is only read whole if its first bytes are those of a kind that
+// image_decode knows. -1 with an error (also 66) that names it.
+int image_read(struct image *image, const char *path, const struct image_options *options);
 
 #endif

@@ -8,7 +8,8 @@
 #include "lib/base/error.h"
 #include "lib/base/mem.h"
 
-#define BACKGROUND 255
+#define BACKGROUND       255
+#define SHEET_PIXELS_MAX ((size_t)1 << 28)
 
 struct image_row {
     int64_t key;
@@ -35,11 +36,11 @@ static int check_size(const struct image_sheet *sheet, size_t rows)
 {
     size_t width = sheet_side(sheet, sheet->columns, sheet->width);
     size_t height = sheet_side(sheet, rows, sheet->height);
-    if (width == 0 || height == 0 || width > IMAGE_PIXELS_MAX / height)
+    if (width == 0 || height == 0 || width > SHEET_PIXELS_MAX / height)
         return error_set(STATUS_USAGE,
                          "%zu rows of %zu images of %zu x %zu pixels: the sheet would be larger "
                          "than %zu pixels; try smaller --rows, --columns or --scale",
-                         rows, sheet->columns, sheet->width, sheet->height, IMAGE_PIXELS_MAX);
+                         rows, sheet->columns, sheet->width, sheet->height, SHEET_PIXELS_MAX);
     return 0;
 }
 

@@ -1,21 +1,47 @@
-// Allocates images, reads EXIF's orientation and turns images by it. SPDX-License-Identifier: MIT
+// Allocates images within limits, reads EXIF's orientation and turns images by it.
+// SPDX-License-Identifier: MIT
 #include "formats/images/image.h"
 
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "formats/images/resample.h"
 #include "lib/base/error.h"
+#include "lib/base/mem.h"
 
-int image_init(struct image *image, size_t width, size_t height)
+static size_t pixels_max(const struct image_options *options)
 {
+    return options->pixels_max ? options->pixels_max : IMAGE_PIXELS_MAX;
+}
+
+size_t image_memory_left(const struct image_source *source, size_t pixels)
+{
+    size_t all, used;
+    if (!size_mul(4, pixels_max(source->options), &all) || !size_add(all, IMAGE_MEMORY_SPARE, &all))
+        all = SIZE_MAX;
+    return size_add(source->size, pixels, &used) && used < all ? all - used : 0;
+}
+
+int image_init(struct image *image, const struct image_source *source,
+               const struct image_claim *claim)
+{
+    const size_t width = claim->width, height = claim->height, max = pixels_max(source->options);
     if (width == 0 || height == 0)
         return error_set(STATUS_DATA, "an image of %zu x %zu pixels", width, height);
-    if (width > IMAGE_PIXELS_MAX / height)
-        return error_set(STATUS_DATA, "an image of %zu x %zu pixels; the limit is %zu", width,
-                         height, IMAGE_PIXELS_MAX);
-    size_t size = 3 * width * height;
+    if (width > max / height)
+        return error_set(STATUS_DATA,
+                         "an image of %zu x %zu pixels; the limit is %zu (--max-pixels)", width,
+                         height, max);
+    if (claim->data_min > source->size)
+        return error_set(STATUS_DATA, "%zu bytes are too few for its %zu x %zu pixels",
+                         source->size, width, height);
+    size_t size = width * height * claim->channels;
+    const size_t left = image_memory_left(source, size);
+    if (left == 0 || claim->extra > left)
+        return error_set(STATUS_DATA,
+                         "an image of %zu x %zu pixels, which takes more memory than the limit of "
+                         "%zu pixels allows (--max-pixels)",
+                         width, height, max);
     image->width = width;
     image->height = height;
     image->rgb = malloc(size + RESAMPLE_PADDING);
@@ -31,6 +57,23 @@ void image_free(struct image *image)
     image->rgb = NULL;
 }
 
+void image_flatten(struct image *image, const struct image_options *options)
+{
+    static const uint8_t none[3];
+    const uint8_t *rgba = image->rgb, *under = options->background ? options->background : none;
+    uint8_t *rgb = image->rgb;
+    size_t n = image->width * image->height;
+    for (size_t i = 0; i < n; i++, rgba += 4, rgb += 3) {
+        image->transparent |= rgba[3] != 255;
+        const int alpha = options->background ? rgba[3] : 255;
+        for (size_t c = 0; c < 3; c++)
+            rgb[c] = (uint8_t)image_div_255(rgba[c] * alpha + under[c] * (255 - alpha));
+    }
+    memset(rgb, 0, RESAMPLE_PADDING);
+    uint8_t *smaller = realloc(image->rgb, 3 * n + RESAMPLE_PADDING);
+    image->rgb = smaller ? smaller : image->rgb;
+}
+
 static uint32_t tiff_number(const uint8_t *bytes, size_t size, bool little)
 {
     uint32_t value = 0;
@@ -41,7 +84,7 @@ static uint32_t tiff_number(const uint8_t *bytes, size_t size, bool little)
 
 int exif_orientation(const uint8_t *tiff, size_t size)
 {
-    enum { HEADER = 8, ENTRY = 12, TAG_ORIENTATION = 0x0112, TYPE_SHORT = 3 };
+    enum { HEADER = 8, ENTRY = 12, TAG_ORIENTATION = 0x0112 };
     if (size < HEADER || (memcmp(tiff, "II*\0", 4) != 0 && memcmp(tiff, "MM\0*", 4) != 0))
         return 1;
     bool little = tiff[0] == 'I';
@@ -53,16 +96,19 @@ int exif_orientation(const uint8_t *tiff, size_t size)
         const uint8_t *entry = tiff + at;
         if (tiff_number(entry, 2, little) != TAG_ORIENTATION)
             continue;
-        uint32_t value = tiff_number(entry + 8, 2, little);
-        return tiff_number(entry + 2, 2, little) == TYPE_SHORT && value >= 1 && value <= 8
-                   ? (int)value
-                   : 1;
+        // It should be a SHORT, but some programs write a BYTE or a LONG.
+        static const size_t sizes[] = {[1] = 1, [3] = 2, [4] = 4};
+        size_t type = tiff_number(entry + 2, 2, little);
+        size_t bytes = type < sizeof sizes / sizeof *sizes ? sizes[type] : 0;
+        uint32_t value = tiff_number(entry + 8, bytes, little);
+        return value >= 1 && value <= 8 ? (int)value : 1;
     }
     return 1;
 }
 
-int image_orient(struct image *image, int orientation)
+int image_orient(struct image *image, const struct image_source *source)
 {
+    const int orientation = image->orientation;
     if (orientation == 1)
         return 0;
     // Each of the eight orientations is a combination of three steps: rows and columns are swapped,
@@ -72,8 +118,12 @@ int image_orient(struct image *image, int orientation)
     bool mirror_y = orientation == 3 || orientation == 4 || orientation == 7 || orientation == 8;
     size_t width = swap ? image->height : image->width;
     size_t height = swap ? image->width : image->height;
-    struct image turned;
-    if (image_init(&turned, width, height) < 0)
+    struct image turned = *image;
+    turned.rgb = NULL;
+    if (image_init(
+            &turned, source,
+            &(struct image_claim){
+                .width = width, .height = height, .channels = 3, .extra = 3 * width * height}) < 0)
         return -1;
     for (size_t y = 0; y < height; y++)
         for (size_t x = 0; x < width; x++) {

@@ -1,5 +1,5 @@
 // Decodes JPEG files by libjpeg-turbo, of a crop only what it needs. SPDX-License-Identifier: MIT
-#include "formats/images/jpeg.h"
+#include "formats/images/decoders.h"
 
 #include <setjmp.h>
 #include <stdbool.h>
@@ -15,32 +15,48 @@
 
 // A progressive file of a few bytes can ask for any number of passes over the whole image, so its
 // scans are limited.
-#define SCANS_MAX 500
-#define EXIF_NAME "Exif\0" // sizeof counts the second NUL of the marker
+#define SCANS_MAX 64
+// The densest file has a bit for each block of 8 x 8 pixels. So that a small header does not count,
+// this holds beyond a million pixels.
+#define PIXELS_PER_BYTE 512
+#define PIXELS_FREE     ((size_t)1 << 20)
+#define EXIF_NAME       "Exif\0" // sizeof counts the second NUL of the marker
 
 struct jpeg {
     struct jpeg_decompress_struct info; // first, so that the callbacks can cast it to the whole
     struct jpeg_error_mgr errors;
     struct jpeg_progress_mgr progress;
     jmp_buf failed;
+    struct image *image;
+    bool strict;
     uint8_t *row; // one row of CMYK, or NULL; freed by image_decode_jpeg
 };
 
 static void on_jpeg_error(j_common_ptr info)
 {
     char text[JMSG_LENGTH_MAX];
+    int code = info->err->msg_code;
     info->err->format_message(info, text);
-    error_set(info->err->msg_code == JERR_OUT_OF_MEMORY ? STATUS_INTERNAL : STATUS_DATA, "%s",
-              text);
+    if (code == JERR_NO_BACKING_STORE) // of memory within max_memory_to_use
+        error_set(STATUS_DATA, "a progressive JPEG that takes more memory than the limit of pixels "
+                               "allows (--max-pixels)");
+    else
+        error_set(code == JERR_OUT_OF_MEMORY ? STATUS_INTERNAL : STATUS_DATA, "%s", text);
     longjmp(((struct jpeg *)info)->failed, 1);
 }
 
-// Warnings (level -1) are ignored, except that the data ends too early: then pixels are missing.
+// Of the warnings (level -1) two say that pixels are wrong. Where the file ends early the rest of
+// them is missing: an error, as with Pillow. A marker within the data has spoilt a part of them:
+// Pillow takes the image all the same.
 static void on_jpeg_message(j_common_ptr info, int level)
 {
+    struct jpeg *jpeg = (struct jpeg *)info;
     int code = info->err->msg_code;
-    if (level < 0 && (code == JWRN_JPEG_EOF || code == JWRN_HIT_MARKER))
+    if (level >= 0 || (code != JWRN_JPEG_EOF && code != JWRN_HIT_MARKER))
+        return;
+    if (code == JWRN_JPEG_EOF || jpeg->strict)
         on_jpeg_error(info);
+    jpeg->image->damaged = true;
 }
 
 static void on_jpeg_progress(j_common_ptr info)
@@ -52,21 +68,23 @@ static void on_jpeg_progress(j_common_ptr info)
     }
 }
 
-static int find_orientation(const struct jpeg_decompress_struct *info)
+// Reads the orientation from a marker APP1 in place: libjpeg would keep a copy of each.
+static boolean on_jpeg_exif(j_decompress_ptr info)
 {
-    const size_t name = sizeof EXIF_NAME;
-    for (const struct jpeg_marker_struct *m = info->marker_list; m; m = m->next)
-        if (m->marker == JPEG_APP0 + 1 && m->data_length > name &&
-            memcmp(m->data, EXIF_NAME, name) == 0)
-            return exif_orientation(m->data + name, m->data_length - name);
-    return 1;
-}
-
-// x * y / 255, rounded, as Pillow computes it.
-static int mul_255(int x, int y)
-{
-    int product = x * y + 128;
-    return ((product >> 8) + product) >> 8;
+    struct jpeg *jpeg = (struct jpeg *)info;
+    struct jpeg_source_mgr *source = info->src;
+    const uint8_t *marker = source->next_input_byte; // and so all of the file that is left
+    size_t size = 2;
+    if (source->bytes_in_buffer >= 2)
+        size = (size_t)marker[0] << 8 | marker[1];
+    if (size < 2)
+        ERREXIT(info, JERR_BAD_LENGTH);
+    const size_t start = 2 + sizeof EXIF_NAME;
+    if (jpeg->image->orientation == 1 && size > start && size <= source->bytes_in_buffer &&
+        memcmp(marker + 2, EXIF_NAME, sizeof EXIF_NAME) == 0)
+        jpeg->image->orientation = exif_orientation(marker + start, size - start);
+    source->skip_input_data(info, (long)size);
+    return TRUE;
 }
 
 // Adobe's programs store CMYK inverted, and so all readers, Pillow too, take it as inverted.
@@ -75,7 +93,7 @@ static void rgb_from_cmyk(uint8_t *rgb, const uint8_t *cmyk, size_t width)
     for (size_t x = 0; x < width; x++)
         for (size_t c = 0; c < 3; c++) {
             int black = cmyk[4 * x + 3];
-            rgb[3 * x + c] = (uint8_t)(black - mul_255(255 - cmyk[4 * x + c], black));
+            rgb[3 * x + c] = (uint8_t)(black - image_div_255((255 - cmyk[4 * x + c]) * black));
         }
 }
 
@@ -114,27 +132,30 @@ static void read_window(struct jpeg *jpeg, struct image *image, struct resample_
     read_rows(jpeg, image, x, image->height);
 }
 
-static int decode_jpeg(struct jpeg *jpeg, struct image *image, const uint8_t *file, size_t size,
-                       size_t crop, int *orientation)
+static int decode_jpeg(struct jpeg *jpeg, struct image *image, const struct image_source *file)
 {
     struct jpeg_decompress_struct *info = &jpeg->info;
     if (setjmp(jpeg->failed))
         return -1;
     jpeg_create_decompress(info);
     info->progress = &jpeg->progress;
-    jpeg_mem_src(info, file, size);
-    jpeg_save_markers(info, JPEG_APP0 + 1, 0xFFFF);
+    jpeg_mem_src(info, file->data, file->size);
+    jpeg_set_marker_processor(info, JPEG_APP0 + 1, on_jpeg_exif);
     jpeg_read_header(info, TRUE);
-    *orientation = find_orientation(info);
     bool cmyk = info->num_components == 4;
     info->out_color_space = cmyk ? JCS_CMYK : JCS_RGB;
-    if (image_init(image, info->image_width, info->image_height) < 0)
+    const size_t width = info->image_width, height = info->image_height, n = width * height;
+    struct image_claim claim = {.width = width, .height = height, .channels = 3};
+    claim.data_min = n > PIXELS_FREE ? n / PIXELS_PER_BYTE : 0;
+    if (image_init(image, file, &claim) < 0)
         return -1;
+    info->mem->max_memory_to_use = (long)image_memory_left(file, 3 * n);
     if (cmyk && !(jpeg->row = malloc(4 * image->width)))
         return error_set(STATUS_INTERNAL, "out of memory");
     jpeg_start_decompress(info);
     // libjpeg smooths over missing scans of progressive files, and doesn't respect the window
     // there.
+    const size_t crop = file->options->exif && image->orientation != 1 ? 0 : file->options->crop;
     if (crop && !info->progressive_mode)
         read_window(jpeg, image, resample_crop_window(image->width, image->height, crop));
     else
@@ -142,15 +163,14 @@ static int decode_jpeg(struct jpeg *jpeg, struct image *image, const uint8_t *fi
     return 0;
 }
 
-int image_decode_jpeg(struct image *image, const uint8_t *file, size_t size, size_t crop,
-                      int *orientation)
+int image_decode_jpeg(struct image *image, const struct image_source *file)
 {
-    struct jpeg jpeg = {0};
+    struct jpeg jpeg = {.image = image, .strict = file->options->strict};
     jpeg.info.err = jpeg_std_error(&jpeg.errors);
     jpeg.errors.error_exit = on_jpeg_error;
     jpeg.errors.emit_message = on_jpeg_message;
     jpeg.progress.progress_monitor = on_jpeg_progress;
-    int rc = decode_jpeg(&jpeg, image, file, size, crop, orientation);
+    int rc = decode_jpeg(&jpeg, image, file);
     jpeg_destroy_decompress(&jpeg.info);
     free(jpeg.row);
     return rc;

@@ -6,15 +6,18 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "formats/images/decoders.h"
 #include "lib/base/error.h"
-#include "lib/base/mem.h"
+
+// Deflate makes at most 1032 bytes of one.
+#define INFLATION_MAX 1032
+#define CHUNK_MAX     ((size_t)4 << 20) // bytes of a chunk other than pixels
 
 struct png_file {
     png_structp png;
     png_infop info;
-    const uint8_t *data; // bytes that are not read yet
-    size_t size;
-    png_bytep *rows; // (height); freed by image_decode_png
+    const struct image_source *file;
+    size_t at; // bytes that are read
 };
 
 static void on_png_error(png_structp png, png_const_charp text)
@@ -23,8 +26,8 @@ static void on_png_error(png_structp png, png_const_charp text)
     png_longjmp(png, 1);
 }
 
-// Where memory runs out, libpng may also leave out a part of the file with a warning;
-// *out_of_memory, which png_get_mem_ptr gives, tells.
+// libpng's errors don't tell a lack of memory from broken data, and some are only warnings that a
+// part of the file was left out. So the memory pointer, a bool, says that memory ran out.
 static png_voidp allocate_png(png_structp png, png_alloc_size_t size)
 {
     void *memory = malloc(size);
@@ -47,58 +50,74 @@ static void on_png_warning(png_structp png, png_const_charp text)
 
 static void read_png_bytes(png_structp png, png_bytep bytes, size_t size)
 {
-    struct png_file *file = png_get_io_ptr(png);
-    if (size > file->size)
+    struct png_file *in = png_get_io_ptr(png);
+    if (size > in->file->size - in->at)
         png_error(png, "the file ends early");
-    memcpy(bytes, file->data, size);
-    file->data += size;
-    file->size -= size;
+    memcpy(bytes, in->file->data + in->at, size);
+    in->at += size;
 }
 
-static int decode_png(struct png_file *file, struct image *image, int *orientation)
+// Only pixels, transparency and EXIF are read: text and profiles could be inflated without end.
+static void drop_chunks(png_structp png)
 {
-    png_structp png = file->png;
-    png_infop info = file->info;
+    static const png_byte dropped[] = "bKGD\0cHRM\0gAMA\0hIST\0iCCP\0iTXt\0oFFs\0pCAL\0pHYs\0"
+                                      "sBIT\0sCAL\0sPLT\0sRGB\0tEXt\0tIME\0zTXt";
+    png_set_keep_unknown_chunks(png, PNG_HANDLE_CHUNK_NEVER, NULL, 0);
+    png_set_keep_unknown_chunks(png, PNG_HANDLE_CHUNK_NEVER, dropped, sizeof dropped / 5);
+    png_set_chunk_malloc_max(png, CHUNK_MAX);
+}
+
+static int decode_png(struct png_file *in, struct image *image)
+{
+    png_structp png = in->png;
+    png_infop info = in->info;
     if (setjmp(png_jmpbuf(png)))
         return -1;
     png_set_user_limits(png, PNG_UINT_31_MAX, PNG_UINT_31_MAX);
-    png_set_read_fn(png, file, read_png_bytes);
+    png_set_option(png, PNG_MAXIMUM_INFLATE_WINDOW,
+                   PNG_OPTION_ON); // some headers state too small a one
+    drop_chunks(png);
+    png_set_read_fn(png, in, read_png_bytes);
     png_read_info(png, info);
-    if (image_init(image, png_get_image_width(png, info), png_get_image_height(png, info)) < 0)
+    const size_t width = png_get_image_width(png, info), height = png_get_image_height(png, info);
+    bool alpha = png_get_color_type(png, info) & PNG_COLOR_MASK_ALPHA ||
+                 png_get_valid(png, info, PNG_INFO_tRNS);
+    struct image_claim claim = {.width = width, .height = height, .channels = alpha ? 4 : 3};
+    claim.data_min = png_get_rowbytes(png, info) * height / INFLATION_MAX;
+    claim.extra = 4 * 8 * width; // libpng's rows, of up to 8 bytes a pixel
+    if (image_init(image, in->file, &claim) < 0)
         return -1;
     png_bytep exif;
     png_uint_32 exif_size;
     if (png_get_eXIf_1(png, info, &exif_size, &exif))
-        *orientation = exif_orientation(exif, exif_size);
+        image->orientation = exif_orientation(exif, exif_size);
     png_set_expand(png);
     png_set_strip_16(png);
-    png_set_strip_alpha(png);
     png_set_gray_to_rgb(png);
-    png_set_interlace_handling(png);
+    int passes = png_set_interlace_handling(png);
     png_read_update_info(png, info);
-    if (png_get_rowbytes(png, info) != 3 * image->width)
+    const size_t stride = claim.channels * width;
+    if (png_get_rowbytes(png, info) != stride)
         png_error(png, "an unknown kind of pixels");
-    file->rows = mem_new(image->height, sizeof *file->rows);
-    if (!file->rows)
-        return -1;
-    for (size_t y = 0; y < image->height; y++)
-        file->rows[y] = image->rgb + 3 * image->width * y;
-    png_read_image(png, file->rows);
+    for (int pass = 0; pass < passes; pass++)
+        for (size_t y = 0; y < height; y++)
+            png_read_row(png, image->rgb + stride * y, NULL);
+    if (alpha)
+        image_flatten(image, in->file->options);
     return 0;
 }
 
-int image_decode_png(struct image *image, const uint8_t *file, size_t size, int *orientation)
+int image_decode_png(struct image *image, const struct image_source *file)
 {
-    struct png_file in = {.data = file, .size = size};
+    struct png_file in = {.file = file};
     bool out_of_memory = false;
     in.png = png_create_read_struct_2(PNG_LIBPNG_VER_STRING, NULL, on_png_error, on_png_warning,
                                       &out_of_memory, allocate_png, free_png);
     in.info = in.png ? png_create_info_struct(in.png) : NULL;
-    int rc = in.info ? decode_png(&in, image, orientation) : -1;
+    int rc = in.info ? decode_png(&in, image) : -1;
     if (!in.info || out_of_memory)
         rc = error_set(STATUS_INTERNAL, "out of memory");
     png_destroy_read_struct(&in.png, &in.info, NULL);
-    free(in.rows);
     return rc;
 }
 

@@ -40,7 +40,7 @@ for name, image in zip(names, images):
 "
 done
 says 'name an empty file' "skipped $data/images/empty.jpg: an empty file"
-says 'name a file that is no picture' "$data/images/text.jpg: expected a JPEG or PNG file, found one that starts with"
+says 'name a file that is no picture' "$data/images/text.jpg: expected an image file, found one that starts with"
 says 'name a file that is cut short' "$data/images/truncated.jpg: Premature end of JPEG file"
 says 'count what is skipped' 'decode-images: 3 inputs were skipped'
 
