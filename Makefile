@@ -39,6 +39,19 @@ $(error Missing libraries among: $(PACKAGES). On Debian and Ubuntu `make install
 endif
 endif
 
+# Libraries for further kinds of pictures. Where pkg-config finds none, the source of that name is left
+# out, and decode-images names such pictures and skips them. KINDS= leaves all of them out.
+KINDS        ?= webp gif tiff
+PACKAGE_webp := libwebp
+PACKAGE_gif  := libgif
+PACKAGE_tiff := libtiff-4
+ifneq ($(NEEDS_PACKAGES),)
+KINDS_FOUND  := $(foreach k,$(KINDS),$(shell pkg-config --exists $(PACKAGE_$k) && echo $k))
+KINDS_CFLAGS := $(foreach k,$(KINDS_FOUND),$(shell pkg-config --cflags $(PACKAGE_$k)))
+KINDS_LIBS   := -Wl,--as-needed $(foreach k,$(KINDS_FOUND),$(shell pkg-config --libs $(PACKAGE_$k)))
+endif
+KINDS_LACK   := $(filter-out $(KINDS_FOUND),webp gif tiff)
+
 # Plug-ins stand in a folder of their own: beside the programs in ../lib/dit-tools, or where LIBDIR
 # put them. MPI is one, of one source.
 PLUGINS    := $B/lib/dit-tools
@@ -50,7 +63,7 @@ MPI_PLUGIN := $(if $(filter-out 0,$(MPI)),$(PLUGINS)/dit-mpi.so)
 # A program is a file in bin/, or a folder where it has outgrown one.
 PROGRAMS  := $(patsubst bin/%.c,%,$(wildcard bin/*.c)) $(patsubst bin/%/,%,$(wildcard bin/*/))
 program_objects = $(patsubst %.c,$B/obj/%.o,$(wildcard bin/$1.c bin/$1/*.c))
-LIB_SRC   := $(filter-out $(MPI_SRC),$(wildcard lib/*/*.c formats/*/*.c kernels/*.c kernels/ref/*.c))
+LIB_SRC   := $(filter-out $(MPI_SRC) $(KINDS_LACK:%=formats/images/%.c),$(wildcard lib/*/*.c formats/*/*.c kernels/*.c kernels/ref/*.c))
 CPU_SRC   := $(wildcard kernels/cpu/*.c)
 ISAS      := generic $(if $(filter x86_64,$(shell uname -m)),avx2)
 ISA_avx2  := -mavx2 -mfma -mf16c
@@ -114,10 +127,15 @@ $B/obj/%.o: %.c
 
 $B/obj/kernels/plugin.o: COMMON += -DPLUGIN_FOLDER='"$(LIBDIR)/dit-tools"'
 $B/obj/kernels/plugin.o: $B/libdir
-# Changes when LIBDIR does.
-$B/libdir: FORCE
+$(KINDS_FOUND:%=$B/obj/formats/images/%.o): PKG_CFLAGS += $(KINDS_CFLAGS)
+$B/obj/formats/images/image-file.o: COMMON += $(KINDS_FOUND:%=-DHAVE_%)
+$B/obj/formats/images/image-file.o: $B/kinds
+# These change when LIBDIR does, or when another library is found.
+$B/libdir: NOTE = $(LIBDIR)
+$B/kinds: NOTE = $(KINDS_FOUND)
+$B/libdir $B/kinds: FORCE
 	@mkdir -p $(@D)
-	@echo '$(LIBDIR)' | cmp -s - $@ || echo '$(LIBDIR)' >$@
+	@echo '$(NOTE)' | cmp -s - $@ || echo '$(NOTE)' >$@
 
 $B/obj/kernels/ref/%.o: kernels/ref/%.c
 	@mkdir -p $(@D)
@@ -171,7 +189,7 @@ $(PLUGINS)/dit-mpi.so: $(MPI_SRC) lib/model/ranks-mpi.h
 	$(call say,LINK)
 	$(Q)$(MPICC) $(filter-out -MMD -MP -fsanitize% -fno-sanitize%,$(COMMON)) $(CFLAGS) $(LDFLAGS) -fPIC -shared -o $@ $<
 
-LINK = $(CC) $(COMMON) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o %.a,$^) $(PKG_LIBS) -lm -ldl
+LINK = $(CC) $(COMMON) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o %.a,$^) $(PKG_LIBS) -lm -ldl $(KINDS_LIBS)
 # For gpu-bundle: libraries are linked in, all but libc's and CUDA's.
 BUNDLE      := $B/gpu
 BUNDLE_LINK = $(CC) -pthread $(CFLAGS) $(LDFLAGS) -s -static-libgcc -o $@ $(filter %.o %.a,$^) \

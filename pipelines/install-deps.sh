@@ -5,11 +5,12 @@
 set -eu
 
 build='gcc make pkg-config libjpeg-dev libpng-dev zlib1g-dev libzstd-dev libjansson-dev'
+pictures='libwebp-dev libgif-dev libtiff-dev' # optional: kinds of pictures besides JPEG, PNG and BMP
 check='g++ mandoc shellcheck clang-format valgrind zstd perl python3 python3-numpy openmpi-bin libopenmpi-dev'
 demo='gnuplot-nox'
 case ${1:-build} in
-build) want="$build $demo" ;;
-check) want="$build $check $demo" ;;
+build) want="$build $pictures $demo" ;;
+check) want="$build $pictures $check $demo" ;;
 *) echo 'usage: install-deps.sh build|check' >&2; exit 64 ;;
 esac
 

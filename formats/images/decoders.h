@@ -9,5 +9,10 @@
 // to be freed also after -1.
 int image_decode_jpeg(struct image *image, const struct image_source *file);
 int image_decode_png(struct image *image, const struct image_source *file);
+int image_decode_bmp(struct image *image, const struct image_source *file);
+// These are there if the Makefile found the library (HAVE_webp and so on).
+int image_decode_webp(struct image *image, const struct image_source *file);
+int image_decode_gif(struct image *image, const struct image_source *file);
+int image_decode_tiff(struct image *image, const struct image_source *file);
 
 #endif

@@ -14,6 +14,17 @@
 
 #define HEAD_SIZE 16
 
+// Decoders whose libraries the Makefile did not find.
+#ifndef HAVE_webp
+#define image_decode_webp NULL
+#endif
+#ifndef HAVE_gif
+#define image_decode_gif NULL
+#endif
+#ifndef HAVE_tiff
+#define image_decode_tiff NULL
+#endif
+
 struct image_kind {
     const char *name; // with its article
     const char *head; // the first bytes; '?' stands for any
@@ -25,6 +36,11 @@ struct image_kind {
 static const struct image_kind image_kinds[] = {
     {"a JPEG", "\xFF\xD8\xFF", image_decode_jpeg, NULL},
     {"a PNG", "\x89PNG\r\n\x1A\n", image_decode_png, NULL},
+    {"a WebP", "RIFF????WEBP", image_decode_webp, "libwebp"},
+    {"a GIF", "GIF8", image_decode_gif, "giflib"},
+    {"a TIFF", "II*?", image_decode_tiff, "libtiff"},
+    {"a TIFF", "MM?*", image_decode_tiff, "libtiff"},
+    {"a BMP", "BM", image_decode_bmp, NULL},
     {"an AVIF picture", "????ftypavif", NULL, NULL},
     {"an AVIF picture", "????ftypavis", NULL, NULL},
     {"an HEIF picture", "????ftyphei", NULL, NULL},
