@@ -1,4 +1,5 @@
 // decode-images: image files -> a stream of images. SPDX-License-Identifier: MIT
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -16,17 +17,29 @@
 static int64_t side = 256, pixels_max = IMAGE_PIXELS_MAX;
 static struct image_options how; // to decode
 
+// What is said of images at the end, once for all of them.
+enum { NOTE_DAMAGED, NOTE_ROTATED, NOTE_TRANSPARENT, NOTE_ENLARGED, NOTES };
+static const char *const note_texts[NOTES] = {
+    [NOTE_DAMAGED] = "damaged, and some pixels are wrong; --strict refuses such files",
+    [NOTE_ROTATED] = "stored rotated, as EXIF says; --exif turns such images upright",
+    [NOTE_TRANSPARENT] = "transparent, and shown opaque; --background puts a colour underneath",
+    [NOTE_ENLARGED] = "smaller than the wanted size, and enlarged",
+};
+
 struct picture {
     struct input_file file;
     int64_t label;
-    bool folder;     // passed over: find(1) lists folders too
+    bool notes[NOTES];
     uint8_t *pixels; // (side, side, 3)
 };
 
 struct decoding {
     struct image_list *list;
     struct row_writer rows;
-    int image, label; // indices of the output's tensors
+    int image, label;   // indices of the output's tensors
+    uint64_t *of_class; // (classes): images written of each; NULL if their number is unknown
+    uint64_t noted[NOTES];
+    char *noted_first[NOTES]; // a file's name
 };
 
 static int next_picture(void *user, void *file)
@@ -54,12 +67,17 @@ static int read_picture(void *file)
     struct picture *picture = file;
     const char *path = picture->file.path;
     struct stat st;
-    picture->folder = stat(path, &st) == 0 && S_ISDIR(st.st_mode);
-    if (picture->folder)
+    picture->file.ignored = stat(path, &st) == 0 && S_ISDIR(st.st_mode); // as find(1) lists them
+    if (picture->file.ignored)
         return 0;
     struct image image;
     if (image_read(&image, path, &how) < 0)
         return -1;
+    const size_t shorter = image.width < image.height ? image.width : image.height;
+    picture->notes[NOTE_DAMAGED] = image.damaged;
+    picture->notes[NOTE_ROTATED] = image.orientation != 1 && !how.exif;
+    picture->notes[NOTE_TRANSPARENT] = image.transparent && !how.background;
+    picture->notes[NOTE_ENLARGED] = shorter < (size_t)side;
     picture->pixels = mem_resize(NULL, (size_t)(side * side), 3);
     int rc = picture->pixels
                  ? resample_crop(image.rgb, image.width, image.height, side, picture->pixels)
@@ -68,13 +86,93 @@ static int read_picture(void *file)
     return rc;
 }
 
+static int note_picture(struct decoding *decoding, const struct picture *picture)
+{
+    for (size_t i = 0; i < NOTES; i++) {
+        if (!picture->notes[i])
+            continue;
+        tool_detail("%s is %s", picture->file.path, note_texts[i]);
+        if (decoding->noted[i]++ == 0 &&
+            !(decoding->noted_first[i] = mem_strdup(picture->file.path)))
+            return -1;
+    }
+    return 0;
+}
+
+static void print_notes(struct decoding *decoding)
+{
+    for (size_t i = 0; i < NOTES; i++) {
+        const uint64_t n = decoding->noted[i];
+        if (n > 0)
+            (i == NOTE_DAMAGED ? tool_warn : tool_note)("%" PRIu64 " image%s %s (the first: %s)", n,
+                                                        n == 1 ? " is" : "s are", note_texts[i],
+                                                        decoding->noted_first[i]);
+        free(decoding->noted_first[i]);
+    }
+}
+
+// Says what classes the folders make, of many only the first.
+static void print_classes(const struct image_list *list, const struct class_names *classes)
+{
+    enum { SHOWN = 10 };
+    const size_t files = image_list_count(list);
+    char text[SHOWN * (ERROR_SHOWN_SIZE + 24)] = "";
+    size_t used = 0;
+    for (size_t i = 0; i < classes->n && i < SHOWN; i++) {
+        char name[ERROR_SHOWN_SIZE];
+        error_shown(classes->names[i], strlen(classes->names[i]), name);
+        int n = snprintf(text + used, sizeof text - used, "%s%s %zu", i ? ", " : ": ", name,
+                         image_list_class_size(list, i));
+        used += (size_t)n;
+    }
+    tool_note("%zu file%s, %zu class%s%s%s", files, files == 1 ? "" : "s", classes->n,
+              classes->n == 1 ? "" : "es", text, classes->n > SHOWN ? ", ..." : "");
+}
+
+// A file beside the folders of the classes makes a class of its own, which may hold no image.
+static void warn_of_empty_classes(const struct decoding *decoding,
+                                  const struct class_names *classes)
+{
+    for (size_t i = 0; decoding->of_class && i < classes->n; i++)
+        if (decoding->of_class[i] == 0)
+            tool_warn("class %zu, \"%s\", is empty: no image was decoded of its %zu file%s", i,
+                      classes->names[i], image_list_class_size(decoding->list, i),
+                      image_list_class_size(decoding->list, i) == 1 ? "" : "s");
+}
+
+// Parses RRGGBB, after a # or not, or the name of a colour.
+static void parse_background(const char *text)
+{
+    static uint8_t rgb[3];
+    static const struct {
+        const char *name;
+        uint32_t rgb;
+    } colours[] = {{"black", 0}, {"gray", 0x808080}, {"white", 0xFFFFFF}};
+    const char *digits = text + (*text == '#');
+    uint32_t value = (uint32_t)strtoul(digits, NULL, 16);
+    bool known = strlen(digits) == 6 && strspn(digits, "0123456789abcdefABCDEF") == 6;
+    for (size_t i = 0; i < sizeof colours / sizeof *colours && !known; i++) {
+        known = strcmp(text, colours[i].name) == 0;
+        value = colours[i].rgb;
+    }
+    if (!known)
+        tool_usage_error("--background: expected RRGGBB in hexadecimal, white, gray or black, "
+                         "found '%s'",
+                         text);
+    for (size_t c = 0; c < 3; c++)
+        rgb[c] = (uint8_t)(value >> (16 - 8 * c));
+    how.background = rgb;
+}
+
 static int write_picture(void *user, void *file)
 {
     struct decoding *decoding = user;
     const struct picture *picture = file;
-    if (picture->folder)
-        return 0;
     progress_add(1);
+    if (note_picture(decoding, picture) < 0)
+        return -1;
+    if (decoding->of_class)
+        decoding->of_class[picture->label]++;
     struct row_writer *rows = &decoding->rows;
     uint8_t *image = row_writer_at(rows, decoding->image);
     uint8_t *label = row_writer_at(rows, decoding->label);
@@ -108,6 +206,7 @@ static struct schema *images_schema_new(const struct class_names *classes)
 int main(int argc, char **argv)
 {
     struct image_list_options from = {.part = {0, 1}};
+    const char *background = NULL;
     bool labels = true;
     const struct option options[] = {
         OPTION_INT("size", 's', &side, 8, 8192, "side of the images in pixels (default 256)"),
@@ -118,6 +217,8 @@ int main(int argc, char **argv)
         OPTION_FLAG("labels", 0, &labels, "label the images (--no-labels: all labels are -1)"),
         OPTION_PART("part", 0, &from.part, "decode only lines I, I+N, I+2N, ... of the list"),
         OPTION_FLAG("exif", 0, &how.exif, "rotate images by their EXIF orientation"),
+        OPTION_STRING("background", 0, &background, "COLOUR",
+                      "colour under transparent pixels: RRGGBB, white, gray or black"),
         OPTION_INT("max-pixels", 0, &pixels_max, 1, (int64_t)1 << 40,
                    "skip images of more pixels (default 67108864)"),
         OPTION_FLAG("strict", 0, &how.strict,
@@ -134,6 +235,8 @@ int main(int argc, char **argv)
         &(struct tool_info){
             "decode-images", "[OPTION]... [PATH]...",
             "Decode image files, listed on standard input, into a stream of images.", options});
+    if (background)
+        parse_background(background);
     from.no_labels = !labels;
     how.crop = (size_t)side;
     how.pixels_max = (size_t)pixels_max;
@@ -143,9 +246,9 @@ int main(int argc, char **argv)
     if (!list)
         tool_fail();
     const struct class_names *classes = image_list_classes(list);
-    if (classes && !from.classes)
-        tool_note("%zu files, %zu class%s", image_list_count(list), classes->n,
-                  classes->n == 1 ? "" : "es");
+    const bool numbered = classes && !from.classes; // by the names that the list holds
+    if (numbered)
+        print_classes(list, classes);
     struct schema *schema = images_schema_new(classes);
     struct tstream_writer *out =
         tstream_create(output, schema, (size_t)tool.threads, tool_level(output));
@@ -155,17 +258,27 @@ int main(int argc, char **argv)
                                 .rows = {.out = out, .schema = schema},
                                 .image = schema_find(schema, "image"),
                                 .label = schema_find(schema, "label")};
+    const bool partial = from.part.count > 1;
+    if (numbered && !partial)
+        decoding.of_class = mem_new(classes->n, sizeof *decoding.of_class);
     progress_start("images", image_list_count(list));
-    input_files_run(&(struct input_files){.size = sizeof(struct picture),
-                                          .ahead = 4,
-                                          .strict = how.strict,
-                                          .user = &decoding,
-                                          .next = next_picture,
-                                          .read = read_picture,
-                                          .use = write_picture,
-                                          .release = release_picture});
+    uint64_t used = input_files_run(&(struct input_files){.size = sizeof(struct picture),
+                                                          .ahead = 4,
+                                                          .strict = how.strict,
+                                                          .partial = partial,
+                                                          .user = &decoding,
+                                                          .next = next_picture,
+                                                          .read = read_picture,
+                                                          .use = write_picture,
+                                                          .release = release_picture});
+    if (used == 0 && !partial && image_list_lines(list) > 0) {
+        error_set(STATUS_NO_INPUT, "the list names no files, only folders");
+        tool_fail();
+    }
     tool_check(row_writer_flush(&decoding.rows));
     progress_finish();
+    print_notes(&decoding);
+    warn_of_empty_classes(&decoding, classes);
     tool_check(tstream_finish(out));
     schema_free(schema);
     image_list_close(list);

@@ -191,6 +191,7 @@ int main(int argc, char **argv)
     input_files_run(&(struct input_files){.size = sizeof(struct feature),
                                           .ahead = 16,
                                           .strict = strict,
+                                          .partial = part.count > 1,
                                           .user = &import,
                                           .next = next_feature,
                                           .read = read_feature,

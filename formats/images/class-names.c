@@ -11,6 +11,7 @@
 #include "lib/base/error.h"
 #include "lib/base/io.h"
 #include "lib/base/mem.h"
+#include "lib/base/text.h"
 
 #define FILE_SIZE_MAX ((size_t)64 << 20)
 
@@ -111,9 +112,10 @@ int class_names_read(struct class_names *list, const char *path)
         return -1;
     const char *line = (const char *)text, *end = line + size;
     int rc = 0;
+    line += text_bom(line, size);
     for (size_t number = 1; line < end && !rc; number++) {
-        size_t length = strcspn(line, "\n");
-        if (line[length] == 0 && line + length != end)
+        const size_t whole = strcspn(line, "\n"), length = text_line_length(line, whole);
+        if (line[whole] == 0 && line + whole != end)
             rc = error_set(STATUS_DATA, "%s: line %zu: expected a name, found a NUL byte", path,
                            number);
         else if (length == 0)
@@ -125,7 +127,7 @@ int class_names_read(struct class_names *list, const char *path)
                            (long long)class_names_find(list, line, length) + 1);
         else
             rc = class_names_add(list, line, length) < 0 ? -1 : 0;
-        line += length + 1;
+        line += whole + 1;
     }
     if (!rc && list->n == 0)
         rc = error_set(STATUS_DATA, "%s: expected a class name on each line, found an empty file",

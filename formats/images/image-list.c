@@ -3,6 +3,7 @@
 #include "formats/images/image-list.h"
 
 #include <errno.h>
+#include <fts.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,18 +14,22 @@
 #include "lib/base/error.h"
 #include "lib/base/io.h"
 #include "lib/base/mem.h"
+#include "lib/base/text.h"
 
 #define LINE_SIZE (16 << 10) // bytes; a path has up to 4096
 
-enum labels { LABELS_NONE, LABELS_LINES, LABELS_FOLDERS };
+enum labels { LABELS_NONE, LABELS_NUMBERS, LABELS_CLASSES };
+enum tabs { TABS_NONE, TABS_NUMBERS, TABS_CLASSES };
 
 struct image_list {
     struct image_list_options options;
     enum labels labels;
-    bool tabs; // each line ends with a tab and a label
+    enum tabs tabs; // what stands after the tab of each line
     struct class_names classes;
 
     char line[LINE_SIZE]; // the last line read from standard input
+    size_t operands;      // taken from options.paths
+    FTS *walk;            // through the last one, if it is a folder
     uint64_t lines;
     const char *pending; // the first line, which was read ahead, or NULL
 
@@ -33,33 +38,99 @@ struct image_list {
     char *paths;
     size_t paths_used, paths_at, count;
     uint32_t *rank; // (classes.n): the final number of each class in paths
+    size_t *sizes;  // (classes.n): files of each class
 };
+
+static bool is_folder(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+static int compare_names(const FTSENT **a, const FTSENT **b)
+{
+    return strcmp((*a)->fts_name, (*b)->fts_name);
+}
+
+// The next file of the walk. 1, 0 at the end, -1 with an error.
+static int walk_next(FTS *walk, const char **path)
+{
+    FTSENT *entry;
+    while ((errno = 0, entry = fts_read(walk))) {
+        bool hidden = entry->fts_level > 0 && entry->fts_name[0] == '.';
+        if (entry->fts_info == FTS_D && hidden)
+            fts_set(walk, entry, FTS_SKIP);
+        if (entry->fts_info == FTS_DNR || entry->fts_info == FTS_ERR) {
+            errno = entry->fts_errno;
+            return error_set_errno(STATUS_NO_INPUT, "%s: cannot read", entry->fts_path);
+        }
+        bool folder = entry->fts_info == FTS_D || entry->fts_info == FTS_DP ||
+                      entry->fts_info == FTS_DC; // the last one is a link to a folder around it
+        if (folder || hidden)
+            continue;
+        *path = entry->fts_path;
+        return 1;
+    }
+    return errno ? error_set_errno(STATUS_NO_INPUT, "cannot read a folder") : 0;
+}
+
+// The next operand, or file in an operand that is a folder.
+static int read_operand(struct image_list *list, const char **path)
+{
+    for (;;) {
+        if (list->walk) {
+            int rc = walk_next(list->walk, path);
+            if (rc)
+                return rc;
+            fts_close(list->walk);
+            list->walk = NULL;
+        }
+        char *operand = list->options.paths[list->operands];
+        if (!operand)
+            return 0;
+        list->operands++;
+        *path = operand;
+        if (!is_folder(operand))
+            return 1;
+        list->walk = fts_open((char *[]){operand, NULL}, FTS_LOGICAL | FTS_NOCHDIR, compare_names);
+        if (!list->walk)
+            return error_set_errno(STATUS_NO_INPUT, "%s: cannot read", operand);
+    }
+}
 
 // Reads the next line or argument. 1, 0 at the end, -1 with an error.
 static int read_line(struct image_list *list, const char **line)
 {
     if (list->options.paths[0]) {
-        *line = list->options.paths[list->lines];
-        list->lines += *line != NULL;
-        return *line != NULL;
+        int rc = read_operand(list, line);
+        list->lines += rc > 0;
+        return rc;
     }
-    long length = line_read(stdin, list->options.nul ? 0 : '\n', list->line, LINE_SIZE);
-    if (length < 0)
+    long got = line_read(stdin, list->options.nul ? 0 : '\n', list->line, LINE_SIZE);
+    if (got < 0)
         return ferror(stdin)
                    ? error_set_errno(STATUS_NO_INPUT,
                                      "standard input: cannot read after line %" PRIu64, list->lines)
                    : 0;
     list->lines++;
-    if (length == LINE_SIZE)
+    if (got == LINE_SIZE)
         return error_set(STATUS_DATA,
                          "standard input: line %" PRIu64 ": expected a path, found more than %d "
                          "bytes%s",
                          list->lines, LINE_SIZE - 1, list->options.nul ? "" : "; is -0 missing?");
-    if (list->options.nul ? 0 : strlen(list->line) != (size_t)length)
+    *line = list->line;
+    if (list->options.nul)
+        return 1;
+    size_t length = (size_t)got;
+    if (strlen(list->line) != length)
         return error_set(STATUS_DATA,
                          "standard input: line %" PRIu64 " holds a NUL byte; is -0 missing?",
                          list->lines);
-    *line = list->line;
+    length = text_line_length(list->line, length);
+    list->line[length] = 0;
+    if (list->lines == 1)
+        memmove(list->line, list->line + text_bom(list->line, length),
+                length + 1 - text_bom(list->line, length));
     return 1;
 }
 
@@ -101,10 +172,23 @@ static const char *parent_name(const char *path, size_t *length)
     return name;
 }
 
-static bool is_folder(const char *path)
+// Cuts the class's name off a line that has it after a tab; else it is that of the folder. NULL
+// with an error.
+static const char *take_class(struct image_list *list, const char *line, size_t *length)
 {
-    struct stat st;
-    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+    if (list->tabs != TABS_CLASSES)
+        return parent_name(line, length);
+    char *tab = strrchr(list->line, '\t');
+    if (!tab || tab == line || !tab[1]) {
+        error_set(STATUS_DATA,
+                  "standard input: line %" PRIu64
+                  ": expected PATH<TAB>CLASS as in the first line, found \"%s\"",
+                  list->lines, line);
+        return NULL;
+    }
+    *tab = 0;
+    *length = strlen(tab + 1);
+    return tab + 1;
 }
 
 static bool in_part(const struct image_list *list)
@@ -124,28 +208,68 @@ static int keep_path(struct image_list *list, const char *path, uint32_t class)
     return 0;
 }
 
-// Reads all paths, then numbers the classes in the order of their names.
+static int count_class(struct image_list *list, const char *name, size_t length)
+{
+    const size_t n = list->classes.n;
+    int64_t class = class_names_add(&list->classes, name, length);
+    if (class < 0)
+        return -1;
+    if ((size_t) class == n) {
+        if (mem_grow(&list->sizes, n, 1, sizeof *list->sizes) < 0)
+            return -1;
+        list->sizes[n] = 0;
+    }
+    list->sizes[class]++;
+    return (int)class;
+}
+
+// Numbers the classes in the order of their names.
+static int rank_classes(struct image_list *list)
+{
+    const size_t n = list->classes.n;
+    list->rank = mem_new(n, sizeof *list->rank);
+    size_t *sizes = mem_new(n, sizeof *sizes);
+    if (!list->rank || !sizes) {
+        free(sizes);
+        return -1;
+    }
+    class_names_sort(&list->classes, list->rank);
+    for (size_t i = 0; i < n; i++)
+        sizes[list->rank[i]] = list->sizes[i];
+    free(list->sizes);
+    list->sizes = sizes;
+    return 0;
+}
+
 static int read_all_paths(struct image_list *list)
 {
     const char *path = NULL;
     int rc;
     while ((rc = next_line(list, &path)) > 0) {
-        if (!*path || is_folder(path))
+        if (!*path)
             continue;
         size_t length;
-        const char *name = parent_name(path, &length);
-        int64_t class = class_names_add(&list->classes, name, length);
+        const char *name = take_class(list, path, &length);
+        if (!name)
+            return -1;
+        if (is_folder(path))
+            continue;
+        int class = count_class(list, name, length);
         if (class < 0 || (in_part(list) && keep_path(list, path, (uint32_t) class) < 0))
             return -1;
     }
     list->all_read = true;
-    if (rc < 0 || list->classes.n == 0)
-        return rc;
-    list->rank = mem_new(list->classes.n, sizeof *list->rank);
-    if (!list->rank)
-        return -1;
-    class_names_sort(&list->classes, list->rank);
-    return 0;
+    return rc == 0 && list->classes.n ? rank_classes(list) : rc;
+}
+
+static enum tabs find_tabs(const char *line)
+{
+    int64_t label;
+    if (parse_label(line, &label))
+        return TABS_NUMBERS;
+    const char *tab = strrchr(line, '\t');
+    // A path may hold a tab, too.
+    return tab && tab > line && tab[1] && access(line, F_OK) < 0 ? TABS_CLASSES : TABS_NONE;
 }
 
 // Reads what tells where labels come from: the file of classes and the first line.
@@ -156,16 +280,17 @@ static int read_first_line(struct image_list *list)
         return -1;
     if (options->classes && class_names_read(&list->classes, options->classes) < 0)
         return -1;
-    int64_t label;
     const char *line = NULL;
     int rc = read_line(list, &line);
     if (rc < 0)
         return -1;
     if (rc > 0)
         list->pending = line;
-    list->tabs = rc > 0 && !options->paths[0] && parse_label(line, &label);
-    list->labels = options->no_labels ? LABELS_NONE : list->tabs ? LABELS_LINES : LABELS_FOLDERS;
-    return list->labels == LABELS_FOLDERS && !options->classes ? read_all_paths(list) : 0;
+    list->tabs = rc > 0 && !options->paths[0] ? find_tabs(line) : TABS_NONE;
+    list->labels = options->no_labels           ? LABELS_NONE
+                   : list->tabs == TABS_NUMBERS ? LABELS_NUMBERS
+                                                : LABELS_CLASSES;
+    return list->labels == LABELS_CLASSES && !options->classes ? read_all_paths(list) : 0;
 }
 
 struct image_list *image_list_open(const struct image_list_options *options)
@@ -186,6 +311,9 @@ void image_list_close(struct image_list *list)
     class_names_free(&list->classes);
     free(list->paths);
     free(list->rank);
+    free(list->sizes);
+    if (list->walk)
+        fts_close(list->walk);
     free(list);
 }
 
@@ -197,6 +325,16 @@ const struct class_names *image_list_classes(const struct image_list *list)
 size_t image_list_count(const struct image_list *list)
 {
     return list->count;
+}
+
+uint64_t image_list_lines(const struct image_list *list)
+{
+    return list->options.paths[0] ? list->operands : list->lines;
+}
+
+size_t image_list_class_size(const struct image_list *list, size_t class)
+{
+    return list->sizes ? list->sizes[class] : 0;
 }
 
 static int next_kept(struct image_list *list, struct image_entry *entry)
@@ -211,7 +349,7 @@ static int next_kept(struct image_list *list, struct image_entry *entry)
     return 1;
 }
 
-// Cuts the label off the current line. -1 with an error if the line has none.
+// Cuts the label off the current line. 1, or -1 with an error if the line has none.
 static int take_label(struct image_list *list, struct image_entry *entry)
 {
     int64_t label;
@@ -222,31 +360,34 @@ static int take_label(struct image_list *list, struct image_entry *entry)
                          ": expected PATH<TAB>LABEL as in the first line, found \"%s\"",
                          list->lines, list->line);
     *tab = 0;
-    if (list->labels != LABELS_LINES)
-        return 0;
+    if (list->labels != LABELS_NUMBERS)
+        return 1;
     entry->label = label;
     if (list->classes.n && label >= (int64_t)list->classes.n) {
         entry->bad = true;
         error_set(STATUS_DATA, "label %" PRId64 ", but %s has %zu classes", label,
                   list->options.classes, list->classes.n);
     }
-    return 0;
+    return 1;
 }
 
-// Sets the label to the number of the file's folder in the file of classes. False if the path is a
-// folder itself.
-static bool find_label(const struct image_list *list, struct image_entry *entry)
+// Sets the label to the number of the file's class in the file of classes. 1; 0 if the path is a
+// folder itself; -1 with an error.
+static int find_label(struct image_list *list, struct image_entry *entry)
 {
     size_t length;
-    const char *name = parent_name(entry->path, &length);
+    const char *name = take_class(list, entry->path, &length);
+    if (!name)
+        return -1;
     entry->label = class_names_find(&list->classes, name, length);
     entry->bad = entry->label < 0;
     if (entry->bad && is_folder(entry->path))
-        return false;
+        return 0;
     if (entry->bad)
-        error_set(STATUS_DATA, "its folder's name, \"%.*s\", is not in %s", (int)length, name,
+        error_set(STATUS_DATA, "%s, \"%.*s\", is not in %s",
+                  list->tabs == TABS_CLASSES ? "its class" : "its folder's name", (int)length, name,
                   list->options.classes);
-    return true;
+    return 1;
 }
 
 int image_list_next(struct image_list *list, struct image_entry *entry)
@@ -259,10 +400,15 @@ int image_list_next(struct image_list *list, struct image_entry *entry)
         if (!*line || !in_part(list))
             continue;
         *entry = (struct image_entry){.path = line, .label = -1};
-        if (list->tabs && take_label(list, entry) < 0)
-            return -1;
-        if (list->labels != LABELS_FOLDERS || find_label(list, entry))
-            return 1;
+        size_t length;
+        if (list->tabs == TABS_NUMBERS)
+            rc = take_label(list, entry);
+        else if (list->labels == LABELS_CLASSES)
+            rc = find_label(list, entry);
+        else if (!take_class(list, line, &length))
+            rc = -1;
+        if (rc)
+            return rc;
     }
     return rc;
 }

@@ -10,25 +10,33 @@
 #include "lib/base/part.h"
 
 struct image_list_options {
-    char **paths;        // NULL-terminated; if empty, paths come from standard input
-    bool nul;            // on standard input paths end with NUL, not with a newline
-    bool no_labels;      // all labels are -1
+    char **paths;   // NULL-terminated, files and folders; if empty, paths come from standard input
+    bool nul;       // on standard input paths end with NUL, not with a newline
+    bool no_labels; // all labels are -1
     const char *classes; // a file of class names, or NULL
     struct part part;    // only lines index, index + count, ... are listed
 };
 
 struct image_list;
 
-// If the first line is "PATH<TAB>NUMBER", all lines must be, and labels are these numbers. Else a
-// file's label is the number of its parent folder's name: in the order of `classes`, or, without
-// it, in the order of all names' bytes. The latter reads all paths now, keeps them in memory and
-// leaves out folders. NULL with an error.
+// Folders among the given paths are walked: all files in them are listed, in the order of their
+// names, but hidden ones. Folders in a list on standard input are left out. Lines may end with CR
+// LF.
+//
+// If the first line is "PATH<TAB>NUMBER", all lines must be, and labels are these numbers. If it is
+// "PATH<TAB>CLASS" and no file has that name, all lines must be, and they name the classes. Else a
+// file's class is its parent folder's name. The label is the number of the class: in the order of
+// `classes`, or, without it, in the order of all names' bytes. The latter reads all paths now and
+// keeps them in memory. NULL with an error.
 struct image_list *image_list_open(const struct image_list_options *options);
 void image_list_close(struct image_list *list);
 
 // The names of the classes by label, or NULL if labels have no names.
 const struct class_names *image_list_classes(const struct image_list *list);
-size_t image_list_count(const struct image_list *list); // all images of the list; 0 if unknown
+size_t image_list_count(const struct image_list *list);   // images to come in all; 0 if unknown
+uint64_t image_list_lines(const struct image_list *list); // lines or operands read so far
+// Files of the class in the whole list, not only in the part; 0 if unknown.
+size_t image_list_class_size(const struct image_list *list, size_t class);
 
 struct image_entry {
     const char *path; // valid until the next call

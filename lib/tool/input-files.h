@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "lib/base/error.h"
 
@@ -12,6 +13,7 @@
 struct input_file {
     char *path;         // its name in messages; malloc'd, freed with the struct
     struct error error; // STATUS_OK until it fails
+    bool ignored;       // set by `next` or `read`: it is not used, and no failure either
     const struct input_files *all;
 };
 
@@ -19,6 +21,7 @@ struct input_files {
     size_t size;  // bytes of the program's struct
     size_t ahead; // files that may be read ahead, for each thread
     bool strict;  // the first file that fails ends the program
+    bool partial; // other processes take other files, so that all of these may fail
     void *user;
     // Fills the next file, zeroed before: its path, and its error if it cannot be used. 1, or 0
     // after the last, or -1 with an error.
@@ -30,8 +33,9 @@ struct input_files {
     void (*release)(void *file); // frees what `read` allocated
 };
 
-// Takes all files through next, read and use. A file that fails in `next` or `read` is reported and
-// counted by tool_skip; any other error, and running out of memory, ends the program by tool_fail.
-void input_files_run(const struct input_files *all);
+// Takes all files through next, read and use, and returns how many were used. A file that fails in
+// `next` or `read` is reported and counted by tool_skip; any other error, running out of memory,
+// and the failure of every file end the program by tool_fail.
+uint64_t input_files_run(const struct input_files *all);
 
 #endif

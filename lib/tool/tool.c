@@ -18,6 +18,7 @@
 #include "lib/tool/options.h"
 #include "lib/tool/progress.h"
 
+#define SKIPS_NAMED     20   // inputs; the rest are counted
 #define PROVENANCE_SIZE 4096 // bytes of an entry; the header of a stream holds many
 
 struct tool tool = {.progress = true,
@@ -242,7 +243,12 @@ void tool_skip(const char *input)
 {
     if (error_status() == STATUS_INTERNAL)
         tool_fail();
-    __atomic_fetch_add(&tool.skipped, 1, __ATOMIC_RELAXED);
+    uint64_t before = __atomic_fetch_add(&tool.skipped, 1, __ATOMIC_RELAXED);
+    if (before >= SKIPS_NAMED && !tool.verbose) {
+        if (before == SKIPS_NAMED)
+            tool_warn("more inputs are skipped; --verbose names each");
+        return;
+    }
     const char *reason = error_message();
     size_t length = strlen(input);
     bool named = strncmp(reason, input, length) == 0 && reason[length] == ':';

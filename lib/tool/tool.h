@@ -107,8 +107,9 @@ void tool_usage_error(const char *format, ...) __attribute__((noreturn, format(p
 void tool_warn(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void tool_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void tool_detail(const char *format, ...) __attribute__((format(printf, 1, 2)));
-// Reports and counts an input that is skipped; error_message() is the reason. If that is
-// STATUS_INTERNAL, such as no memory, the input may be good, and the program fails instead.
+// Counts an input that is skipped and reports it, of many only the first unless --verbose is given;
+// error_message() is the reason. If that is STATUS_INTERNAL, such as no memory, the input may be
+// good, and the program fails instead.
 void tool_skip(const char *input);
 // The zstd level for a stream into this output: --level, else -512 into a pipe and 1 into a regular
 // file.

@@ -48,7 +48,7 @@ says 'count what is skipped' 'decode-images: 3 inputs were skipped'
 ok 'pictures are drawn' "$BUILD/tests/tools/draw-shapes" -q -o "$tmp/shapes" -n 30 -s 40
 find "$tmp/shapes" | sort -r >"$tmp/list" # folders too
 exits 'folders as classes' 0 piped "$tmp/list" decode -s 32 -z 1 --no-pg -o "$tmp/all"
-is '... print nothing but the counts' "$(cat "$tmp/err")" 'decode-images: 30 files, 10 classes'
+is '... print nothing but their names and counts' "$(cat "$tmp/err")" 'decode-images: 30 files, 10 classes: checkers 3, circle 3, cross 3, dots 3, gradient 3, ring 3, square 3, star 3, stripes 3, triangle 3'
 is '... are numbered in the order of their names' "$(labels "$tmp/all")" \
     '9 9 9 8 8 8 7 7 7 6 6 6 5 5 5 4 4 4 3 3 3 2 2 2 1 1 1 0 0 0'
 is '... are named in the metadata' "$(classes "$tmp/all")" \
@@ -168,13 +168,13 @@ exits '--strict stops at a broken file' 65 decode --strict -s 32 "$star" \
     "$data/images/truncated.jpg"
 says 'names it' "decode-images: $data/images/truncated.jpg: Premature end of JPEG file"
 mkfifo "$tmp/fifo.jpg"
-exits 'a FIFO' 1 decode -s 32 "$tmp/fifo.jpg" -o "$tmp/s"
+exits 'a FIFO' 1 decode -s 32 "$tmp/fifo.jpg" "$star" -o "$tmp/s"
 says 'is skipped, not waited for' "$tmp/fifo.jpg: expected a regular file"
 if [ "$(id -u)" = 0 ]; then
     skip 'an unreadable file is skipped' 'root reads all'
 else
     cp "$star" "$tmp/secret.jpg" && chmod 0 "$tmp/secret.jpg"
-    exits 'an unreadable file is skipped' 1 decode -s 32 "$tmp/secret.jpg"
+    exits 'an unreadable file is skipped' 1 decode -s 32 "$tmp/secret.jpg" "$star"
 fi
 : >"$tmp/list"
 exits 'an empty list' 0 piped "$tmp/list" decode -s 32 -o "$tmp/s"
