@@ -81,12 +81,14 @@ dit-train --run "$out/run" --resume --minutes "$minutes" \
     --hidden 192 --depth 6 --heads 3 --patch 1 --batch 32 \
     --lr 1e-3 --lr-warmup 200 --clip 1 --ema-decay 0.998 --log-every 100 <"$out/latents.tstream"
 
-# The sheet has a row for each of the ten largest classes.
-classes=$(sed -z 's|/[^/]*$||; s|.*/||' "$out/files" | sort -z | uniq -cz | sort -zk1,1nr -k2 |
-    head -zn 10 | sed -z 's/^ *[0-9]* //' | sort -z | paste -zsd, - | tr -d '\0')
-rows=$(($(printf %s "$classes" | tr -cd , | wc -c) + 1))
+# The sheet has a row for each of the ten largest classes. Their names are quoted, as they may hold
+# commas or be numbers.
+sed -z 's|/[^/]*$||; s|.*/||' "$out/files" | sort -z | uniq -cz | sort -zk1,1nr -k2 | head -zn 10 |
+    sed -z 's/^ *[0-9]* //' | sort -z >"$out/classes"
+rows=$(tr -cd '\0' <"$out/classes" | wc -c)
 say "Sampling 8 pictures of each of $rows classes"
-dit-sample --weights "$out/run/latest.safetensors" --classes "$classes" --count $((8 * rows)) \
+dit-sample --weights "$out/run/latest.safetensors" --count $((8 * rows)) \
+    --classes "$(sed -z 's/"/""/g; s/.*/"&"/' "$out/classes" | tr '\0' , | sed '$s/,$//')" \
     --batch 40 --steps 250 --cfg-scale 2.5 --cfg-channels all -o "$out/samples.tstream"
 tile-images --by-class --columns 8 --scale "$((size < 64 ? 2 : 1))" -o "$out/samples.png" "$out/samples.tstream"
 npz-pack -o "$out/samples.npz" "$out/samples.tstream"
@@ -99,7 +101,7 @@ fi
 
 say "Done"
 cat >&2 <<EOF
-$out/samples.png   8 samples of each class, one class per row: $(printf %s "$classes" | tr '\000-\037\177' '?' | sed 's/,/, /g')
+$out/samples.png   8 samples of each class, one class per row: $(tr '\001-\037\177' '?' <"$out/classes" | tr '\0' , | sed 's/,$//; s/,/, /g')
 $out/samples.npz   the same samples as a NumPy array, for the ADM evaluation suite
 $out/loss.png      the training curves
 $out/run           weights and log; "dit-sample --weights $out/run/latest.safetensors" draws more

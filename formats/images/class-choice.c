@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <jansson.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +13,7 @@
 #include "lib/base/mem.h"
 #include "lib/base/rng.h"
 
-static int unknown_class(const char *word, size_t length, const json_t *names, size_t classes)
+static int unknown_class(const char *word, const json_t *names, size_t classes)
 {
     char list[256] = "";
     size_t used = 0;
@@ -21,35 +22,61 @@ static int unknown_class(const char *word, size_t length, const json_t *names, s
         used += (size_t)snprintf(list + used, sizeof list - used, "%s%s", i ? ", " : ": ",
                                  name ? name : "?");
     }
-    return error_set(STATUS_USAGE, "no class is called \"%.*s\"; the model has %zu classes%s%s",
-                     (int)length, word, classes, *list ? list : ", known by number only",
+    return error_set(STATUS_USAGE, "no class is called \"%s\"; the model has %zu classes%s%s", word,
+                     classes, *list ? list : ", known by number only",
                      used < sizeof list ? "" : "...");
 }
 
-// Reads a name, "none" or a number. Names come first, as a class may be called "7".
-static int parse_class(const char *word, size_t length, const json_t *names, size_t classes,
+// Reads a name or, if it is not quoted, "none" or a number. Names come first, as a class may be
+// called "7".
+static int parse_class(const char *word, bool quoted, const json_t *names, size_t classes,
                        int32_t *class)
 {
     for (size_t i = 0; i < json_array_size(names) && i < classes; i++) {
         const char *name = json_string_value(json_array_get(names, i));
-        if (name && strlen(name) == length && strncmp(name, word, length) == 0) {
+        if (name && strcmp(name, word) == 0) {
             *class = (int32_t)i;
             return 0;
         }
     }
-    if (length == 4 && strncmp(word, "none", 4) == 0) {
+    if (!quoted && strcmp(word, "none") == 0) {
         *class = (int32_t)classes;
         return 0;
     }
     char *end;
     errno = 0;
     unsigned long long number = strtoull(word, &end, 10);
-    if (word[0] < '0' || word[0] > '9' || end != word + length || errno)
-        return unknown_class(word, length, names, classes);
+    if (quoted || word[0] < '0' || word[0] > '9' || *end || errno)
+        return unknown_class(word, names, classes);
     if (number >= classes)
         return error_set(STATUS_USAGE, "class %llu: the model has classes 0 to %zu", number,
                          classes - 1);
     *class = (int32_t)number;
+    return 0;
+}
+
+// Takes the next item off *rest: up to a comma, without the blanks before it, or between double
+// quotes, of which two stand for one in the name. word: room for it. -1 with an error.
+static int take_item(const char **rest, char *word, bool *quoted)
+{
+    const char *p = *rest + strspn(*rest, " ");
+    *quoted = *p == '"';
+    if (!*quoted) {
+        size_t length = strcspn(p, ",");
+        memcpy(word, p, length);
+        word[length] = 0;
+        *rest = p + length;
+        return 0;
+    }
+    for (p++; *p && (*p != '"' || p[1] == '"'); p++) {
+        p += *p == '"';
+        *word++ = *p;
+    }
+    *word = 0;
+    if (*p != '"' || (p[1] && p[1] != ','))
+        return error_set(STATUS_USAGE,
+                         "expected a closing quote, and then a comma or the end, in %s", *rest);
+    *rest = p + 1;
     return 0;
 }
 
@@ -58,16 +85,17 @@ static int parse_list(struct class_choice *choice, const char *spec, const json_
     size_t room = 1;
     for (const char *p = spec; *p; p++)
         room += *p == ',';
-    if (!(choice->list = mem_new(room, sizeof *choice->list)))
-        return -1;
-    for (const char *word = spec;; word++) {
-        size_t length = strcspn(word, ",");
-        if (parse_class(word, length, names, choice->classes, &choice->list[choice->n++]) < 0)
-            return -1;
-        word += length;
-        if (!*word)
-            return 0;
+    char *word = mem_strdup(spec);
+    choice->list = mem_new(room, sizeof *choice->list);
+    int rc = word && choice->list ? 0 : -1;
+    for (bool more = true, quoted; rc == 0 && more; spec++) {
+        rc = take_item(&spec, word, &quoted);
+        if (rc == 0)
+            rc = parse_class(word, quoted, names, choice->classes, &choice->list[choice->n++]);
+        more = *spec;
     }
+    free(word);
+    return rc;
 }
 
 int class_choice_parse(struct class_choice *choice, const char *spec, const char *names,

@@ -202,7 +202,7 @@ for name in "018.npy", "x.txt", "18.npy.tmp", ".npy", ".1.npy":
     put("features/" + name, b"")
 put("labels/.DS_Store", b"")
 '
-exits 'importing odd files' 1 import-features "$tmp/odd" -o "$tmp/s"
+exits 'importing odd files' 1 import-features -v "$tmp/odd" -o "$tmp/s"
 is '... gives those that fit' "$(labels "$tmp/s")" '1 1'
 says 'counts the others' 'import-features: 25 inputs were skipped'
 skipped() { # skipped NAME NUMBER REASON
