@@ -1,6 +1,6 @@
-// Resamples as Pillow does (src/libImaging/Resample.c): a horizontal pass, then a vertical one,
-// with 8-bit pixels in between. Weights are normalised and rounded to 22 fractional bits, and the
-// sums of products are kept in 32 bits. SPDX-License-Identifier: MIT
+// Resamples as Pillow does (src/libImaging/Resample.c): a horizontal pass and a vertical one, with
+// 8-bit pixels in between. Weights are normalised and rounded to 22 fractional bits, and the sums
+// of products are kept in 32 bits. SPDX-License-Identifier: MIT
 #include "formats/images/resample.h"
 
 #include <math.h>
@@ -42,6 +42,7 @@ struct axis_pass {
 // A resize of both axes.
 struct step {
     struct axis_pass x, y;
+    bool vertical_first;
 };
 
 struct filter {
@@ -470,40 +471,83 @@ static void run_horizontal(const struct kernels *kernels, const struct axis_pass
         }
 }
 
-// Runs both passes. out: y.count rows of 3 * x.count bytes.
-static int run_step(const struct kernels *kernels, const struct step *step, const uint8_t *in,
-                    size_t in_stride, uint8_t *out, size_t out_stride)
+// The inputs of output i of the vertical pass.
+static struct span vertical_span(const struct axis_pass *pass, size_t i)
+{
+    size_t factor = pass->kind == PASS_HALVE ? 2 : 1;
+    return pass->kind == PASS_FILTER ? pass->spans[i] : (struct span){i * factor, factor};
+}
+
+// The vertical pass for row i of its outputs, of `size` bytes. in: the row of its first input.
+static void run_vertical(const struct kernels *kernels, const struct axis_pass *pass, size_t i,
+                         const uint8_t *in, size_t stride, uint8_t *out, size_t size)
+{
+    if (pass->kind == PASS_FILTER)
+        kernels->filter_vertical(pass, i, in, stride, out, size);
+    else if (pass->kind == PASS_HALVE)
+        for (size_t x = 0; x < size; x++)
+            out[x] = (uint8_t)((in[x] + in[x + stride] + 1) >> 1);
+    else
+        memcpy(out, in, size);
+}
+
+static int run_horizontal_first(const struct kernels *kernels, const struct step *step,
+                                const uint8_t *in, size_t in_stride, uint8_t *out,
+                                size_t out_stride)
 {
     const struct axis_pass *y = &step->y;
-    size_t size = 3 * step->x.count;
-    if (step->x.kind == PASS_HALVE && y->kind == PASS_HALVE) {
-        for (size_t i = 0; i < y->count; i++)
-            kernels->halve_both(in + 2 * i * in_stride, in_stride, out + i * out_stride, size / 3);
-        return 0;
-    }
     struct canvas between;
     if (canvas_init(&between, step->x.count, y->inputs.count) < 0)
         return -1;
     // The horizontal pass makes rows just before the vertical one needs them, so they stay in
     // cache.
     for (size_t i = 0, made = 0; i < y->count; i++, out += out_stride) {
-        size_t factor = y->kind == PASS_HALVE ? 2 : 1;
-        struct span span = y->kind == PASS_FILTER ? y->spans[i] : (struct span){i * factor, factor};
+        struct span span = vertical_span(y, i);
         while (made < span.first + span.count) {
             size_t rows = y->inputs.count - made < ROWS_STEP ? y->inputs.count - made : ROWS_STEP;
             run_horizontal(kernels, &step->x, in, in_stride, &between, made, rows);
             made += rows;
         }
-        const uint8_t *row = between.data + span.first * between.stride;
-        if (y->kind == PASS_FILTER)
-            kernels->filter_vertical(y, i, row, between.stride, out, size);
-        else if (y->kind == PASS_HALVE)
-            for (size_t x = 0; x < size; x++)
-                out[x] = (uint8_t)((row[x] + row[x + between.stride] + 1) >> 1);
-        else
-            memcpy(out, row, size);
+        run_vertical(kernels, y, i, between.data + span.first * between.stride, between.stride, out,
+                     3 * step->x.count);
     }
     free(between.data);
+    return 0;
+}
+
+static int run_vertical_first(const struct kernels *kernels, const struct step *step,
+                              const uint8_t *in, size_t in_stride, uint8_t *out, size_t out_stride)
+{
+    const struct axis_pass *x = &step->x, *y = &step->y;
+    struct canvas between = {0}, made = {0};
+    int rc = canvas_init(&between, x->inputs.count, ROWS_STEP) < 0 ||
+                     canvas_init(&made, x->count + 1, ROWS_STEP) < 0
+                 ? -1
+                 : 0;
+    for (size_t first = 0; first < y->count && rc == 0; first += ROWS_STEP) {
+        size_t rows = y->count - first < ROWS_STEP ? y->count - first : ROWS_STEP;
+        for (size_t r = 0; r < rows; r++)
+            run_vertical(kernels, y, first + r, in + vertical_span(y, first + r).first * in_stride,
+                         in_stride, between.data + r * between.stride, 3 * x->inputs.count);
+        run_horizontal(kernels, x, between.data, between.stride, &made, 0, rows);
+        for (size_t r = 0; r < rows; r++, out += out_stride)
+            memcpy(out, made.data + r * made.stride, 3 * x->count);
+    }
+    free(between.data);
+    free(made.data);
+    return rc;
+}
+
+// Runs both passes. out: y.count rows of 3 * x.count bytes.
+static int run_step(const struct kernels *kernels, const struct step *step, const uint8_t *in,
+                    size_t in_stride, uint8_t *out, size_t out_stride)
+{
+    if (step->vertical_first)
+        return run_vertical_first(kernels, step, in, in_stride, out, out_stride);
+    if (step->x.kind != PASS_HALVE || step->y.kind != PASS_HALVE)
+        return run_horizontal_first(kernels, step, in, in_stride, out, out_stride);
+    for (size_t i = 0; i < step->y.count; i++)
+        kernels->halve_both(in + 2 * i * in_stride, in_stride, out + i * out_stride, step->x.count);
     return 0;
 }
 
@@ -536,12 +580,21 @@ static size_t count_halvings(size_t width, size_t height, size_t size)
     return n;
 }
 
+static bool is_vertical_first(enum resample_order order, size_t width, size_t height,
+                              size_t out_width, size_t out_height)
+{
+    return order == RESAMPLE_PILLOW13 && height > out_height &&
+           (int64_t)(height - out_height) > 2 * ((int64_t)width - (int64_t)out_width);
+}
+
 // Each step makes only what the next one needs, so the steps are planned in reverse order.
-static int steps_init(struct step *steps, size_t halvings, size_t width, size_t height, size_t size)
+static int steps_init(struct step *steps, size_t halvings, size_t width, size_t height, size_t size,
+                      enum resample_order order)
 {
     size_t w = width >> halvings, h = height >> halvings;
     struct crop crop = crop_of_image(w, h, size);
     struct step *step = &steps[halvings];
+    step->vertical_first = is_vertical_first(order, w, h, crop.width, crop.height);
     if (pass_init(&step->x, &filter_bicubic, w, crop.width, crop.x) < 0 ||
         pass_init(&step->y, &filter_bicubic, h, crop.height, crop.y) < 0)
         return -1;
@@ -549,6 +602,8 @@ static int steps_init(struct step *steps, size_t halvings, size_t width, size_t 
         if (pass_init(&steps[i].x, &filter_box, width >> i, width >> (i + 1), step->x.inputs) < 0 ||
             pass_init(&steps[i].y, &filter_box, height >> i, height >> (i + 1), step->y.inputs) < 0)
             return -1;
+        steps[i].vertical_first =
+            is_vertical_first(order, width >> i, height >> i, width >> (i + 1), height >> (i + 1));
     }
     return 0;
 }
@@ -574,12 +629,12 @@ struct resample_window resample_crop_window(size_t width, size_t height, size_t 
 }
 
 static int crop_with(const struct kernels *kernels, const uint8_t *rgb, size_t width, size_t height,
-                     size_t size, uint8_t *out)
+                     size_t size, enum resample_order order, uint8_t *out)
 {
     size_t halvings = count_halvings(width, height, size);
     struct step steps[HALVINGS_MAX] = {0};
     struct canvas image = {0};
-    int rc = steps_init(steps, halvings, width, height, size);
+    int rc = steps_init(steps, halvings, width, height, size, order);
     size_t stride = 3 * width;
     const uint8_t *in = rgb + steps[0].y.inputs.first * stride + 3 * steps[0].x.inputs.first;
     for (size_t i = 0; i < halvings && !rc; i++) {
@@ -598,12 +653,14 @@ static int crop_with(const struct kernels *kernels, const uint8_t *rgb, size_t w
     return rc ? -1 : 0;
 }
 
-int resample_crop(const uint8_t *rgb, size_t width, size_t height, size_t size, uint8_t *out)
+int resample_crop(const uint8_t *rgb, size_t width, size_t height, size_t size,
+                  enum resample_order order, uint8_t *out)
 {
-    return crop_with(kernels_fastest(), rgb, width, height, size, out);
+    return crop_with(kernels_fastest(), rgb, width, height, size, order, out);
 }
 
-int resample_crop_plain(const uint8_t *rgb, size_t width, size_t height, size_t size, uint8_t *out)
+int resample_crop_plain(const uint8_t *rgb, size_t width, size_t height, size_t size,
+                        enum resample_order order, uint8_t *out)
 {
-    return crop_with(&kernels_plain, rgb, width, height, size, out);
+    return crop_with(&kernels_plain, rgb, width, height, size, order, out);
 }

@@ -35,28 +35,29 @@ static void change_unread(uint8_t *rgb, size_t width, size_t height, size_t size
                 memset(rgb + 3 * (y * width + x), 0x5A, 3);
 }
 
-static void check(size_t width, size_t height, size_t size)
+static void check(size_t width, size_t height, size_t size, enum resample_order order)
 {
+    const char *how = order == RESAMPLE_PILLOW13 ? ", Pillow 13" : "";
     uint8_t *zeros = make_image(width, height, 0, width * height + seed), *ones;
     ones = make_image(width, height, 0xFF, width * height + seed);
     size_t bytes = 3 * size * size;
     uint8_t *plain = malloc(bytes), *fast = malloc(bytes + 2 * GUARD), *again = malloc(bytes);
     memset(fast, 0xA5, bytes + 2 * GUARD);
-    int rc = resample_crop_plain(zeros, width, height, size, plain);
-    rc |= resample_crop(zeros, width, height, size, fast + GUARD);
-    rc |= resample_crop(ones, width, height, size, again);
+    int rc = resample_crop_plain(zeros, width, height, size, order, plain);
+    rc |= resample_crop(zeros, width, height, size, order, fast + GUARD);
+    rc |= resample_crop(ones, width, height, size, order, again);
     bool guarded = true;
     for (size_t i = 0; i < GUARD; i++)
         guarded &= fast[i] == 0xA5 && fast[GUARD + bytes + i] == 0xA5;
-    ok(rc == 0 && memcmp(plain, fast + GUARD, bytes) == 0, "%zux%zu to %zu: fast equals plain",
-       width, height, size);
-    ok(guarded, "%zux%zu to %zu: nothing is written outside", width, height, size);
-    ok(memcmp(plain, again, bytes) == 0, "%zux%zu to %zu: what follows the image doesn't matter",
-       width, height, size);
+    ok(rc == 0 && memcmp(plain, fast + GUARD, bytes) == 0, "%zux%zu to %zu%s: fast equals plain",
+       width, height, size, how);
+    ok(guarded, "%zux%zu to %zu%s: nothing is written outside", width, height, size, how);
+    ok(memcmp(plain, again, bytes) == 0, "%zux%zu to %zu%s: what follows the image doesn't matter",
+       width, height, size, how);
     change_unread(zeros, width, height, size);
-    rc = resample_crop(zeros, width, height, size, again);
+    rc = resample_crop(zeros, width, height, size, order, again);
     ok(rc == 0 && memcmp(plain, again, bytes) == 0,
-       "%zux%zu to %zu: nothing outside the window matters", width, height, size);
+       "%zux%zu to %zu%s: nothing outside the window matters", width, height, size, how);
     free(zeros);
     free(ones);
     free(plain);
@@ -68,7 +69,7 @@ static bool is_flat(size_t width, size_t height, size_t size, uint8_t value)
 {
     uint8_t *rgb = calloc(3 * width * height + RESAMPLE_PADDING, 1), *out = malloc(3 * size * size);
     memset(rgb, value, 3 * width * height);
-    bool flat = resample_crop(rgb, width, height, size, out) == 0;
+    bool flat = resample_crop(rgb, width, height, size, RESAMPLE_PILLOW13, out) == 0;
     for (size_t i = 0; i < 3 * size * size; i++)
         flat &= out[i] == value;
     free(rgb);
@@ -85,14 +86,21 @@ int main(void)
         {131, 67, 33}, {300, 301, 37}, {500, 375, 64}, {641, 479, 100}, {97, 1031, 24},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
-        check(cases[i][0], cases[i][1], cases[i][2]);
+        check(cases[i][0], cases[i][1], cases[i][2], RESAMPLE_HORIZONTAL_FIRST);
+    // Of these most steps have the vertical pass first.
+    static const size_t tall[][3] = {
+        {1, 40, 8}, {97, 1031, 24}, {40, 120, 8}, {33, 100, 16}, {61, 300, 20}, {35, 141, 17},
+    };
+    for (size_t i = 0; i < sizeof tall / sizeof *tall; i++)
+        check(tall[i][0], tall[i][1], tall[i][2], RESAMPLE_PILLOW13);
 
     uint8_t *rgb = make_image(24, 24, 0, 7 + seed), out[3 * 24 * 24];
-    ok(resample_crop(rgb, 24, 24, 24, out) == 0 && memcmp(rgb, out, sizeof out) == 0,
+    ok(resample_crop(rgb, 24, 24, 24, RESAMPLE_HORIZONTAL_FIRST, out) == 0 &&
+           memcmp(rgb, out, sizeof out) == 0,
        "an image of the right size stays as it is");
     free(rgb);
     rgb = make_image(30, 24, 0, 8 + seed);
-    bool same = resample_crop(rgb, 30, 24, 24, out) == 0;
+    bool same = resample_crop(rgb, 30, 24, 24, RESAMPLE_HORIZONTAL_FIRST, out) == 0;
     for (size_t y = 0; y < 24; y++)
         same &= memcmp(rgb + 3 * (30 * y + 3), out + 3 * 24 * y, 3 * 24) == 0;
     ok(same, "an image of the right height is cut at floor((30 - 24) / 2)");

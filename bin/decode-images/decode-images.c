@@ -15,6 +15,7 @@
 #include "lib/tool/tool.h"
 
 static int64_t side = 256, pixels_max = IMAGE_PIXELS_MAX;
+static int order;                // an enum resample_order
 static struct image_options how; // to decode
 
 // What is said of images at the end, once for all of them.
@@ -79,9 +80,9 @@ static int read_picture(void *file)
     picture->notes[NOTE_TRANSPARENT] = image.transparent && !how.background;
     picture->notes[NOTE_ENLARGED] = shorter < (size_t)side;
     picture->pixels = mem_resize(NULL, (size_t)(side * side), 3);
-    int rc = picture->pixels
-                 ? resample_crop(image.rgb, image.width, image.height, side, picture->pixels)
-                 : -1;
+    int rc = picture->pixels ? resample_crop(image.rgb, image.width, image.height, side,
+                                             (enum resample_order)order, picture->pixels)
+                             : -1;
     image_free(&image);
     return rc;
 }
@@ -219,6 +220,9 @@ int main(int argc, char **argv)
         OPTION_FLAG("exif", 0, &how.exif, "rotate images by their EXIF orientation"),
         OPTION_STRING("background", 0, &background, "COLOUR",
                       "colour under transparent pixels: RRGGBB, white, gray or black"),
+        OPTION_CHOICE("resample-order", 0, &order,
+                      "order of the passes of a resize (default: horizontal, as Pillow before 13)",
+                      "horizontal", "pillow13"),
         OPTION_INT("max-pixels", 0, &pixels_max, 1, (int64_t)1 << 40,
                    "skip images of more pixels (default 67108864)"),
         OPTION_FLAG("strict", 0, &how.strict,
