@@ -1,9 +1,9 @@
 // decode-images: image files -> a stream of images. SPDX-License-Identifier: MIT
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
+#include "bin/decode-images/image-notes.h"
 #include "formats/images/image-file.h"
 #include "formats/images/image-list.h"
 #include "formats/images/resample.h"
@@ -18,15 +18,6 @@ static int64_t side = 256, pixels_max = IMAGE_PIXELS_MAX;
 static int order;                // an enum resample_order
 static struct image_options how; // to decode
 
-// What is said of images at the end, once for all of them.
-enum { NOTE_DAMAGED, NOTE_ROTATED, NOTE_TRANSPARENT, NOTE_ENLARGED, NOTES };
-static const char *const note_texts[NOTES] = {
-    [NOTE_DAMAGED] = "damaged, and some pixels are wrong; --strict refuses such files",
-    [NOTE_ROTATED] = "stored rotated, as EXIF says; --exif turns such images upright",
-    [NOTE_TRANSPARENT] = "transparent, and shown opaque; --background puts a colour underneath",
-    [NOTE_ENLARGED] = "smaller than the wanted size, and enlarged",
-};
-
 struct picture {
     struct input_file file;
     int64_t label;
@@ -39,8 +30,7 @@ struct decoding {
     struct row_writer rows;
     int image, label;   // indices of the output's tensors
     uint64_t *of_class; // (classes): images written of each; NULL if their number is unknown
-    uint64_t noted[NOTES];
-    char *noted_first[NOTES]; // a file's name
+    struct image_notes notes;
 };
 
 static int next_picture(void *user, void *file)
@@ -87,60 +77,6 @@ static int read_picture(void *file)
     return rc;
 }
 
-static int note_picture(struct decoding *decoding, const struct picture *picture)
-{
-    for (size_t i = 0; i < NOTES; i++) {
-        if (!picture->notes[i])
-            continue;
-        tool_detail("%s is %s", picture->file.path, note_texts[i]);
-        if (decoding->noted[i]++ == 0 &&
-            !(decoding->noted_first[i] = mem_strdup(picture->file.path)))
-            return -1;
-    }
-    return 0;
-}
-
-static void print_notes(struct decoding *decoding)
-{
-    for (size_t i = 0; i < NOTES; i++) {
-        const uint64_t n = decoding->noted[i];
-        if (n > 0)
-            (i == NOTE_DAMAGED ? tool_warn : tool_note)("%" PRIu64 " image%s %s (the first: %s)", n,
-                                                        n == 1 ? " is" : "s are", note_texts[i],
-                                                        decoding->noted_first[i]);
-        free(decoding->noted_first[i]);
-    }
-}
-
-// Says what classes the folders make, of many only the first.
-static void print_classes(const struct image_list *list, const struct class_names *classes)
-{
-    enum { SHOWN = 10 };
-    const size_t files = image_list_count(list);
-    char text[SHOWN * (ERROR_SHOWN_SIZE + 24)] = "";
-    size_t used = 0;
-    for (size_t i = 0; i < classes->n && i < SHOWN; i++) {
-        char name[ERROR_SHOWN_SIZE];
-        error_shown(classes->names[i], strlen(classes->names[i]), name);
-        int n = snprintf(text + used, sizeof text - used, "%s%s %zu", i ? ", " : ": ", name,
-                         image_list_class_size(list, i));
-        used += (size_t)n;
-    }
-    tool_note("%zu file%s, %zu class%s%s%s", files, files == 1 ? "" : "s", classes->n,
-              classes->n == 1 ? "" : "es", text, classes->n > SHOWN ? ", ..." : "");
-}
-
-// A file beside the folders of the classes makes a class of its own, which may hold no image.
-static void warn_of_empty_classes(const struct decoding *decoding,
-                                  const struct class_names *classes)
-{
-    for (size_t i = 0; decoding->of_class && i < classes->n; i++)
-        if (decoding->of_class[i] == 0)
-            tool_warn("class %zu, \"%s\", is empty: no image was decoded of its %zu file%s", i,
-                      classes->names[i], image_list_class_size(decoding->list, i),
-                      image_list_class_size(decoding->list, i) == 1 ? "" : "s");
-}
-
 // Parses RRGGBB, after a # or not, or the name of a colour.
 static void parse_background(const char *text)
 {
@@ -170,7 +106,7 @@ static int write_picture(void *user, void *file)
     struct decoding *decoding = user;
     const struct picture *picture = file;
     progress_add(1);
-    if (note_picture(decoding, picture) < 0)
+    if (image_notes_add(&decoding->notes, picture->file.path, picture->notes) < 0)
         return -1;
     if (decoding->of_class)
         decoding->of_class[picture->label]++;
@@ -252,7 +188,7 @@ int main(int argc, char **argv)
     const struct class_names *classes = image_list_classes(list);
     const bool numbered = classes && !from.classes; // by the names that the list holds
     if (numbered)
-        print_classes(list, classes);
+        print_classes(list);
     struct schema *schema = images_schema_new(classes);
     struct tstream_writer *out =
         tstream_create(output, schema, (size_t)tool.threads, tool_level(output));
@@ -263,8 +199,9 @@ int main(int argc, char **argv)
                                 .image = schema_find(schema, "image"),
                                 .label = schema_find(schema, "label")};
     const bool partial = from.part.count > 1;
-    if (numbered && !partial)
-        decoding.of_class = mem_new(classes->n, sizeof *decoding.of_class);
+    if (numbered && !partial &&
+        !(decoding.of_class = mem_new(classes->n, sizeof *decoding.of_class)))
+        tool_fail();
     progress_start("images", image_list_count(list));
     uint64_t used = input_files_run(&(struct input_files){.size = sizeof(struct picture),
                                                           .ahead = 4,
@@ -281,10 +218,12 @@ int main(int argc, char **argv)
     }
     tool_check(row_writer_flush(&decoding.rows));
     progress_finish();
-    print_notes(&decoding);
-    warn_of_empty_classes(&decoding, classes);
+    image_notes_print(&decoding.notes);
+    if (decoding.of_class)
+        warn_of_empty_classes(list, decoding.of_class);
     tool_check(tstream_finish(out));
     schema_free(schema);
+    free(decoding.of_class);
     image_list_close(list);
     return tool_finish();
 }

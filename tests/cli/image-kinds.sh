@@ -6,7 +6,7 @@ pictures=tests/data/pictures
 
 # pixels FILE [OPTION]...: the SHA-256 of its pixels at 64.
 pixels() {
-    decode -q --no-labels -s 64 -o "$tmp/stream" "$@" || return
+    decode -q --no-labels -s 64 -o "$tmp/stream" "$@" 2>>"$tmp/log" || return
     python '
 import hashlib
 print(hashlib.sha256(read(tmp + "stream")[0]["image"].tobytes()).hexdigest())'
