@@ -76,6 +76,41 @@ static void guess_try(struct guess *guess, const char *prefix, const char *word)
     }
 }
 
+// Whether the words of `name`, between hyphens, stand side by side in `typed`.
+static bool has_words(const char *typed, const char *name)
+{
+    size_t length = strlen(name);
+    for (const char *at = typed; (at = strstr(at, name)); at++)
+        if ((at == typed || at[-1] == '-') && (!at[length] || at[length] == '-'))
+            return true;
+    return false;
+}
+
+// Whether `name` is the first letters of the words of `typed`.
+static bool has_initials(const char *typed, const char *name)
+{
+    for (; typed && *name; name++) {
+        if (*typed != *name)
+            return false;
+        typed = strchr(typed, '-');
+        typed += typed != NULL;
+    }
+    return !typed && !*name;
+}
+
+// Other programs' names for an option: --batch-size and --learning-rate are --batch and --lr here.
+static void guess_try_words(struct guess *guess, const char *name)
+{
+    size_t typed = strlen(guess->typed), length = strlen(name);
+    size_t distance = has_initials(guess->typed, name) ? 1
+                      : has_words(guess->typed, name)  ? typed - length
+                                                       : SIZE_MAX;
+    if (distance < guess->distance && length >= 2 && length < sizeof guess->best) {
+        guess->distance = distance;
+        memcpy(guess->best, name, length + 1);
+    }
+}
+
 // Writes "; did you mean ...?" into text, or nothing if no word is near.
 static const char *guess_text(const struct guess *guess, const char *dashes, char text[96])
 {
@@ -91,6 +126,7 @@ static int unknown_option(const struct option *options, const char *name)
     const struct option *option;
     for (size_t i = 0; (option = option_at(options, i)); i++) {
         guess_try(&guess, "", option->name);
+        guess_try_words(&guess, option->name);
         if (option->type == OPTION_TYPE_FLAG && option->value.flag)
             guess_try(&guess, "no-", option->name);
     }

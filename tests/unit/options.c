@@ -12,7 +12,7 @@ static struct values {
     bool flag, color;
     int64_t threads, level;
     uint64_t seed, memory;
-    double rate;
+    double rate, lr;
     const char *name;
     int mode;
     struct part part;
@@ -31,6 +31,7 @@ static const struct option options[] = {
                   "constant"),
     OPTION_CHOICE("mode", 0, &values.mode, "a mode", "linear", "cosine", "constant"),
     OPTION_PART("part", 0, &values.part, "a part"),
+    OPTION_FLOAT("lr", 0, &values.lr, 0, 1, "another rate"),
     OPTION_END};
 
 static char *operands[16];
@@ -114,6 +115,11 @@ static void test_refusals(void)
     refuses("--falg", "unknown option '--falg'; did you mean '--flag'?");
     refuses("--no-level", "unknown option '--no-level'; did you mean '--level'?");
     refuses("--xyzzy", "unknown option '--xyzzy'");
+    refuses("--level-of-detail 3", "unknown option '--level-of-detail'; did you mean '--level'?");
+    refuses("--host-memory-size 3",
+            "unknown option '--host-memory-size'; did you mean '--memory'?");
+    refuses("--learning-rate 3", "unknown option '--learning-rate'; did you mean '--lr'?");
+    refuses("--levels-of-it 3", "unknown option '--levels-of-it'");
     refuses("--no-help", "unknown option '--no-help'; did you mean '--help'?");
     refuses("-x", "unknown option '-x' in '-x'");
     refuses("-fx", "unknown option '-x' in '-fx'");
