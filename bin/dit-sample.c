@@ -155,9 +155,8 @@ int main(int argc, char **argv)
     if (!device)
         tool_fail();
     struct autoencoder *ae = NULL;
-    if (!want_latents &&
-        !(ae = autoencoder_open_for(device, vae, weights_get(&file.weights, "autoencoder"),
-                                    file.config.channels, KL_DECODER, weights))) {
+    if (!want_latents && !(ae = autoencoder_open_for(device, vae, file.weights.metadata,
+                                                     file.config.channels, KL_DECODER, weights))) {
         error_set(error_status(), "%s (--latents needs no autoencoder)", error_message());
         tool_fail();
     }

@@ -106,8 +106,8 @@ int main(int argc, char **argv)
     if (d.from.std >= 0)
         d.std_dtype = in_schema->fields[d.from.std].dtype;
     struct device *device = tool_open_device();
-    d.ae = device ? autoencoder_open_for(device, vae, schema_get(in_schema, "autoencoder"),
-                                         d.from.channels, KL_DECODER, tstream_name(in))
+    d.ae = device ? autoencoder_open_for(device, vae, in_schema->metadata, d.from.channels,
+                                         KL_DECODER, tstream_name(in))
                   : NULL;
     struct schema *schema = d.ae ? decoded_schema_new(&d, in_schema) : NULL;
     if (!schema || !(d.mean = mem_new(n, d.from.count * sizeof(float))) ||

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "bin/dit-train/description.h"
 #include "formats/images/image-sheet.h"
 #include "formats/weights/autoencoder-open.h"
 #include "lib/base/error.h"
@@ -40,17 +41,18 @@ struct preview {
     struct loss_batch batch; // VALID_ROWS of the records
 };
 
-// Reads at most `most` records. An error if one has another shape or a class that the model lacks.
-static int read_held_out(struct preview *p, struct latents *latents, size_t most)
+// Reads at most `most` records. An error if they are described otherwise than the data, or one has
+// a class that the model lacks.
+static int read_held_out(struct preview *p, struct latents *latents, const struct latents *data,
+                         size_t most)
 {
     const struct latents_shape *shape = latents_shape(latents);
     const struct dit_config *c = p->config;
-    if (shape->channels != c->channels || shape->height != c->input_size ||
-        shape->width != c->input_size)
-        return error_set(STATUS_DATA,
-                         "%s: its latents are %zux%zux%zu, but those trained on are %zux%zux%zu",
-                         p->valid, shape->channels, shape->height, shape->width, c->channels,
-                         c->input_size, c->input_size);
+    struct description held_out, trained_on;
+    if (description_of_latents(&held_out, p->valid, latents, c) < 0 ||
+        description_of_latents(&trained_on, "the latents that are trained on", data, c) < 0 ||
+        description_compare(&held_out, &trained_on) < 0)
+        return -1;
     size_t n = shape->records && shape->records < most ? (size_t)shape->records : most, size;
     int64_t *labels = mem_new(n, sizeof *labels);
     p->labels = mem_new(n, sizeof *p->labels);
@@ -82,7 +84,8 @@ static void place_batch(struct preview *p, uintptr_t base)
     p->memory_size = arena.next - base;
 }
 
-static int open_held_out(struct preview *p, const struct preview_settings *settings)
+static int open_held_out(struct preview *p, const struct latents *data,
+                         const struct preview_settings *settings)
 {
     // A file, as a pipe could not be read again on resuming, and might wait for ever.
     struct stat st;
@@ -93,7 +96,7 @@ static int open_held_out(struct preview *p, const struct preview_settings *setti
     struct latents_options options = {
         .memory = VALID_MEMORY, .one_pass = true, .partial = true, .threads = settings->threads};
     struct latents *latents = path ? latents_open((char *[]){path, NULL}, &options) : NULL;
-    int rc = latents ? read_held_out(p, latents, settings->valid_records) : -1;
+    int rc = latents ? read_held_out(p, latents, data, settings->valid_records) : -1;
     free(path);
     latents_close(latents);
     if (rc < 0)
@@ -108,7 +111,7 @@ static int open_held_out(struct preview *p, const struct preview_settings *setti
 static int open_autoencoder(struct preview *p, const struct schema *data,
                             const struct preview_settings *settings)
 {
-    p->autoencoder = autoencoder_open_for(p->device, settings->vae, schema_get(data, "autoencoder"),
+    p->autoencoder = autoencoder_open_for(p->device, settings->vae, data->metadata,
                                           p->config->channels, KL_DECODER, "the latents");
     return p->autoencoder ? 0 : error_prefix("--sample-every");
 }
@@ -133,7 +136,7 @@ struct preview *preview_new(struct device *device, const struct dit_config *conf
     p->config = dit_get_config(sampler_model(p->sampler));
     p->n = config->channels * config->input_size * config->input_size;
     if ((p->samples == 0 || open_autoencoder(p, latents_schema(data), settings) == 0) &&
-        (!p->valid || open_held_out(p, settings) == 0))
+        (!p->valid || open_held_out(p, data, settings) == 0))
         return p;
 failed:
     preview_free(p);

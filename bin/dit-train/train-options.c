@@ -11,7 +11,6 @@
 
 // The table below stores values here.
 static struct train_options values = {
-    .model = "DiT-S/2",
     .batch = 256,
     .recompute = -1,
     .lr = 1e-4,
@@ -31,8 +30,10 @@ static struct train_options values = {
     .run = "run",
 };
 
-// The settings, whose names are part of the checkpoints' format, stand before this row.
-#define FIRST_OTHER "minutes"
+// The settings, whose names are part of the checkpoints' format, stand between these rows. Before
+// them stand the sizes of the model, which a checkpoint tells by its weights.
+#define FIRST_SETTING "batch"
+#define FIRST_OTHER   "minutes"
 static const struct option rows[] = {
     OPTION_STRING("model", 'm', &values.model, "NAME",
                   "DiT-S, -B, -L or -XL with /2, /4 or /8 (default DiT-S/2)"),
@@ -117,6 +118,14 @@ char **train_options_parse(struct train_options **options, int argc, char **argv
     return tool_start(argc, argv, &info);
 }
 
+static const struct option *first_setting(void)
+{
+    const struct option *row = rows;
+    while (strcmp(row->name, FIRST_SETTING) != 0)
+        row++;
+    return row;
+}
+
 static bool is_setting(const struct option *row)
 {
     return strcmp(row->name, FIRST_OTHER) != 0;
@@ -135,7 +144,7 @@ static void make_key(const struct option *row, char key[80])
 int train_options_restore(const json_t *metadata)
 {
     bool limited = values.steps || values.epochs;
-    for (const struct option *row = rows; is_setting(row); row++) {
+    for (const struct option *row = first_setting(); is_setting(row); row++) {
         char key[80];
         make_key(row, key);
         const char *text = json_string_value(json_object_get(metadata, key));
@@ -197,7 +206,7 @@ static bool is_unset(const struct option *row)
 
 int train_options_save(json_t *metadata)
 {
-    for (const struct option *row = rows; is_setting(row); row++) {
+    for (const struct option *row = first_setting(); is_setting(row); row++) {
         char key[80], *text;
         make_key(row, key);
         if (is_unset(row))

@@ -11,11 +11,13 @@
 
 // Each member is the value of the option of its name.
 struct train_options {
-    // The settings, which are kept in every checkpoint, so that --resume needs none of them again.
-    const char *model;
+    // The sizes of the model, which every checkpoint tells by its weights.
+    const char *model;                            // NULL: not given
     int64_t depth, hidden, heads, patch, classes; // 0: not given
-    int64_t batch, micro_batch;                   // micro_batch 0: not given
-    int recompute;                                // none, light, block; -1: not given
+
+    // The settings, which are kept in every checkpoint, so that --resume needs none of them again.
+    int64_t batch, micro_batch; // micro_batch 0: not given
+    int recompute;              // none, light, block; -1: not given
     double lr, beta1, beta2, eps, weight_decay, clip, ema_decay, class_dropout;
     int64_t lr_warmup;
     int64_t steps, epochs; // 0: not given

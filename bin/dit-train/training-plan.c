@@ -3,50 +3,77 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bin/dit-train/description.h"
 #include "bin/dit-train/training.h"
 
 #define ACTIVATIONS_MAX ((size_t)2 << 30) // bytes
 
-// The number of classes that the stream's metadata names; 0 if it names none.
-static size_t count_classes(const struct schema *schema)
-{
-    const char *text = schema_get(schema, "classes");
-    json_t *names = text ? json_loads(text, 0, NULL) : NULL;
-    size_t n = json_array_size(names);
-    json_decref(names);
-    return n;
-}
-
 // The number of classes: the option's, on resuming the checkpoint's, else what the data names, else
-// that of --init's file, else ImageNet's.
-static size_t choose_classes(const struct training *t)
+// that of --init's file, else ImageNet's. Data without labels has none.
+static size_t choose_classes(const struct training *t, const struct description *data)
 {
     if (t->options->classes)
         return (size_t)t->options->classes;
     if (t->resumed)
         return t->source.config.classes;
-    size_t n = count_classes(latents_schema(t->latents));
-    return n ? n : t->source.path ? t->source.config.classes : 1000;
+    json_t *names = description_classes(data);
+    size_t n = json_array_size(names);
+    bool known = names || schema_find(latents_schema(t->latents), "label") < 0;
+    json_decref(names);
+    return known ? n : t->source.path ? t->source.config.classes : 1000;
 }
 
-int training_choose_config(const struct training *t, struct dit_config *config)
+// Puts the sizes that options give in place of others.
+static int apply_sizes(const struct train_options *o, struct dit_config *config)
 {
-    const struct latents_shape *shape = latents_shape(t->latents);
-    const struct train_options *o = t->options;
-    if (t->source.path)
-        *config = t->source.config;
-    else if (dit_config_named(config, o->model) < 0)
+    if (o->model && dit_config_named(config, o->model) < 0)
         return -1;
-    if (shape->height != shape->width)
-        return error_set(STATUS_DATA, "the latents are %zux%zu, but a DiT takes squares",
-                         shape->height, shape->width);
     config->depth = o->depth ? (size_t)o->depth : config->depth;
     config->hidden = o->hidden ? (size_t)o->hidden : config->hidden;
     config->heads = o->heads ? (size_t)o->heads : config->heads;
     config->patch = o->patch ? (size_t)o->patch : config->patch;
-    config->classes = choose_classes(t);
-    config->channels = shape->channels;
-    config->input_size = shape->height;
+    return 0;
+}
+
+// Compares the weights to start from with what options and data ask for. A checkpoint that is
+// resumed must agree in all. Fine-tuning may be for other classes and another size of image, and
+// goes on with latents of another autoencoder, which is more to learn.
+static int compare_source(const struct training *t, const struct dit_config *asked,
+                          const struct description *data)
+{
+    const struct description source = description_of_weights(&t->source);
+    struct description options = {"the options", *asked, NULL}, latents = *data;
+    if (!t->resumed) {
+        options.sizes.classes = source.sizes.classes;
+        latents.sizes.input_size = source.sizes.input_size;
+    }
+    if (description_compare_sizes(&source, &options) < 0)
+        return -1;
+    if (t->resumed)
+        return description_compare(&source, &latents);
+    if (description_compare_sizes(&source, &latents) < 0)
+        return -1;
+    if (description_compare_autoencoders(&source, &latents) < 0)
+        tool_warn("%s", error_message());
+    return 0;
+}
+
+int training_choose_config(const struct training *t, struct dit_config *config)
+{
+    const struct train_options *o = t->options;
+    struct description data;
+    if (t->source.path)
+        *config = t->source.config;
+    else if (dit_config_named(config, "DiT-S/2") < 0)
+        return -1;
+    if (description_of_latents(&data, "the latents", t->latents, config) < 0 ||
+        apply_sizes(o, config) < 0)
+        return -1;
+    config->classes = choose_classes(t, &data);
+    if (t->source.path && compare_source(t, config, &data) < 0)
+        return -1;
+    config->channels = data.sizes.channels;
+    config->input_size = data.sizes.input_size;
     return dit_config_check(config);
 }
 

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bin/dit-train/description.h"
 #include "bin/dit-train/training.h"
 #include "lib/base/mem.h"
 
@@ -73,22 +74,36 @@ int training_open_folder(struct training *t)
     return ranks_check(t->ranks, first || !t->resumed ? 0 : dit_file_open(&t->source, path, NULL));
 }
 
+// Whether the weights to start from know other classes than the model, and says so.
+static bool has_new_classes(const struct training *t, const struct dit_config *model)
+{
+    const struct dit_file *from = &t->source;
+    const struct description source = description_of_weights(from);
+    struct description latents;
+    if (from->config.classes != model->classes)
+        tool_note("%s has %zu classes: the class table is made anew", from->path,
+                  from->config.classes);
+    else if (description_of_latents(&latents, "the latents", t->latents, model) < 0 ||
+             description_compare_classes(&source, &latents) < 0)
+        tool_note("%s: the class table is made anew", error_message());
+    else
+        return false;
+    return true;
+}
+
 static int make_weights(const struct training *t, float *weights)
 {
     const struct dit_file *from = &t->source;
     const struct layout *layout = dit_get_layout(trainer_model(t->trainer));
-    bool new_classes = false;
+    const struct dit_config *model = dit_get_config(trainer_model(t->trainer));
     if (!weights)
         return -1;
     dit_init_weights(layout, t->settings.seed, weights);
     if (!from->path)
         return 0;
-    if (dit_file_initial_weights(from, layout, weights, &new_classes) < 0)
+    if (dit_file_initial_weights(from, layout, has_new_classes(t, model), weights) < 0)
         return -1;
-    size_t side = dit_get_config(trainer_model(t->trainer))->input_size;
-    if (new_classes)
-        tool_note("%s has %zu classes: the class table is made anew", from->path,
-                  from->config.classes);
+    size_t side = model->input_size;
     if (dit_file_has_own_positions(from))
         tool_warn("%s has a table of positions of its own; training takes that of a DiT",
                   from->path);

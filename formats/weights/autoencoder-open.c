@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: MIT
 #include "formats/weights/autoencoder-open.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -112,10 +113,35 @@ static struct autoencoder *open_recorded(struct device *device, const char *reco
     return ae;
 }
 
+// -1 with an error if these latents can't be the autoencoder's.
+static int check_latents(const struct autoencoder *ae, const char *recorded, const char *scale,
+                         size_t channels, const char *what)
+{
+    if (ae->channels != channels)
+        return error_set(
+            STATUS_DATA,
+            "%s: its latents have %zu channels%s%s, but those of the autoencoder %s have %zu", what,
+            channels, recorded ? ", made by " : "", recorded ? recorded : "", ae->name,
+            ae->channels);
+    if (scale && !(fabs(strtod(scale, NULL) - ae->scale) <= 1e-5 * fabs(ae->scale)))
+        return error_set(STATUS_DATA,
+                         "%s: its latents%s%s are scaled by %.40s, but those of the autoencoder %s "
+                         "by %.9g",
+                         what, recorded ? ", made by " : "", recorded ? recorded : "", scale,
+                         ae->name, ae->scale);
+    return 0;
+}
+
+static const char *get_text(const json_t *metadata, const char *key)
+{
+    return json_string_value(json_object_get(metadata, key));
+}
+
 struct autoencoder *autoencoder_open_for(struct device *device, const char *spec,
-                                         const char *recorded, size_t channels, enum kl_half half,
+                                         const json_t *metadata, size_t channels, enum kl_half half,
                                          const char *what)
 {
+    const char *recorded = get_text(metadata, "autoencoder");
     if (!spec && !recorded && !from_environment() && channels == KL_PUBLISHED.latent_channels) {
         error_set(STATUS_DATA,
                   "%s: it names no autoencoder; latents of %zu channels are those of Stable "
@@ -125,11 +151,7 @@ struct autoencoder *autoencoder_open_for(struct device *device, const char *spec
     }
     struct autoencoder *ae = spec || !recorded ? autoencoder_open(device, spec, half)
                                                : open_recorded(device, recorded, half, what);
-    if (ae && ae->channels != channels) {
-        error_set(STATUS_DATA,
-                  "%s: its latents have %zu channels%s%s, but those of the autoencoder %s have %zu",
-                  what, channels, recorded ? ", made by " : "", recorded ? recorded : "", ae->name,
-                  ae->channels);
+    if (ae && check_latents(ae, recorded, get_text(metadata, "latent_scale"), channels, what) < 0) {
         autoencoder_close(ae);
         return NULL;
     }

@@ -125,6 +125,9 @@ static int choose_heads(struct dit_file *file, const json_t *config, const struc
     struct dit_config *c = &file->config;
     if (read_size(file, config, "num_heads", "num_attention_heads", &c->heads) < 0)
         return -1;
+    if (hints->heads && c->heads && hints->heads != c->heads)
+        return error_set(STATUS_DATA, "%s: it says that its attention has %zu heads, not %zu",
+                         file->path, c->heads, hints->heads);
     if (!hints->heads && check_head_size(file, config) < 0)
         return -1;
     if (hints->heads)
@@ -478,21 +481,17 @@ int dit_file_load(const struct dit_file *file, enum dit_weights which, struct di
 }
 
 int dit_file_initial_weights(const struct dit_file *file, const struct layout *layout,
-                             float *weights, bool *new_classes)
+                             bool new_classes, float *weights)
 {
     const struct binding *from = dit_file_choose(file, DIT_WEIGHTS_EMA);
-    *new_classes = false;
     if (from && layout->n_params != file->layout.n_params)
         return error_set(STATUS_DATA, "%s has %zu blocks, the model to be trained has more or less",
                          file->path, file->config.depth);
     for (size_t i = 0; from && i < layout->n_params; i++) {
         const struct param *param = &layout->params[i], *found = &file->layout.params[i];
         char expected[128], shape[128];
-        if (strcmp(param->name, "y_embedder.embedding_table.weight") == 0 &&
-            param->shape[0] != found->shape[0] && param->shape[1] == found->shape[1]) {
-            *new_classes = true;
+        if (new_classes && strcmp(param->name, "y_embedder.embedding_table.weight") == 0)
             continue;
-        }
         if (memcmp(found->shape, param->shape, param->rank * sizeof *param->shape) != 0)
             return error_set(STATUS_DATA, "%s: tensor %s has shape %s, expected %s", file->path,
                              param->name,
@@ -508,6 +507,9 @@ int dit_file_restore(const struct dit_file *file, struct trainer *trainer)
 {
     const struct layout *layout = dit_get_layout(trainer_model(trainer));
     uint64_t updates;
+    if (dit_config_compare(&file->config, file->path, dit_get_config(trainer_model(trainer)),
+                           "the model to be trained") < 0)
+        return -1;
     if (!file->has_training)
         return error_set(STATUS_DATA, "%s holds weights but no optimizer state to resume from%s%s",
                          file->path, *file->foreign_optimizer ? ": " : "", file->foreign_optimizer);

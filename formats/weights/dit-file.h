@@ -36,11 +36,12 @@ struct dit_hints {
     bool other_data;   // the data decide the size, so that the file need not
 };
 
-// path is a file, or a folder of diffusers. The sizes are read from the tensors' shapes. The number
-// of heads comes from the first of these that tells it: the hints, the metadata (`num_heads`), the
-// config.json beside the file, the published model of this width, a width of 64 or 72 a head. The
-// images' size comes from the hints, `pos_embed`, the metadata or the config.json. hints may be
-// NULL. Returns -1 with an error that names a tensor that is missing, misshapen or extra.
+// path is a file, the folder of a run, or one of diffusers. The sizes are read from the tensors'
+// shapes. The number of heads comes from the first of these that tells it: the metadata
+// (`num_heads`), the config.json beside the file (the hints must agree with these two), the hints,
+// the published model of this width, a width of 64 or 72 a head. The images' size comes from the
+// hints, `pos_embed`, the metadata or the config.json. hints may be NULL. Returns -1 with an error
+// that names a tensor that is missing, misshapen or extra.
 int dit_file_open(struct dit_file *file, const char *path, const struct dit_hints *hints);
 void dit_file_close(struct dit_file *file);
 // Reads a whole number from the metadata. -1 with an error.
@@ -60,13 +61,13 @@ const float **dit_file_in_place(const struct dit_file *file, enum dit_weights wh
 int dit_file_load(const struct dit_file *file, enum dit_weights which, struct dit *dit);
 // Whether the file's averaged weights were trained with another table of positions than a DiT's.
 bool dit_file_has_own_positions(const struct dit_file *file);
-// Reads the averaged weights into weights[layout->size] of a model to be fine-tuned. If that has
-// another number of classes, the table of classes is left as it is, and *new_classes is set. -1
-// with an error.
+// Reads the averaged weights into weights[layout->size] of a model to be fine-tuned; with
+// `new_classes` not the table of classes, which is left as it is. -1 with an error.
 int dit_file_initial_weights(const struct dit_file *file, const struct layout *layout,
-                             float *weights, bool *new_classes);
+                             bool new_classes, float *weights);
 
-// Restores a trainer's arrays and its number of updates. -1 with an error.
+// Restores a trainer's arrays and its number of updates. -1 with an error, also if the sizes of the
+// trainer's model are not the file's.
 int dit_file_restore(const struct dit_file *file, struct trainer *trainer);
 // Compares the whole file with its checksum (formats/containers/checksum.h), if it has one. -1 with
 // an error if they differ.

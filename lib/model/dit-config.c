@@ -70,6 +70,26 @@ int dit_config_check(const struct dit_config *c)
     return 0;
 }
 
+int dit_config_compare(const struct dit_config *a, const char *a_name, const struct dit_config *b,
+                       const char *b_name)
+{
+    const struct {
+        const char *name;
+        size_t a, b;
+    } sizes[] = {{"depth", a->depth, b->depth},
+                 {"width", a->hidden, b->hidden},
+                 {"number of heads", a->heads, b->heads},
+                 {"side of a patch", a->patch, b->patch},
+                 {"number of classes", a->classes, b->classes},
+                 {"number of the latents' channels", a->channels, b->channels},
+                 {"side of the latents", a->input_size, b->input_size}};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        if (sizes[i].a != sizes[i].b)
+            return error_set(STATUS_DATA, "the %s is %zu in %s, but %zu in %s", sizes[i].name,
+                             sizes[i].a, a_name, sizes[i].b, b_name);
+    return 0;
+}
+
 void dit_config_text(const struct dit_config *config, char *text, size_t size)
 {
     for (size_t i = 0; i < N_PUBLISHED; i++)

@@ -37,6 +37,10 @@ int dit_config_named(struct dit_config *config, const char *name);
 size_t dit_published_heads(size_t hidden);
 // -1 with an error if a size is out of bounds or the sizes are inconsistent.
 int dit_config_check(const struct dit_config *config);
+// -1 with an error (65) that names the first size in which two models differ, and both values:
+// "the depth is 6 in RUN, but 4 in OPTIONS", where the last two are the models' names.
+int dit_config_compare(const struct dit_config *a, const char *a_name, const struct dit_config *b,
+                       const char *b_name);
 // Writes "DiT-S/2", or for other sizes "DiT of depth 6, width 192, 3 heads, patch 1".
 void dit_config_text(const struct dit_config *config, char *text, size_t size);
 size_t dit_tokens(const struct dit_config *config); // T

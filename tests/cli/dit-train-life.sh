@@ -208,7 +208,7 @@ exits 'pictures of latents that name no autoencoder' 65 tiny wrong --sample-ever
 says 'are refused with what is needed' '--sample-every: the latents: it names no autoencoder'
 "$make_stream" latents 8 4 10 >"$tmp/small"
 exits 'held-out latents of another size' 65 tiny wrong --valid "$tmp/small" --steps 1 "$data"
-says 'are refused with both shapes' "--valid: $tmp/small: its latents are 4x4x4, but those trained on are 4x8x8"
+says 'are refused with both sides' "--valid: the side of the latents is 4 in $tmp/small, but 8 in the latents"
 "$make_stream" latents 7 8 7 >"$tmp/seven"
 exits 'held-out labels over the classes' 65 tiny wrong --classes 7 --valid "$tmp/valid" --steps 1 \
     "$tmp/seven"

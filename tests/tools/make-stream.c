@@ -1,7 +1,7 @@
-// make-stream images|latents|nan N SIDE ROWS writes a stream of N records for tests, ROWS in each
-// frame. Images are smooth gradients between two colours; latents have 4 channels, a mean, and a
-// standard deviation of 0.5 (with nan, the mean of record 5 is NaN). `label` is a record's index
-// modulo 10, `id` its index.
+// make-stream images|latents|nan N SIDE ROWS [KEY=TEXT]... writes a stream of N records for tests,
+// ROWS in each frame, with these texts in its metadata. Images are smooth gradients between two
+// colours; latents have 4 channels, a mean, and a standard deviation of 0.5 (with nan, the mean of
+// record 5 is NaN). `label` is a record's index modulo 10, `id` its index.
 // SPDX-License-Identifier: MIT
 #include <math.h>
 #include <stdio.h>
@@ -55,8 +55,8 @@ static void fill(const struct schema *schema, const struct batch *batch, size_t 
 
 int main(int argc, char **argv)
 {
-    if (argc != 5) {
-        fprintf(stderr, "usage: make-stream images|latents|nan N SIDE ROWS\n");
+    if (argc < 5) {
+        fprintf(stderr, "usage: make-stream images|latents|nan N SIDE ROWS [KEY=TEXT]...\n");
         return 64;
     }
     bool images = strcmp(argv[1], "images") == 0, nan = strcmp(argv[1], "nan") == 0;
@@ -72,6 +72,13 @@ int main(int argc, char **argv)
                                     (const size_t[3]){CHANNELS, side, side}, &fields)) == 0 &&
         schema_add(schema, "label", DTYPE_I64, NULL, 0) == 0 &&
         schema_add(schema, "id", DTYPE_U32, NULL, 0) == 0;
+    for (int i = 5; i < argc && good; i++) {
+        char *equals = strchr(argv[i], '=');
+        good = equals != NULL;
+        if (equals)
+            *equals = 0;
+        good = good && schema_set(schema, argv[i], "%s", equals + 1) == 0;
+    }
     struct output *output = good ? output_open(NULL) : NULL;
     struct tstream_writer *out = output ? tstream_create(output, schema, 1, 1) : NULL;
     good = out != NULL;

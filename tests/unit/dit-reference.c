@@ -180,6 +180,35 @@ static void check_choice(void)
     dit_file_close(&file);
 }
 
+// A trainer of other sizes than the checkpoint's would be filled past its ends.
+static void check_other_sizes(void)
+{
+    char path[4096];
+    struct dit_file file;
+    struct trainer_settings settings = trainer_defaults;
+    settings.batch = settings.micro_batch = 1;
+    snprintf(path, sizeof path, "%s/dit-a-train.pt", reference_dir());
+    if (access(path, R_OK) < 0) {
+        skip("dit-a-train.pt", "not in the folder of reference data");
+        return;
+    }
+    if (dit_file_open(&file, path, &(struct dit_hints){.heads = 4}) < 0)
+        bail_out();
+    for (int i = 0; i < 2; i++) {
+        static const char *const differs[] = {"the depth is", "the number of classes is"};
+        struct dit_config config = file.config;
+        config.depth += i == 0;
+        config.classes += i == 1;
+        struct trainer *trainer = trainer_new(device, &config, &settings, NULL);
+        if (!trainer)
+            bail_out();
+        ok(dit_file_restore(&file, trainer) < 0 && strstr(error_message(), differs[i]),
+           "a checkpoint restores no trainer of other sizes: %s", differs[i]);
+        trainer_free(trainer);
+    }
+    dit_file_close(&file);
+}
+
 // The largest relative error of an array's tensors, compared with PREFIX.NAME in the data.
 static double array_error(struct trainer *trainer, const struct weights *doc, const char *prefix,
                           const float *gradients, enum trainer_array array, double most)
@@ -223,8 +252,7 @@ static void check_training(const char *model)
         bail_out();
     const struct layout *layout = dit_get_layout(trainer_model(trainer));
     float *weights = mem_new(layout->size, sizeof *weights);
-    bool new_classes;
-    if (!weights || dit_file_initial_weights(&file, layout, weights, &new_classes) < 0)
+    if (!weights || dit_file_initial_weights(&file, layout, false, weights) < 0)
         bail_out();
     trainer_set_weights(trainer, weights);
     struct trainer_inputs in = trainer_inputs(trainer);
@@ -354,6 +382,7 @@ int main(int argc, char **argv)
         }
         for (size_t f = 0; f < sizeof forms / sizeof *forms; f++)
             check_form(forms[f].name, forms[f].which, forms[f].most);
+        check_other_sizes();
         ok(!device_error(device), "%s: no error is set on the device", backend);
         device_close(device);
         if (argc > 1)
