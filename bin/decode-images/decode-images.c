@@ -125,6 +125,7 @@ static void release_picture(void *file)
     free(((struct picture *)file)->pixels);
 }
 
+// `classes` is NULL if their names are not known.
 static struct schema *images_schema_new(const struct class_names *classes)
 {
     struct schema *schema = schema_new("images");
@@ -185,8 +186,8 @@ int main(int argc, char **argv)
     struct image_list *list = output ? image_list_open(&from) : NULL;
     if (!list)
         tool_fail();
-    const struct class_names *classes = image_list_classes(list);
-    const bool numbered = classes && !from.classes; // by the names that the list holds
+    const struct class_names none = {0}, *classes = labels ? image_list_classes(list) : &none;
+    const bool numbered = labels && classes && !from.classes; // by the names that the list holds
     if (numbered)
         print_classes(list);
     struct schema *schema = images_schema_new(classes);

@@ -177,11 +177,12 @@ int preview_load(struct preview *p, struct trainer *trainer)
     return rc;
 }
 
-// The class of image i: all in turn, or evenly spread if there are more classes than images.
+// The class of image i: all in turn, or evenly spread if there are more classes than images; the
+// null class if there are none.
 static int32_t class_of_image(const struct preview *p, size_t i)
 {
     size_t K = p->config->classes;
-    return (int32_t)(K > p->samples ? i * K / p->samples : i % K);
+    return (int32_t)(K == 0 ? 0 : K > p->samples ? i * K / p->samples : i % K);
 }
 
 // Draws images first .. first + B - 1 onto the sheet. latents (B,C,S,S) and images (B,H,W,3) are

@@ -23,7 +23,10 @@ static int unknown_class(const char *word, const json_t *names, size_t classes)
                                  name ? name : "?");
     }
     return error_set(STATUS_USAGE, "no class is called \"%s\"; the model has %zu classes%s%s", word,
-                     classes, *list ? list : ", known by number only",
+                     classes,
+                     *list     ? list
+                     : classes ? ", known by number only"
+                               : "",
                      used < sizeof list ? "" : "...");
 }
 
@@ -48,6 +51,8 @@ static int parse_class(const char *word, bool quoted, const json_t *names, size_
     unsigned long long number = strtoull(word, &end, 10);
     if (quoted || word[0] < '0' || word[0] > '9' || *end || errno)
         return unknown_class(word, names, classes);
+    if (classes == 0)
+        return error_set(STATUS_USAGE, "class %llu: the model has no classes", number);
     if (number >= classes)
         return error_set(STATUS_USAGE, "class %llu: the model has classes 0 to %zu", number,
                          classes - 1);
@@ -128,6 +133,8 @@ void class_choice_free(struct class_choice *choice)
 int32_t class_choice_get(const struct class_choice *choice, uint64_t seed, uint64_t i)
 {
     struct rng rng = {.seed = seed, .purpose = RNG_SAMPLE_CLASS, .sample = i};
+    if (choice->classes == 0)
+        return 0;
     switch (choice->kind) {
     case CLASSES_LISTED:
         return choice->list[i % choice->n];

@@ -50,7 +50,7 @@ int dit_config_check(const struct dit_config *c)
 {
     if (c->input_size < 1 || c->input_size > 4096 || c->channels < 1 || c->channels > 1024 ||
         c->patch < 1 || c->depth < 1 || c->depth > 1024 || c->hidden < 4 || c->hidden > 65536 ||
-        c->heads < 1 || c->classes < 1 || c->classes > 1 << 24)
+        c->heads < 1 || c->classes > 1 << 24)
         return error_set(STATUS_USAGE,
                          "a model of depth %zu, width %zu, %zu heads, patch %zu, %zu classes for "
                          "latents %zux%zux%zu is out of bounds",

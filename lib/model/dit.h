@@ -27,7 +27,7 @@ struct dit_config {
     size_t depth;      // L
     size_t hidden;     // D
     size_t heads;      // H
-    size_t classes;    // K; class K is the null class
+    size_t classes;    // K, 0 without labels; class K is the null class
 };
 
 // Sets depth, hidden, heads and patch from a published name such as "DiT-XL/2" or "XL/2". -1 with

@@ -54,7 +54,7 @@ struct sampler *sampler_new(struct device *device, const struct dit_config *conf
     s->device = device;
     s->settings = *settings;
     s->batch = batch;
-    s->copies = settings->cfg_scale == 1 ? 1 : 2;
+    s->copies = settings->cfg_scale == 1 || config->classes == 0 ? 1 : 2;
     s->n = config->channels * config->input_size * config->input_size;
     size_t rows = s->copies * batch;
     if (diffusion_init(&s->diffusion, settings->respacing) < 0 ||

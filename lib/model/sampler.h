@@ -12,8 +12,8 @@ struct sampler_settings {
     const char *respacing; // which steps to take, as diffusion_init reads it
     bool ddim;             // DDIM, else DDPM
     double eta;            // DDIM's noise: 0 (none) to 1
-    double cfg_scale;      // classifier-free guidance; 1: none
-    size_t cfg_channels;   // only the first ones are guided; 3 as published
+    double cfg_scale;      // classifier-free guidance; 1, or a model without classes: none
+    size_t cfg_channels;   // only the first ones are guided
     uint64_t seed;
 };
 

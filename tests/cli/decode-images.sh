@@ -92,8 +92,8 @@ in_folder >"$tmp/s"
 is 'a path without a folder is of class "."' "$(labels "$tmp/s") $(classes "$tmp/s")" \
     '0 0 1 [".","star"]'
 exits '--no-labels' 0 piped "$tmp/list" decode --no-labels -s 32 -o "$tmp/s"
-is '... sets all labels to -1' "$(labels "$tmp/s" | tr -d ' ')$(classes "$tmp/s")" \
-    "$(printf '%s' -1-1-1-1-1-1-1-1-1-1 -1-1-1-1-1-1-1-1-1-1 -1-1-1-1-1-1-1-1-1-1)none"
+is '... sets all labels to -1 and names no classes' "$(labels "$tmp/s" | tr -d ' ')$(classes "$tmp/s")" \
+    "$(printf '%s' -1-1-1-1-1-1-1-1-1-1 -1-1-1-1-1-1-1-1-1-1 -1-1-1-1-1-1-1-1-1-1)[]"
 
 # --classes
 printf 'triangle\nstar\ndots\n' >"$tmp/classes"
