@@ -143,6 +143,11 @@ int main(int argc, char **argv)
     if (!file.classes_said)
         tool_note("%s: its table of classes has %zu rows: the last one is taken for no class",
                   weights, file.config.classes + 1);
+    double start = which == DIT_WEIGHTS_EMA ? dit_file_ema_start(&file) : 0;
+    if (start > DIT_FILE_START_MAX)
+        tool_warn("%s: %.0f%% of the averaged weights are still those that training began with; "
+                  "--which model takes those of the last step",
+                  file.path, 100 * start);
     struct class_choice choice;
     tool_check(class_choice_parse(&choice, classes, weights_get(&file.weights, "classes"),
                                   file.config.classes));

@@ -219,9 +219,9 @@ static int make_metadata(struct dit_conversion *c)
         set_metadata(c->metadata, "format", json_string("pt")) < 0)
         return -1;
     if (c->which != CONVERT_ALL || !file->has_training) {
-        static const char *const of_training[] = {"kind",        "step",   "updates",   "position",
-                                                  "fingerprint", "shards", "since_log", "ranks",
-                                                  CHECKSUM_KEY,  "folder", "setting."};
+        static const char *const of_training[] = {
+            "kind",      "step",  "updates",   "position",   "fingerprint", "shards",
+            "since_log", "ranks", "ema_start", CHECKSUM_KEY, "folder",      "setting."};
         for (size_t i = 0; i < sizeof of_training / sizeof *of_training; i++)
             drop_metadata(c->metadata, of_training[i]);
         return 0;

@@ -18,6 +18,7 @@ static struct train_options values = {
     .beta2 = 0.999,
     .eps = 1e-8,
     .ema_decay = 0.9999,
+    .ema_warmup = true,
     .class_dropout = 0.1,
     .log_every = 100,
     .save_every = 50000,
@@ -64,6 +65,8 @@ static const struct option rows[] = {
                  "largest norm of the gradient, or 0 for any (default 0)"),
     OPTION_FLOAT("ema-decay", 0, &values.ema_decay, 0, 1,
                  "decay of the averaged (EMA) weights (default 0.9999)"),
+    OPTION_FLAG("ema-warmup", 0, &values.ema_warmup,
+                "let the averaging's decay rise to that (--no-ema-warmup: as published)"),
     OPTION_FLOAT("class-dropout", 0, &values.class_dropout, 0, 1,
                  "share of labels to drop, for guidance (default 0.1)"),
     TOOL_OPTION_SEED,
@@ -148,7 +151,11 @@ int train_options_restore(const json_t *metadata)
         char key[80];
         make_key(row, key);
         const char *text = json_string_value(json_object_get(metadata, key));
-        if (!text || given[row - rows] || (limited && is_limit(row)))
+        if (given[row - rows] || (limited && is_limit(row)))
+            continue;
+        if (!text && row->type == OPTION_TYPE_FLAG) // there was no such option then
+            *row->value.flag = false;
+        if (!text)
             continue;
         if (options_set_value(row, text) < 0)
             return error_set(STATUS_DATA, "metadata %s is \"%s\", which no dit-train wrote", key,
@@ -242,6 +249,7 @@ struct trainer_settings train_options_trainer(const struct train_options *o)
         .weight_decay = o->weight_decay,
         .clip = o->clip,
         .ema_decay = o->ema_decay,
+        .ema_warmup = o->ema_warmup,
         .class_dropout = o->class_dropout,
         .shard_optimizer = o->shard_optimizer,
     };

@@ -20,6 +20,7 @@ struct train_options {
     int recompute;              // none, light, block; -1: not given
     double lr, beta1, beta2, eps, weight_decay, clip, ema_decay, class_dropout;
     int64_t lr_warmup;
+    bool ema_warmup;
     int64_t steps, epochs; // 0: not given
     int64_t log_every, save_every, keep, max_skips;
     int64_t sample_every, sample_count; // sample_every 0: never

@@ -116,8 +116,14 @@ static int save_samples(struct training *t)
 {
     char *path = run_folder_sample(&t->run, t->step);
     int rc = path ? preview_write_samples(t->preview, path) : -1;
+    double start = trainer_ema_start(t->trainer);
     if (rc == 0)
         tool_note("saved %s", path);
+    if (rc == 0 && start > DIT_FILE_START_MAX)
+        tool_warn("%.0f%% of the averaged weights, which these pictures show, are still those that "
+                  "training began with: --ema-decay %g is slow%s",
+                  100 * start, t->settings.ema_decay,
+                  t->settings.ema_warmup ? "" : ", and there is no --ema-warmup");
     free(path);
     return rc;
 }

@@ -268,6 +268,8 @@ json_t *training_metadata(const struct training *t)
     rc |= json_object_set_new(metadata, "format", json_string("pt")); // for PyTorch's readers
     rc |= json_object_set_new(metadata, "step", number_text(t->step));
     rc |= json_object_set_new(metadata, "position", number_text(t->position));
+    rc |= json_object_set_new(metadata, "ema_start",
+                              json_sprintf("%.17g", trainer_ema_start(t->trainer)));
     rc |= json_object_set_new(metadata, "fingerprint",
                               json_sprintf("%016llx", (unsigned long long)fingerprint));
     rc |= json_object_set_new(metadata, FILES, files_text(t->latents));

@@ -406,6 +406,18 @@ int dit_file_updates(const struct dit_file *file, uint64_t *updates)
     return 0;
 }
 
+double dit_file_ema_start(const struct dit_file *file)
+{
+    const char *text = weights_get(&file->weights, "ema_start");
+    const char *decay = weights_get(&file->weights, "setting.ema-decay");
+    uint64_t updates;
+    if (text)
+        return strtod(text, NULL);
+    if (!file->has_training || dit_file_updates(file, &updates) < 0)
+        return 0;
+    return pow(decay ? strtod(decay, NULL) : trainer_defaults.ema_decay, (double)updates);
+}
+
 const struct binding *dit_file_choose(const struct dit_file *file, enum dit_weights which)
 {
     int array = which == DIT_WEIGHTS_MODEL ? TRAINER_MODEL : TRAINER_EMA;
@@ -527,6 +539,7 @@ int dit_file_restore(const struct dit_file *file, struct trainer *trainer)
     if (rc == 0) {
         trainer_weights_changed(trainer);
         trainer_set_updates(trainer, updates);
+        trainer_set_ema_start(trainer, dit_file_ema_start(file));
     }
     return rc;
 }

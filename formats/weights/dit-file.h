@@ -49,6 +49,11 @@ int dit_file_number(const struct dit_file *file, const char *key, uint64_t *numb
 // Reads how many updates the optimizer has done. -1 with an error if the file doesn't say it.
 int dit_file_updates(const struct dit_file *file, uint64_t *updates);
 
+// The share of the weights that the averaging began with in the averaged weights: what the metadata
+// says as ema_start, else what the decay makes of the number of updates. 0 if neither is known.
+double dit_file_ema_start(const struct dit_file *file);
+#define DIT_FILE_START_MAX 0.01 // a larger share shows in pictures
+
 enum dit_weights { DIT_WEIGHTS_EMA, DIT_WEIGHTS_MODEL };
 // The array that is meant. A file with one set of weights, under bare names, holds it as both. NULL
 // with an error.

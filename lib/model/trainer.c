@@ -39,6 +39,8 @@ struct trainer {
     const struct layout *layout;
     size_t n; // elements of a latent
     uint64_t updates;
+    double ema_start;  // the product of the averaging's decays so far
+    double ema_decay;  // of the step that has begun
     double lr;         // of the step that has begun
     void *recorded[2]; // run_micro_batch as a GPU recorded it, without and with `last`
 
@@ -141,6 +143,7 @@ struct trainer *trainer_new(struct device *device, const struct dit_config *conf
     }
     *tr = plan_trainer(device, config, settings, ranks, dit_get_layout(dit));
     tr->dit = dit;
+    tr->ema_start = 1;
     if (!(tr->host_labels = mem_new(tr->share.count, sizeof *tr->host_labels)) ||
         !(tr->host_step_losses = mem_new(tr->share.count, 2 * sizeof *tr->host_step_losses)))
         goto failed;
@@ -262,6 +265,16 @@ void trainer_set_updates(struct trainer *tr, uint64_t updates)
     tr->updates = updates;
 }
 
+double trainer_ema_start(const struct trainer *tr)
+{
+    return tr->ema_start;
+}
+
+void trainer_set_ema_start(struct trainer *tr, double share)
+{
+    tr->ema_start = share;
+}
+
 struct trainer_inputs trainer_inputs(struct trainer *tr)
 {
     return (struct trainer_inputs){tr->batch.x0, tr->batch.noise};
@@ -366,10 +379,19 @@ void trainer_accumulate(struct trainer *tr, size_t B, size_t total, float *mse, 
     device_download(tr->device, vb, tr->batch.vb, B * sizeof *vb);
 }
 
+// Without a warm-up the averaged weights of a short run are mostly the first ones, which are noise.
+static double next_ema_decay(const struct trainer *tr)
+{
+    double n = (double)tr->updates;
+    return tr->settings.ema_warmup ? fmin(tr->settings.ema_decay, (1 + n) / (10 + n))
+                                   : tr->settings.ema_decay;
+}
+
 static void begin_update(struct trainer *tr, double lr)
 {
     struct device *d = tr->device;
     const struct trainer_settings *s = &tr->settings;
+    tr->ema_decay = next_ema_decay(tr);
     float *gradients = dit_gradients(tr->dit);
     op_sum_squares(d, tr->norm2, gradients + tr->part.first, tr->part.count);
     if (s->shard_optimizer) {
@@ -382,7 +404,7 @@ static void begin_update(struct trainer *tr, double lr)
                           .eps = (float)s->eps,
                           .weight_decay = (float)s->weight_decay,
                           .max_norm = (float)s->clip,
-                          .ema_decay = s->ema_decay,
+                          .ema_decay = tr->ema_decay,
                           .step = tr->updates + 1};
     op_adamw(d, tr->arrays[TRAINER_MODEL], act_at(d, dit_weights(tr->dit), tr->part.first),
              tr->arrays[TRAINER_EMA], tr->arrays[TRAINER_EXP_AVG], tr->arrays[TRAINER_EXP_AVG_SQ],
@@ -396,7 +418,10 @@ static double finish_update(struct trainer *tr)
 {
     double norm2;
     device_download(tr->device, &norm2, tr->norm2, sizeof norm2);
-    tr->updates += isfinite(norm2);
+    if (isfinite(norm2)) {
+        tr->updates++;
+        tr->ema_start *= tr->ema_decay;
+    }
     return sqrt(norm2);
 }
 

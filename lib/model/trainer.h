@@ -22,6 +22,7 @@ struct trainer_settings {
     double beta1, beta2, eps, weight_decay;
     double clip; // gradients with a larger norm are scaled down to it; 0: no clipping
     double ema_decay;
+    bool ema_warmup;      // after n updates the decay is at most (1 + n) / (10 + n)
     double class_dropout; // share of labels replaced by the null class
     bool shard_optimizer; // each rank holds and updates its part of the arrays below alone
 };
@@ -72,6 +73,11 @@ void trainer_weights_changed(struct trainer *trainer);
 // Updates done so far, without skipped steps; Adam's bias correction depends on it.
 uint64_t trainer_updates(const struct trainer *trainer);
 void trainer_set_updates(struct trainer *trainer, uint64_t updates);
+
+// The share of the weights that the averaging began with in the averaged weights: the product of
+// all decays so far.
+double trainer_ema_start(const struct trainer *trainer);
+void trainer_set_ema_start(struct trainer *trainer, double share);
 
 // Sends the rank's share of the next batch to the device, also while a step runs: mean
 // (count,C,S,S), std the same or NULL, labels (count; -1: the null class), all in host memory, and
