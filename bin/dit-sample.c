@@ -16,14 +16,14 @@ static int64_t count = 16, batch = 8, heads, image_size;
 static int which = DIT_WEIGHTS_EMA;
 static int method;
 enum { METHOD_DDPM, METHOD_DDIM }; // of --sampler
-static int guided;
-enum { GUIDED_3, GUIDED_ALL }; // of --cfg-channels
+static int guided = -1;            // not given
+enum { GUIDED_3, GUIDED_ALL };     // of --cfg-channels
 static double eta, cfg_scale = 4;
 static bool want_latents;
 static struct part part = {0, 1};
 static const struct option options[] = {
     OPTION_STRING("weights", 'w', &weights, "FILE",
-                  "weights of the model (default run/latest.safetensors)"),
+                  "weights of the model, or a run's folder (default run/latest.safetensors)"),
     OPTION_CHOICE("which", 0, &which,
                   "the averaged (EMA) weights or those of the last step (default ema)", "ema",
                   "model"),
@@ -37,7 +37,8 @@ static const struct option options[] = {
     OPTION_FLOAT("cfg-scale", 's', &cfg_scale, 0, 1000,
                  "scale of classifier-free guidance; 1 for none (default 4)"),
     OPTION_CHOICE("cfg-channels", 0, &guided,
-                  "channels to apply guidance to (default: the first 3, as published)", "3", "all"),
+                  "channels to apply guidance to (default: 3 of 4, as published, else all)", "3",
+                  "all"),
     OPTION_STRING("steps", 0, &steps, "SPEC",
                   "sampling steps out of 1000: N, ddimN or A,B,C (default 250)"),
     OPTION_CHOICE("sampler", 0, &method, "sampling method (default ddpm)", "ddpm", "ddim"),
@@ -87,14 +88,26 @@ static struct schema *samples_schema_new(const struct dit_file *file, const stru
     return schema;
 }
 
-struct sampling_steps {
-    size_t done, all;
+static size_t choose_guided(size_t channels)
+{
+    if (guided < 0)
+        return sampler_guided_channels(channels);
+    return guided == GUIDED_ALL || channels < 3 ? channels : 3;
+}
+
+// The progress counts the steps of all samples: one sample may take minutes.
+struct sampling_progress {
+    uint64_t done, all; // samples
+    size_t rows;        // that are being drawn
+    const char *unit;   // "images"
 };
 
 static void show_step(void *user)
 {
-    struct sampling_steps *shown = user;
-    progress_text("step %zu of %zu", ++shown->done, shown->all);
+    const struct sampling_progress *shown = user;
+    progress_text("%llu of %llu %s", (unsigned long long)shown->done,
+                  (unsigned long long)shown->all, shown->unit);
+    progress_add(shown->rows);
 }
 
 // Draws samples first .. first + rows - 1 and writes them. latents (batch,C,S,S) and labels (batch)
@@ -102,13 +115,13 @@ static void show_step(void *user)
 static void draw_samples(struct sampler *sampler, struct autoencoder *ae,
                          const struct class_choice *choice, struct tstream_writer *out,
                          const struct schema *schema, uint64_t first, size_t rows, float *latents,
-                         int32_t *labels)
+                         int32_t *labels, struct sampling_progress *shown)
 {
     const struct dit_config *c = dit_get_config(sampler_model(sampler));
-    struct sampling_steps shown = {0, sampler_steps(sampler)};
+    shown->rows = rows;
     for (size_t b = 0; b < rows; b++)
         labels[b] = class_choice_get(choice, tool.seed, first + b);
-    tool_check(sampler_run(sampler, first, labels, rows, latents, show_step, &shown));
+    tool_check(sampler_run(sampler, first, labels, rows, latents, show_step, shown));
 
     struct batch *frame = batch_new(schema, rows);
     if (!frame)
@@ -125,7 +138,7 @@ static void draw_samples(struct sampler *sampler, struct autoencoder *ae,
         memcpy(frame->data[field], latents, rows * schema->fields[field].size);
     }
     tool_check(tstream_write(out, frame));
-    progress_add(rows);
+    shown->done += rows;
 }
 
 int main(int argc, char **argv)
@@ -170,7 +183,7 @@ int main(int argc, char **argv)
         .ddim = method == METHOD_DDIM,
         .eta = eta,
         .cfg_scale = cfg_scale,
-        .cfg_channels = guided == GUIDED_ALL || file.config.channels < 3 ? file.config.channels : 3,
+        .cfg_channels = choose_guided(file.config.channels),
         .seed = tool.seed,
     };
     // On a CPU the weights are used in the mapped file, whose memory other processes share.
@@ -191,11 +204,13 @@ int main(int argc, char **argv)
     int32_t *labels = mem_new((size_t)batch, sizeof *labels);
     if (!latents || !labels)
         tool_fail();
-    progress_start(ae ? "images" : "latents", end - first);
+    struct sampling_progress shown = {.all = end - first, .unit = ae ? "images" : "latents"};
+    progress_start("steps", (end - first) * sampler_steps(sampler));
     for (uint64_t at = first; at < end; at += (uint64_t)batch) {
         size_t rows = end - at < (uint64_t)batch ? (size_t)(end - at) : (size_t)batch;
-        draw_samples(sampler, ae, &choice, out, schema, at, rows, latents, labels);
+        draw_samples(sampler, ae, &choice, out, schema, at, rows, latents, labels, &shown);
     }
+    progress_text("%llu %s", (unsigned long long)shown.done, shown.unit);
     progress_finish();
     tool_check(tstream_finish(out));
 

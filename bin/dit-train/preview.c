@@ -128,7 +128,7 @@ struct preview *preview_new(struct device *device, const struct dit_config *conf
     struct sampler_settings sampling = {
         .respacing = RESPACING,
         .cfg_scale = CFG_SCALE,
-        .cfg_channels = config->channels == 4 ? 3 : config->channels, // as published
+        .cfg_channels = sampler_guided_channels(config->channels),
         .seed = settings->seed,
     };
     if (!(p->sampler = sampler_new(device, config, SAMPLES_AT_ONCE, NULL, &sampling)))

@@ -49,6 +49,12 @@ static enum fate decide_fate(struct training *t, double until)
     return reasons[SAVE] > 0 ? save_checkpoint(t) : GOES_ON;
 }
 
+static bool is_sheet_due(const struct training *t, bool last)
+{
+    uint64_t every = (uint64_t)t->options->sample_every;
+    return every && (last || t->step % every == 0);
+}
+
 // A device that works by itself leaves the host free to read the next batch meanwhile.
 static enum fate take_step(struct training *t)
 {
@@ -68,8 +74,7 @@ static enum fate take_step(struct training *t)
 
     if ((last || t->step % (uint64_t)t->options->log_every == 0) && training_log(t, last) < 0)
         return LOST;
-    if (t->options->sample_every && t->step % (uint64_t)t->options->sample_every == 0 &&
-        training_sample(t) < 0)
+    if (is_sheet_due(t, last) && training_sample(t) < 0)
         return LOST;
     if (t->sums.skips_in_a_row >= (uint64_t)t->options->max_skips) {
         error_set(STATUS_DATA, "%llu steps in a row were not finite: lower --lr, or --clip",
@@ -85,6 +90,9 @@ static int finish_run(struct training *t, enum fate fate)
 {
     int rc = 0;
     if (fate == ENDS && t->sums.steps && training_log(t, true) < 0)
+        return -1;
+    if (fate == ENDS && t->batch.state == BATCH_SHORT && !is_sheet_due(t, false) &&
+        is_sheet_due(t, true) && training_sample(t) < 0)
         return -1;
     json_t *metadata = training_metadata(t);
     if (!metadata && ranks_rank(t->ranks) == 0)

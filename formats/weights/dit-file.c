@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "formats/weights/diffusers.h"
 #include "lib/base/error.h"
@@ -358,10 +359,24 @@ static int open_sets(struct dit_file *file, const json_t *config, const struct d
     return file->style == NAMING_OWN ? 0 : name_classes(file, config);
 }
 
+// The file that is meant by a file, the folder of a run of dit-train, or a folder of diffusers.
+static char *find_file(const char *path)
+{
+    char *latest = mem_printf("%s/latest.safetensors", path);
+    if (!latest || access(latest, F_OK) == 0)
+        return latest;
+    free(latest);
+    char *file = diffusers_find(path, "transformer");
+    if (!file)
+        error_set(error_status(), "%s, and without the latest.safetensors of a run",
+                  error_message());
+    return file;
+}
+
 int dit_file_open(struct dit_file *file, const char *path, const struct dit_hints *hints)
 {
     static const struct dit_hints none;
-    *file = (struct dit_file){.path = diffusers_find(path, "transformer")};
+    *file = (struct dit_file){.path = find_file(path)};
     if (!file->path)
         return -1;
     if (weights_open(&file->weights, file->path) < 0) {

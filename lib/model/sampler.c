@@ -32,6 +32,11 @@ struct sampler {
     int32_t *host_labels; // (copies batch)
 };
 
+size_t sampler_guided_channels(size_t channels)
+{
+    return channels == 4 ? 3 : channels;
+}
+
 // Lays out the device memory from address `base` and sets memory_size.
 static void place_sampler(struct sampler *s, uintptr_t base)
 {

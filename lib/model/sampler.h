@@ -17,6 +17,10 @@ struct sampler_settings {
     uint64_t seed;
 };
 
+// How many of a latent's channels to guide unless told otherwise: 3 of the 4 of Stable Diffusion's,
+// as published, else all.
+size_t sampler_guided_channels(size_t channels);
+
 struct sampler;
 // Draws up to `batch` samples at once with a model of its own, whose weights are `mapped` (as
 // dit_new takes them) or set by dit_set_param(sampler_model(sampler), ...). NULL with an error.

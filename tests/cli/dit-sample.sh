@@ -99,7 +99,8 @@ sample -n 3 --latents -c none -s 1 >"$tmp/none1"
 sample -n 3 --latents -c 4 -s 1 >"$tmp/plain"
 sample -n 3 --latents -c 4 -s 1.000001 >"$tmp/guided"
 sample -n 3 --latents -c 4 -s 0 >"$tmp/zero"
-sample -n 3 --latents -c 4 -s 3 >"$tmp/three"
+sample -n 3 --latents -c 4 -s 3 --cfg-channels 3 >"$tmp/three"
+sample -n 3 --latents -c 4 -s 3 >"$tmp/threedefault"
 sample -n 3 --latents -c 4 -s 3 --cfg-channels all >"$tmp/threeall"
 ok 'a guidance of 1 is the class alone, and others change the channels that they guide' python '
 assert np.array_equal(get("none4"), get("none1"))
@@ -107,11 +108,54 @@ assert np.abs(get("plain") - get("guided")).max() < 1e-3
 assert np.abs(get("plain") - get("three")).max() > 1e-2
 assert np.abs(get("threeall") - get("three")).max() > 1e-2
 assert not np.array_equal(get("zero"), get("plain"))
+assert np.array_equal(get("threedefault"), get("threeall")) # of 16 channels; of 4 it is three
 '
 sample -n 3 --latents --which model >"$tmp/model"
 ok '--which model takes the last weights' python '
 assert not np.array_equal(get("model"), get("latents")[:3])
 '
+exits 'the folder of a run' 0 dit-sample -q -@ 1 -w "$tmp/run" --steps 6 -n 9 -o "$tmp/folder"
+ok 'stands for its newest weights' python '
+assert np.array_equal(get("folder", "image"), get("images", "image"))
+'
+exits 'a folder without weights' 66 dit-sample -w "$tmp" -o "$tmp/none"
+says 'is named' "$tmp: a folder without "
+if script -qec true /dev/null >/dev/null 2>&1; then
+    exits 'on a terminal' 0 env TERM=xterm script -qec \
+        "dit-sample -@ 1 -w $tmp/run --latents -n 4 -b 2 --steps 250 -o $tmp/shown" /dev/null
+    tr '\r' '\n' <"$tmp/out" | grep -o 'dit-sample: .*' >"$tmp/lines"
+    ok 'the steps of all samples are counted' grep -q '1000/1000 steps 100%' "$tmp/lines"
+    ok 'with the time left before the first samples are done' \
+        grep -q 'steps .* left, 0 of 4 latents' "$tmp/lines"
+else
+    skip 'on a terminal' 'no script(1) or no pseudo-terminal here'
+fi
+
+# Pictures without labels.
+"$BUILD/tests/tools/draw-shapes" -o "$tmp/shapes" --count 20 --size 32
+find "$tmp/shapes" -type f | decode-images -q --no-labels -s 32 | vae-encode -q >"$tmp/unlabelled"
+exits 'a model without classes' 0 dit-train -q -@ 1 --depth 1 --hidden 32 --heads 2 --patch 1 -b 4 \
+    --lr 1e-3 --steps 8 --sample-every 8 --sample-count 2 --run "$tmp/plain-run" "$tmp/unlabelled"
+sample -w "$tmp/plain-run" -n 2 --latents >"$tmp/plain4"
+sample -w "$tmp/plain-run" -n 2 --latents -s 1 -c none >"$tmp/plain1"
+sample -w "$tmp/plain-run" -n 2 --latents -c random >"$tmp/plainrandom"
+ok 'draws no class, and has nothing to guide' python '
+m = checkpoint.metadata(tmp + "plain-run/latest.safetensors")
+assert (m["num_classes"], m["classes"]) == ("0", "[]"), m
+assert list(get("plain4", "label")) == [-1, -1]
+for other in "plain1", "plainrandom":
+    assert np.array_equal(get("plain4"), get(other)), other
+'
+dit-sample -q -@ 1 -w "$tmp/plain-run" -n 2 --steps 50 | tile-images -q -c 2 >"$tmp/plain.png"
+ok 'nor have its sheets' cmp "$tmp/plain.png" "$tmp/plain-run/samples/0000008.png"
+exits 'a class of it' 64 sample -w "$tmp/plain-run" -c 0
+says 'is refused' 'class 0: the model has no classes'
+exits 'a name' 64 sample -w "$tmp/plain-run" -c cat
+says 'is refused, too' 'no class is called "cat"; the model has 0 classes'
+exits 'labels for it' 65 dit-train -q -@ 1 --init "$tmp/plain-run" --steps 1 --resume \
+    --run "$tmp/plain-run" --accept-data "$tmp/data"
+says 'are refused' '0 classes are named in '
+
 i=0
 for options in '--steps 10' '--steps ddim10' '--steps 3,4,5' '--sampler ddim' \
     '--sampler ddim --eta 0.5' '--sampler ddim --eta 1' '--sampler ddim --steps 1000 -n 1'; do

@@ -182,9 +182,22 @@ assert list(loss) == [4, 8, 12] and loss[4] is None, loss
 assert all(0.9 < loss[step] < 1.1 for step in (8, 12)) and loss[12] < loss[8], loss
 '
 is '... saves its pictures in samples/' "$(cd "$tmp/shown/samples" && echo *)" '0000006.png 0000012.png'
-dit-sample -q -@ 1 -w "$tmp/shown/0000012.safetensors" -n 2 -c 0,5 --steps 50 --vae dct:4 |
-    tile-images -q -c 2 >"$tmp/sheet.png"
-ok '... saves the pictures that dit-sample draws' cmp "$tmp/sheet.png" "$tmp/shown/samples/0000012.png"
+drawn() { # drawn FOLDER STEP VAE: the two pictures of that step are those that dit-sample draws
+    dit-sample -q -@ 1 -w "$tmp/$1/$2.safetensors" -n 2 -c 0,5 --steps 50 --vae "$3" |
+        tile-images -q -c 2 >"$tmp/sheet.png"
+    cmp "$tmp/sheet.png" "$tmp/$1/samples/$2.png"
+}
+ok '... with 4 channels: saves the pictures that dit-sample draws' drawn shown 0000012 dct:4
+"$make_stream" images 16 64 10 | vae-encode -q >"$tmp/channels16"
+exits '--sample-every 4 --steps 6, with 16 channels' 0 tiny sixteen --sample-every 4 \
+    --sample-count 2 --steps 6 --lr 1e-2 "$tmp/channels16"
+ok '... with 16 channels: saves the pictures that dit-sample draws' drawn sixteen 0000006 dct
+is '... saves pictures of the last step, too' "$(cd "$tmp/sixteen/samples" && echo *)" \
+    '0000004.png 0000006.png'
+exits '--sample-every 50 on a pipe that ends after two steps' 0 sh -c "cat $tmp/channels16 |
+    dit-train -q -@ 1 --depth 1 --hidden 32 --heads 2 --patch 2 --batch 6 --classes 10 \\
+        --sample-every 50 --run $tmp/end"
+is '... saves pictures of the second' "$(cd "$tmp/end/samples" && echo *)" 0000002.png
 for micro in 8 3; do
     # shellcheck disable=SC2086
     tiny still$micro $show --valid "$tmp/valid" --lr 0 --micro-batch $micro --steps 6 \
