@@ -203,7 +203,7 @@ static int draw_images(struct preview *p, struct image_sheet *sheet, size_t firs
     return 0;
 }
 
-int preview_write_samples(struct preview *p, const char *path)
+int preview_write_samples(struct preview *p, struct output *output)
 {
     size_t side = p->config->input_size * p->autoencoder->downsample, columns = 1;
     while (columns * columns < p->samples)
@@ -222,14 +222,12 @@ int preview_write_samples(struct preview *p, const char *path)
         rc = draw_images(p, &sheet, at, left < SAMPLES_AT_ONCE ? left : SAMPLES_AT_ONCE, latents,
                          images);
     }
-    struct output *output = rc == 0 ? output_open(path) : NULL;
-    if (output && image_sheet_write(&sheet, output) == 0) {
+    if (rc == 0)
+        rc = image_sheet_write(&sheet, output);
+    if (rc == 0)
         rc = output_commit(output);
-        output = NULL;
-    } else {
-        rc = -1;
-    }
-    output_discard(output);
+    else
+        output_discard(output);
     image_sheet_free(&sheet);
     free(latents);
     free(images);

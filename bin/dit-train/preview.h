@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "formats/latents/latents.h"
+#include "lib/base/io.h"
 #include "lib/model/dit.h"
 #include "lib/model/trainer.h"
 
@@ -30,8 +31,9 @@ size_t preview_memory(const struct preview *preview); // bytes of device memory;
 // Copies the trainer's averaged weights into the preview's model. If the optimizer is sharded, all
 // ranks must call this, those without a preview with NULL. -1 with an error.
 int preview_load(struct preview *preview, struct trainer *trainer);
-// Writes a PNG with a sheet of images, of classes spread over all. -1 with an error.
-int preview_write_samples(struct preview *preview, const char *path);
+// Writes a PNG with a sheet of images, of classes spread over all, and commits the output, or
+// discards it. -1 with an error.
+int preview_write_samples(struct preview *preview, struct output *output);
 // The mean loss of the held-out latents. -1 with an error.
 int preview_validate(struct preview *preview, double *loss);
 

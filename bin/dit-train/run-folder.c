@@ -21,29 +21,68 @@
 #define LATEST   "latest" SUFFIX
 #define NEW_LINK ".latest.new"
 #define LOG      "log.jsonl"
+#define CONFIG   "config.json"
 #define SAMPLES  "samples"
 
 #define LOG_LINE_MAX (64 << 10) // bytes
+#define SHEET_SUFFIX ".png"
 
-// Removes files that a killed process was writing. The folder is locked, so no live one is.
-static int remove_leftovers(const char *path)
+// The step in the name of a checkpoint or of a sheet of images; false for other names.
+static bool parse_step_name(const char *name, const char *suffix, uint64_t *step)
 {
-    DIR *dir = opendir(path);
+    char *end;
+    if (*name < '0' || *name > '9')
+        return false;
+    *step = strtoull(name, &end, 10);
+    return strcmp(end, suffix) == 0;
+}
+
+static bool is_run_file(const char *name)
+{
+    uint64_t step;
+    return parse_step_name(name, SUFFIX, &step) || strcmp(name, LOG) == 0 ||
+           strcmp(name, CONFIG) == 0;
+}
+
+static bool is_sheet(const char *name)
+{
+    uint64_t step;
+    return parse_step_name(name, SHEET_SUFFIX, &step);
+}
+
+// Opens a folder for reading its entries. Only a folder itself is opened, not what a link to it
+// names. NULL with errno.
+static DIR *open_entries(int folder, const char *name)
+{
+    int fd = openat(folder, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+    if (!dir && fd >= 0)
+        close(fd);
+    return dir;
+}
+
+// Removes what killed processes left half-written of the files that is_own knows.
+static int remove_strays(const struct run_folder *run, const char *name,
+                         bool (*is_own)(const char *name))
+{
+    DIR *dir = open_entries(run->lock, name);
     if (!dir)
-        return errno == ENOENT || errno == ENOTDIR ? 0 : error_set_errno(STATUS_IO, "%s", path);
-    for (struct dirent *entry; (entry = readdir(dir));)
-        if (tempfile_is_name(entry->d_name) || strcmp(entry->d_name, NEW_LINK) == 0)
+        return errno == ENOENT || errno == ENOTDIR || errno == ELOOP
+                   ? 0
+                   : error_set_errno(STATUS_IO, "%s/%s", run->path, name);
+    for (struct dirent *entry; (entry = readdir(dir));) {
+        char base[NAME_MAX + 1];
+        if (tempfile_is_stray(entry->d_name, base) && is_own(base))
             unlinkat(dirfd(dir), entry->d_name, 0);
+    }
     closedir(dir);
     return 0;
 }
 
-static int remove_all_leftovers(const struct run_folder *run)
+static int remove_all_strays(const struct run_folder *run)
 {
-    char *samples = path_join(run->path, SAMPLES);
-    int rc = samples ? remove_leftovers(samples) : -1;
-    free(samples);
-    return rc < 0 ? -1 : remove_leftovers(run->path);
+    unlinkat(run->lock, NEW_LINK, 0);
+    return remove_strays(run, ".", is_run_file) < 0 ? -1 : remove_strays(run, SAMPLES, is_sheet);
 }
 
 int run_folder_open(struct run_folder *run, const char *path)
@@ -56,7 +95,7 @@ int run_folder_open(struct run_folder *run, const char *path)
         return error_set_errno(STATUS_CANT_CREATE, "%s", path);
     if (flock(run->lock, LOCK_EX | LOCK_NB) < 0)
         error_set(STATUS_USAGE, "%s: another dit-train is at work in this folder", path);
-    else if (remove_all_leftovers(run) == 0)
+    else if (remove_all_strays(run) == 0)
         return 0;
     run_folder_close(run);
     return -1;
@@ -78,26 +117,17 @@ uint64_t run_folder_id(const struct run_folder *run)
     return fstat(run->lock, &st) == 0 ? st.st_ino : 0;
 }
 
-// The step of a checkpoint's file name; false for other files.
-static bool parse_checkpoint_name(const char *name, uint64_t *step)
+#define STEP_NAME_SIZE 48
+static void name_step(char name[STEP_NAME_SIZE], uint64_t step, const char *suffix)
 {
-    char *end;
-    if (*name < '0' || *name > '9')
-        return false;
-    *step = strtoull(name, &end, 10);
-    return strcmp(end, SUFFIX) == 0;
-}
-
-static char *path_of_step(const char *folder, uint64_t step, const char *suffix)
-{
-    char name[48];
-    snprintf(name, sizeof name, "%07llu%s", (unsigned long long)step, suffix);
-    return path_join(folder, name);
+    snprintf(name, STEP_NAME_SIZE, "%07llu%s", (unsigned long long)step, suffix);
 }
 
 char *run_folder_checkpoint(const struct run_folder *run, uint64_t step)
 {
-    return path_of_step(run->path, step, SUFFIX);
+    char name[STEP_NAME_SIZE];
+    name_step(name, step, SUFFIX);
+    return path_join(run->path, name);
 }
 
 static int compare_steps(const void *a, const void *b)
@@ -106,19 +136,18 @@ static int compare_steps(const void *a, const void *b)
     return x < y ? 1 : x > y ? -1 : 0;
 }
 
-// The steps of all checkpoints below `limit` but `except`, in falling order, malloc'd. NULL with an
+// The steps of all checkpoints but that of step `except`, in falling order, malloc'd. NULL with an
 // error.
-static uint64_t *list_steps(const struct run_folder *run, uint64_t limit, uint64_t except,
-                            size_t *count)
+static uint64_t *list_steps(const struct run_folder *run, uint64_t except, size_t *count)
 {
-    DIR *dir = opendir(run->path);
+    DIR *dir = open_entries(run->lock, ".");
     size_t n = 0;
     uint64_t *steps = mem_new(1, sizeof *steps); // not NULL where there are none
     if (!dir)
         error_set_errno(STATUS_IO, "%s", run->path);
     for (struct dirent *entry; dir && steps && (entry = readdir(dir));) {
         uint64_t step;
-        if (!parse_checkpoint_name(entry->d_name, &step) || step >= limit || step == except)
+        if (!parse_step_name(entry->d_name, SUFFIX, &step) || step == except)
             continue;
         if (mem_grow(&steps, n, 1, sizeof *steps) == 0) {
             steps[n++] = step;
@@ -138,24 +167,41 @@ static uint64_t *list_steps(const struct run_folder *run, uint64_t limit, uint64
     return steps;
 }
 
+// Whether a checkpoint was written after the link: a process was killed, or failed, in between.
+static bool is_written_after(const struct run_folder *run, uint64_t step, const struct stat *link)
+{
+    char name[STEP_NAME_SIZE];
+    struct stat st;
+    name_step(name, step, SUFFIX);
+    if (fstatat(run->lock, name, &st, 0) < 0)
+        return false;
+    return st.st_mtim.tv_sec != link->st_mtim.tv_sec ? st.st_mtim.tv_sec > link->st_mtim.tv_sec
+                                                     : st.st_mtim.tv_nsec > link->st_mtim.tv_nsec;
+}
+
 char **run_folder_list(const struct run_folder *run)
 {
     char target[PATH_MAX] = "";
-    uint64_t limit = UINT64_MAX;
-    size_t n, at = 0;
+    uint64_t linked = UINT64_MAX; // the step that the link names
+    size_t n, i = 0, at = 0;
     struct stat st;
-    bool linked = fstatat(run->lock, LATEST, &st, AT_SYMLINK_NOFOLLOW) == 0;
-    if (linked && readlinkat(run->lock, LATEST, target, sizeof target - 1) > 0)
-        parse_checkpoint_name(target, &limit);
-    uint64_t *steps = list_steps(run, limit, UINT64_MAX, &n);
+    bool has_link = fstatat(run->lock, LATEST, &st, AT_SYMLINK_NOFOLLOW) == 0;
+    if (has_link && readlinkat(run->lock, LATEST, target, sizeof target - 1) > 0)
+        parse_step_name(target, SUFFIX, &linked);
+    uint64_t *steps = list_steps(run, linked, &n);
     char **list = steps ? mem_new(n + 2, sizeof *list) : NULL;
     bool complete = list;
-    if (list && linked) {
+    for (; complete && i < n && steps[i] > linked; i++)
+        if (is_written_after(run, steps[i], &st)) {
+            list[at] = run_folder_checkpoint(run, steps[i]);
+            complete = list[at++];
+        }
+    if (complete && has_link) {
         // A link to any other file, or a file in the link's place, may be resumed from, too.
-        list[at] = path_join(run->path, limit < UINT64_MAX ? target : LATEST);
+        list[at] = path_join(run->path, linked < UINT64_MAX ? target : LATEST);
         complete = list[at++];
     }
-    for (size_t i = 0; complete && i < n; i++) {
+    for (; complete && i < n; i++) {
         list[at] = run_folder_checkpoint(run, steps[i]);
         complete = list[at++];
     }
@@ -177,14 +223,13 @@ void run_folder_free_list(char **list)
 int run_folder_prune(const struct run_folder *run, size_t keep, uint64_t saved)
 {
     size_t n;
-    uint64_t *steps = list_steps(run, UINT64_MAX, saved, &n);
+    uint64_t *steps = list_steps(run, saved, &n);
     if (!steps)
         return -1;
     for (size_t i = keep - 1; i < n; i++) {
-        char *path = run_folder_checkpoint(run, steps[i]);
-        if (path)
-            unlink(path); // it does no harm if this fails
-        free(path);
+        char name[STEP_NAME_SIZE];
+        name_step(name, steps[i], SUFFIX);
+        unlinkat(run->lock, name, 0); // it does no harm if this fails
     }
     free(steps);
     return 0;
@@ -205,7 +250,8 @@ int run_folder_save(const struct run_folder *run, uint64_t step, size_t keep,
                     const struct dit_source *source, json_t *metadata)
 {
     char *path = run_folder_checkpoint(run, step);
-    int rc = path ? dit_file_save(path, source, metadata) : -1;
+    struct output *output = path ? output_open_in(run->lock, path) : NULL;
+    int rc = output ? dit_file_save(output, source, metadata) : -1;
     if (rc == 0)
         rc = move_link(run, strrchr(path, '/') + 1);
     if (rc == 0)
@@ -216,13 +262,13 @@ int run_folder_save(const struct run_folder *run, uint64_t step, size_t keep,
 
 int run_folder_save_config(const struct run_folder *run, json_t *config)
 {
-    char *path = path_join(run->path, "config.json");
+    char *path = path_join(run->path, CONFIG);
     char *text = config ? json_dumps(config, JSON_INDENT(2)) : NULL;
     struct output *output = NULL;
     int rc = -1;
     if (path && !text)
         error_set(STATUS_INTERNAL, "no memory for %s", path);
-    else if (path && (output = output_open(path)) &&
+    else if (path && (output = output_open_in(run->lock, path)) &&
              output_write(output, text, strlen(text)) == 0 && output_write(output, "\n", 1) == 0) {
         rc = output_commit(output);
         output = NULL;
@@ -236,10 +282,26 @@ int run_folder_save_config(const struct run_folder *run, json_t *config)
 
 char *run_folder_sample(const struct run_folder *run, uint64_t step)
 {
-    char *folder = path_join(run->path, SAMPLES);
-    char *path = folder && folder_make(folder) == 0 ? path_of_step(folder, step, ".png") : NULL;
+    char name[STEP_NAME_SIZE], *folder = path_join(run->path, SAMPLES);
+    name_step(name, step, SHEET_SUFFIX);
+    char *path = folder ? path_join(folder, name) : NULL;
     free(folder);
     return path;
+}
+
+struct output *run_folder_open_sample(const struct run_folder *run, const char *path)
+{
+    struct output *output = NULL;
+    if (mkdirat(run->lock, SAMPLES, 0777) == 0)
+        fsync(run->lock);
+    int folder = openat(run->lock, SAMPLES, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (folder < 0)
+        error_set_errno(STATUS_CANT_CREATE, "%s/" SAMPLES, run->path);
+    else {
+        output = output_open_in(folder, path);
+        close(folder);
+    }
+    return output;
 }
 
 // Copies the lines up to `step`. What no training has written is left out: lines that are no
@@ -262,14 +324,14 @@ static int copy_log(FILE *log, uint64_t step, char *line, struct output *output)
 }
 
 // Replaces the log by its lines up to `step`.
-static int cut_log(const char *path, uint64_t step)
+static int cut_log(const struct run_folder *run, const char *path, uint64_t step)
 {
     if (access(path, F_OK) < 0)
         return 0;
     int fd = file_open_regular(path);
     FILE *log = fd < 0 ? NULL : fdopen(fd, "r");
     char *line = log ? mem_new(LOG_LINE_MAX, 1) : NULL;
-    struct output *output = line ? output_open(path) : NULL;
+    struct output *output = line ? output_open_in(run->lock, path) : NULL;
     int rc = output ? copy_log(log, step, line, output) : -1;
     if (rc == 0 && ferror(log))
         rc = error_set_errno(STATUS_NO_INPUT, "%s: cannot read", path);
@@ -286,8 +348,8 @@ int run_folder_open_log(struct run_folder *run, uint64_t step)
 {
     char *path = path_join(run->path, LOG);
     struct stat st;
-    int rc = path ? cut_log(path, step) : -1;
-    if (rc == 0 && ((run->log = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666)) < 0 ||
+    int rc = path ? cut_log(run, path, step) : -1;
+    if (rc == 0 && ((run->log = openat(run->lock, LOG, O_WRONLY | O_CREAT | O_CLOEXEC, 0666)) < 0 ||
                     fstat(run->log, &st) < 0))
         rc = error_set_errno(STATUS_CANT_CREATE, "%s", path);
     if (rc == 0)

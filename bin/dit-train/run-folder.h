@@ -17,16 +17,17 @@ struct run_folder {
     char *unwritten;   // lines that could not be written yet, or NULL
 };
 
-// Makes the folder if needed, locks it, and removes files that a killed process left half-written.
-// -1 with an error, also if another process uses the folder (64).
+// Makes the folder if needed, locks it, and removes its own files that a killed process left
+// half-written. From then on all goes through its descriptor, so the folder may be renamed. -1 with
+// an error, also if another process uses the folder (64).
 int run_folder_open(struct run_folder *run, const char *path);
 void run_folder_close(struct run_folder *run);
 // The number of the open folder in its file system, which it keeps when it is renamed; 0 if
 // unknown.
 uint64_t run_folder_id(const struct run_folder *run);
-// The paths of the checkpoints to try when resuming, best first: the one that the link names, then
-// those of earlier steps, newest first; without a link, all. NULL-terminated, to be freed by
-// run_folder_free_list. NULL with an error.
+// The paths of the checkpoints to try when resuming, best first: those of later steps that were
+// written after the link, the one that the link names, then those of earlier steps, newest first;
+// without a link, all. NULL-terminated, to be freed by run_folder_free_list. NULL with an error.
 char **run_folder_list(const struct run_folder *run);
 void run_folder_free_list(char **list);
 
@@ -41,8 +42,10 @@ int run_folder_prune(const struct run_folder *run, size_t keep, uint64_t saved);
 // Writes PATH/config.json and drops the reference to `config`. NULL, from a failed call that set
 // the error, is passed on as -1.
 int run_folder_save_config(const struct run_folder *run, json_t *config);
-// Makes PATH/samples and returns the path of a step's image there, malloc'd. NULL with an error.
+// The path of a step's sheet of images, PATH/samples/STEP.png, malloc'd. NULL with an error.
 char *run_folder_sample(const struct run_folder *run, uint64_t step);
+// Makes PATH/samples if needed and opens a file of such a path. NULL with an error.
+struct output *run_folder_open_sample(const struct run_folder *run, const char *path);
 
 // Opens PATH/log.jsonl and drops lines after `step`, which the resumed run will log again.
 int run_folder_open_log(struct run_folder *run, uint64_t step);

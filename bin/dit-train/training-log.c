@@ -115,7 +115,8 @@ int training_log(struct training *t, bool last)
 static int save_samples(struct training *t)
 {
     char *path = run_folder_sample(&t->run, t->step);
-    int rc = path ? preview_write_samples(t->preview, path) : -1;
+    struct output *output = path ? run_folder_open_sample(&t->run, path) : NULL;
+    int rc = output ? preview_write_samples(t->preview, output) : -1;
     double start = trainer_ema_start(t->trainer);
     if (rc == 0)
         tool_note("saved %s", path);

@@ -67,18 +67,7 @@ static const float *fetch_param(void *user, size_t i)
                        &source->layout->params[(i - 1) % n]);
 }
 
-static int write_checkpoint(const char *path, struct write_list *list, const json_t *metadata)
-{
-    struct output *output = output_open(path);
-    if (!output)
-        return -1;
-    if (write_list_safetensors(list, metadata, output) == 0)
-        return output_commit(output);
-    output_discard(output);
-    return -1;
-}
-
-int dit_file_save(const char *path, const struct dit_source *source, json_t *metadata)
+int dit_file_save(struct output *output, const struct dit_source *source, json_t *metadata)
 {
     const struct dit_config *c = source->config;
     const size_t shape[] = {1, dit_tokens(c), c->hidden};
@@ -86,15 +75,19 @@ int dit_file_save(const char *path, const struct dit_source *source, json_t *met
     struct naming naming = {0};
     struct dit_source copy = *source;
     struct write_list list = {
-        .path = path, .dtype = DTYPE_COUNT, .fetch = fetch_param, .user = &copy};
+        .path = output_name(output), .dtype = DTYPE_COUNT, .fetch = fetch_param, .user = &copy};
     int rc = -1;
     if (positions && naming_make(&naming, source->layout, NAMING_OWN, c->depth) == 0 &&
         write_list_add_values(&list, "", "pos_embed", shape, 3, positions) == 0 &&
         dit_file_list_arrays(&list, &naming, NULL) == 0 && dit_file_add_sizes(metadata, c) == 0 &&
         dit_file_add_updates(metadata, source->updates) == 0 && checksum_reserve(metadata) == 0) {
         dit_position_table(c, positions);
-        rc = write_checkpoint(path, &list, metadata);
+        rc = write_list_safetensors(&list, metadata, output);
     }
+    if (rc == 0)
+        rc = output_commit(output);
+    else
+        output_discard(output);
     write_list_free(&list);
     naming_free(&naming);
     free(positions);

@@ -88,9 +88,9 @@ struct dit_source {
     const float *(*get)(void *user, enum trainer_array array, const struct param *param);
     void *user;
 };
-// Writes a checkpoint. metadata, an object of strings, gets the model's sizes, the updates and a
-// checksum added.
-int dit_file_save(const char *path, const struct dit_source *source, json_t *metadata);
+// Writes a checkpoint and commits the output, or discards it. metadata, an object of strings, gets
+// the model's sizes, the updates and a checksum added. -1 with an error.
+int dit_file_save(struct output *output, const struct dit_source *source, json_t *metadata);
 // The rest are parts of dit_file_save, for a program that rewrites checkpoints. -1 with an error.
 // Lists a checkpoint's tensors in their order, after the table of positions: those of the arrays
 // that `arrays[TRAINER_ARRAYS]` has, or if it is NULL all, with values that the list fetches.

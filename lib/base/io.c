@@ -22,47 +22,74 @@ struct output {
     bool regular, rewritable;
     uint64_t start, offset; // position in the file at first; bytes written since
     char *path;             // as given; NULL for standard output
-    char *target;           // the file to replace: path with links followed
+    int folder;             // where `target` begins: a descriptor of its own, or AT_FDCWD
+    char *target;           // the file to replace, with links followed
     struct tempfile *temp;  // NULL if fd is the file itself
     struct stat replaced;   // the target before; st_mode 0 if there was none
 };
 
 static void output_free(struct output *output)
 {
+    if (output->folder >= 0)
+        close(output->folder);
     free(output->path);
     free(output->target);
     free(output);
 }
 
-// Devices and FIFOs are written to directly; other files are replaced when complete.
-static int open_path(struct output *output, const char *path)
+// The file that a name in the folder stands for, with links followed. NULL with an error.
+static char *follow_link(int folder, const char *name)
 {
+    struct stat st;
+    if (fstatat(folder, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISLNK(st.st_mode))
+        return mem_strdup(name);
+    char *path =
+        folder == AT_FDCWD ? mem_strdup(name) : mem_printf("/proc/self/fd/%d/%s", folder, name);
+    char *target = path ? realpath(path, NULL) : NULL;
+    if (path && !target)
+        error_set_errno(STATUS_CANT_CREATE, "%s: cannot resolve", name);
+    free(path);
+    return target;
+}
+
+// Devices and FIFOs are written to directly; other files are replaced when complete.
+static int open_name(struct output *output, const char *name)
+{
+    const char *path = output->path;
     struct stat *st = &output->replaced;
-    bool exists = stat(path, st) == 0;
+    bool exists = fstatat(output->folder, name, st, 0) == 0;
     if (exists && !S_ISREG(st->st_mode)) {
-        output->fd = open(path, O_WRONLY | O_CLOEXEC);
+        output->fd = openat(output->folder, name, O_WRONLY | O_CLOEXEC);
         return output->fd < 0 ? error_set_errno(STATUS_CANT_CREATE, "%s: cannot open", path) : 0;
     }
     // Renaming would also replace a read-only file.
-    if (exists && access(path, W_OK) < 0)
+    if (exists && faccessat(output->folder, name, W_OK, 0) < 0)
         return error_set_errno(STATUS_CANT_CREATE, "%s: cannot replace", path);
-    output->target = exists ? realpath(path, NULL) : mem_strdup(path);
+    output->target = exists ? follow_link(output->folder, name) : mem_strdup(name);
     if (!output->target)
-        return error_set_errno(STATUS_CANT_CREATE, "%s: cannot resolve", path);
+        return -1;
     if (!exists)
         st->st_mode = 0;
     // The file that is replaced may be private, so what replaces it is until it has its
     // permissions.
-    output->fd = tempfile_open(output->target, exists ? 0600 : 0666, &output->temp);
+    output->fd = tempfile_open(output->folder, output->target, exists ? 0600 : 0666, &output->temp);
     if (output->fd < 0)
         return error_set_errno(STATUS_CANT_CREATE, "%s: cannot create", path);
     output->regular = output->rewritable = true;
     return 0;
 }
 
-struct output *output_open(const char *path)
+static struct output *output_new(void)
 {
     struct output *output = mem_new(1, sizeof *output);
+    if (output)
+        output->folder = AT_FDCWD;
+    return output;
+}
+
+struct output *output_open(const char *path)
+{
+    struct output *output = output_new();
     if (!output)
         return NULL;
     if (!path || strcmp(path, "-") == 0) {
@@ -80,11 +107,27 @@ struct output *output_open(const char *path)
         return output;
     }
     output->path = mem_strdup(path);
-    if (!output->path || open_path(output, path) < 0) {
+    if (!output->path || open_name(output, path) < 0) {
         output_free(output);
         return NULL;
     }
     return output;
+}
+
+struct output *output_open_in(int folder, const char *path)
+{
+    struct output *output = output_new();
+    if (!output)
+        return NULL;
+    const char *slash = strrchr(path, '/');
+    output->path = mem_strdup(path);
+    int rc = output->path ? 0 : -1;
+    if (rc == 0 && (output->folder = fcntl(folder, F_DUPFD_CLOEXEC, 0)) < 0)
+        rc = error_set_errno(STATUS_CANT_CREATE, "%s: cannot open its folder", path);
+    if (rc == 0 && open_name(output, slash ? slash + 1 : path) == 0)
+        return output;
+    output_free(output);
+    return NULL;
 }
 
 static int write_failed(const struct output *output, uint64_t offset)
@@ -146,16 +189,16 @@ uint64_t output_offset(const struct output *output)
 
 // A renamed file has its new name on the disk only when its folder is synced. Some file systems
 // can't do that; then nothing safer can be done.
-static int sync_folder(const char *path)
+static int sync_folder_of(int folder, const char *path)
 {
     const char *slash = strrchr(path, '/');
-    char *folder = slash == path ? mem_strdup("/") : mem_strdup(path);
-    if (!folder)
+    char *parent = slash == path ? mem_strdup("/") : mem_strdup(path);
+    if (!parent)
         return -1;
     if (slash && slash != path)
-        folder[slash - path] = 0;
-    int fd = open(slash ? folder : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    free(folder);
+        parent[slash - path] = 0;
+    int fd = openat(folder, slash ? parent : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    free(parent);
     if (fd < 0)
         return 0; // the folder is writable but not readable
     int rc = fsync(fd) < 0 && errno != EINVAL ? -1 : 0;
@@ -195,13 +238,13 @@ int output_commit(struct output *output)
         rc = error_set_errno(STATUS_IO, "%s: cannot close", name);
     if (output->temp) {
         const char *temp = tempfile_path(output->temp);
-        if (rc == 0 && rename(temp, output->target) < 0)
+        if (rc == 0 && renameat(output->folder, temp, output->folder, output->target) < 0)
             rc = error_set_errno(STATUS_CANT_CREATE, "%s: cannot rename %s to it", name, temp);
         if (rc < 0)
             tempfile_remove(output->temp);
         else {
             tempfile_keep(output->temp);
-            rc = sync_folder(output->target);
+            rc = sync_folder_of(output->folder, output->target);
         }
     }
     output_free(output);
@@ -406,7 +449,9 @@ int folder_make(const char *path)
         if (end)
             *end = 0;
         struct stat st;
-        if (mkdir(parent, 0777) < 0 && errno != EEXIST)
+        if (mkdir(parent, 0777) == 0)
+            rc = sync_folder_of(AT_FDCWD, parent);
+        else if (errno != EEXIST)
             rc = error_set_errno(STATUS_CANT_CREATE, "%s: cannot make folder", parent);
         else if (stat(parent, &st) < 0 || !S_ISDIR(st.st_mode))
             rc = error_set(STATUS_CANT_CREATE, "%s: expected a folder", parent);

@@ -18,6 +18,9 @@ struct output;
 // path NULL or "-" is standard output. NULL with an error: STATUS_USAGE if that is a terminal,
 // STATUS_CANT_CREATE if the file can't be created.
 struct output *output_open(const char *path);
+// The same for a file in an open folder, which may be renamed meanwhile: creates the last part of
+// `path` there. The whole path names the file in messages.
+struct output *output_open_in(int folder, const char *path);
 // Writes all bytes. -1 with an error (STATUS_IO); EPIPE ends the process as SIGPIPE does.
 int output_write(struct output *output, const void *data, size_t size);
 // Overwrites earlier bytes; only if output_can_rewrite.
@@ -66,7 +69,8 @@ int fd_refuse_terminal(int fd, const char *name);
 int fd_read_full(int fd, void *data, size_t size, size_t *got);
 int fd_pread_full(int fd, void *data, size_t size, uint64_t offset, size_t *got);
 
-// Makes the folder and its parents, unless they exist. -1 with an error (STATUS_CANT_CREATE).
+// Makes the folder and its parents, unless they exist, so that they are on the disk. -1 with an
+// error (STATUS_CANT_CREATE, or STATUS_IO if it can't be synced).
 int folder_make(const char *path);
 // FOLDER/NAME, malloc'd; NULL with an error.
 char *path_join(const char *folder, const char *name);

@@ -19,6 +19,7 @@ struct tempfile {
     // exists, and `path` is valid.
     atomic_bool used, opening, live;
     struct tempfile *next;
+    int folder; // where `path` begins
     char path[PATH_MAX];
 };
 
@@ -31,7 +32,7 @@ static void remove_all(void)
         while (atomic_load(&file->opening))
             ;
         if (atomic_exchange(&file->live, false))
-            unlink(file->path);
+            unlinkat(file->folder, file->path, 0);
     }
 }
 
@@ -78,10 +79,11 @@ static struct tempfile *new_entry(void)
 }
 
 // Creates the file under a name that is not taken. -1 with errno.
-static int create(struct tempfile *file, const char *path, mode_t mode)
+static int create(struct tempfile *file, int folder, const char *path, mode_t mode)
 {
     const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path;
     int fd = -1;
+    file->folder = folder;
     for (unsigned n = 0; fd < 0 && n < 10000; n++) {
         // The base is cut so that a final name of maximum length does not make this one too long.
         int length = snprintf(file->path, sizeof file->path, "%.*s.%.200s.%ld-%u.tmp",
@@ -90,14 +92,14 @@ static int create(struct tempfile *file, const char *path, mode_t mode)
             errno = ENAMETOOLONG;
             break;
         }
-        fd = open(file->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, mode);
+        fd = openat(folder, file->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, mode);
         if (fd < 0 && errno != EEXIST)
             break;
     }
     return fd;
 }
 
-int tempfile_open(const char *path, mode_t mode, struct tempfile **out)
+int tempfile_open(int folder, const char *path, mode_t mode, struct tempfile **out)
 {
     watch_exit();
     struct tempfile *file = new_entry();
@@ -107,7 +109,7 @@ int tempfile_open(const char *path, mode_t mode, struct tempfile **out)
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, &before);
     atomic_store(&file->opening, true);
-    int fd = create(file, path, mode), error = errno;
+    int fd = create(file, folder, path, mode), error = errno;
     atomic_store(&file->live, fd >= 0);
     atomic_store(&file->opening, false);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
@@ -131,21 +133,31 @@ void tempfile_keep(struct tempfile *file)
 
 void tempfile_remove(struct tempfile *file)
 {
-    unlink(file->path);
+    unlinkat(file->folder, file->path, 0);
     tempfile_keep(file);
 }
 
-bool tempfile_is_name(const char *name)
+// A process that wrote nothing yet is not the one of its own number that left a file: in a
+// container each start may get the same.
+static bool is_another_running(unsigned long pid)
 {
-    // The form that create() gives them: BASE.PID-N.tmp.
+    return pid != (unsigned long)getpid() && (kill((pid_t)pid, 0) == 0 || errno != ESRCH);
+}
+
+bool tempfile_is_stray(const char *name, char base[NAME_MAX + 1])
+{
+    // The form that create() gives them.
     static const char digits[] = "0123456789";
     size_t end = strlen(name), n = 0;
-    if (end < 4 || strcmp(name + end - 4, ".tmp") != 0)
+    if (end < 4 || name[0] != '.' || strcmp(name + end - 4, ".tmp") != 0)
         return false;
     const char *numbers = memrchr(name, '.', end - 4);
     if (!numbers || numbers == name || (n = strspn(++numbers, digits)) == 0 || numbers[n] != '-')
         return false;
+    snprintf(base, NAME_MAX + 1, "%.*s", (int)(numbers - 2 - name), name + 1);
+    unsigned long pid = strtoul(numbers, NULL, 10);
     numbers += n + 1;
     n = strspn(numbers, digits);
-    return n > 0 && strcmp(numbers + n, ".tmp") == 0;
+    return n > 0 && strcmp(numbers + n, ".tmp") == 0 && pid > 0 && pid <= INT_MAX &&
+           !is_another_running(pid);
 }

@@ -3,21 +3,24 @@
 #ifndef DIT_TEMPFILE_H
 #define DIT_TEMPFILE_H
 
+#include <limits.h>
 #include <stdbool.h>
 #include <sys/types.h>
 
 struct tempfile;
 
 // Creates a file beside `path` with a name made from it, for writing and reading, with these
-// permissions, less the umask. The descriptor, or -1 with errno set and no message.
-int tempfile_open(const char *path, mode_t mode, struct tempfile **file);
-const char *tempfile_path(const struct tempfile *file);
+// permissions, less the umask. A relative path begins in `folder`, a descriptor (or AT_FDCWD) that
+// must stay open as long as the file is temporary. The descriptor, or -1 with errno set and no
+// message.
+int tempfile_open(int folder, const char *path, mode_t mode, struct tempfile **file);
+const char *tempfile_path(const struct tempfile *file); // from `folder` on
 void tempfile_remove(struct tempfile *file);
 // Forgets the file, which has been renamed to its final name.
 void tempfile_keep(struct tempfile *file);
-// Whether a file's name has the form of these. If no process is running that could own the file, it
-// was left behind by one that was killed.
-bool tempfile_is_name(const char *name);
+// Whether a file's name has the form of these, .BASE.PID-N.tmp, and no other process of that number
+// runs: such a file was left behind by one that was killed. BASE, the final name, is copied.
+bool tempfile_is_stray(const char *name, char base[NAME_MAX + 1]);
 
 // Removes all temporary files, then ends the process by the signal. Safe in signal handlers. It is
 // the one place in the library that ends the process: a signal has told it to.

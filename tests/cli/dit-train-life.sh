@@ -80,15 +80,36 @@ ok '... gives the same weights' same_tensors old unlinked
 # What killed processes leave.
 cp -r "$tmp/whole" "$tmp/strays"
 mkdir "$tmp/strays/samples"
-for stray in 0000013.safetensors.4242-0.tmp log.jsonl.77-1.tmp config.json.5-0.tmp \
-    samples/0000010.png.9-12.tmp notes.tmp 12-1.tmp mine.7-a.tmp; do
+dead=999999999 # more than any process has
+for stray in .0000013.safetensors.$dead-0.tmp .log.jsonl.$dead-1.tmp .config.json.$dead-0.tmp \
+    samples/.0000010.png.$dead-12.tmp .0000014.safetensors.$$-0.tmp .mine.png.$dead-0.tmp \
+    samples/.mine.png.$dead-0.tmp 0000013.safetensors.$dead-0.tmp .log.jsonl.$dead-a.tmp \
+    notes.tmp; do
     : >"$tmp/strays/$stray"
 done
 ln -s 0000099.safetensors "$tmp/strays/.latest.new"
-exits 'resuming beside what killed processes left' 0 resume strays "$data"
-is '... removes that and no other files' "$(names strays)" './0000005.safetensors '\
-'./0000010.safetensors ./0000012.safetensors ./12-1.tmp ./config.json ./latest.safetensors '\
-'./log.jsonl ./mine.7-a.tmp ./notes.tmp '
+exits 'leftovers' 0 resume strays "$data"
+is 'are removed, but not those of other programs or of a process that runs' \
+    "$(cd "$tmp/strays" && find . -name '*.tmp' | sort | sed "s/$dead/DEAD/; s/$$/PID/" | xargs)" \
+    './.0000014.safetensors.PID-0.tmp ./.log.jsonl.DEAD-a.tmp ./.mine.png.DEAD-0.tmp '\
+'./0000013.safetensors.DEAD-0.tmp ./notes.tmp ./samples/.mine.png.DEAD-0.tmp'
+mkdir "$tmp/elsewhere"
+: >"$tmp/elsewhere/.0000010.png.$dead-12.tmp"
+rm -r "$tmp/strays/samples"
+ln -s ../elsewhere "$tmp/strays/samples"
+exits 'a folder that is a link' 0 resume strays "$data"
+is 'nothing is removed through it' "$(ls -A "$tmp/elsewhere")" ".0000010.png.$dead-12.tmp"
+
+# A link that is not that of the newest checkpoint.
+cp -r "$tmp/whole" "$tmp/behind"
+ln -sfn 0000010.safetensors "$tmp/behind/latest.safetensors"
+touch -h -d '1 hour ago' "$tmp/behind/latest.safetensors"
+exits 'a newer checkpoint that no link names yet' 0 resume behind "$data"
+says 'is resumed from' 'stands at step 12 of 12'
+touch -h "$tmp/behind/latest.safetensors"
+exits 'a link that was set after it' 0 resume behind "$data"
+ok 'is obeyed' test "$(readlink "$tmp/behind/latest.safetensors")" = 0000012.safetensors
+ok 'by training the steps once more' grep -q 'step     12' "$tmp/err"
 
 ok 'config.json says what is trained, on what and how' python '
 c = json.load(open(tmp + "whole/config.json"))
@@ -132,6 +153,23 @@ assert steps == list(range(50, 50 * len(steps) + 1, 50)), steps
 else
     skip 'a disk that is full for a while' 'no prlimit here'
 fi
+
+# A folder that is renamed under way.
+dit-train -@ 1 --depth 1 --hidden 32 --heads 2 --patch 2 --batch 8 --classes 10 --minutes 1 \
+    --log-every 50 --vae dct:4 --sample-every 50 --sample-count 1 --run "$tmp/renamed" "$data" \
+    2>"$tmp/err" &
+pid=$!
+wait_for test -e "$tmp/renamed/samples/0000050.png"
+mv "$tmp/renamed" "$tmp/new name"
+rm -r "$tmp/new name/samples"
+wait_for sh -c "ls '$tmp/new name/samples/'*.png >/dev/null"
+kill -TERM $pid
+wait $pid
+is 'a folder that is renamed under way' $? 75
+ok 'its checkpoint is there' test -e "$tmp/new name/latest.safetensors"
+ok 'with the pictures' sh -c "ls '$tmp/new name/samples/'*.png >/dev/null"
+ok 'and no folder has the old name' test ! -e "$tmp/renamed"
+
 exits 'a checkpoint after every step' 0 tiny fast -v --steps 40 --save-every 1 --keep 2 "$data"
 says 'waits for the checkpoint before' 'waiting for the checkpoint of step'
 printf 'MemAvailable:       10 kB\n' >"$tmp/meminfo"

@@ -143,6 +143,24 @@ static void test_failures(void)
        "a file at the limit of its size is reported with the byte");
     output_discard(out);
 
+    mkdir("before", 0777);
+    int folder = open("before", O_RDONLY | O_DIRECTORY);
+    out = output_open_in(folder, "before/file");
+    output_write(out, "x", 1);
+    rename("before", "after");
+    ok(output_commit(out) == 0 && holds("after/file", "x") && entries("after") == 1,
+       "output_open_in writes into a folder that is renamed meanwhile");
+    symlink("file", "after/link");
+    out = output_open_in(folder, "after/link");
+    output_write(out, "y", 1);
+    ok(output_commit(out) == 0 && holds("after/file", "y") && entries("after") == 2,
+       "output_open_in follows a link, which stays");
+    close(folder);
+    ok(failed(output_open_in(folder, "after/file") ? 0 : -1, STATUS_CANT_CREATE,
+              "after/file: cannot open its folder"),
+       "output_open_in reports a folder that is not open");
+    unlink("after/link"), unlink("after/file"), rmdir("after");
+
     out = output_open("doomed");
     mkdir("doomed", 0777);
     ok(failed(output_commit(out), STATUS_CANT_CREATE, "doomed: cannot rename"),
