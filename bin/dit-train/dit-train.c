@@ -38,7 +38,7 @@ static int dry_run(struct training *t, char **shards)
     apply_options(t);
     t->one_pass = t->options->epochs <= 1 && !t->options->steps;
     open_data(t, shards);
-    tool_catch_signals();
+    tool_catch_signals("stopping; again to stop at once");
     tool_check(training_dry_run(t));
     latents_close(t->latents);
     ranks_close(t->ranks);
@@ -134,7 +134,7 @@ int main(int argc, char **argv)
     open_source(&t);
     open_training_data(&t, shards);
     open_device(&t);
-    tool_catch_signals();
+    tool_catch_signals("saving after this step; again to stop at once");
     make_trainer(&t);
     tool_check(t.resumed ? training_resume(&t) : training_start(&t));
     tool_check(training_describe(&t));

@@ -11,6 +11,7 @@
 #include "formats/weights/download.h"
 #include "lib/base/error.h"
 #include "lib/base/io.h"
+#include "lib/base/mapping.h"
 #include "lib/base/mem.h"
 
 #define JSON_SIZE_MAX ((size_t)1 << 20) // of a config.json

@@ -7,7 +7,7 @@
 #include <stddef.h>
 
 #include "formats/weights/weight.h"
-#include "lib/base/io.h"
+#include "lib/base/mapping.h"
 
 struct weights {
     const char *path; // the caller's; it must outlive the weights

@@ -1,4 +1,4 @@
-// Files: reading, mapping, and writing by way of a temporary name. SPDX-License-Identifier: MIT
+// Files: reading, and writing by way of a temporary name. SPDX-License-Identifier: MIT
 #include "lib/base/io.h"
 
 #include <assert.h>
@@ -9,7 +9,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -364,38 +363,6 @@ long line_read(FILE *file, int end, char *text, size_t size)
         text[n++] = (char)c;
     text[n < size ? n : size - 1] = 0;
     return ferror(file) || (c == EOF && n == 0) ? -1 : (long)n;
-}
-
-static int map_fd(int fd, const char *path, struct mapping *mapping)
-{
-    struct stat st;
-    if (fstat(fd, &st) < 0)
-        return error_set_errno(STATUS_NO_INPUT, "%s: cannot read", path);
-    *mapping = (struct mapping){NULL, (size_t)st.st_size};
-    if (mapping->size == 0)
-        return 0;
-    void *data = mmap(NULL, mapping->size, PROT_READ, MAP_PRIVATE, fd, 0);
-    if (data == MAP_FAILED)
-        return error_set_errno(STATUS_NO_INPUT, "%s: cannot map %zu bytes", path, mapping->size);
-    mapping->data = data;
-    return 0;
-}
-
-int file_map(const char *path, struct mapping *mapping)
-{
-    int fd = file_open_regular(path);
-    if (fd < 0)
-        return -1;
-    int rc = map_fd(fd, path, mapping);
-    close(fd);
-    return rc;
-}
-
-void file_unmap(struct mapping *mapping)
-{
-    if (mapping->data)
-        munmap((void *)(uintptr_t)mapping->data, mapping->size);
-    *mapping = (struct mapping){NULL, 0};
 }
 
 int fd_refuse_terminal(int fd, const char *name)

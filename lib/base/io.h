@@ -52,15 +52,6 @@ int file_read_regular(const char *path, uint8_t **data, size_t *size, size_t siz
 // or, with errno set and no message, if it can't be read.
 long line_read(FILE *file, int end, char *text, size_t size);
 
-// A regular file in memory, read-only; data is NULL if it is empty.
-struct mapping {
-    const uint8_t *data;
-    size_t size;
-};
-// -1 with an error (STATUS_NO_INPUT), also for what is not a regular file. It never waits.
-int file_map(const char *path, struct mapping *mapping);
-void file_unmap(struct mapping *mapping);
-
 // -1 with an error (STATUS_USAGE) that begins with `name` if the descriptor is a terminal, which
 // data is neither read from nor written to.
 int fd_refuse_terminal(int fd, const char *name);

@@ -25,7 +25,7 @@ struct tempfile {
 
 static _Atomic(struct tempfile *) files;
 
-static void remove_all(void)
+void tempfile_remove_all(void)
 {
     for (struct tempfile *file = atomic_load(&files); file; file = file->next) {
         // Another thread is creating the file: this one would have blocked signals meanwhile.
@@ -38,13 +38,13 @@ static void remove_all(void)
 
 void tempfile_die(int signal)
 {
-    remove_all();
+    tempfile_remove_all();
     struct sigaction action = {.sa_handler = SIG_DFL};
     sigaction(signal, &action, NULL);
     raise(signal); // delivered when the handler returns
 }
 
-// Registers remove_all for exit() and for signals that end the process. A library leaves signals to
+// Registers tempfile_remove_all for exit() and for signals that end the process. A library leaves signals to
 // the program otherwise; but without this a killed program would leave its temporary files behind.
 // Signals that are ignored or that the program catches keep their action.
 static void watch_exit(void)
@@ -53,7 +53,7 @@ static void watch_exit(void)
     static atomic_flag watching = ATOMIC_FLAG_INIT;
     if (atomic_flag_test_and_set(&watching))
         return;
-    atexit(remove_all);
+    atexit(tempfile_remove_all);
     for (size_t i = 0; i < sizeof fatal / sizeof *fatal; i++) {
         struct sigaction action;
         if (sigaction(fatal[i], NULL, &action) == 0 && action.sa_handler == SIG_DFL) {

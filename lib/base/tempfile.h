@@ -22,6 +22,8 @@ void tempfile_keep(struct tempfile *file);
 // runs: such a file was left behind by one that was killed. BASE, the final name, is copied.
 bool tempfile_is_stray(const char *name, char base[NAME_MAX + 1]);
 
+// Removes all temporary files. Safe in signal handlers.
+void tempfile_remove_all(void);
 // Removes all temporary files, then ends the process by the signal. Safe in signal handlers. It is
 // the one place in the library that ends the process: a signal has told it to.
 void tempfile_die(int signal);

@@ -14,6 +14,7 @@
 #include "lib/base/error.h"
 #include "lib/base/hash.h"
 #include "lib/base/io.h"
+#include "lib/base/mapping.h"
 #include "lib/base/mem.h"
 #include "lib/model/ranks-mpi.h"
 

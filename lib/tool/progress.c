@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "lib/base/clock.h"
@@ -62,6 +63,26 @@ void progress_message(const char *format, va_list ap)
     bool clear = progress.active && progress.terminal && (progress.drawn || !own_terminal());
     write_line(clear ? CLEAR_LINE : "", line, "\n");
     pthread_mutex_unlock(&lock);
+}
+
+// As this takes no lock, the message may come in the middle of another line, but it comes.
+void progress_message_in_handler(const char *subject, const char *text)
+{
+    int error = errno;
+    bool clear = progress.active && progress.terminal; // also the ^C that the terminal shows
+    const char *parts[] = {tool.info ? tool.info->name : "", ": ", subject, text};
+    char line[2048];
+    size_t n = 0;
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        for (const char *c = parts[i]; *c && n < sizeof line - 1;)
+            line[n++] = *c++;
+    n = make_printable(line, n);
+    struct iovec pieces[] = {{(void *)(uintptr_t)CLEAR_LINE, clear ? strlen(CLEAR_LINE) : 0},
+                             {line, n},
+                             {(void *)(uintptr_t) "\n", 1}};
+    ssize_t written = writev(STDERR_FILENO, pieces, sizeof pieces / sizeof *pieces);
+    (void)written; // an error on stderr cannot be reported
+    errno = error;
 }
 
 static size_t terminal_width(void)

@@ -101,6 +101,7 @@ char **tool_start(int argc, char **argv, const struct tool_info *info)
     on_exit(check_status, NULL); // the first to be registered is the last to run
     mem_keep_freed();
     json_set_alloc_funcs(json_memory, free);
+    tool_catch_bus_errors();
     signal(SIGPIPE, SIG_DFL); // the parent may have ignored it
     signal(SIGXFSZ, SIG_IGN); // beyond the limit of file size, write() fails and is reported
     free(operands);           // from an earlier call

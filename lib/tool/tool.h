@@ -128,11 +128,15 @@ void progress_add(uint64_t n);
 void progress_text(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void progress_finish(void);
 
-// For programs that save before they stop. After tool_catch_signals, SIGINT or SIGTERM makes
-// tool_signal_stop true, and a second one ends the process at once; SIGUSR1 makes tool_signal_save
-// true for one call.
-void tool_catch_signals(void);
+// For programs that save before they stop. After tool_catch_signals, SIGINT, SIGTERM, or SIGHUP
+// (unless it was ignored, as nohup(1) does) prints `answer` and makes tool_signal_stop true, and a
+// second one ends the process at once; SIGUSR1 makes tool_signal_save true for one call. A reader
+// of the messages that goes away no longer ends the process.
+void tool_catch_signals(const char *answer);
 bool tool_signal_stop(void);
 bool tool_signal_save(void);
+// For tool_start: a mapped file that becomes shorter, or whose disk fails, ends the process with a
+// message and status 66.
+void tool_catch_bus_errors(void);
 
 #endif

@@ -154,6 +154,18 @@ else
     skip 'a disk that is full for a while' 'no prlimit here'
 fi
 
+# A terminal that closes: the reader of the messages goes, and SIGHUP comes.
+mkfifo "$tmp/terminal"
+head -n 1 "$tmp/terminal" >"$tmp/out" &
+dit-train -@ 1 --depth 1 --hidden 32 --heads 2 --patch 2 --batch 8 --classes 10 --minutes 1 \
+    --log-every 10 --run "$tmp/hangup" "$data" 2>"$tmp/terminal" &
+pid=$!
+wait_for test -s "$tmp/hangup/log.jsonl"
+kill -HUP $pid
+wait $pid
+is 'a terminal that closes: it stops' $? 75
+ok 'and saves' test -e "$tmp/hangup/latest.safetensors"
+
 # A folder that is renamed under way.
 dit-train -@ 1 --depth 1 --hidden 32 --heads 2 --patch 2 --batch 8 --classes 10 --minutes 1 \
     --log-every 50 --vae dct:4 --sample-every 50 --sample-count 1 --run "$tmp/renamed" "$data" \

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "lib/base/error.h"
+#include "lib/base/mapping.h"
 #include "lib/base/scratch.h"
 #include "lib/tool/tool.h"
 #include "tests/tap.h"
@@ -218,7 +219,8 @@ static void leave_by_signal(void)
 
 static void leave_by_second_signal(void)
 {
-    tool_catch_signals();
+    tool.quiet = true;
+    tool_catch_signals("one moment");
     write_two();
     raise(SIGTERM);
     if (!tool_signal_stop())
@@ -236,9 +238,66 @@ static void ignore_signal(void)
 
 static void save_on_request(void)
 {
-    tool_catch_signals();
+    tool_catch_signals("one moment");
     raise(SIGUSR1);
     _exit(tool_signal_save() && !tool_signal_save() && !tool_signal_stop() ? 0 : 1);
+}
+
+// What a child says on stderr is compared with `text`.
+static bool said(const char *text)
+{
+    bool same = holds("said", text);
+    unlink("said");
+    return same;
+}
+
+static void listen_to_stderr(void)
+{
+    int fd = open("said", O_WRONLY | O_CREAT | O_TRUNC, 0666);
+    dup2(fd, STDERR_FILENO);
+    close(fd);
+}
+
+static void stop_by_hangup(void)
+{
+    listen_to_stderr();
+    tool_catch_signals("one moment");
+    raise(SIGHUP);
+    _exit(tool_signal_stop() ? 0 : 1);
+}
+
+static void hang_up_under_nohup(void)
+{
+    listen_to_stderr();
+    signal(SIGHUP, SIG_IGN);
+    tool_catch_signals("one moment");
+    raise(SIGHUP);
+    _exit(tool_signal_stop() ? 1 : 0);
+}
+
+static void speak_to_closed_pipe(void)
+{
+    int ends[2];
+    if (pipe(ends) < 0)
+        _exit(1);
+    tool_catch_signals("one moment");
+    dup2(ends[1], STDERR_FILENO);
+    close(ends[0]);
+    tool_warn("nobody hears this");
+    _exit(0);
+}
+
+// Reads the last byte of a mapped file that has become shorter.
+static void read_shorter_file(void)
+{
+    static struct mapping mapping;
+    static struct output *out;
+    listen_to_stderr();
+    tool_catch_bus_errors();
+    out = output_open("new");
+    if (!out || file_map("lar\nge", &mapping) < 0 || truncate("lar\nge", 100) < 0)
+        _exit(1);
+    _exit(mapping.data[mapping.size - 1] ? 2 : 3);
 }
 
 static void write_to_closed_pipe(void)
@@ -271,6 +330,19 @@ static void test_ends_of_the_process(void)
        "a caught signal asks to stop; the second one kills, and removes outputs");
     ok(in_child(ignore_signal) == 0 && entries(".") == 1, "an ignored signal stays ignored");
     ok(in_child(save_on_request) == 0, "SIGUSR1 asks once to save");
+    ok(in_child(stop_by_hangup) == 0 && said(": one moment\n"),
+       "SIGHUP asks to stop, and is answered at once");
+    ok(in_child(hang_up_under_nohup) == 0 && said(""), "under nohup SIGHUP stays ignored");
+    ok(in_child(speak_to_closed_pipe) == 0,
+       "a program that saves outlives the reader of its messages");
+    put_plainly("lar\nge", "");
+    truncate("lar\nge", 100000);
+    status = in_child(read_shorter_file);
+    ok(WIFEXITED(status) && WEXITSTATUS(status) == STATUS_NO_INPUT &&
+           said(": lar?ge: the file has become shorter while it was read\n"),
+       "a mapped file that becomes shorter ends the process with a message");
+    unlink("lar\nge");
+    ok(entries(".") == 1, "... and removes unfinished outputs");
     status = in_child(write_to_closed_pipe);
     ok(WIFSIGNALED(status) && WTERMSIG(status) == SIGPIPE,
        "a reader that went away ends the process by SIGPIPE even if that is ignored");
