@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "lib/base/clock.h"
 #include "lib/base/error.h"
@@ -14,15 +15,20 @@
 
 #define PAUSE_MAX 60 // seconds between attempts
 
+// What happens after a failure.
+#define GOES_ON "training goes on, and it will be tried again"
+#define WAITS   "training has ended, and waits until it can be saved"
+
 struct checkpoints {
-    const struct run_folder *run;
+    struct run_folder *run;
     struct trainer *trainer;
     struct ranks *ranks;
     bool sharded;
-    size_t keep;
+    struct keep_rule rule;
     const struct layout *layout;
     float *values;          // (largest tensor): receives a tensor from the trainer
     uint64_t step;          // of the last save, done or tried
+    double saved_at;        // when that began, on the clock
     bool failed;            // that save failed
     double pause, retry_at; // seconds; retry_at on the clock
 
@@ -36,8 +42,9 @@ struct checkpoints {
     struct error error;
 };
 
-struct checkpoints *checkpoints_new(const struct run_folder *run, struct trainer *trainer,
-                                    struct ranks *ranks, bool sharded, size_t keep, uint64_t step)
+struct checkpoints *checkpoints_new(struct run_folder *run, struct trainer *trainer,
+                                    struct ranks *ranks, bool sharded, struct keep_rule rule,
+                                    uint64_t step)
 {
     struct checkpoints *c = mem_new(1, sizeof *c);
     if (!c)
@@ -46,9 +53,10 @@ struct checkpoints *checkpoints_new(const struct run_folder *run, struct trainer
     c->trainer = trainer;
     c->ranks = ranks;
     c->sharded = sharded && ranks_size(ranks) > 1;
-    c->keep = keep;
+    c->rule = rule;
     c->layout = dit_get_layout(trainer_model(trainer));
     c->step = step;
+    c->saved_at = clock_seconds();
     c->values = mem_new(layout_largest(c->layout), sizeof *c->values);
     if (c->values)
         return c;
@@ -56,18 +64,24 @@ struct checkpoints *checkpoints_new(const struct run_folder *run, struct trainer
     return NULL;
 }
 
-// Says whether the checkpoint of c->step was saved, and schedules the next attempt if not.
-static void report_save(struct checkpoints *c, int rc)
+// Schedules the next attempt, and warns of the first failure.
+static void report_failure(struct checkpoints *c, const char *what)
+{
+    if (c->pause == 0)
+        tool_warn("%s; %s", error_message(), what);
+    c->pause = c->pause == 0 ? 1 : c->pause * 2 < PAUSE_MAX ? c->pause * 2 : PAUSE_MAX;
+    c->retry_at = clock_seconds() + c->pause;
+}
+
+// Says whether the checkpoint of c->step was saved. `what` happens if not.
+static void report_save(struct checkpoints *c, int rc, const char *what)
 {
     char *path = run_folder_checkpoint(c->run, c->step);
     if (rc == 0) {
         tool_note("saved %s", path ? path : "");
         c->pause = 0;
     } else {
-        if (c->pause == 0)
-            tool_warn("%s; training goes on, and it will be tried again", error_message());
-        c->pause = c->pause == 0 ? 1 : c->pause * 2 < PAUSE_MAX ? c->pause * 2 : PAUSE_MAX;
-        c->retry_at = clock_seconds() + c->pause;
+        report_failure(c, what);
     }
     c->failed = rc < 0;
     free(path);
@@ -83,7 +97,7 @@ static void join_writer(struct checkpoints *c)
     json_decref(c->metadata);
     if (c->rc < 0)
         error_restore(&c->error);
-    report_save(c, c->rc);
+    report_save(c, c->rc, GOES_ON);
 }
 
 void checkpoints_free(struct checkpoints *c)
@@ -99,6 +113,11 @@ void checkpoints_free(struct checkpoints *c)
 uint64_t checkpoints_step(const struct checkpoints *c)
 {
     return c->step;
+}
+
+double checkpoints_age(const struct checkpoints *c)
+{
+    return clock_seconds() - c->saved_at;
 }
 
 bool checkpoints_retry(struct checkpoints *c)
@@ -176,7 +195,7 @@ static void *write_copy(void *arg)
 {
     struct checkpoints *c = arg;
     struct dit_source source = make_source(c, c->updates, get_from_copy, c);
-    c->rc = run_folder_save(c->run, c->step, c->keep, &source, c->metadata);
+    c->rc = run_folder_save(c->run, c->step, &c->rule, &source, c->metadata);
     if (c->rc < 0)
         error_save(&c->error);
     atomic_store(&c->done, true);
@@ -201,7 +220,7 @@ static int write_from_trainer(struct checkpoints *c, json_t *metadata, bool *los
     struct live_arrays live = {.trainer = c->trainer, .values = c->values};
     struct error error;
     struct dit_source source = make_source(c, trainer_updates(c->trainer), get_from_trainer, &live);
-    int rc = run_folder_save(c->run, c->step, c->keep, &source, metadata);
+    int rc = run_folder_save(c->run, c->step, &c->rule, &source, metadata);
     json_decref(metadata);
     *lost = live.failed;
     if (rc == 0)
@@ -219,6 +238,7 @@ int checkpoints_save(struct checkpoints *c, uint64_t step, json_t *metadata)
                     (unsigned long long)c->step);
     join_writer(c);
     c->step = step;
+    c->saved_at = clock_seconds();
     if (ranks_rank(c->ranks) > 0)
         return join_trainer_get(c, 0);
     if (!allocate_copy(c)) {
@@ -226,7 +246,7 @@ int checkpoints_save(struct checkpoints *c, uint64_t step, json_t *metadata)
         int rc = write_from_trainer(c, metadata, &lost);
         if (lost)
             return -1;
-        report_save(c, rc);
+        report_save(c, rc, GOES_ON);
         return 0;
     }
     if (copy_arrays(c) < 0) {
@@ -239,24 +259,54 @@ int checkpoints_save(struct checkpoints *c, uint64_t step, json_t *metadata)
     if (!c->writing) { // no thread: write it here
         write_copy(c);
         json_decref(metadata);
-        report_save(c, c->rc < 0 ? error_restore(&c->error) : 0);
+        report_save(c, c->rc < 0 ? error_restore(&c->error) : 0, GOES_ON);
     }
+    return 0;
+}
+
+// Waits for the next attempt, or for a signal.
+static void pause_until_retry(const struct checkpoints *c)
+{
+    double seconds = c->pause ? c->retry_at - clock_seconds() : 0;
+    if (seconds > 0) {
+        struct timespec pause = {.tv_sec = (time_t)seconds};
+        pause.tv_nsec = (long)(1e9 * (seconds - (double)pause.tv_sec));
+        nanosleep(&pause, NULL);
+    }
+}
+
+// One attempt to write the log and the last checkpoint. *again: something is left to be written. -1
+// if the trainer's arrays can't be trusted.
+static int try_to_finish(struct checkpoints *c, const json_t *metadata, bool *again)
+{
+    bool first = ranks_rank(c->ranks) == 0, lost = false;
+    *again = false;
+    if (ranks_any(c->ranks, first && c->failed)) {
+        if (first)
+            report_save(c, write_from_trainer(c, json_deep_copy(metadata), &lost), WAITS);
+        else
+            lost = join_trainer_get(c, 0) < 0;
+        if (ranks_check(c->ranks, lost ? -1 : 0) < 0)
+            return -1;
+    }
+    if (first && !c->failed && run_folder_flush(c->run) < 0)
+        report_failure(c, WAITS);
+    *again = ranks_any(c->ranks, first && c->pause);
     return 0;
 }
 
 int checkpoints_finish(struct checkpoints *c, uint64_t step, json_t *metadata)
 {
+    bool again = true;
+    int rc = 0;
     join_writer(c);
-    bool first = ranks_rank(c->ranks) == 0, lost;
-    if (!ranks_any(c->ranks, first && (c->step != step || c->failed))) {
-        json_decref(metadata);
-        return 0;
-    }
+    c->failed = c->failed || c->step != step;
     c->step = step;
-    if (!first)
-        return join_trainer_get(c, 0);
-    if (write_from_trainer(c, metadata, &lost) < 0)
-        return -1;
-    report_save(c, 0);
-    return 0;
+    c->pause = 0; // so that a failure is told once more
+    while (rc == 0 && again) {
+        pause_until_retry(c);
+        rc = try_to_finish(c, metadata, &again);
+    }
+    json_decref(metadata);
+    return rc;
 }

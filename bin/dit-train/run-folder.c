@@ -220,14 +220,24 @@ void run_folder_free_list(char **list)
     free(list);
 }
 
-int run_folder_prune(const struct run_folder *run, size_t keep, uint64_t saved)
+int run_folder_prune(const struct run_folder *run, const struct keep_rule *rule, uint64_t saved)
 {
-    size_t n;
+    size_t n, multiples = 0;
     uint64_t *steps = list_steps(run, saved, &n);
     if (!steps)
         return -1;
-    for (size_t i = keep - 1; i < n; i++) {
+    for (size_t i = 1; i < n; i++)
+        multiples += steps[i] % rule->every == 0;
+    // After `saved` and steps[0].
+    size_t room = rule->keep > 2 ? rule->keep - 2 : 0;
+    size_t room_for_rest = room > multiples ? room - multiples : 0;
+    for (size_t i = rule->keep > 1 ? 1 : 0; i < n; i++) {
+        size_t *left = i && steps[i] % rule->every == 0 ? &room : &room_for_rest;
         char name[STEP_NAME_SIZE];
+        if (*left) {
+            --*left;
+            continue;
+        }
         name_step(name, steps[i], SUFFIX);
         unlinkat(run->lock, name, 0); // it does no harm if this fails
     }
@@ -246,16 +256,27 @@ static int move_link(const struct run_folder *run, const char *name)
     return 0;
 }
 
-int run_folder_save(const struct run_folder *run, uint64_t step, size_t keep,
+// So that after a power cut the log reaches as far as the checkpoint. Some file systems can't do
+// it.
+static int sync_log(const struct run_folder *run)
+{
+    if (fsync(run->log) < 0 && errno != EINVAL)
+        return error_set_errno(STATUS_IO, "%s/" LOG ": cannot sync", run->path);
+    return 0;
+}
+
+int run_folder_save(const struct run_folder *run, uint64_t step, const struct keep_rule *rule,
                     const struct dit_source *source, json_t *metadata)
 {
+    if (sync_log(run) < 0)
+        return -1;
     char *path = run_folder_checkpoint(run, step);
     struct output *output = path ? output_open_in(run->lock, path) : NULL;
     int rc = output ? dit_file_save(output, source, metadata) : -1;
     if (rc == 0)
         rc = move_link(run, strrchr(path, '/') + 1);
     if (rc == 0)
-        rc = run_folder_prune(run, keep, step);
+        rc = run_folder_prune(run, rule, step);
     free(path);
     return rc;
 }

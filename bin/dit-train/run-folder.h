@@ -33,12 +33,18 @@ void run_folder_free_list(char **list);
 
 // The path of the checkpoint after a step, malloc'd.
 char *run_folder_checkpoint(const struct run_folder *run, uint64_t step);
-// Writes the checkpoint of a step, lets the link latest.safetensors point to it, and prunes.
-// Another thread may log meanwhile. -1 with an error.
-int run_folder_save(const struct run_folder *run, uint64_t step, size_t keep,
+// Which checkpoints stay when one is saved: `keep` of them, which are that one, the newest other,
+// then the newest of steps that are multiples of `every`, and then the newest of the rest.
+struct keep_rule {
+    size_t keep;
+    uint64_t every;
+};
+// Syncs the log, writes the checkpoint of a step, lets the link latest.safetensors point to it, and
+// prunes. Another thread may log meanwhile. -1 with an error.
+int run_folder_save(const struct run_folder *run, uint64_t step, const struct keep_rule *rule,
                     const struct dit_source *source, json_t *metadata);
-// Removes all checkpoints but `keep` of them: that of step `saved`, and the newest others.
-int run_folder_prune(const struct run_folder *run, size_t keep, uint64_t saved);
+// Removes the checkpoints that do not stay with that of step `saved`.
+int run_folder_prune(const struct run_folder *run, const struct keep_rule *rule, uint64_t saved);
 // Writes PATH/config.json and drops the reference to `config`. NULL, from a failed call that set
 // the error, is passed on as -1.
 int run_folder_save_config(const struct run_folder *run, json_t *config);

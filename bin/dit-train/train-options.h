@@ -23,6 +23,7 @@ struct train_options {
     bool ema_warmup;
     int64_t steps, epochs; // 0: not given
     int64_t log_every, save_every, keep, max_skips;
+    double save_minutes;                // 0: never by time
     int64_t sample_every, sample_count; // sample_every 0: never
     const char *vae, *valid;            // NULL: not given
     int64_t valid_every, valid_count;

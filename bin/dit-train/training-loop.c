@@ -22,8 +22,16 @@ static enum fate save_checkpoint(struct training *t)
 
 static bool is_save_due(const struct training *t)
 {
-    return t->step % (uint64_t)t->options->save_every == 0 &&
-           checkpoints_step(t->checkpoints) != t->step;
+    const double minutes = t->options->save_minutes;
+    if (checkpoints_step(t->checkpoints) == t->step)
+        return false;
+    return t->step % (uint64_t)t->options->save_every == 0 ||
+           (minutes > 0 && checkpoints_age(t->checkpoints) >= 60 * minutes);
+}
+
+struct keep_rule training_keep_rule(const struct training *t)
+{
+    return (struct keep_rule){(size_t)t->options->keep, (uint64_t)t->options->save_every};
 }
 
 // Decides what comes next, the same on all ranks: what any of them has a reason for.
@@ -99,10 +107,7 @@ static int finish_run(struct training *t, enum fate fate)
         rc = -1;
     if (ranks_check(t->ranks, rc) < 0)
         return -1;
-    rc = checkpoints_finish(t->checkpoints, t->step, metadata);
-    if (ranks_rank(t->ranks) == 0 && rc == 0)
-        rc = run_folder_flush(&t->run);
-    return ranks_check(t->ranks, rc);
+    return ranks_check(t->ranks, checkpoints_finish(t->checkpoints, t->step, metadata));
 }
 
 // Steps until the run ends.
@@ -128,7 +133,7 @@ int training_run(struct training *t)
     struct error error;
     enum fate fate = ENDS;
     t->checkpoints = checkpoints_new(&t->run, t->trainer, t->ranks, t->settings.shard_optimizer,
-                                     (size_t)t->options->keep, t->step);
+                                     training_keep_rule(t), t->step);
     if (ranks_check(t->ranks, t->checkpoints ? 0 : -1) < 0 || training_batch_init(t) < 0)
         return -1;
     if (t->last_step && t->step >= t->last_step)

@@ -226,7 +226,8 @@ int training_resume(struct training *t)
         return -1;
     if (ranks_rank(t->ranks) > 0)
         return 0;
-    return run_folder_prune(&t->run, (size_t)t->options->keep, t->step);
+    const struct keep_rule rule = training_keep_rule(t);
+    return run_folder_prune(&t->run, &rule, t->step);
 }
 
 static json_t *number_text(uint64_t number)

@@ -112,6 +112,7 @@ int training_log(struct training *training, bool last);
 int training_sample(struct training *training);
 
 // training-loop.c
+struct keep_rule training_keep_rule(const struct training *training);
 // Does the steps that are left, and saves; also if the data makes it fail. -1 with an error.
 int training_run(struct training *training);
 

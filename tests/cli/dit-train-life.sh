@@ -150,6 +150,29 @@ steps = [line["step"] for line in log(tmp + "full")]
 assert steps == list(range(50, 50 * len(steps) + 1, 50)), steps
 '
     ok '... leaves nothing half-written' sh -c "! find $tmp/full -name '*.tmp' | grep -q ."
+
+    # A disk that is full when training ends.
+    prlimit --fsize=204800:unlimited dit-train -@ 1 --depth 1 --hidden 32 --heads 2 --patch 2 \
+        --batch 8 --classes 10 --steps 3 --run "$tmp/full-end" "$data" 2>"$tmp/said" &
+    pid=$!
+    cat "$tmp/said" >"$tmp/err" &
+    wait_for grep -q 'waits until it can be saved' "$tmp/err"
+    says 'a disk that is full at the end: it waits' '0000003.safetensors: cannot write at byte 204800'
+    prlimit --fsize=unlimited --pid $pid
+    wait $pid
+    is '... until there is room' $? 0
+    ok '... and saves' test -e "$tmp/full-end/latest.safetensors"
+    prlimit --fsize=204800:unlimited dit-train -@ 1 --depth 1 --hidden 32 --heads 2 --patch 2 \
+        --batch 8 --classes 10 --log-every 10 --minutes 1 --run "$tmp/full-stop" "$data" 2>"$tmp/said" &
+    pid=$!
+    cat "$tmp/said" >"$tmp/err" &
+    wait_for test -s "$tmp/full-stop/log.jsonl"
+    kill -TERM $pid
+    wait_for grep -q 'waits until it can be saved' "$tmp/err"
+    says 'a signal is answered' 'saving after this step; again to stop at once'
+    kill -TERM $pid
+    wait $pid
+    is 'a second signal ends the waiting' $? 143
 else
     skip 'a disk that is full for a while' 'no prlimit here'
 fi
@@ -181,6 +204,13 @@ is 'a folder that is renamed under way' $? 75
 ok 'its checkpoint is there' test -e "$tmp/new name/latest.safetensors"
 ok 'with the pictures' sh -c "ls '$tmp/new name/samples/'*.png >/dev/null"
 ok 'and no folder has the old name' test ! -e "$tmp/renamed"
+
+# Checkpoints by time.
+exits '--save-minutes' 0 tiny timed --steps 40 --save-every 16 --save-minutes 1e-9 --log-every 40 "$data"
+is 'saves by time; of older ones those of --save-every are kept' "$(cd "$tmp/timed" && echo 0*)" \
+    '0000032.safetensors 0000039.safetensors 0000040.safetensors'
+exits '--save-minutes 0' 0 tiny untimed --steps 40 --save-minutes 0 --log-every 40 "$data"
+ok 'saves by steps alone, and trains the same' same_tensors timed untimed
 
 exits 'a checkpoint after every step' 0 tiny fast -v --steps 40 --save-every 1 --keep 2 "$data"
 says 'waits for the checkpoint before' 'waiting for the checkpoint of step'
