@@ -1,7 +1,9 @@
 // How a run starts or resumes, and what its checkpoints remember. SPDX-License-Identifier: MIT
+#include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "bin/dit-train/description.h"
 #include "bin/dit-train/training.h"
@@ -26,7 +28,14 @@ static int open_checkpoint(struct dit_file *file, const char *path)
     return -1;
 }
 
-// Opens the first of the list that can be opened, and warns of those that can't.
+// Whether the last error says that the checkpoint is damaged or gone. One that can't be read now,
+// for want of permissions or because a disk fails, is not given up for an older one.
+static bool is_lost(const char *path)
+{
+    return error_status() == STATUS_DATA || (access(path, F_OK) < 0 && errno == ENOENT);
+}
+
+// Opens the first of the list that is whole, and warns of those before it.
 static int open_newest(struct dit_file *file, char **list, char path[PATH_MAX])
 {
     for (size_t i = 0; list[i]; i++) {
@@ -34,6 +43,8 @@ static int open_newest(struct dit_file *file, char **list, char path[PATH_MAX])
             snprintf(path, PATH_MAX, "%s", list[i]);
             return 0;
         }
+        if (!is_lost(list[i]))
+            return -1;
         if (list[i + 1])
             tool_warn("%s; going back to %s", error_message(), list[i + 1]);
         else if (i > 0)

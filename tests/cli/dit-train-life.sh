@@ -62,9 +62,19 @@ for damage in flip_bit another_step cut_short empty rm; do
 done
 cp -r "$tmp/whole" "$tmp/none"
 for file in "$tmp"/none/0*; do flip_bit "$file"; done
-exits 'resuming where all checkpoints are damaged' 65 resume none "$data"
-says 'says what is wrong with them' '0000005.safetensors: damaged: its CRC-32 is '
-says 'says that none is left' 'no checkpoint is left'
+exits 'all are damaged' 65 resume none "$data"
+says 'why' '0000005.safetensors: damaged: its CRC-32 is '
+says 'and that is all' 'no checkpoint is left'
+# A checkpoint that cannot be read now.
+cp -r "$tmp/whole" "$tmp/unread"
+rm "$tmp/unread/0000012.safetensors"
+mkdir "$tmp/unread/0000012.safetensors"
+exits 'the newest checkpoint cannot be read' 66 resume unread "$data"
+says 'it is named' 'unread/0000012.safetensors: '
+ok 'and no older one is taken' sh -c "! grep -q 'going back' '$tmp/err'"
+rmdir "$tmp/unread/0000012.safetensors"
+ln -s 0000012.safetensors "$tmp/unread/0000012.safetensors"
+exits 'a link in a circle' 66 resume unread "$data"
 cp -r "$tmp/whole" "$tmp/unlinked"
 rm "$tmp/unlinked/latest.safetensors"
 exits 'a training in a folder of checkpoints without the link' 64 tiny unlinked --steps 12 "$data"
