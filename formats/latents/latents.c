@@ -20,6 +20,8 @@
 #include "lib/base/rng.h"
 #include "lib/base/scratch.h"
 
+#define FILES_OPEN_MAX 256 // a process may have 1024 descriptors; of more files none is kept open
+
 struct latents {
     struct latents_options options;
     struct latents_shape shape;
@@ -123,12 +125,14 @@ static uint64_t hash_data(const struct latents *l)
     return hash;
 }
 
-static int add_file(struct latents *l, const char *path)
+static int add_file(struct latents *l, const char *path, bool rests)
 {
     struct tstream_file *file = tstream_file_open(path);
     if (!file)
         return -1;
     struct block_source *source = &l->source;
+    if (rests)
+        tstream_file_rest(file);
     source->files[source->n_files] = file;
     source->file_first[source->n_files++] = l->shape.records;
     l->shape.records += tstream_file_records(file);
@@ -167,7 +171,7 @@ static int open_files(struct latents *l, char **paths, size_t n)
     if (!source->files || !source->file_first || !l->hashes)
         return -1;
     for (size_t i = 0; i < n; i++)
-        if (add_file(l, paths[i]) < 0)
+        if (add_file(l, paths[i], n > FILES_OPEN_MAX) < 0)
             return -1;
     if (l->shape.records == 0)
         return error_set(STATUS_DATA, "%s: expected latents, found no records",

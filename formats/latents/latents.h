@@ -53,11 +53,13 @@ uint64_t latents_memory(const struct latents *latents);
 // A hash that identifies the data: schema, files and their order; 0 for one pass of a pipe. It
 // changes with every record, but not with the level of compression.
 uint64_t latents_fingerprint(const struct latents *latents);
-// A list of the files for a checkpoint, in their order: [{"name": base name, "records": number,
-// "hash": 16 hexadecimal digits}, ...]; empty for one pass of a pipe. NULL with an error.
+// Describes the files for a checkpoint, in their order: [{"name": base name, "records": number,
+// "hash": 16 hexadecimal digits}, ...], or over 1000 by their number and one hash (shards.h); []
+// for one pass of a pipe. NULL with an error.
 json_t *latents_describe(const struct latents *latents);
-// Compares the files with such a list, given as text. 0 if contents and order are the same, else -1
-// with an error (STATUS_DATA) that says which file is missing, new, changed or out of order.
+// Compares the files with such a description, given as text. 0 if contents and order are the same,
+// else -1 with an error (STATUS_DATA) that says which file is missing, new, changed or out of
+// order.
 int latents_compare(const struct latents *latents, const char *json);
 
 // Continues at a position: the number of records read or skipped since the start, over all epochs.

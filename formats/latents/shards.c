@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "lib/base/error.h"
+#include "lib/base/hash.h"
 #include "lib/base/mem.h"
 #include "lib/base/pool.h"
 
@@ -131,7 +132,7 @@ static const char *base_name(const struct tstream_file *file)
     return slash ? slash + 1 : path;
 }
 
-json_t *shards_describe(struct tstream_file *const *files, const uint64_t *hashes, size_t n)
+static json_t *list_files(struct tstream_file *const *files, const uint64_t *hashes, size_t n)
 {
     json_t *list = json_array();
     for (size_t i = 0; i < n; i++) {
@@ -148,6 +149,24 @@ json_t *shards_describe(struct tstream_file *const *files, const uint64_t *hashe
         }
     }
     return list;
+}
+
+// The files as a number and one hash.
+static json_t *sum_files(const uint64_t *hashes, size_t n)
+{
+    uint64_t hash = HASH_START;
+    for (size_t i = 0; i < n; i++)
+        hash = hash_number(hash, hashes[i]);
+    json_t *sum =
+        json_pack("{s:I, s:o}", "files", (json_int_t)n, "hash", json_sprintf("%016" PRIx64, hash));
+    if (!sum)
+        error_set(STATUS_INTERNAL, "out of memory");
+    return sum;
+}
+
+json_t *shards_describe(struct tstream_file *const *files, const uint64_t *hashes, size_t n)
+{
+    return n > SHARDS_LISTED_MAX ? sum_files(hashes, n) : list_files(files, hashes, n);
 }
 
 // A list of names, of which the text shows the first few.
@@ -230,18 +249,38 @@ static int fail_different(const json_t *old, const json_t *new)
     return error_set(STATUS_DATA, "not the same data: %s", text);
 }
 
+static int compare_lists(struct tstream_file *const *files, const uint64_t *hashes, size_t n,
+                         const json_t *old)
+{
+    json_t *new = list_files(files, hashes, n);
+    int rc = !new ? -1 : same_hashes(old, new) ? 0 : fail_different(old, new);
+    json_decref(new);
+    return rc;
+}
+
+static int compare_sums(const uint64_t *hashes, size_t n, const json_t *old)
+{
+    json_int_t n_old = json_integer_value(json_object_get(old, "files"));
+    json_t *new = sum_files(hashes, n);
+    int rc = !new ? -1 : 0;
+    if (rc == 0 && n_old != (json_int_t)n)
+        rc = error_set(STATUS_DATA, "not the same data: now %zu files, before %lld", n,
+                       (long long)n_old);
+    else if (rc == 0 && !json_equal(old, new))
+        rc = error_set(STATUS_DATA, "not the same data: some of the %zu files or their order", n);
+    json_decref(new);
+    return rc;
+}
+
 int shards_compare(struct tstream_file *const *files, const uint64_t *hashes, size_t n,
                    const char *json)
 {
     json_error_t where;
     json_t *old = json_loads(json, 0, &where);
-    if (!json_is_array(old)) {
-        json_decref(old);
-        return error_set(STATUS_DATA, "expected a list of files in JSON, found %.60s", json);
-    }
-    json_t *new = shards_describe(files, hashes, n);
-    int rc = !new ? -1 : same_hashes(old, new) ? 0 : fail_different(old, new);
+    int rc = json_is_array(old) ? compare_lists(files, hashes, n, old)
+             : json_is_integer(json_object_get(old, "files"))
+                 ? compare_sums(hashes, n, old)
+                 : error_set(STATUS_DATA, "expected a list of files in JSON, found %.60s", json);
     json_decref(old);
-    json_decref(new);
     return rc;
 }

@@ -30,11 +30,14 @@ int shards_check(struct tstream_file *const *files, size_t n, bool partial);
 
 // Sets hashes (n) to those of tstream_file_hash. -1 with an error.
 int shards_hash(struct tstream_file *const *files, size_t n, size_t threads, uint64_t *hashes);
-// Lists the files: [{"name": base name, "records": number, "hash": 16 hexadecimal digits}, ...].
-// NULL with an error.
+// Lists up to SHARDS_LISTED_MAX files: [{"name": base name, "records": number, "hash": 16
+// hexadecimal digits}, ...]; more are {"files": number, "hash": that of their hashes}. NULL with an
+// error.
+#define SHARDS_LISTED_MAX 1000
 json_t *shards_describe(struct tstream_file *const *files, const uint64_t *hashes, size_t n);
-// 0 if such a list, given as text, has the same hashes in the same order; else -1 with an error
-// (STATUS_DATA) that says which files are missing, changed, new or out of order.
+// 0 if such a description, given as text, has the same hashes in the same order; else -1 with an
+// error (STATUS_DATA) that says which files are missing, changed, new or out of order, as far as
+// the description tells. A list may be of any length.
 int shards_compare(struct tstream_file *const *files, const uint64_t *hashes, size_t n,
                    const char *json);
 

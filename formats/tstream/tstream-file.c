@@ -17,7 +17,8 @@
 
 struct tstream_file {
     char *name;
-    int fd;
+    int fd; // -1 at rest
+    struct stat identity;
     uint64_t begin, end;
     struct schema *schema;
     struct frame_place *places; // of each data frame, and of the end of the records
@@ -40,13 +41,35 @@ static int add_place(struct tstream_file *file, const struct frame_place *place)
     return 0;
 }
 
+// The file's descriptor, which release_fd takes back. -1 with an error.
+static int acquire_fd(const struct tstream_file *file)
+{
+    struct stat st;
+    if (file->fd >= 0)
+        return file->fd;
+    int fd = open(file->name, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return error_set_errno(STATUS_NO_INPUT, "%s: cannot open", file->name);
+    if (fstat(fd, &st) == 0 && st.st_dev == file->identity.st_dev &&
+        st.st_ino == file->identity.st_ino)
+        return fd;
+    close(fd);
+    return error_set(STATUS_NO_INPUT, "%s: the file has been replaced while it was used",
+                     file->name);
+}
+
+static void release_fd(const struct tstream_file *file, int fd)
+{
+    if (fd != file->fd)
+        close(fd);
+}
+
 // Reads and decodes the frame whose place and size a seek table states.
-static int read_frame(const struct tstream_file *file, uint64_t offset, struct seek_entry entry,
-                      struct frame *frame)
+static int read_frame_from(int fd, const struct tstream_file *file, uint64_t offset,
+                           struct seek_entry entry, struct frame *frame)
 {
     struct byte_input input;
-    *frame = (struct frame){0};
-    if (byte_input_init(&input, file->name, file->fd) < 0)
+    if (byte_input_init(&input, file->name, fd) < 0)
         return -1;
     input.random = true;
     input.offset = offset;
@@ -71,6 +94,18 @@ static int read_frame(const struct tstream_file *file, uint64_t offset, struct s
     if (frame_decode(frame, file->contexts) < 0)
         return error_prefix("%s: byte %" PRIu64, file->name, offset);
     return 0;
+}
+
+static int read_frame(const struct tstream_file *file, uint64_t offset, struct seek_entry entry,
+                      struct frame *frame)
+{
+    *frame = (struct frame){0};
+    int fd = acquire_fd(file);
+    if (fd < 0)
+        return -1;
+    int rc = read_frame_from(fd, file, offset, entry, frame);
+    release_fd(file, fd);
+    return rc;
 }
 
 static int read_table(const struct tstream_file *file, const struct segment_extent *extent,
@@ -217,14 +252,14 @@ static int open_by_scan(struct tstream_file *file)
 
 static int open_file(struct tstream_file *file, bool standard)
 {
-    struct stat st;
     file->fd = STDIN_FILENO;
     if (standard && fd_refuse_terminal(STDIN_FILENO, file->name) < 0)
         return -1;
     if (!standard && (file->fd = file_open_regular(file->name)) < 0)
         return -1;
-    if (fstat(file->fd, &st) < 0)
+    if (fstat(file->fd, &file->identity) < 0)
         return error_set_errno(STATUS_NO_INPUT, "%s: cannot read", file->name);
+    const struct stat st = file->identity;
     off_t at = S_ISREG(st.st_mode) ? lseek(file->fd, 0, SEEK_CUR) : -1;
     if (at < 0)
         return error_set(STATUS_NO_INPUT, "%s: expected a regular file", file->name);
@@ -232,7 +267,7 @@ static int open_file(struct tstream_file *file, bool standard)
     file->end = st.st_size > at ? (uint64_t)st.st_size : file->begin;
     if (!(file->contexts = mem_new(1, sizeof *file->contexts)))
         return -1;
-    contexts_init_decompress(file->contexts);
+    contexts_init_decompress(file->contexts, 0); // files are many
     if (open_by_tables(file) < 0) {
         schema_free(file->schema);
         file->schema = NULL;
@@ -324,7 +359,7 @@ int tstream_file_read(const struct tstream_file *file, size_t i, struct batch **
     return 0;
 }
 
-int tstream_file_hash(const struct tstream_file *file, uint64_t *hash)
+static int hash_frames(const struct tstream_file *file, int fd, uint64_t *hash)
 {
     *hash = HASH_START;
     for (size_t i = 0; i < file->totals.frames; i++) {
@@ -332,7 +367,7 @@ int tstream_file_hash(const struct tstream_file *file, uint64_t *hash)
         uint64_t end = place->offset + place->size;
         uint8_t checksum[4];
         size_t got;
-        if (fd_pread_full(file->fd, checksum, sizeof checksum, end - sizeof checksum, &got) < 0)
+        if (fd_pread_full(fd, checksum, sizeof checksum, end - sizeof checksum, &got) < 0)
             return error_set_errno(STATUS_NO_INPUT, "%s: byte %" PRIu64 ": cannot read", file->name,
                                    end - sizeof checksum);
         if (got < sizeof checksum)
@@ -342,6 +377,24 @@ int tstream_file_hash(const struct tstream_file *file, uint64_t *hash)
         *hash = hash_number(*hash, (uint64_t)place->content << 32 | (uint32_t)get_le(checksum, 4));
     }
     return 0;
+}
+
+int tstream_file_hash(const struct tstream_file *file, uint64_t *hash)
+{
+    int fd = acquire_fd(file);
+    if (fd < 0)
+        return -1;
+    int rc = hash_frames(file, fd, hash);
+    release_fd(file, fd);
+    return rc;
+}
+
+void tstream_file_rest(struct tstream_file *file)
+{
+    if (file->fd > STDIN_FILENO) {
+        close(file->fd);
+        file->fd = -1;
+    }
 }
 
 void tstream_file_close(struct tstream_file *file)

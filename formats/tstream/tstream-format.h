@@ -46,17 +46,17 @@ void budget_close(struct budget *budget);
 // Bytes to acquire for a frame: its content and the most that this may take when compressed.
 size_t frame_memory(size_t content);
 
-// Idle zstd contexts (ZSTD_DCtx or ZSTD_CCtx). They are kept because their tables are costly to
-// allocate. Thread-safe.
+// Idle zstd contexts (ZSTD_DCtx or ZSTD_CCtx). Up to `room` are kept because their tables are
+// costly to allocate. Thread-safe.
 #define CONTEXTS_MAX 64
 struct contexts {
     bool compress;
     int level; // of compression
     pthread_mutex_t lock;
-    size_t n;
+    size_t n, room;
     void *idle[CONTEXTS_MAX];
 };
-void contexts_init_decompress(struct contexts *contexts);
+void contexts_init_decompress(struct contexts *contexts, size_t room); // at most CONTEXTS_MAX
 void contexts_init_compress(struct contexts *contexts, int level);
 void *contexts_acquire(struct contexts *contexts);               // NULL with an error
 void contexts_release(struct contexts *contexts, void *context); // NULL is fine

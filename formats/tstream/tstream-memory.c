@@ -61,15 +61,15 @@ size_t frame_memory(size_t content)
     return content + ZSTD_compressBound(content);
 }
 
-void contexts_init_decompress(struct contexts *contexts)
+void contexts_init_decompress(struct contexts *contexts, size_t room)
 {
-    *contexts = (struct contexts){.compress = false};
+    *contexts = (struct contexts){.compress = false, .room = room};
     pthread_mutex_init(&contexts->lock, NULL);
 }
 
 void contexts_init_compress(struct contexts *contexts, int level)
 {
-    *contexts = (struct contexts){.compress = true, .level = level};
+    *contexts = (struct contexts){.compress = true, .level = level, .room = CONTEXTS_MAX};
     pthread_mutex_init(&contexts->lock, NULL);
 }
 
@@ -112,7 +112,7 @@ void contexts_release(struct contexts *contexts, void *context)
     else
         ZSTD_DCtx_reset(context, ZSTD_reset_session_only);
     pthread_mutex_lock(&contexts->lock);
-    bool room = contexts->n < CONTEXTS_MAX;
+    bool room = contexts->n < contexts->room;
     if (room)
         contexts->idle[contexts->n++] = context;
     pthread_mutex_unlock(&contexts->lock);

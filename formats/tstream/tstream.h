@@ -141,6 +141,9 @@ int tstream_file_read(const struct tstream_file *file, size_t frame, struct batc
 // A hash over the records, the content's size and zstd's checksum of each data frame. Cheap: reads
 // 4 bytes a frame. -1 with an error.
 int tstream_file_hash(const struct tstream_file *file, uint64_t *hash);
+// Closes the descriptor; from now on each reading opens the file again by its name, which must
+// still stand for the same file. For sets of more files than a process may have open.
+void tstream_file_rest(struct tstream_file *file);
 void tstream_file_close(struct tstream_file *file);
 
 #endif

@@ -62,9 +62,10 @@ for damage in flip_bit another_step cut_short empty rm; do
 done
 cp -r "$tmp/whole" "$tmp/none"
 for file in "$tmp"/none/0*; do flip_bit "$file"; done
-exits 'all are damaged' 65 resume none "$data"
-says 'why' '0000005.safetensors: damaged: its CRC-32 is '
-says 'and that is all' 'no checkpoint is left'
+exits 'resuming where all checkpoints are damaged' 65 resume none "$data"
+says 'says what is wrong with them' '0000005.safetensors: damaged: its CRC-32 is '
+says 'says that none is left' 'no checkpoint is left'
+
 # A checkpoint that cannot be read now.
 cp -r "$tmp/whole" "$tmp/unread"
 rm "$tmp/unread/0000012.safetensors"
@@ -258,6 +259,25 @@ exits 'resuming with a shard that is cut short' 65 resume part --steps 6 "$1" "$
 says 'names it' "${3##*/}"
 exits '--cache with little memory' 0 tiny cache --cache --memory 4K --steps 12 "$data"
 ok '... trains as with much memory' same_tensors whole cache
+
+# More shards than a process may have open, and than a checkpoint lists.
+mkdir "$tmp/many"
+python '
+import os
+for i in range(1100): os.link(tmp + "data.tstream", tmp + "many/%d" % i)
+'
+few_open() {
+    # shellcheck disable=SC3045 # sh on Linux knows it
+    (ulimit -n 300 && "$@")
+}
+exits '1,100 shards' 0 few_open tiny crowd --steps 3 "$tmp"/many/*
+ok 'the checkpoint says their number and one hash' python '
+shards = json.loads(metadata(tmp + "crowd/latest.safetensors")["shards"])
+assert shards["files"] == 1100 and len(shards["hash"]) == 16, shards
+'
+exits 'are resumed from' 0 few_open resume crowd --steps 4 "$tmp"/many/*
+exits 'and one less is told' 65 few_open resume crowd --steps 5 "$tmp"/many/*[0-8]
+says 'by the numbers' 'not the same data: now 990 files, before 1100'
 
 # Pictures and held-out losses.
 "$make_stream" latents 40 8 10 >"$tmp/valid"

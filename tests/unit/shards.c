@@ -125,6 +125,25 @@ static void test_compare(const char *what, const char *before, const char *after
     close_all(&new);
 }
 
+// More files than a description lists; only their hashes count.
+static void test_many(void)
+{
+    static uint64_t hashes[SHARDS_LISTED_MAX + 1];
+    const size_t n = SHARDS_LISTED_MAX + 1;
+    json_t *sum = shards_describe(NULL, hashes, n);
+    char *text = json_dumps(sum, JSON_COMPACT);
+    ok(strlen(text) < 60 && shards_compare(NULL, hashes, n, text) == 0,
+       "many files are described by one hash: %s", text);
+    ok(shards_compare(NULL, hashes, n - 1, text) < 0 &&
+           strstr(error_message(), "now 1000 files, before 1001"),
+       "one file less is told: %s", error_message());
+    hashes[7] = 1;
+    ok(shards_compare(NULL, hashes, n, text) < 0 && strstr(error_message(), "some of the 1001"),
+       "a changed one of many files is told: %s", error_message());
+    json_decref(sum);
+    free(text);
+}
+
 static void test_comparisons(void)
 {
     test_compare("the same files are equal", "a0 a1 plain", "a0 a1 plain", NULL);
@@ -205,6 +224,7 @@ int main(void)
     ok(system(command) == 0, "shards with different numbers can be joined");
     test_sets();
     test_comparisons();
+    test_many();
     test_hash_error();
     snprintf(command, sizeof(command), "rm -r %s", folder);
     ok(system(command) == 0, "the folder goes");

@@ -273,6 +273,30 @@ static void test_large(void)
     schema_free(schema);
 }
 
+// "large" is there from the test before.
+static void test_rest(void)
+{
+    struct tstream_file *file = tstream_file_open(in_folder("large"));
+    struct batch *batch;
+    uint64_t before, after;
+    bool good = file && tstream_file_hash(file, &before) == 0;
+    if (good)
+        tstream_file_rest(file);
+    good = good && tstream_file_read(file, 1, &batch) == 0 && batch->first == 4 &&
+           tstream_file_hash(file, &after) == 0 && before == after;
+    ok(good, "a file at rest is opened again to read it");
+    batch_free(batch);
+    command("cp %s %s.other", in_folder("large"), in_folder("large"));
+    command("mv %s.other %s", in_folder("large"), in_folder("large"));
+    ok(tstream_file_read(file, 1, &batch) < 0 && error_status() == STATUS_NO_INPUT &&
+           strstr(error_message(), "replaced") && tstream_file_hash(file, &after) < 0,
+       "a file that was replaced meanwhile is an error: %s", error_message());
+    command("rm %s # %s", in_folder("large"), "");
+    ok(tstream_file_read(file, 1, &batch) < 0 && error_status() == STATUS_NO_INPUT,
+       "... and one that is gone: %s", error_message());
+    tstream_file_close(file);
+}
+
 static void test_early_end(void)
 {
     int fds[2];
@@ -316,6 +340,7 @@ int main(void)
     test_segments(schema);
     test_copy();
     test_large();
+    test_rest();
     test_early_end();
     schema_free(schema);
     command("rm -r %s # %s", folder, "");

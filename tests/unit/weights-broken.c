@@ -680,6 +680,27 @@ static void test_headers(void)
     }
 }
 
+// As a checkpoint has it that lists many files.
+static void test_long_metadata(void)
+{
+    const size_t n = (size_t)3 << 20;
+    struct forged file = {0};
+    struct weights weights;
+    forge_number(&file, 8, n + 25);
+    forge_text(&file, "{\"__metadata__\":{\"a\":\"");
+    for (size_t k = 0; k < n; k++)
+        forge_text(&file, "x");
+    forge_text(&file, "\"}}");
+    forge_write(&file, path);
+    free(file.data);
+    bool opened = weights_open(&weights, path) == 0;
+    ok(opened && strlen(weights_get(&weights, "a")) == n, "metadata of 3 MiB is read");
+    if (opened)
+        weights_close(&weights);
+    else
+        diag("%s", error_message());
+}
+
 static void test_kept_files(void)
 {
     static const char *const files[][2] = {
@@ -748,6 +769,7 @@ int main(void)
     test_bombs();
     test_crowds();
     test_headers();
+    test_long_metadata();
     unlink(path);
     return tap_done();
 }
