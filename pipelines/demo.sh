@@ -93,16 +93,16 @@ dit-sample --weights "$out/run/latest.safetensors" --count $((8 * rows)) \
 tile-images --by-class --columns 8 --scale "$((size < 64 ? 2 : 1))" -o "$out/samples.png" "$out/samples.tstream"
 npz-pack -o "$out/samples.npz" "$out/samples.tstream"
 
-if command -v gnuplot >/dev/null; then
-    "$(dirname "$0")/plot-training.sh" -o "$out/loss.png" "$out/run"
-else
+if ! command -v gnuplot >/dev/null; then
     echo "demo.sh: $out/loss.png is not drawn, as gnuplot is not installed" >&2
+elif ! "$(dirname "$0")/plot-training.sh" -o "$out/loss.png" "$out/run"; then
+    echo "demo.sh: $out/loss.png is not drawn" >&2
 fi
 
 say "Done"
-cat >&2 <<EOF
-$out/samples.png   8 samples of each class, one class per row: $(tr '\001-\037\177' '?' <"$out/classes" | tr '\0' , | sed 's/,$//; s/,/, /g')
-$out/samples.npz   the same samples as a NumPy array, for the ADM evaluation suite
-$out/loss.png      the training curves
-$out/run           weights and log; "dit-sample --weights $out/run/latest.safetensors" draws more
-EOF
+{
+    echo "$out/samples.png   8 samples of each class, one class per row: $(tr '\001-\037\177' '?' <"$out/classes" | tr '\0' , | sed 's/,$//; s/,/, /g')"
+    echo "$out/samples.npz   the same samples as a NumPy array, for the ADM evaluation suite"
+    [ ! -e "$out/loss.png" ] || echo "$out/loss.png      the training curves"
+    echo "$out/run           weights and log; \"dit-sample --weights $out/run/latest.safetensors\" draws more"
+} >&2

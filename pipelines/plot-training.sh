@@ -53,8 +53,8 @@ curves() { # curves KEY STYLE TITLE-SUFFIX
     for n in $(seq "$runs"); do
         pick "$tmp/log$n" "$1" >"$tmp/$1$n"
         [ -s "$tmp/$1$n" ] || continue
-        printf '"%s" with lines linecolor %d %s title (titles[%d] . "%s"), ' \
-            "$1$n" "$n" "$2" "$n" "$3"
+        printf '"%s" using (column(1)/%d):2 with lines linecolor %d %s title (titles[%d] . "%s"), ' \
+            "$1$n" "$unit" "$n" "$2" "$n" "$3"
     done
 }
 panel() { # panel TITLE SETTINGS CURVES
@@ -68,6 +68,11 @@ for run; do
     runs=$((runs + 1))
     cp -- "$run/log.jsonl" "$tmp/log$runs"
 done
+# Steps are shown in thousands where there are many.
+unit=1 steps=step
+if sed -n 's/.*"step":\([0-9]*\).*/\1/p' "$tmp"/log* | grep -q '.....'; then
+    unit=1000 steps='thousand steps'
+fi
 {
     printf 'set terminal pngcairo size 1500,840 font "sans,10" linewidth 1.3\n'
     printf 'set output "picture.png"\n'
@@ -78,7 +83,7 @@ done
         printf "titles[%d] = '%s'\n" $n "$(quote "$run")"
     done
     printf 'set multiplot layout 2,3\nset grid linecolor "#dddddd"\nset border 3\n'
-    printf 'set tics nomirror\nset xlabel "step"\nset format x "%%.0s%%c"\nunset key\n'
+    printf 'set tics nomirror\nset xlabel "%s"\nunset key\n' "$steps"
     key='set key top right noenhanced'
     panel loss "$key" "$(curves loss '' '')$(curves valid_loss 'dashtype 2 linewidth 2' ', held out')"
     panel 'mean squared error of the noise' '' "$(curves mse '' '')"

@@ -325,8 +325,8 @@ struct output *run_folder_open_sample(const struct run_folder *run, const char *
     return output;
 }
 
-// Copies the lines up to `step`. What no training has written is left out: lines that are no
-// objects with a step, are too long, or have no end.
+// Copies the lines up to `step`, but those of partial intervals, which go on. What no training has
+// written is left out: lines that are no objects with a step, are too long, or have no end.
 static int copy_log(FILE *log, uint64_t step, char *line, struct output *output)
 {
     bool begun = false; // within a line that is too long
@@ -335,7 +335,8 @@ static int copy_log(FILE *log, uint64_t step, char *line, struct output *output)
         begun = n == LOG_LINE_MAX;
         json_t *object = whole ? json_loadb(line, (size_t)n, 0, NULL) : NULL;
         json_int_t at = json_integer_value(json_object_get(object, "step"));
-        bool kept = object && at >= 0 && (uint64_t)at <= step;
+        bool partial = json_is_true(json_object_get(object, "partial"));
+        bool kept = object && at >= 0 && (uint64_t)at <= step && !partial;
         json_decref(object);
         if (kept &&
             (output_write(output, line, (size_t)n) < 0 || output_write(output, "\n", 1) < 0))

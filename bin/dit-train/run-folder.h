@@ -53,7 +53,8 @@ char *run_folder_sample(const struct run_folder *run, uint64_t step);
 // Makes PATH/samples if needed and opens a file of such a path. NULL with an error.
 struct output *run_folder_open_sample(const struct run_folder *run, const char *path);
 
-// Opens PATH/log.jsonl and drops lines after `step`, which the resumed run will log again.
+// Opens PATH/log.jsonl and drops lines after `step`, and partial ones ("partial": true), which the
+// resumed run will log again.
 int run_folder_open_log(struct run_folder *run, uint64_t step);
 // Appends one line, an object with a "step", and drops the reference. A line that can't be written
 // is kept and written before the next one; -1 with an error while any is unwritten.

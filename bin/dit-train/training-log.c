@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: MIT
 #include <math.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "bin/dit-train/training.h"
 #include "lib/base/clock.h"
@@ -54,13 +55,18 @@ static int validate(struct training *t, bool last, double *loss)
     return t->preview ? preview_validate(t->preview, loss) : 0;
 }
 
-static json_t *make_log_line(const struct training *t, double rate, double flops, double valid)
+static json_t *make_log_line(const struct training *t, double rate, double flops, double valid,
+                             bool partial)
 {
     const struct training_sums *s = &t->sums;
     double n = (double)(s->steps - s->skipped);
+    uint64_t records = latents_shape(t->latents)->records;
     json_t *line =
-        json_pack("{sI sf sf sf sI}", "step", (json_int_t)t->step, "lr", t->lr, "images_per_second",
-                  rate, "flops", flops, "skipped", (json_int_t)s->skipped);
+        json_pack("{sI sI sI sf sf sf sI}", "step", (json_int_t)t->step, "time",
+                  (json_int_t)time(NULL), "images", (json_int_t)t->position, "lr", t->lr,
+                  "images_per_second", rate, "flops", flops, "skipped", (json_int_t)s->skipped);
+    if (records)
+        json_object_set_new(line, "epoch", json_real((double)t->position / (double)records));
     if (t->peak > 0)
         json_object_set_new(line, "peak_share", json_real(flops / t->peak));
     if (n > 0) {
@@ -71,6 +77,8 @@ static json_t *make_log_line(const struct training *t, double rate, double flops
     }
     if (isfinite(valid))
         json_object_set_new(line, "valid_loss", json_real(valid));
+    if (partial)
+        json_object_set_new(line, "partial", json_true());
     return line;
 }
 
@@ -90,25 +98,46 @@ static void print_log_line(const struct training *t, double rate, double flops, 
                   s->grad_norm / n, t->lr, rate, flops * 1e-9, peak);
 }
 
-int training_log(struct training *t, bool last)
+// Writes a line about the `seconds` since t->start. The held-out loss is NAN if it is not due.
+static void write_line_of_log(struct training *t, double seconds, double valid, bool partial)
 {
-    double seconds = clock_seconds() - t->start, valid;
     double rate = (double)(t->steps_timed * t->settings.batch) / seconds, flops = rate * t->flops;
+    if (t->peak > 0 && flops > t->peak) // other programs took their share while it was measured
+        t->peak = flops;
+    print_log_line(t, rate, flops, valid);
+    bool failed = run_folder_log(&t->run, make_log_line(t, rate, flops, valid, partial)) < 0;
+    if (failed && !t->log_failed)
+        tool_warn("%s; training goes on, and keeps the lines", error_message());
+    t->log_failed = failed;
+}
+
+static int check_ranks(const struct training *t)
+{
     if (ranks_check_same(t->ranks, STATUS_INTERNAL, "other gradients", &t->sums.grad_norm,
                          sizeof t->sums.grad_norm) < 0)
         return error_prefix("step %llu: the ranks have diverged", (unsigned long long)t->step);
-    if (validate(t, last, &valid) < 0)
+    return 0;
+}
+
+int training_log(struct training *t, bool last)
+{
+    double seconds = clock_seconds() - t->start, valid;
+    if (check_ranks(t) < 0 || validate(t, last, &valid) < 0)
         return -1;
-    if (ranks_rank(t->ranks) == 0) {
-        print_log_line(t, rate, flops, valid);
-        bool failed = run_folder_log(&t->run, make_log_line(t, rate, flops, valid)) < 0;
-        if (failed && !t->log_failed)
-            tool_warn("%s; training goes on, and keeps the lines", error_message());
-        t->log_failed = failed;
-    }
+    if (ranks_rank(t->ranks) == 0)
+        write_line_of_log(t, seconds, valid, false);
     t->sums = (struct training_sums){.skips_in_a_row = t->sums.skips_in_a_row};
     t->steps_timed = 0;
     t->start = clock_seconds();
+    return 0;
+}
+
+int training_log_partial(struct training *t)
+{
+    if (check_ranks(t) < 0)
+        return -1;
+    if (ranks_rank(t->ranks) == 0)
+        write_line_of_log(t, clock_seconds() - t->start, NAN, true);
     return 0;
 }
 

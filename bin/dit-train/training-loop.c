@@ -99,6 +99,8 @@ static int finish_run(struct training *t, enum fate fate)
     int rc = 0;
     if (fate == ENDS && t->sums.steps && training_log(t, true) < 0)
         return -1;
+    if (fate != ENDS && t->steps_timed && training_log_partial(t) < 0)
+        return -1;
     if (fate == ENDS && t->batch.state == BATCH_SHORT && !is_sheet_due(t, false) &&
         is_sheet_due(t, true) && training_sample(t) < 0)
         return -1;
@@ -115,7 +117,8 @@ static enum fate take_steps(struct training *t)
 {
     double until = clock_seconds() + 60 * t->options->minutes;
     enum fate fate = GOES_ON;
-    progress_start("steps", t->options->minutes == 0 && t->last_step ? t->last_step - t->step : 0);
+    progress_start("steps", t->options->minutes == 0 ? t->last_step : 0);
+    progress_skip(t->step);
     t->start = clock_seconds();
     while (fate == GOES_ON) {
         if (t->batch.state == BATCH_NONE)

@@ -108,6 +108,9 @@ void training_count(struct training *training, const struct trainer_stats *stats
 // Logs the means since the last line, and the held-out loss if it is due. `last`: of the run. -1
 // with an error: the weights can't be trusted.
 int training_log(struct training *training, bool last);
+// Logs the means since the last line where a run stops between two lines. The line is marked as
+// partial, and goes when the run is resumed: the sums go on.
+int training_log_partial(struct training *training);
 // Writes a sheet of sample images; one that can't be made is a warning. -1 as above.
 int training_sample(struct training *training);
 

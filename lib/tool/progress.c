@@ -22,7 +22,7 @@
 static struct {
     bool active, terminal, drawn;
     const char *unit;
-    uint64_t done, total;
+    uint64_t done, skipped, total; // done: with those skipped
     double started, last;
     char text[128];
 } progress;
@@ -104,7 +104,7 @@ static int format_duration(double seconds, char *text, size_t size)
 static void format_line(char *line, size_t size, double elapsed, bool finished)
 {
     char time_text[32];
-    double rate = elapsed > 0 ? (double)progress.done / elapsed : 0;
+    double rate = elapsed > 0 ? (double)(progress.done - progress.skipped) / elapsed : 0;
     FILE *out = fmemopen(line, size, "w");
     if (!out) {
         line[0] = 0;
@@ -158,6 +158,14 @@ void progress_start(const char *unit, uint64_t total)
     progress.unit = unit;
     progress.total = total;
     progress.started = progress.last = clock_seconds();
+    pthread_mutex_unlock(&lock);
+}
+
+void progress_skip(uint64_t n)
+{
+    pthread_mutex_lock(&lock);
+    progress.done += n;
+    progress.skipped += n;
     pthread_mutex_unlock(&lock);
 }
 

@@ -123,6 +123,7 @@ int tool_finish(void);
 // Progress on stderr: on a terminal one line, redrawn at most 10 times a second; elsewhere a line
 // every 30 s; nothing with --quiet or --no-progress. Safe to call from any thread.
 void progress_start(const char *unit, uint64_t total); // unit: "images"; total: 0 if unknown
+void progress_skip(uint64_t n); // done before the start: they count, but not for the rate
 void progress_add(uint64_t n);
 // Sets the text after the rate, such as "loss 0.153"; NULL for none.
 void progress_text(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -23,7 +23,7 @@ names() {
     (cd "$tmp/$1" && find . | sort)
 }
 log() { # the log without its times
-    sed 's/,"images_per_second":[^,}]*//; s/,"flops":[^,}]*//; s/,"peak_share":[^,}]*//' \
+    sed 's/,"time":[^,}]*//; s/,"images_per_second":[^,}]*//; s/,"flops":[^,}]*//; s/,"peak_share":[^,}]*//' \
         "$tmp/$1/log.jsonl"
 }
 fail() {

@@ -157,7 +157,7 @@ if command -v prlimit >/dev/null; then
     is '... saves once more when it is stopped' $? 75
     wait
     ok '... loses no line of the log' python '
-steps = [line["step"] for line in log(tmp + "full")]
+steps = [line["step"] for line in log(tmp + "full") if "partial" not in line]
 assert steps == list(range(50, 50 * len(steps) + 1, 50)), steps
 '
     ok '... leaves nothing half-written' sh -c "! find $tmp/full -name '*.tmp' | grep -q ."
@@ -199,6 +199,25 @@ kill -HUP $pid
 wait $pid
 is 'a terminal that closes: it stops' $? 75
 ok 'and saves' test -e "$tmp/hangup/latest.safetensors"
+
+# Between two lines of the log.
+exits 'a run that ends before the first line' 0 tiny brief --minutes 0.002 --log-every 1000000 "$data"
+ok 'logs what there is, as partial' python '
+(line,) = log(tmp + "brief")
+assert line["partial"] and line["loss"] > 0 and line["images"] == 8 * line["step"], line
+'
+exits 'resumed' 0 resume brief --steps 10000 --log-every 1000 --minutes 0.01 "$data"
+ok 'the partial line goes, its steps count in the next' python '
+lines = log(tmp + "brief")
+assert [line["step"] for line in lines if "partial" not in line] == [
+    1000 * (i + 1) for i in range(len(lines) - 1)], lines
+'
+ok 'the log has the time, the epoch and the images seen' python '
+import time
+for line in log(tmp + "whole"):
+    assert abs(line["time"] - time.time()) < 1e4 and line["images"] == 8 * line["step"], line
+    assert line["epoch"] == line["images"] / 64 and line.get("peak_share", 0) <= 1, line
+'
 
 # A folder that is renamed under way.
 dit-train -@ 1 --depth 1 --hidden 32 --heads 2 --patch 2 --batch 8 --classes 10 --minutes 1 \

@@ -104,6 +104,16 @@ static void slow(void)
 {
     hundred(1);
 }
+static void resumed(void)
+{
+    progress_start("steps", 100);
+    progress_skip(60);
+    for (int i = 0; i < 40; i++) {
+        seconds += 1;
+        progress_add(1);
+    }
+    progress_finish();
+}
 static void at_once(void)
 {
     hundred(0);
@@ -209,6 +219,10 @@ static void test_log(void)
        "without a terminal there is a line every 30 seconds and one at the end");
     on_pipe(fast);
     ok(!*said, "work shorter than 30 seconds shows nothing without a terminal");
+    on_pipe(resumed);
+    ok(strcmp(said, "test: 90/100 steps 90%, 1.0/s, 0:10 left\n"
+                    "test: 100/100 steps 100%, 1.0/s, 0:40\n") == 0,
+       "what was done before counts, but not for the rate");
     on_pipe(fast_quiet);
     ok(!*said, "--quiet shows no progress");
     on_pipe(fast_without);
