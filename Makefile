@@ -65,7 +65,8 @@ PROGRAMS  := $(patsubst bin/%.c,%,$(wildcard bin/*.c)) $(patsubst bin/%/,%,$(wil
 program_objects = $(patsubst %.c,$B/obj/%.o,$(wildcard bin/$1.c bin/$1/*.c))
 LIB_SRC   := $(filter-out $(MPI_SRC) $(KINDS_LACK:%=formats/images/%.c),$(wildcard lib/*/*.c formats/*/*.c kernels/*.c kernels/ref/*.c))
 CPU_SRC   := $(wildcard kernels/cpu/*.c)
-ISAS      := generic $(if $(filter x86_64,$(shell uname -m)),avx2)
+# What the compiler makes code for may be another processor than this one.
+ISAS      := generic $(if $(filter __x86_64__,$(shell echo | $(CC) -dM -E - 2>/dev/null)),avx2)
 ISA_avx2  := -mavx2 -mfma -mf16c
 LIB_OBJ   := $(LIB_SRC:%.c=$B/obj/%.o) $(foreach i,$(ISAS),$(CPU_SRC:kernels/cpu/%.c=$B/obj/kernels/$i/%.o))
 UNIT      := $(patsubst tests/unit/%.c,$B/tests/%,$(wildcard tests/unit/*.c))
