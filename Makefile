@@ -72,6 +72,10 @@ LIB_OBJ   := $(LIB_SRC:%.c=$B/obj/%.o) $(foreach i,$(ISAS),$(CPU_SRC:kernels/cpu
 UNIT      := $(patsubst tests/unit/%.c,$B/tests/%,$(wildcard tests/unit/*.c))
 TOOLS     := $(patsubst tests/tools/%.c,$B/tests/tools/%,$(wildcard tests/tools/*.c))
 BENCHES   := $(patsubst tests/bench/%.c,$B/tests/bench/%,$(wildcard tests/bench/*.c))
+# The fuzz targets, also for those parts of programs that have outgrown one file.
+FUZZ      := $(patsubst %.c,$B/obj/%.o,$(filter-out %/replay.c,$(wildcard tests/fuzz/*.c)) \
+               $(filter-out $(foreach p,$(PROGRAMS),bin/$p/$p.c),$(wildcard bin/*/*.c)))
+FUZZ_WRAP := -Wl,--wrap=file_map,--wrap=file_unmap
 CHECK_OPS := $(patsubst %.c,$B/obj/%.o,$(wildcard tests/ops/*.c))
 # Make a program's calls fail, and record them (tests/fault).
 PRELOADS  := $(patsubst %.c,$B/%.so,$(wildcard tests/fault/*.c))
@@ -114,7 +118,8 @@ say = $(if $(V),,@echo '  $1 $@')
 all: programs plugin ## the programs into build/bin, and the plug-in (the default)
 programs: $(PROGRAMS:%=$B/bin/%) $B/bin/decode $(MPI_PLUGIN) completions ## the programs, with MPI where mpicc is (MPI=0 leaves it out)
 plugin: $(if $(filter-out 0,$(CUDA)),$(PLUGINS)/dit-cuda.so) ## the CUDA plug-in, minutes of work where nvcc is (CUDA=0 leaves it out)
-tests: programs $(UNIT) $(TOOLS) $(BENCHES) $(PRELOADS) $B/tests/check-ops $(CUDASIM_TESTS) $B/lib/dit-cuda-sim.so
+tests: programs $(UNIT) $(TOOLS) $(BENCHES) $(PRELOADS) $B/tests/fuzz/replay $B/tests/check-ops $(CUDASIM_TESTS) \
+    $B/lib/dit-cuda-sim.so
 
 $B/lib/libdit-tools.a: $(LIB_OBJ)
 	@mkdir -p $(@D)
@@ -223,6 +228,14 @@ $(CUDASIM_TESTS): $B/tests/%: $B/obj/cudasim/tests/cudasim/tests/%.o $(CUDASIM)
 	@mkdir -p $(@D)
 	$(call say,LINK)
 	$(Q)$(CXX) $(CUDASIM_FLAGS) $(LDFLAGS) -o $@ $^
+$B/tests/fuzz/replay: $(FUZZ) $B/obj/tests/fuzz/replay.o $B/lib/libdit-tools.a
+	@mkdir -p $(@D)
+	$(call say,LINK)
+	$(Q)$(LINK) $(FUZZ_WRAP)
+$B/tests/fuzz/libfuzzer: $(FUZZ) $B/lib/libdit-tools.a
+	@mkdir -p $(@D)
+	$(call say,LINK)
+	$(Q)$(LINK) $(FUZZ_WRAP) -fsanitize=fuzzer
 $B/tests/bench/%: $B/obj/tests/bench/%.o $B/lib/libdit-tools.a
 	@mkdir -p $(@D)
 	$(call say,LINK)
@@ -258,6 +271,13 @@ check-valgrind: tests ## run the tests of formats, files and tools under valgrin
 	@B=$B WRAP="valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite" \
 	    JOBS=$(JOBS) PATH="$(abspath $B/bin):$$PATH" \
 	    tests/run mem tensor rng io options progress pool safetensors tstream images resample shuffle npy
+
+FUZZ_B := build/fuzz
+fuzz: ## look for inputs that break the parsers, with clang's libFuzzer (MINUTES=5, T="target ..." picks some)
+	@command -v clang >/dev/null || { echo 'make fuzz needs clang, its libFuzzer and its OpenMP (Debian: clang libomp-dev)' >&2; exit 1; }
+	@$(MAKE) -j$(JOBS) --no-print-directory B=$(FUZZ_B) SAN=address,undefined CC=clang CUDA=0 MPI=0 \
+	    CFLAGS='-O1 -g -fsanitize=fuzzer-no-link' KERNEL='-O0 -fno-sanitize=all' $(FUZZ_B)/tests/fuzz/libfuzzer
+	@tests/fuzz/run.sh $(FUZZ_B)/tests/fuzz/libfuzzer $(or $(MINUTES),5) $(T)
 
 bench: tests ## measure the operations, the streams and the programs on this machine
 	@B=$B PATH="$(abspath $B/bin):$$PATH" tests/bench/run
@@ -357,5 +377,6 @@ help: ## this list
 -include $(shell find $B/obj -name '*.d' 2>/dev/null)
 .SECONDARY:
 .DELETE_ON_ERROR:
-.PHONY: FORCE all programs plugin completions tests deps install-deps demo check run-tests fault power-cuts check-valgrind bench bench-peers \
-    check-gpu bench-gpu gpu-bundle install uninstall coverage format clean help
+.PHONY: FORCE all programs plugin completions tests deps install-deps demo check run-tests fault power-cuts \
+    check-valgrind bench bench-peers check-gpu bench-gpu gpu-bundle install uninstall coverage fuzz format \
+    clean help
