@@ -11,6 +11,11 @@
 #define __cosf    cosf
 #define __sincosf sincosf
 #define __powf    powf
+// Since 2.41 glibc has some that CUDA has without underscores, in C23's meaning.
+#define rsqrtf    cudasim_rsqrtf
+#define sinpif    cudasim_sinpif
+#define cospif    cudasim_cospif
+#define sincospif cudasim_sincospif
 
 #define CUDASIM_UNARY(name, result, type, value) \
     static inline result name(type x)            \
