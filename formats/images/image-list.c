@@ -144,7 +144,7 @@ static int next_line(struct image_list *list, const char **line)
 }
 
 // The tab of a line "PATH<TAB>NUMBER", and the number; NULL for other lines.
-static char *parse_label(const char *line, int64_t *label)
+static char *parse_label(char *line, int64_t *label)
 {
     char *tab = strrchr(line, '\t'), *end;
     if (!tab || tab == line || (tab[1] != '-' && (tab[1] < '0' || tab[1] > '9')))
@@ -262,7 +262,7 @@ static int read_all_paths(struct image_list *list)
     return rc == 0 && list->classes.n ? rank_classes(list) : rc;
 }
 
-static enum tabs find_tabs(const char *line)
+static enum tabs find_tabs(char *line)
 {
     int64_t label;
     if (parse_label(line, &label))
@@ -286,7 +286,7 @@ static int read_first_line(struct image_list *list)
         return -1;
     if (rc > 0)
         list->pending = line;
-    list->tabs = rc > 0 && !options->paths[0] ? find_tabs(line) : TABS_NONE;
+    list->tabs = rc > 0 && !options->paths[0] ? find_tabs(list->line) : TABS_NONE;
     list->labels = options->no_labels           ? LABELS_NONE
                    : list->tabs == TABS_NUMBERS ? LABELS_NUMBERS
                                                 : LABELS_CLASSES;
