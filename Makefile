@@ -91,8 +91,17 @@ CUDASIM_TRAPS := $(if $(SAN),,-fsanitize=alignment,bounds -fsanitize-undefined-t
 
 # The plug-in: each operation twice, with activations of 16 and of 32 bits. Neither `make check` nor
 # `make demo` waits for it: the tests take its sources to the simulator.
-CUDA       ?= $(if $(SAN),0,$(if $(shell command -v nvcc),1,0))
 NVCC       ?= nvcc
+ifeq ($(origin CUDA),undefined)
+NEEDS_CUDA := $(filter all plugin %-gpu gpu-% %/dit-cuda.so,$(or $(MAKECMDGOALS),all))
+HAS_NVCC   := $(if $(SAN),,$(if $(NEEDS_CUDA),$(shell command -v $(firstword $(NVCC)))))
+NVCC_FAILS := $(if $(HAS_NVCC),$(shell kernels/cuda/probe.sh $(NVCC)))
+CUDA       := $(if $(HAS_NVCC),$(if $(NVCC_FAILS),0,1),0)
+ifneq ($(NVCC_FAILS),)
+$(info $(NVCC) does not work here: $(NVCC_FAILS))
+$(info The CUDA plug-in is left out. NVCC="nvcc -ccbin g++-14" names a compiler that nvcc knows; CUDA=0 leaves the plug-in out without asking.)
+endif
+endif
 CUDA_ARCHS ?= -gencode arch=compute_80,code=[sm_80,compute_80] -gencode arch=compute_90a,code=sm_90a
 NVCC_FLAGS := -std=c++17 -O3 -lineinfo -I. -MMD -MP -Xcompiler -fPIC,-Wall $(if $(WERROR),-Werror all-warnings) \
               $(CUDA_ARCHS)
@@ -372,7 +381,7 @@ clean: ## remove build/
 	rm -rf build
 
 help: ## this list
-	@sed -n 's/^\([a-z_.-]*\)\( [a-z-]*\)*:.*## /\1: /p' Makefile | column -t -s: -l 2
+	@sed -n 's/^\([a-z_.-]*\)\( [a-z-]*\)*:.*## /\1\t/p' Makefile | awk -F'\t' '{ printf "%-22s  %s\n", $$1, $$2 }'
 
 -include $(shell find $B/obj -name '*.d' 2>/dev/null)
 .SECONDARY:

@@ -7,6 +7,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#if __SIZEOF_POINTER__ != 8
+#error "dit-tools needs a 64-bit system: files are mapped whole, and their sizes exceed 32 bits"
+#endif
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "dit-tools needs a little-endian processor: files hold values as they lie in memory"
+#endif
+
 #define TENSOR_RANK_MAX 8
 #define TENSOR_NAME_MAX 64 // bytes of a name in a stream; names in files of weights may be longer
 
