@@ -51,4 +51,35 @@ help() {
 }
 exits 'make help with make, sh, sed and awk alone' 0 help
 ok '... lists the targets' grep -q '^check  ' "$tmp/out"
+
+# deps LACKING [INSTALLABLE]: install-deps.sh on a Debian that lacks packages, some of which apt has.
+deps() {
+    cat >"$tmp/bin/dpkg-query" <<END
+#!/bin/sh
+for package; do :; done
+case " \$(cat "$tmp/lacking") " in *" \$package "*) exit 1 ;; esac
+printf 'installed '
+END
+    cat >"$tmp/bin/apt-get" <<END
+#!/bin/sh
+[ "\$1" = install ] || exit 0
+shift
+for package; do
+    case " -qq -y --no-install-recommends $2 " in *" \$package "*) ;; *) exit 100 ;; esac
+done
+for package; do sed -i "s/\$package//" "$tmp/lacking"; done
+END
+    echo 'echo 0' >"$tmp/bin/id" # root
+    chmod +x "$tmp/bin/dpkg-query" "$tmp/bin/apt-get" "$tmp/bin/id"
+    echo "$1" >"$tmp/lacking"
+    PATH="$tmp/bin:$PATH" pipelines/install-deps.sh check
+}
+exits 'packages that apt has' 0 deps 'zstd mandoc' 'zstd mandoc'
+ok '... are installed' [ -z "$(tr -d ' \n' <"$tmp/lacking")" ]
+exits 'optional packages that apt does not have' 0 deps 'mandoc gnuplot-nox'
+says 'are named' 'optional, and not installed: gnuplot-nox mandoc'
+exits 'a package that is needed, beside an optional one that apt does not have' 0 deps 'zstd mandoc' zstd
+says 'is installed without the other' 'optional, and not installed: mandoc'
+exits 'a package that is needed and that apt does not have' 1 deps 'zstd mandoc' mandoc
+says 'is named' 'please install: zstd'
 done_testing
