@@ -374,8 +374,8 @@ compile_commands.json: Makefile ## how each file is compiled, for editors and an
 	    -e 's/["\\]/\\&/g' -e 's|^.* -c \([^ ]*\) -o \([^ ]*\)$$|{"directory": "$(CURDIR)", "file": "\1", "output": "\2", "command": "&"},|p' \
 	    | sed '$$s/,$$//'; echo ']'; } >$@
 
-format: ## clang-format all sources in place
-	clang-format -i $$(git ls-files '*.c' '*.h' '*.cc' '*.cu')
+format: ## format all sources in place, with clang-format 14
+	$$(command -v clang-format-14 || echo clang-format) -i $$(git ls-files '*.c' '*.h' '*.cc' '*.cu')
 
 clean: ## remove build/
 	rm -rf build

@@ -29,7 +29,7 @@ printf '%s\n' "$@" | xargs -P "$jobs" -I '{}' sh -c '
         -print_final_stats=1 -artifact_prefix="$4/found/$1-" "$4/corpus/$1" \
         >"$4/log/$1" 2>&1 </dev/null || touch "$4/log/$1.failed"
     echo "$1: $(sed -n "s/^stat::number_of_executed_units: *//p" "$4/log/$1") inputs tried"
-' sh '{}' "$fuzzer" "$seconds" "$work" </dev/stdin
+' sh '{}' "$fuzzer" "$seconds" "$work"
 failed=0
 for target; do
     [ -e "$work/log/$target.failed" ] || continue
