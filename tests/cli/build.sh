@@ -1,5 +1,5 @@
 #!/bin/sh
-# The Makefile on other systems than the one it was written on. SPDX-License-Identifier: MIT
+# Builds and tests on other systems than the one they were written on. SPDX-License-Identifier: MIT
 # shellcheck disable=SC2317 # functions are arguments of others
 . tests/tap.sh
 unset MAKEFLAGS MAKELEVEL MFLAGS CC CUDA NVCC SAN
@@ -82,4 +82,15 @@ exits 'a package that is needed, beside an optional one that apt does not have' 
 says 'is installed without the other' 'optional, and not installed: mandoc'
 exits 'a package that is needed and that apt does not have' 1 deps 'zstd mandoc' mandoc
 says 'is named' 'please install: zstd'
+
+# A test that ends a process by a signal waits forever where that is ignored.
+mkdir -p "$tmp/hup/tests"
+cat >"$tmp/hup/tests/hup" <<'END'
+#!/bin/sh
+sh -c 'kill -HUP $$; exit 0'
+[ $? = 129 ] && echo 'ok 1 - HUP ends a process' || echo 'not ok 1 - HUP ends a process'
+echo 1..1
+END
+chmod +x "$tmp/hup/tests/hup"
+exits 'tests under nohup' 0 env B="$tmp/hup" nohup tests/run hup
 done_testing
