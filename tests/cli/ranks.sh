@@ -92,7 +92,7 @@ says 'are refused with what is possible' 'argument'
 other_launcher() { OMPI_COMM_WORLD_SIZE=2 dit-train --dry-run "$tmp/a"; }
 exits "a launcher that MPI doesn't know" 64 other_launcher
 says 'is refused with both numbers of ranks' 'started 2 ranks, but MPI sees 1'
-no_plugin() { DIT_MPI_PLUGIN='' ranks 2 dit-train --dry-run "$tmp/a"; }
+no_plugin() { DIT_MPI_PLUGIN='' OMPI_COMM_WORLD_SIZE=2 dit-train --dry-run "$tmp/a"; }
 exits 'several ranks without the plug-in for MPI' 64 no_plugin
 says 'are refused with what to do' 'build with mpicc'
 exits 'an unknown option on three ranks' 64 train 3 unknown --nonsense
