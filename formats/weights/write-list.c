@@ -361,7 +361,7 @@ static json_t *reserve_sums(const struct write_list *list, const json_t *metadat
 int write_list_safetensors(const struct write_list *list, const json_t *metadata,
                            struct output *output)
 {
-    size_t *order = sort_by_size(list), size;
+    size_t *order = sort_by_size(list), size = 0;
     uint8_t *header = NULL;
     json_t *all = order ? reserve_sums(list, metadata) : NULL;
     int rc = all ? build_header(list, order, all, &header, &size) : -1;
