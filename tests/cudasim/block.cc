@@ -300,14 +300,15 @@ static void run_block(size_t shared)
 }
 
 #ifndef __SANITIZE_ADDRESS__
-// The kernels are compiled with checks that trap (Makefile).
+// The kernels are compiled with checks that trap (Makefile), by SIGTRAP on arm64.
 static void say_signal(int number)
 {
     signal(number, SIG_DFL);
     if (in_kernel)
-        fault(number == SIGILL ? "a misaligned access, or an index past the end of an array "
-                                 "(SAN=undefined says where)"
-                               : "a bad address (SAN=address says where)");
+        fault(number == SIGILL || number == SIGTRAP
+                  ? "a misaligned access, or an index past the end of an array "
+                    "(SAN=undefined says where)"
+                  : "a bad address (SAN=address says where)");
     raise(number);
 }
 static void catch_signals()
@@ -324,7 +325,7 @@ static void catch_signals()
     struct sigaction action = {};
     action.sa_handler = say_signal;
     action.sa_flags = SA_ONSTACK | SA_NODEFER;
-    for (int number : {SIGILL, SIGSEGV, SIGBUS})
+    for (int number : {SIGILL, SIGTRAP, SIGSEGV, SIGBUS})
         sigaction(number, &action, nullptr);
 }
 #else
