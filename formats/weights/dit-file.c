@@ -50,13 +50,19 @@ static const struct weight *require_tensor(const struct dit_file *file, const ch
     return t && t->rank == rank ? t : NULL;
 }
 
-// The file's table of positions (1,T,D), or NULL: it is not trained, so files may leave it out.
-static const struct weight *find_positions(const struct dit_file *file, const char *prefix)
+// Finds the file's table of positions (1,T,D); NULL if there is none: it is not trained, so files
+// may leave it out. -1 with an error if it can't be read.
+static int find_positions(const struct dit_file *file, const char *prefix,
+                          const struct weight **positions)
 {
     char name[DIT_PREFIX_SIZE + 32];
     snprintf(name, sizeof name, "%s%s", prefix,
              file->style == NAMING_OWN ? "pos_embed" : "pos_embed.pos_embed");
-    return weights_find(&file->weights, name);
+    *positions = weights_find(&file->weights, name);
+    const char *type = weights_unsupported(&file->weights, name);
+    return type ? error_set(STATUS_DATA, "%s: tensor %s is of type %s, which is not supported",
+                            file->path, name, type)
+                : 0;
 }
 
 static size_t find_depth(const struct dit_file *file, const char *prefix)
@@ -181,8 +187,9 @@ static int choose_side(struct dit_file *file, const char *prefix, const json_t *
                        const struct dit_hints *hints)
 {
     struct dit_config *c = &file->config;
-    const struct weight *positions = find_positions(file, prefix);
-    if (positions && read_side(file, positions) < 0)
+    const struct weight *positions;
+    if (find_positions(file, prefix, &positions) < 0 ||
+        (positions && read_side(file, positions) < 0))
         return -1;
     if (!positions && read_size(file, config, "input_size", "sample_size", &c->input_size) < 0)
         return -1;
@@ -252,7 +259,9 @@ static int bind_set(struct dit_file *file, int array, const char *prefix)
     for (size_t i = 0; file->sets.others[i]; i++)
         if (*file->sets.others[i])
             ignored[n++] = file->sets.others[i];
-    const struct weight *positions = find_positions(file, prefix);
+    const struct weight *positions;
+    if (find_positions(file, prefix, &positions) < 0)
+        return -1;
     if (positions && positions->rank == 3 && positions->shape[0] == 1 &&
         positions->shape[1] == dit_tokens(&file->config) &&
         positions->shape[2] == file->config.hidden)

@@ -79,8 +79,8 @@ static int set_prefix(char *to, bool *has, const char *prefix)
     return 0;
 }
 
-// In a checkpoint of dit-train the averaged weights have bare names, and no others replace them.
-// convert-weights writes such names without the training, too.
+// In a checkpoint of dit-train the averaged weights have bare names, and no others replace them. -1
+// without an error if there are none. convert-weights writes such names without the training, too.
 static int choose_bare(struct dit_sets *sets, int n)
 {
     for (int i = 0; i < n; i++) {
@@ -153,9 +153,12 @@ int dit_sets_find(struct dit_sets *sets, const struct weights *weights)
     }
     if (n < 0)
         return -1;
-    if (kind && strcmp(kind, "dit-checkpoint") == 0 && choose_bare(sets, n) == 0)
+    bool ours = kind && strcmp(kind, "dit-checkpoint") == 0;
+    if (ours && choose_bare(sets, n) == 0)
         return 0;
-    if (n > 0)
+    for (int i = 0; i < n; i++) // in PyTorch's format it has them as "ema."
+        ours = ours && !is_averaged(sets->prefixes[i], strlen(sets->prefixes[i]));
+    if (n > 0 && !ours)
         return choose_sets(sets, weights, n);
     const char *first = weights->all[0].name;
     return error_set(STATUS_DATA,

@@ -48,13 +48,21 @@ void weight_sums_free(struct weight_sums *sums)
 int weight_sums_check(struct weight_sums *sums, const struct weight *weight)
 {
     size_t i = (size_t)(weight - sums->all);
-    bool *good = sums->places.parts ? &sums->good[i] : &sums->whole_good;
-    if (*good)
+    if (!sums->places.parts)
+        return weight_sums_check_file(sums);
+    if (sums->whole_good || sums->good[i])
         return 0;
-    int rc = sums->places.parts
-                 ? checksum_check_tensor(sums->bytes, sums->places, i, weight->data,
-                                         weight_count(weight) * dtype_size(weight->dtype))
-                 : checksum_check(sums->bytes, sums->size);
-    *good = rc == 0;
-    return rc;
+    if (checksum_check_tensor(sums->bytes, sums->places, i, weight->data,
+                              weight_count(weight) * dtype_size(weight->dtype)) < 0)
+        return -1;
+    sums->good[i] = true;
+    return 0;
+}
+
+int weight_sums_check_file(struct weight_sums *sums)
+{
+    if (!sums->whole_good && checksum_check(sums->bytes, sums->size) < 0)
+        return -1;
+    sums->whole_good = true;
+    return 0;
 }

@@ -18,5 +18,7 @@ void weight_sums_free(struct weight_sums *sums); // NULL is fine
 // Compares the tensor's bytes with its sum, unless that was done before. A file that has only a sum
 // of the whole is read whole, once. -1 with an error (65).
 int weight_sums_check(struct weight_sums *sums, const struct weight *weight);
+// Compares the whole file with its sum, unless that was done; then no tensor needs to be.
+int weight_sums_check_file(struct weight_sums *sums);
 
 #endif

@@ -212,7 +212,9 @@ int weights_check_file(const struct weights *weights)
     const struct mapping *file = weights->files;
     if (weights->n_files > 1 || torch_is_file(file->data, file->size))
         return 0;
-    return checksum_check(file->data, file->size) < 0 ? error_prefix("%s", weights->path) : 0;
+    int rc = weights->sums ? weight_sums_check_file(weights->sums)
+                           : checksum_check(file->data, file->size);
+    return rc < 0 ? error_prefix("%s", weights->path) : 0;
 }
 
 const char *weights_get(const struct weights *weights, const char *key)
