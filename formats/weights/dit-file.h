@@ -41,7 +41,8 @@ struct dit_hints {
 // (`num_heads`), the config.json beside the file (the hints must agree with these two), the hints,
 // the published model of this width, a width of 64 or 72 a head. The images' size comes from the
 // hints, `pos_embed`, the metadata or the config.json. hints may be NULL. Returns -1 with an error
-// that names a tensor that is missing, misshapen or extra.
+// that names a tensor that is missing, misshapen or extra; also for a broken config.json, a SiT, or
+// a class table without a row for no class.
 int dit_file_open(struct dit_file *file, const char *path, const struct dit_hints *hints);
 void dit_file_close(struct dit_file *file);
 // Reads a whole number from the metadata. -1 with an error.
@@ -55,8 +56,8 @@ double dit_file_ema_start(const struct dit_file *file);
 #define DIT_FILE_START_MAX 0.01 // a larger share shows in pictures
 
 enum dit_weights { DIT_WEIGHTS_EMA, DIT_WEIGHTS_MODEL };
-// The array that is meant. A file with one set of weights, under bare names, holds it as both. NULL
-// with an error.
+// The array that is meant. A file with one set of weights, which its names don't call averaged,
+// holds it as both. NULL with an error.
 const struct binding *dit_file_choose(const struct dit_file *file, enum dit_weights which);
 // For each parameter its values in the mapped file, or NULL if they can't be used there, as dit_new
 // takes them. The array is malloc'd, and good while the file is open. NULL with an error.

@@ -17,10 +17,10 @@ struct kl_file {
 };
 
 // Opens a file, or the one in a folder of diffusers or its vae/. The tensors have any of the names
-// in formats/weights/naming.h, perhaps with "state_dict.", "first_stage_model.", "vae." or
-// "module." before them. The sizes are read from the tensors' shapes. The scale is the
-// `scaling_factor` of the file's metadata or of the config.json beside it, else KL_SCALE. Returns
-// -1 with an error: 66 if the file can't be opened, 65 for everything else.
+// in formats/weights/naming.h, with any words before them, such as "first_stage_model.". The sizes
+// are read from the tensors' shapes. The scale is the `scaling_factor` of the file's metadata or of
+// the config.json beside it, which must be whole, else KL_SCALE. Returns -1 with an error: 66 if
+// the file can't be opened, 65 for everything else.
 int kl_file_open(struct kl_file *file, const char *path);
 void kl_file_close(struct kl_file *file);
 

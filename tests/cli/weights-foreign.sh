@@ -167,6 +167,9 @@ ok '... keeps the names of the classes as id2label' grep -q '"3": "class 3"' "$t
 mkdir "$tmp/kl" "$tmp/elsewhere"
 exits 'an autoencoder, too' 0 convert-weights --names diffusers "$tmp/vae.safetensors" "$tmp/kl/diffusion_pytorch_model.safetensors"
 ok '... has its config.json' grep -q '"scaling_factor": 0.18215' "$tmp/kl/config.json"
+echo '{"scaling_factor": NaN}' >"$tmp/kl/config.json"
+exits 'an autoencoder whose config.json is broken' 65 convert-weights "$tmp/kl" "$tmp/out.safetensors"
+says '... is refused by its place' 'kl/config.json: line 1: '
 echo '{"model": "mine"}' >"$tmp/elsewhere/config.json"
 exits "somebody else's config.json is not replaced" 73 convert --names diffusers "$tmp/plain.pt" "$tmp/elsewhere/a.safetensors"
 ok '... and stays as it is' grep -q mine "$tmp/elsewhere/config.json"
