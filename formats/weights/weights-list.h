@@ -9,7 +9,7 @@
 // These bound the memory that a file can take, far above what any model needs.
 #define WEIGHTS_MAX           ((size_t)1 << 16)
 #define WEIGHTS_NAME_MAX      1024
-#define WEIGHTS_TEXT_SIZE_MAX ((size_t)32 << 20) // all names and metadata
+#define WEIGHTS_TEXT_SIZE_MAX ((size_t)100000000) // all names and metadata, as in safetensors
 
 struct weights_list {
     size_t n;
