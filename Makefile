@@ -42,7 +42,7 @@ endif
 # Libraries for further kinds of pictures. Where pkg-config finds none, the source of that name is left
 # out, and decode-images names such pictures and skips them. KINDS= leaves all of them out.
 KINDS        ?= webp gif tiff
-PACKAGE_webp := libwebp
+PACKAGE_webp := libwebp libwebpdemux
 PACKAGE_gif  := libgif
 PACKAGE_tiff := libtiff-4
 ifneq ($(NEEDS_PACKAGES),)

@@ -84,6 +84,9 @@ static uint32_t tiff_number(const uint8_t *bytes, size_t size, bool little)
 
 int exif_orientation(const uint8_t *tiff, size_t size)
 {
+    static const uint8_t name[] = {'E', 'x', 'i', 'f', 0, 0};
+    if (size >= sizeof name && memcmp(tiff, name, sizeof name) == 0)
+        tiff += sizeof name, size -= sizeof name;
     enum { HEADER = 8, ENTRY = 12, TAG_ORIENTATION = 0x0112 };
     if (size < HEADER || (memcmp(tiff, "II*\0", 4) != 0 && memcmp(tiff, "MM\0*", 4) != 0))
         return 1;

@@ -61,8 +61,8 @@ static inline int image_div_255(int x)
     return (((x + 128) >> 8) + x + 128) >> 8;
 }
 
-// The orientation, 1 to 8, in an EXIF block (a TIFF header and its first directory). 1, which is
-// upright, if the block states none or is broken.
+// The orientation, 1 to 8, in an EXIF block (a TIFF header and its first directory, after the name
+// that JPEG puts before it or not). 1, which is upright, if the block states none or is broken.
 int exif_orientation(const uint8_t *tiff, size_t size);
 // Turns and mirrors the image upright by its orientation. -1 with an error.
 int image_orient(struct image *image, const struct image_source *source);

@@ -20,7 +20,6 @@
 // this holds beyond a million pixels.
 #define PIXELS_PER_BYTE 512
 #define PIXELS_FREE     ((size_t)1 << 20)
-#define EXIF_NAME       "Exif\0" // sizeof counts the second NUL of the marker
 
 struct jpeg {
     struct jpeg_decompress_struct info; // first, so that the callbacks can cast it to the whole
@@ -79,10 +78,8 @@ static boolean on_jpeg_exif(j_decompress_ptr info)
         size = (size_t)marker[0] << 8 | marker[1];
     if (size < 2)
         ERREXIT(info, JERR_BAD_LENGTH);
-    const size_t start = 2 + sizeof EXIF_NAME;
-    if (jpeg->image->orientation == 1 && size > start && size <= source->bytes_in_buffer &&
-        memcmp(marker + 2, EXIF_NAME, sizeof EXIF_NAME) == 0)
-        jpeg->image->orientation = exif_orientation(marker + start, size - start);
+    if (jpeg->image->orientation == 1 && size <= source->bytes_in_buffer)
+        jpeg->image->orientation = exif_orientation(marker + 2, size - 2);
     source->skip_input_data(info, (long)size);
     return TRUE;
 }

@@ -1,5 +1,9 @@
-// Decodes still WebP files by libwebp. SPDX-License-Identifier: MIT
+// Decodes WebP files by libwebp, of an animation the first picture. SPDX-License-Identifier: MIT
+#include <stdbool.h>
+#include <string.h>
+
 #include <webp/decode.h>
+#include <webp/demux.h>
 
 #include "formats/images/decoders.h"
 #include "lib/base/error.h"
@@ -19,33 +23,63 @@ static int webp_error(VP8StatusCode code)
     return error_set(STATUS_DATA, "WebP: %s", text ? text : "unknown error");
 }
 
-int image_decode_webp(struct image *image, const struct image_source *file)
+static int decode_frame(struct image *image, const struct image_source *file, WebPDemuxer *demux,
+                        const WebPIterator *frame)
 {
     WebPDecoderConfig config;
     if (!WebPInitDecoderConfig(&config))
         return error_set(STATUS_INTERNAL, "libwebp is of another version than its header");
-    VP8StatusCode code = WebPGetFeatures(file->data, file->size, &config.input);
+    VP8StatusCode code =
+        WebPGetFeatures(frame->fragment.bytes, frame->fragment.size, &config.input);
     if (code != VP8_STATUS_OK)
         return webp_error(code);
-    if (config.input.has_animation)
-        return error_set(STATUS_DATA, "an animated WebP, which is not read; convert it to PNG, as "
-                                      "with \"magick 'FILE[0]' FILE.png\"");
+    struct image_claim claim = {.width = WebPDemuxGetI(demux, WEBP_FF_CANVAS_WIDTH),
+                                .height = WebPDemuxGetI(demux, WEBP_FF_CANVAS_HEIGHT)};
+    const size_t x = (size_t)frame->x_offset, y = (size_t)frame->y_offset;
     const size_t width = (size_t)config.input.width, height = (size_t)config.input.height;
-    struct image_claim claim = {.width = width, .height = height, .channels = 3};
-    claim.channels += config.input.has_alpha;
+    if (x + width > claim.width || y + height > claim.height)
+        return error_set(STATUS_DATA, "WebP: the first picture is larger than the canvas");
+    // Around the first picture of an animation the canvas is transparent.
+    bool alpha = config.input.has_alpha || width < claim.width || height < claim.height;
+    claim.channels = alpha ? 4 : 3;
     // Beside the output the lossless decoder keeps 4 bytes a pixel, the other one those of alpha.
     claim.extra = width * height * (config.input.format == 1 ? config.input.has_alpha : 4);
     if (image_init(image, file, &claim) < 0)
         return -1;
-    config.output.colorspace = config.input.has_alpha ? MODE_RGBA : MODE_RGB;
+    const size_t stride = claim.channels * claim.width, start = y * stride + claim.channels * x;
+    if (alpha)
+        memset(image->rgb, 0, stride * claim.height);
+    config.output.colorspace = alpha ? MODE_RGBA : MODE_RGB;
     config.output.is_external_memory = 1;
-    config.output.u.RGBA.rgba = image->rgb;
-    config.output.u.RGBA.stride = (int)(claim.channels * width);
-    config.output.u.RGBA.size = claim.channels * width * height;
-    code = WebPDecode(file->data, file->size, &config);
+    config.output.u.RGBA.rgba = image->rgb + start;
+    config.output.u.RGBA.stride = (int)stride;
+    config.output.u.RGBA.size = stride * claim.height - start;
+    code = WebPDecode(frame->fragment.bytes, frame->fragment.size, &config);
     if (code != VP8_STATUS_OK)
         return webp_error(code);
-    if (config.input.has_alpha)
+    if (alpha)
         image_flatten(image, file->options);
     return 0;
+}
+
+int image_decode_webp(struct image *image, const struct image_source *file)
+{
+    WebPDemuxer *demux = WebPDemux(&(WebPData){file->data, file->size});
+    if (!demux)
+        return error_set(STATUS_DATA, "WebP: the file is broken or ends early");
+    WebPIterator frame;
+    WebPChunkIterator exif;
+    int rc = -1;
+    if (WebPDemuxGetFrame(demux, 1, &frame)) {
+        rc = decode_frame(image, file, demux, &frame);
+        WebPDemuxReleaseIterator(&frame);
+    } else {
+        error_set(STATUS_DATA, "WebP: no picture in the file");
+    }
+    if (rc == 0 && WebPDemuxGetChunk(demux, "EXIF", 1, &exif)) {
+        image->orientation = exif_orientation(exif.chunk.bytes, exif.chunk.size);
+        WebPDemuxReleaseChunkIterator(&exif);
+    }
+    WebPDemuxDelete(demux);
+    return rc;
 }

@@ -36,9 +36,13 @@ if lacks libwebp $pictures/webp-named.jpg; then
 else
     is 'a WebP under another name is decoded' "$(pixels $pictures/webp-named.jpg)" \
         788934ca7b739b32a89952372ef0b53d8ec0bf5aab68794fec014fe5730daba6
+    is 'of an animated WebP the first picture is decoded' "$(pixels $pictures/animated.webp)" \
+        26a65c0dac46dd78ded2c1a3cec34f1e3f15925642b1a62832dbaaee7e709759
+    exits 'a WebP with an EXIF orientation' 0 decode --no-labels -s 64 $pictures/animated.webp
+    says 'is noted' '1 image is stored rotated'
     head -c 500 $pictures/webp-named.jpg >"$tmp/cut.webp"
     exits 'a WebP that is cut short' 65 decode --no-labels --strict "$tmp/cut.webp"
-    says 'is refused' 'cut.webp: WebP: the file ends early'
+    says 'is refused' 'cut.webp: WebP: the file is broken or ends early'
 fi
 if lacks giflib $pictures/gif-named.jpg; then
     skip 'a GIF under another name is decoded' 'built without giflib'
