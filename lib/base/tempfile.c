@@ -44,9 +44,9 @@ void tempfile_die(int signal)
     raise(signal); // delivered when the handler returns
 }
 
-// Registers tempfile_remove_all for exit() and for signals that end the process. A library leaves signals to
-// the program otherwise; but without this a killed program would leave its temporary files behind.
-// Signals that are ignored or that the program catches keep their action.
+// Registers tempfile_remove_all for exit() and for signals that end the process. A library leaves
+// signals to the program otherwise; but without this a killed program would leave its temporary
+// files behind. Signals that are ignored or that the program catches keep their action.
 static void watch_exit(void)
 {
     static const int fatal[] = {SIGHUP, SIGINT, SIGQUIT, SIGPIPE, SIGTERM};

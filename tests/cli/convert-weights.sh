@@ -242,7 +242,6 @@ refused 'a number of heads that nothing tells' 65 'give --heads' "$data/dit-a-pl
 refused 'an OUT in a folder that is not there' 73 "$tmp/none/out.pt" "$vae" "$tmp/none/out.pt"
 refused 'one file alone' 64 'expected two files' "$vae"
 
-
 # A file that becomes shorter while it is read, when the pipe is full.
 cp "$ours" "$tmp/shrinks.safetensors"
 mkfifo "$tmp/pipe.safetensors"
@@ -251,6 +250,6 @@ mkfifo "$tmp/pipe.safetensors"
     truncate -s 4096 "$tmp/shrinks.safetensors"
     cat
 } <"$tmp/pipe.safetensors" >/dev/null &
-exits 'a file that becomes shorter' 66 convert-weights "$tmp/shrinks.safetensors" "$tmp/pipe.safetensors"
-says '... is told' 'shrinks.safetensors: the file has become shorter while it was read'
+exits 'a file of weights that becomes shorter' 66 convert-weights "$tmp/shrinks.safetensors" "$tmp/pipe.safetensors"
+says 'is named' 'shrinks.safetensors: the file has become shorter while it was read'
 done_testing

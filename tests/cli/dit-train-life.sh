@@ -70,12 +70,12 @@ says 'says that none is left' 'no checkpoint is left'
 cp -r "$tmp/whole" "$tmp/unread"
 rm "$tmp/unread/0000012.safetensors"
 mkdir "$tmp/unread/0000012.safetensors"
-exits 'the newest checkpoint cannot be read' 66 resume unread "$data"
-says 'it is named' 'unread/0000012.safetensors: '
-ok 'and no older one is taken' sh -c "! grep -q 'going back' '$tmp/err'"
+exits 'resuming where the newest checkpoint cannot be read' 66 resume unread "$data"
+says 'names it' 'unread/0000012.safetensors: '
+ok '... takes no older one' sh -c "! grep -q 'going back' '$tmp/err'"
 rmdir "$tmp/unread/0000012.safetensors"
 ln -s 0000012.safetensors "$tmp/unread/0000012.safetensors"
-exits 'a link in a circle' 66 resume unread "$data"
+exits 'resuming from a link in a circle' 66 resume unread "$data"
 cp -r "$tmp/whole" "$tmp/unlinked"
 rm "$tmp/unlinked/latest.safetensors"
 exits 'a training in a folder of checkpoints without the link' 64 tiny unlinked --steps 12 "$data"
@@ -99,8 +99,8 @@ for stray in .0000013.safetensors.$dead-0.tmp .log.jsonl.$dead-1.tmp .config.jso
     : >"$tmp/strays/$stray"
 done
 ln -s 0000099.safetensors "$tmp/strays/.latest.new"
-exits 'leftovers' 0 resume strays "$data"
-is 'are removed, but not those of other programs or of a process that runs' \
+exits 'resuming beside what processes left' 0 resume strays "$data"
+is '... removes it, but no file of another program or of a process that runs' \
     "$(cd "$tmp/strays" && find . -name '*.tmp' | sort | sed "s/$dead/DEAD/; s/$$/PID/" | xargs)" \
     './.0000014.safetensors.PID-0.tmp ./.log.jsonl.DEAD-a.tmp ./.mine.png.DEAD-0.tmp '\
 './0000013.safetensors.DEAD-0.tmp ./notes.tmp ./samples/.mine.png.DEAD-0.tmp'
@@ -108,19 +108,19 @@ mkdir "$tmp/elsewhere"
 : >"$tmp/elsewhere/.0000010.png.$dead-12.tmp"
 rm -r "$tmp/strays/samples"
 ln -s ../elsewhere "$tmp/strays/samples"
-exits 'a folder that is a link' 0 resume strays "$data"
-is 'nothing is removed through it' "$(ls -A "$tmp/elsewhere")" ".0000010.png.$dead-12.tmp"
+exits 'resuming where samples is a link' 0 resume strays "$data"
+is '... removes nothing through it' "$(ls -A "$tmp/elsewhere")" ".0000010.png.$dead-12.tmp"
 
 # A link that is not that of the newest checkpoint.
 cp -r "$tmp/whole" "$tmp/behind"
 ln -sfn 0000010.safetensors "$tmp/behind/latest.safetensors"
 touch -h -d '1 hour ago' "$tmp/behind/latest.safetensors"
-exits 'a newer checkpoint that no link names yet' 0 resume behind "$data"
-says 'is resumed from' 'stands at step 12 of 12'
+exits 'resuming where a checkpoint is newer than the link' 0 resume behind "$data"
+says 'goes on from it' 'stands at step 12 of 12'
 touch -h "$tmp/behind/latest.safetensors"
-exits 'a link that was set after it' 0 resume behind "$data"
-ok 'is obeyed' test "$(readlink "$tmp/behind/latest.safetensors")" = 0000012.safetensors
-ok 'by training the steps once more' grep -q 'step     12' "$tmp/err"
+exits 'resuming where the link is newer than the checkpoints' 0 resume behind "$data"
+ok '... goes on from where it points' test "$(readlink "$tmp/behind/latest.safetensors")" = 0000012.safetensors
+ok '... trains the later steps once more' grep -q 'step     12' "$tmp/err"
 
 ok 'config.json says what is trained, on what and how' python '
 c = json.load(open(tmp + "whole/config.json"))
@@ -168,10 +168,11 @@ assert steps == list(range(50, 50 * len(steps) + 1, 50)), steps
     pid=$!
     cat "$tmp/said" >"$tmp/err" &
     wait_for grep -q 'waits until it can be saved' "$tmp/err"
-    says 'a disk that is full at the end: it waits' '0000003.safetensors: cannot write at byte 204800'
+    about 'a training on a disk that is full at its end'
+    says 'waits' '0000003.safetensors: cannot write at byte 204800'
     prlimit --fsize=unlimited --pid $pid
     wait $pid
-    is '... until there is room' $? 0
+    is '... ends when there is room' $? 0
     ok '... and saves' test -e "$tmp/full-end/latest.safetensors"
     prlimit --fsize=204800:unlimited dit-train -@ 1 --depth 1 --hidden 32 --heads 2 --patch 2 \
         --batch 8 --classes 10 --log-every 10 --minutes 1 --run "$tmp/full-stop" "$data" 2>"$tmp/said" &
@@ -180,10 +181,12 @@ assert steps == list(range(50, 50 * len(steps) + 1, 50)), steps
     wait_for test -s "$tmp/full-stop/log.jsonl"
     kill -TERM $pid
     wait_for grep -q 'waits until it can be saved' "$tmp/err"
-    says 'a signal is answered' 'saving after this step; again to stop at once'
+    about 'a training that is stopped on a full disk'
+    says 'answers the signal at once' 'saving after this step; again to stop at once'
     kill -TERM $pid
     wait $pid
-    is 'a second signal ends the waiting' $? 143
+    is '... ends by the second signal' $? 143
+    is '... leaves no half-written checkpoint' "$(find "$tmp/full-stop" -name '*safetensors*')" ''
 else
     skip 'a disk that is full for a while' 'no prlimit here'
 fi
@@ -196,18 +199,19 @@ dit-train -@ 1 --depth 1 --hidden 32 --heads 2 --patch 2 --batch 8 --classes 10 
 pid=$!
 wait_for test -s "$tmp/hangup/log.jsonl"
 kill -HUP $pid
+about 'a training whose terminal closes'
 wait $pid
-is 'a terminal that closes: it stops' $? 75
-ok 'and saves' test -e "$tmp/hangup/latest.safetensors"
+is '... stops' $? 75
+ok '... saves' test -e "$tmp/hangup/latest.safetensors"
 
 # Between two lines of the log.
-exits 'a run that ends before the first line' 0 tiny brief --minutes 0.002 --log-every 1000000 "$data"
-ok 'logs what there is, as partial' python '
+exits 'a training that ends before the first line of its log' 0 tiny brief --minutes 0.002 --log-every 1000000 "$data"
+ok '... logs a partial line' python '
 (line,) = log(tmp + "brief")
 assert line["partial"] and line["loss"] > 0 and line["images"] == 8 * line["step"], line
 '
-exits 'resumed' 0 resume brief --steps 10000 --log-every 1000 --minutes 0.01 "$data"
-ok 'the partial line goes, its steps count in the next' python '
+exits 'resuming after a partial line' 0 resume brief --steps 10000 --log-every 1000 --minutes 0.01 "$data"
+ok '... replaces it by a whole one' python '
 lines = log(tmp + "brief")
 assert [line["step"] for line in lines if "partial" not in line] == [
     1000 * (i + 1) for i in range(len(lines) - 1)], lines
@@ -229,18 +233,19 @@ mv "$tmp/renamed" "$tmp/new name"
 rm -r "$tmp/new name/samples"
 wait_for sh -c "ls '$tmp/new name/samples/'*.png >/dev/null"
 kill -TERM $pid
+about 'a training whose folder is renamed'
 wait $pid
-is 'a folder that is renamed under way' $? 75
-ok 'its checkpoint is there' test -e "$tmp/new name/latest.safetensors"
-ok 'with the pictures' sh -c "ls '$tmp/new name/samples/'*.png >/dev/null"
-ok 'and no folder has the old name' test ! -e "$tmp/renamed"
+is '... stops as asked' $? 75
+ok '... saves in the renamed folder' test -e "$tmp/new name/latest.safetensors"
+ok '... draws pictures in the renamed folder' sh -c "ls '$tmp/new name/samples/'*.png >/dev/null"
+ok '... makes no folder of the old name' test ! -e "$tmp/renamed"
 
 # Checkpoints by time.
-exits '--save-minutes' 0 tiny timed --steps 40 --save-every 16 --save-minutes 1e-9 --log-every 40 "$data"
-is 'saves by time; of older ones those of --save-every are kept' "$(cd "$tmp/timed" && echo 0*)" \
+exits 'a checkpoint by time after every step' 0 tiny timed --steps 40 --save-every 16 --save-minutes 1e-9 --log-every 40 "$data"
+is '... keeps the newest two, and of the older ones that of --save-every' "$(cd "$tmp/timed" && echo 0*)" \
     '0000032.safetensors 0000039.safetensors 0000040.safetensors'
-exits '--save-minutes 0' 0 tiny untimed --steps 40 --save-minutes 0 --log-every 40 "$data"
-ok 'saves by steps alone, and trains the same' same_tensors timed untimed
+exits 'a training without checkpoints by time' 0 tiny untimed --steps 40 --save-minutes 0 --log-every 40 "$data"
+ok '... ends with the same weights' same_tensors timed untimed
 
 exits 'a checkpoint after every step' 0 tiny fast -v --steps 40 --save-every 1 --keep 2 "$data"
 says 'waits for the checkpoint before' 'waiting for the checkpoint of step'
@@ -289,14 +294,14 @@ few_open() {
     # shellcheck disable=SC3045 # sh on Linux knows it
     (ulimit -n 300 && "$@")
 }
-exits '1,100 shards' 0 few_open tiny crowd --steps 3 "$tmp"/many/*
-ok 'the checkpoint says their number and one hash' python '
+exits 'a training on 1,100 shards' 0 few_open tiny crowd --steps 3 "$tmp"/many/*
+ok '... lists them as a number and one hash' python '
 shards = json.loads(metadata(tmp + "crowd/latest.safetensors")["shards"])
 assert shards["files"] == 1100 and len(shards["hash"]) == 16, shards
 '
-exits 'are resumed from' 0 few_open resume crowd --steps 4 "$tmp"/many/*
-exits 'and one less is told' 65 few_open resume crowd --steps 5 "$tmp"/many/*[0-8]
-says 'by the numbers' 'not the same data: now 990 files, before 1100'
+exits 'resuming on 1,100 shards' 0 few_open resume crowd --steps 4 "$tmp"/many/*
+exits 'resuming on fewer of the 1,100 shards' 65 few_open resume crowd --steps 5 "$tmp"/many/*[0-8]
+says 'tells the numbers' 'not the same data: now 990 files, before 1100'
 
 # Pictures and held-out losses.
 "$make_stream" latents 40 8 10 >"$tmp/valid"
@@ -369,6 +374,23 @@ if command -v gnuplot >/dev/null; then
 else
     skip 'plot-training.sh draws a PNG' 'no gnuplot here'
 fi
+
+# What the plot is drawn from, by a gnuplot that keeps its script.
+mkdir "$tmp/fake" "$tmp/long"
+cat >"$tmp/fake/gnuplot" <<'END'
+#!/bin/sh
+cp "$1" "$FAKE_SCRIPT"
+: >"$(sed -n 's/^set output "\(.*\)"/\1/p' "$1")"
+END
+chmod +x "$tmp/fake/gnuplot"
+plot() { # plot STEPS: of a log that ends there
+    echo "{\"step\":$1,\"loss\":1}" >"$tmp/long/log.jsonl"
+    FAKE_SCRIPT=$tmp/script PATH="$tmp/fake:$PATH" pipelines/plot-training.sh -o "$tmp/fake.png" "$tmp/long"
+}
+exits 'plot-training.sh of few steps' 0 plot 2500
+ok '... counts in steps' grep -q 'xlabel "step"' "$tmp/script"
+exits 'plot-training.sh of many steps' 0 plot 25000
+ok '... counts in thousands' grep -q 'xlabel "thousand steps"' "$tmp/script"
 
 # The reader alone.
 exits '--dry-run' 0 dit-train --dry-run --epochs 2 --run "$tmp/dry" -b 10 "$data"

@@ -210,14 +210,6 @@ exits 'resuming with other data and --accept-data' 0 dit-train -q -@ 1 --resume 
 says 'tells of the other data' 'not the same data'
 is '... goes on' "$(step_of anew)" 0000013.safetensors
 
-limited() { # with files of at most 100 KB
-    (
-        ulimit -f 200
-        "$@"
-    )
-}
-exits 'a training on a full disk' 74 limited tiny full --steps 2 "$data"
-is '... leaves no half-written checkpoint' "$(find "$tmp/full" -name '*safetensors*')" ''
 exits 'a folder that cannot be made' 73 dit-train --run /dev/null/run "$data"
 exits 'a training on a missing shard' 66 tiny missing "$tmp/no"
 exits 'a training on a file that is no stream' 65 tiny text --steps 2 "$0"
