@@ -16,8 +16,8 @@
 #define PAUSE_MAX 60 // seconds between attempts
 
 // What happens after a failure.
-#define GOES_ON "training goes on, and it will be tried again"
-#define WAITS   "training has ended, and waits until it can be saved"
+#define RETRIES_LATER  "training goes on, and it will be tried again"
+#define RETRIES_AT_END "training has ended, and waits until it can be saved"
 
 struct checkpoints {
     struct run_folder *run;
@@ -97,7 +97,7 @@ static void join_writer(struct checkpoints *c)
     json_decref(c->metadata);
     if (c->rc < 0)
         error_restore(&c->error);
-    report_save(c, c->rc, GOES_ON);
+    report_save(c, c->rc, RETRIES_LATER);
 }
 
 void checkpoints_free(struct checkpoints *c)
@@ -246,7 +246,7 @@ int checkpoints_save(struct checkpoints *c, uint64_t step, json_t *metadata)
         int rc = write_from_trainer(c, metadata, &lost);
         if (lost)
             return -1;
-        report_save(c, rc, GOES_ON);
+        report_save(c, rc, RETRIES_LATER);
         return 0;
     }
     if (copy_arrays(c) < 0) {
@@ -259,7 +259,7 @@ int checkpoints_save(struct checkpoints *c, uint64_t step, json_t *metadata)
     if (!c->writing) { // no thread: write it here
         write_copy(c);
         json_decref(metadata);
-        report_save(c, c->rc < 0 ? error_restore(&c->error) : 0, GOES_ON);
+        report_save(c, c->rc < 0 ? error_restore(&c->error) : 0, RETRIES_LATER);
     }
     return 0;
 }
@@ -283,14 +283,14 @@ static int try_to_finish(struct checkpoints *c, const json_t *metadata, bool *ag
     *again = false;
     if (ranks_any(c->ranks, first && c->failed)) {
         if (first)
-            report_save(c, write_from_trainer(c, json_deep_copy(metadata), &lost), WAITS);
+            report_save(c, write_from_trainer(c, json_deep_copy(metadata), &lost), RETRIES_AT_END);
         else
             lost = join_trainer_get(c, 0) < 0;
         if (ranks_check(c->ranks, lost ? -1 : 0) < 0)
             return -1;
     }
     if (first && !c->failed && run_folder_flush(c->run) < 0)
-        report_failure(c, WAITS);
+        report_failure(c, RETRIES_AT_END);
     *again = ranks_any(c->ranks, first && c->pause);
     return 0;
 }
