@@ -30,7 +30,7 @@ COMMON   := -std=c11 -D_GNU_SOURCE -I. -pthread -fopenmp -MMD -MP $(WARNINGS) $(
 # Kernels may reorder sums and ignore errno; results stay independent of the number of threads.
 KERNEL   := -fno-math-errno -fno-trapping-math
 
-NEEDS_PACKAGES := $(filter-out help clean deps install-deps demo check,$(or $(MAKECMDGOALS),all))
+NEEDS_PACKAGES := $(filter-out help clean deps install-deps demo check check-more,$(or $(MAKECMDGOALS),all))
 ifneq ($(NEEDS_PACKAGES),)
 PKG_CFLAGS := $(shell pkg-config --cflags $(PACKAGES) 2>/dev/null)
 PKG_LIBS   := $(shell pkg-config --libs $(PACKAGES) 2>/dev/null)
@@ -268,7 +268,10 @@ check: ## install what the tests need, build, run all tests
 	@$(MAKE) -j$(JOBS) --no-print-directory run-tests
 
 run-tests: tests ## run all tests (T="name ..." picks some)
-	@B=$B JOBS=$(JOBS) PATH="$(abspath $B/bin):$$PATH" SAN=$(SAN) tests/run $(T)
+	@TEST_LOCALE=$(TEST_LOCALE) B=$B JOBS=$(JOBS) PATH="$(abspath $B/bin):$$PATH" SAN=$(SAN) tests/run $(T)
+
+check-more: ## run the tests with sanitizers, clang, a German locale, for arm64 and on newer Debians (T="part ..." picks some)
+	@tests/more.sh $(T)
 
 fault: programs $(TOOLS) $(PRELOADS) ## fail each of the first N (200) allocations, opens, writes ... of every program (CASES="name ..." picks some)
 	@B=$B JOBS=$(JOBS) tests/fault/inject.sh 1-$(or $(N),200) $(CASES)
@@ -350,7 +353,7 @@ install: programs ## install what was built into PREFIX (/usr/local), LIBDIR (PR
 	install -Dm 644 -t $(FISH) $B/completions/fish/*
 	install -m 755 pipelines/*.sh $(SHARE)
 	install -m 755 pipelines/slurm/*.sh pipelines/slurm/*.sbatch $(SHARE)/slurm
-	install -m 644 README.md CONTRIBUTING.md CHANGELOG.md LICENSE $(DOC)
+	install -m 644 README.md CONTRIBUTING.md SECURITY.md CHANGELOG.md LICENSE $(DOC)
 
 uninstall: ## remove what install put there
 	rm -f $(PROGRAMS:%=$(DESTDIR)$(PREFIX)/bin/%) $(DESTDIR)$(PREFIX)/bin/decode
@@ -386,6 +389,6 @@ help: ## this list
 -include $(shell find $B/obj -name '*.d' 2>/dev/null)
 .SECONDARY:
 .DELETE_ON_ERROR:
-.PHONY: FORCE all programs plugin completions tests deps install-deps demo check run-tests fault power-cuts \
-    check-valgrind bench bench-peers check-gpu bench-gpu gpu-bundle install uninstall coverage fuzz format \
-    clean help
+.PHONY: FORCE all programs plugin completions tests deps install-deps demo check check-more run-tests fault \
+    power-cuts check-valgrind bench bench-peers check-gpu bench-gpu gpu-bundle install uninstall coverage fuzz \
+    format clean help
