@@ -14,9 +14,9 @@ struct class_choice {
 
 // spec: "balanced" (sample i has class i mod K), "random" (uniform), or a comma-separated list that
 // the samples cycle through. Its items are numbers, names from `names` (a JSON list as in a
-// stream's metadata, or NULL), or "none" for the null class, K. A name that holds a comma, or begins
-// with a blank, stands in double quotes, and a quote in it is doubled. A model without classes,
-// K = 0, has the null class alone. -1 with an error (64).
+// stream's metadata, or NULL), or "none" for the null class, K. A name that holds a comma, or
+// begins with a blank, stands in double quotes, and a quote in it is doubled. A model without
+// classes, K = 0, has the null class alone. -1 with an error (64).
 int class_choice_parse(struct class_choice *choice, const char *spec, const char *names,
                        size_t classes);
 void class_choice_free(struct class_choice *choice);

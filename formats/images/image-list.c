@@ -47,7 +47,7 @@ static bool is_folder(const char *path)
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
-static int compare_names(const FTSENT **a, const FTSENT **b)
+static int compare_walk_names(const FTSENT **a, const FTSENT **b)
 {
     return strcmp((*a)->fts_name, (*b)->fts_name);
 }
@@ -92,7 +92,8 @@ static int read_operand(struct image_list *list, const char **path)
         *path = operand;
         if (!is_folder(operand))
             return 1;
-        list->walk = fts_open((char *[]){operand, NULL}, FTS_LOGICAL | FTS_NOCHDIR, compare_names);
+        list->walk =
+            fts_open((char *[]){operand, NULL}, FTS_LOGICAL | FTS_NOCHDIR, compare_walk_names);
         if (!list->walk)
             return error_set_errno(STATUS_NO_INPUT, "%s: cannot read", operand);
     }

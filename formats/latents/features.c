@@ -61,7 +61,7 @@ static bool has_suffix(const char *name)
 }
 
 // Adds the name of a file, which has_suffix.
-static int add_name(struct features *f, const char *file)
+static int features_add_name(struct features *f, const char *file)
 {
     if (mem_grow(&f->names, f->n, 1, sizeof *f->names) < 0 ||
         !(f->names[f->n] = mem_printf("%.*s", (int)(strlen(file) - strlen(SUFFIX)), file)))
@@ -82,7 +82,7 @@ static int collect_path(const struct name_scan *scan, const char *name, const ch
 {
     bool hidden = *name == '.';
     if (!hidden && has_suffix(name))
-        return add_name(scan->features, below);
+        return features_add_name(scan->features, below);
     if (scan->listed && strcmp(below, LIST) == 0)
         return 0;
     struct name_scan inner = *scan;
@@ -115,7 +115,7 @@ static int scan_folder(const struct name_scan *scan)
     return rc;
 }
 
-static bool is_digit(char c)
+static bool is_ascii_digit(char c)
 {
     return c >= '0' && c <= '9';
 }
@@ -132,12 +132,12 @@ static int compare_numbers(const char **a, const char **b)
 
 // Numbers within names are compared as such. Names that differ in leading zeros alone come in the
 // order of their bytes.
-static int compare_names(const void *left, const void *right)
+static int compare_feature_names(const void *left, const void *right)
 {
     const char *a = *(char *const *)left, *b = *(char *const *)right;
     int order = 0;
     while (order == 0 && *a && *b) {
-        if (is_digit(*a) && is_digit(*b)) {
+        if (is_ascii_digit(*a) && is_ascii_digit(*b)) {
             order = compare_numbers(&a, &b);
         } else {
             order = (unsigned char)*a - (unsigned char)*b;
@@ -184,7 +184,7 @@ static int add_listed_names(struct features *f, const json_t *list)
         snprintf(found, sizeof found, "found another entry %zu", i);
         if (!name || !has_suffix(name) || !json_is_integer(json_array_get(pair, 1)))
             return bad_list(f, found);
-        if (add_name(f, name) < 0)
+        if (features_add_name(f, name) < 0)
             return -1;
     }
     return 0;
@@ -201,7 +201,8 @@ static int find_listed_labels(struct features *f, const json_t *list)
         const json_t *pair = json_array_get(list, i);
         const char *file = json_string_value(json_array_get(pair, 0));
         char *name = mem_printf("%.*s", (int)(strlen(file) - strlen(SUFFIX)), file);
-        char **at = name ? bsearch(&name, f->names, f->n, sizeof name, compare_names) : NULL;
+        char **at =
+            name ? bsearch(&name, f->names, f->n, sizeof name, compare_feature_names) : NULL;
         free(name);
         if (!at)
             return -1;
@@ -212,7 +213,7 @@ static int find_listed_labels(struct features *f, const json_t *list)
 
 static void sort_names(struct features *f)
 {
-    qsort(f->names, f->n, sizeof *f->names, compare_names);
+    qsort(f->names, f->n, sizeof *f->names, compare_feature_names);
     size_t n = 0;
     for (size_t i = 0; i < f->n; i++)
         if (n && strcmp(f->names[i], f->names[n - 1]) == 0)
@@ -442,7 +443,7 @@ static int read_label(const char *path, int64_t *label)
     return rc;
 }
 
-static int find_label(const struct features *f, size_t i, int64_t *label)
+static int find_label_file(const struct features *f, size_t i, int64_t *label)
 {
     if (f->listed) {
         *label = f->listed[i];
@@ -460,7 +461,7 @@ static int find_label(const struct features *f, size_t i, int64_t *label)
 int features_read(const struct features *f, size_t i, float *mean, float *std, int64_t *label)
 {
     char *path = file_path(f->latents, f->names[i]);
-    int rc = path ? find_label(f, i, label) : -1;
+    int rc = path ? find_label_file(f, i, label) : -1;
     if (rc == 0)
         rc = read_latent(f, path, mean, std);
     free(path);

@@ -193,7 +193,7 @@ static void append_names(char *text, size_t size, const char *what, const struct
         snprintf(text + used, size - used, " and %zu more", names->n - NAMES_SHOWN);
 }
 
-static const char *text_of(const json_t *list, size_t i, const char *key)
+static const char *shards_text(const json_t *list, size_t i, const char *key)
 {
     const char *text = json_string_value(json_object_get(json_array_get(list, i), key));
     return text ? text : "";
@@ -203,7 +203,7 @@ static bool same_hashes(const json_t *a, const json_t *b)
 {
     bool equal = json_array_size(a) == json_array_size(b);
     for (size_t i = 0; equal && i < json_array_size(a); i++)
-        equal = !strcmp(text_of(a, i, "hash"), text_of(b, i, "hash"));
+        equal = !strcmp(shards_text(a, i, "hash"), shards_text(b, i, "hash"));
     return equal;
 }
 
@@ -211,7 +211,8 @@ static bool same_hashes(const json_t *a, const json_t *b)
 static size_t find_name(const json_t *list, const char *name, const bool *taken)
 {
     size_t i = 0;
-    while (i < json_array_size(list) && (taken[i] || strcmp(text_of(list, i, "name"), name) != 0))
+    while (i < json_array_size(list) &&
+           (taken[i] || strcmp(shards_text(list, i, "name"), name) != 0))
         i++;
     return i;
 }
@@ -224,11 +225,11 @@ static int fail_different(const json_t *old, const json_t *new)
         return -1;
     struct name_list missing = {0}, changed = {0}, added = {0};
     for (size_t i = 0; i < json_array_size(old); i++) {
-        const char *name = text_of(old, i, "name");
+        const char *name = shards_text(old, i, "name");
         size_t at = find_name(new, name, taken);
         if (at == n)
             add_name(&missing, name);
-        else if (strcmp(text_of(old, i, "hash"), text_of(new, at, "hash")) != 0)
+        else if (strcmp(shards_text(old, i, "hash"), shards_text(new, at, "hash")) != 0)
             add_name(&changed, name);
         if (at < n)
             taken[at] = true;
@@ -237,7 +238,7 @@ static int fail_different(const json_t *old, const json_t *new)
     }
     for (size_t i = 0; i < n; i++)
         if (!taken[i])
-            add_name(&added, text_of(new, i, "name"));
+            add_name(&added, shards_text(new, i, "name"));
     free(taken);
     char text[900] = "";
     append_names(text, sizeof text, "missing", &missing);
@@ -245,7 +246,7 @@ static int fail_different(const json_t *old, const json_t *new)
     append_names(text, sizeof text, "new", &added);
     if (!*text)
         snprintf(text, sizeof text, "another order: %.60s comes where %.60s was",
-                 text_of(new, first, "name"), text_of(old, first, "name"));
+                 shards_text(new, first, "name"), shards_text(old, first, "name"));
     return error_set(STATUS_DATA, "not the same data: %s", text);
 }
 

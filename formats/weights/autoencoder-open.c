@@ -132,7 +132,7 @@ static int check_latents(const struct autoencoder *ae, const char *recorded, con
     return 0;
 }
 
-static const char *get_text(const json_t *metadata, const char *key)
+static const char *metadata_text(const json_t *metadata, const char *key)
 {
     return json_string_value(json_object_get(metadata, key));
 }
@@ -141,7 +141,7 @@ struct autoencoder *autoencoder_open_for(struct device *device, const char *spec
                                          const json_t *metadata, size_t channels, enum kl_half half,
                                          const char *what)
 {
-    const char *recorded = get_text(metadata, "autoencoder");
+    const char *recorded = metadata_text(metadata, "autoencoder");
     if (!spec && !recorded && !from_environment() && channels == KL_PUBLISHED.latent_channels) {
         error_set(STATUS_DATA,
                   "%s: it names no autoencoder; latents of %zu channels are those of Stable "
@@ -151,7 +151,8 @@ struct autoencoder *autoencoder_open_for(struct device *device, const char *spec
     }
     struct autoencoder *ae = spec || !recorded ? autoencoder_open(device, spec, half)
                                                : open_recorded(device, recorded, half, what);
-    if (ae && check_latents(ae, recorded, get_text(metadata, "latent_scale"), channels, what) < 0) {
+    if (ae &&
+        check_latents(ae, recorded, metadata_text(metadata, "latent_scale"), channels, what) < 0) {
         autoencoder_close(ae);
         return NULL;
     }

@@ -90,7 +90,7 @@ static int add_sums(struct weights *weights)
 }
 
 // Maps one more file. -1 with an error.
-static int add_mapping(struct weights *weights, const char *path)
+static int keep_mapping(struct weights *weights, const char *path)
 {
     if (mem_grow(&weights->files, weights->n_files, 1, sizeof *weights->files) < 0 ||
         file_map(path, &weights->files[weights->n_files]) < 0)
@@ -106,7 +106,7 @@ static int read_parts(struct weights *weights, struct weights_list *list)
         weights_index_paths(weights->path, weights->files[0].data, weights->files[0].size);
     int rc = paths ? 0 : error_prefix("%s", weights->path);
     for (size_t i = 0; rc == 0 && paths[i]; i++) {
-        rc = add_mapping(weights, paths[i]);
+        rc = keep_mapping(weights, paths[i]);
         const struct mapping *file = &weights->files[weights->n_files - 1];
         if (rc == 0 && (rc = read_weights(list, file->data, file->size)) < 0)
             error_prefix("%s", paths[i]);
@@ -127,7 +127,7 @@ int weights_open(struct weights *weights, const char *path)
 {
     struct weights_list list = {0};
     *weights = (struct weights){.path = path};
-    int rc = add_mapping(weights, path);
+    int rc = keep_mapping(weights, path);
     if (rc == 0)
         rc = read_files(weights, &list);
     if (rc == 0 && (rc = weights_list_finish(&list)) < 0)
