@@ -1,14 +1,16 @@
-// Memory on the host, aligned and zeroed. SPDX-License-Identifier: MIT
+// Allocates, copies and frees memory for the backends that compute on the host.
+// SPDX-License-Identifier: MIT
 #include "kernels/backend-host.h"
 
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define ALIGNMENT 64 // a cache line, and the widest vector
+#define ALIGNMENT 64 // bytes: a cache line, and the widest vector register
 
 // calloc takes fresh pages from the system, which zeroes each when a thread first touches it, so
-// that all threads share that work. The pointer from calloc is kept just before the aligned memory.
+// that all threads share that work. The pointer that calloc returned is stored just before the
+// aligned memory, where host_release finds it.
 void *host_alloc(struct device *device, size_t bytes)
 {
     (void)device;

@@ -10,7 +10,7 @@ void host_copy(struct device *device, void *to, const void *from, size_t bytes);
 void host_zero(struct device *device, void *memory, size_t bytes);
 void host_close(struct device *device);
 
-// The members of such a backend besides its name and operations:
+// Initializes all members of such a backend except its name and operations:
 //     const struct backend ref_backend = {.name = "ref", .ops = &ref_ops, HOST_MEMORY};
 #define HOST_MEMORY                                                                               \
     .act_size = sizeof(float), .host_floats = true, .alloc = host_alloc, .release = host_release, \

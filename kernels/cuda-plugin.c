@@ -36,7 +36,7 @@ int cuda_plugin_open(struct device *device, int index, const char *precision, ch
         return -1;
     }
     void *plugin = plugin_load(path, "CUDA", RTLD_NOW | RTLD_LOCAL, why);
-    if (!plugin) // it is never closed, which CUDA does not support
+    if (!plugin) // an open plug-in is never closed, as CUDA does not support that
         return -1;
     int (*open)(struct device *, int, const char *, char *);
     const char *(*interface)(size_t *);

@@ -9,8 +9,8 @@
 extern "C" {
 #endif
 
-// The interface between a program and its plug-in, which must be equal in both: the sizes of the
-// structs that they share, and the operations with their parameters.
+// The interface between a program and its plug-in, which must have been built with the same one:
+// the sizes of the structs that they share, and the operations with their parameters.
 #define CUDA_SIZES 6
 static inline const char *cuda_interface(size_t sizes[CUDA_SIZES])
 {
@@ -29,14 +29,14 @@ static inline const char *cuda_interface(size_t sizes[CUDA_SIZES])
 
 // The plug-in exports two functions.
 // Sets the device's backend, ops, state and description. precision: "bf16", "tf32", "f32", or NULL
-// for the default. -1 with a message in why[256] that says what to do if there is no driver, no
-// such GPU, or one that is too old.
+// for the default. If there is no driver or no such GPU, or the GPU is too old, returns -1 with a
+// message in why[256] that says what to do.
 int dit_cuda_open(struct device *device, int index, const char *precision, char why[256]);
-// Returns cuda_interface as the plug-in was built with it.
+// Returns the cuda_interface that the plug-in was built with.
 const char *dit_cuda_interface(size_t sizes[CUDA_SIZES]);
 
 // Loads the plug-in, $DIT_CUDA_PLUGIN or the dit-cuda.so that plugin_find finds, and opens a GPU.
-// An empty variable means no plug-in. -1 with a message in why.
+// If the variable is empty, there is no plug-in. -1 with a message in why.
 int cuda_plugin_open(struct device *device, int index, const char *precision, char why[256]);
 // Whether a plug-in exists and either $DIT_CUDA_PLUGIN names it or a driver is installed.
 bool cuda_plugin_found(void);

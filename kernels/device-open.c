@@ -1,4 +1,5 @@
-// Opens devices by name. Apart from device.c, as this knows all backends, which know device.h.
+// Opens devices by name. This is not part of device.c, because it depends on all backends, and they
+// depend on device.c.
 // SPDX-License-Identifier: MIT
 #include <stdio.h>
 #include <stdlib.h>

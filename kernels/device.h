@@ -21,15 +21,15 @@ struct device;
 struct op_table;
 
 enum group_type { GROUP_FLOAT, GROUP_DOUBLE };
-#define GROUP_ALL  (-1) // the root of a sum that all processes receive
+#define GROUP_ALL  (-1) // as the root of a sum: all processes receive it
 #define GROUP_NAME 128  // bytes of a group's name
 
-// What a backend provides beside its operations.
+// What a backend provides: its operations, and the functions for memory and groups.
 struct backend {
     const char *name;
     const struct op_table *ops;
     size_t act_size;  // bytes of one activation
-    bool host_floats; // activations are floats in host memory, in any array
+    bool host_floats; // activations are floats, and operations accept any host memory
     // 64-byte aligned and zeroed; NULL if there is not enough memory.
     void *(*alloc)(struct device *device, size_t bytes);
     void (*release)(struct device *device, void *memory);
@@ -44,20 +44,22 @@ struct backend {
     // Waits for all operations and sets the device's error if one failed. NULL if operations are
     // complete when they return.
     void (*wait)(struct device *device);
-    // Does device_repeat, or with work NULL device_forget. NULL if the backend has no use for it.
+    // Implements device_repeat or, if `work` is NULL, device_forget. NULL if the backend gains
+    // nothing by recording.
     void (*repeat)(struct device *device, void **record, void (*work)(void *user), void *user);
     double (*peak_flops)(struct device *device); // measured in a few ms; NULL if unknown
     // Free bytes. NULL on the host, where memory is not planned.
     size_t (*memory_free)(struct device *device);
 
-    // As upload, but in parallel with the operations: those that follow wait for it only at
-    // send_wait, and it waits for none, so no operation under way may use `to`. NULL if upload
-    // serves as well.
+    // Like upload, but runs in parallel with the operations. It waits for none of them, so no
+    // operation under way may use `to`. Operations see the data only after send_wait. NULL if
+    // upload is as good.
     void (*send)(struct device *device, void *to, const void *from, size_t bytes);
     void (*send_wait)(struct device *device);
 
     // A group of processes, each with a device, that sum and broadcast over a network of their own
-    // (lib/model/ranks.h). All NULL if the host does it, as arrays are in its memory.
+    // (lib/model/ranks.h). All are NULL if arrays are in host memory, where the host sums and
+    // broadcasts them.
     // One process makes the group's name, and all join it; both return -1 with a message in why.
     int (*group_make)(unsigned char name[GROUP_NAME], char why[256]);
     int (*group_join)(struct device *device, const unsigned char name[GROUP_NAME], int rank,
@@ -76,9 +78,9 @@ struct device {
     const struct op_table *ops; // = backend->ops
     int threads;                // CPU threads for the operations
     char description[128];      // "cpu (avx2, 2 threads)"
-    char note[320];             // for the user: why "auto" chose the CPU; else ""
+    char note[320];             // a message for the user, why "auto" chose the CPU; or ""
     char error[256];            // the first error, or ""
-    void *state;                // of the backend
+    void *state;                // the backend's own
 };
 
 // name: "auto" (the first GPU if one is usable, else the CPU), "auto:N", "cpu", "cuda", "cuda:N";
@@ -89,8 +91,8 @@ struct device {
 struct device *device_open(const char *name, int threads, char why[256]);
 void device_close(struct device *device); // NULL is fine
 
-// The device's peak rate in float32 operations a second, a multiply-add counting as two; measured
-// on CPUs. 0 if unknown.
+// The device's peak rate in operations a second, a multiply-add counting as two: measured on CPUs,
+// from data sheets on GPUs. 0 if unknown.
 double device_peak_flops(struct device *device);
 
 // Runs work(user), which calls operations and copies within the device, with the same arguments

@@ -1,6 +1,7 @@
-// The activations of the backends that compute on the host, which are float32.
-// SPDX-License-Identifier: MIT Included by kernels/ref and kernels/cpu only; everyone else sees an
-// opaque type.
+// Defines the activations of the backends that compute on the host: float32.
+// SPDX-License-Identifier: MIT
+//
+// Only kernels/ref and kernels/cpu include this; all other code sees an opaque type.
 #ifndef DIT_HOST_ACT_H
 #define DIT_HOST_ACT_H
 

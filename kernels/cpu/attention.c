@@ -2,15 +2,16 @@
 //
 // No T x T matrix is stored; backward computes the probabilities again from lse (Dao et al.,
 // "FlashAttention", 2022).
-// The scores of a tile are (keys,queries): row_max and row_sum of the softmax, one for each query,
-// need no sums across the lanes of a vector, and the products read the tile as it is. The softmax
-// is base 2: the keys are scaled by log2(e) / sqrt(D), so that the scores are exponents of 2.
+// A tile of scores is stored as (keys,queries), so that the softmax's row_max and row_sum, one for
+// each query, need no reduction across the lanes of a vector, and the products read the tile as it
+// is. The softmax uses powers of 2: the keys are scaled by log2(e) / sqrt(D), so that the scores
+// are exponents of 2.
 #include <omp.h>
 
 #include "kernels/cpu/tile.h"
 
 #define BLOCK_K       256 // rows of a panel that fit into the first-level cache
-#define BLOCK_TILES   4   // tiles of queries whose part of dk and dv is added at a time
+#define BLOCK_TILES   4   // tiles of queries that are added to dk and dv at a time
 #define PREFETCH_ROWS 8
 
 #define LOG2_E 1.44269504f
@@ -38,7 +39,7 @@ INLINE void add_to_sums(vec (*sums)[2], size_t rows, size_t K, struct left_facto
 }
 
 // c (rows,TILE_N) = A B; += if `add`. The sums stay in registers: `rows` is a constant, at most
-// TILE_M. row_max: as multiply_panel has it.
+// TILE_M. row_max is that of multiply_panel.
 INLINE void multiply_few_rows(float *c, bool add, size_t rows, size_t K, struct left_factor a,
                               const float *b, vec *row_max)
 {
@@ -61,7 +62,7 @@ INLINE void multiply_few_rows(float *c, bool add, size_t rows, size_t K, struct 
     }
 }
 
-// Rounds up to what multiply_panel takes: an even number of rows, at least 4.
+// Rounds up to a number of rows that multiply_panel accepts: even, and at least 4.
 static size_t round_up_rows(size_t rows)
 {
     return rows < 4 ? 4 : round_up(rows, 2);
@@ -132,9 +133,9 @@ struct attention_sizes {
     size_t T, H, D;
     size_t qkv_row, out_row; // floats from one token to the next
     size_t T_rows, D_rows;   // T and D, rounded up by round_up_rows
-    size_t keys;    // a head's keys, or values: (T_rows,D) and what multiply_panel reads past them
+    size_t keys;    // a head's keys or values: (T_rows,D), and padding that multiply_panel reads
     size_t scores;  // (T_rows,TILE_N): a tile of scores, or of probabilities
-    size_t queries; // (D_rows,TILE_N): a tile of queries, or what else is as large
+    size_t queries; // (D_rows,TILE_N): a tile of queries, or another array of that size
     float scale;    // of the scores, which are exponents of 2
 };
 
@@ -161,13 +162,13 @@ static void copy_keys(const struct attention_sizes *s, float *keys, const float 
     copy_scaled_rows(values + first * s->D, from + s->out_row, s->qkv_row, 1, n, s->D);
     if (first + n < s->T)
         return;
-    // The rows past the last repeat it, which leaves row_max as it is.
+    // The rows past the last one repeat it, so that they don't change row_max.
     for (size_t i = s->T * s->D; i < s->keys; i++)
         keys[i] = keys[i - s->D], values[i] = values[i - s->D];
 }
 
-// The softmax of LANES queries, without its division: turns each score x into 2^(x - row_max).
-// Returns the row_sum.
+// The softmax of LANES queries, before its division by row_sum: turns each score x into
+// 2^(x - row_max). Returns the row_sum.
 static vec exponentiate_scores(float *scores, size_t T, vec row_max)
 {
     vec row_sum = {0};
@@ -191,7 +192,8 @@ static const float *keys_of(const struct attention *p, size_t head)
     return p->qkv + head / s->H * s->T * s->qkv_row + head % s->H * s->D + s->out_row;
 }
 
-// One tile of a head's queries, from token `first` on. work: 2 queries + scores floats.
+// Computes the output of one tile of a head's queries, from token `first` on. work: 2 queries +
+// scores floats.
 static void attend_tile(const struct attention *p, const float *keys, float *work, size_t head,
                         size_t first)
 {
@@ -232,7 +234,8 @@ void CPU_FN(attention)(struct device *device, act *out, float *lse, const act *q
     const size_t heads = B * H, threads = (size_t)device->threads;
     const size_t tiles = divide_up(T, TILE_N), kv_size = 2 * s->keys;
     const size_t work_size = 2 * s->queries + s->scores;
-    // Each thread takes whole heads. If there are few, the threads share all tiles of queries.
+    // Each thread takes whole heads. If there are few heads, the threads share the tiles of queries
+    // instead.
     const bool few = heads < 4 * threads;
     const size_t copies = (few ? heads : threads) * kv_size;
     float *keys = CPU_FN(scratch)(device, copies + threads * work_size);
@@ -343,7 +346,7 @@ static struct query_rows skip_queries(const struct attention_sizes *s, const str
                                of->lse + n,    of->dq + in_qkv,   of->delta + n};
 }
 
-// A tile of n <= TILE_N queries: computes their p, ds, delta and dq.
+// Computes p, ds, delta and dq of a tile of n <= TILE_N queries.
 static void attend_tile_backward(const struct attention_sizes *s, const struct head_memory *w,
                                  float *p, float *ds, struct query_rows of, size_t n)
 {
@@ -375,11 +378,11 @@ static void attend_tile_backward(const struct attention_sizes *s, const struct h
                               w->keys + t * s->D, s->D, ds + t * TILE_N);
     vec *x = (vec *)w->tile_dq;
     for (size_t d = 0; d < 2 * s->D; d++)
-        x[d] *= LN_2; // the keys carry the rest of the scale
+        x[d] *= LN_2; // the scaled keys contain the rest of the scale
     transpose(of.dq, s->qkv_row, w->tile_dq, TILE_N, s->D, n);
 }
 
-// One head: computes its dq, dk, dv and delta.
+// Computes dq, dk, dv and delta of one head.
 static void attend_head_backward(const struct attention_sizes *s, const struct head_memory *w,
                                  const struct query_rows *all)
 {

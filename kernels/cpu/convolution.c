@@ -4,7 +4,7 @@
 #include "kernels/cpu/convolution.h"
 #include "kernels/cpu/product.h"
 
-// The columns k .. k + K - 1 of a row of A that are asked for, and where they go.
+// The columns k .. k + K - 1 of a row of A that are requested, and where to write them.
 struct row_segment {
     float *to;
     size_t k, K;
@@ -25,7 +25,7 @@ INLINE void fill_segment(const struct row_segment *s, size_t k, const float *fro
 }
 
 // The row or column of x, which has `size` of them, that a tap at position `at` of its input reads;
-// SIZE_MAX where that is the padding. Before the first, `at` has wrapped around below zero.
+// SIZE_MAX if the tap lies in the padding. A negative `at` has wrapped around.
 static size_t find_pixel(enum conv_kind kind, size_t size, size_t at)
 {
     if (kind == CONV_UP)

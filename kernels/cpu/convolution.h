@@ -1,4 +1,4 @@
-// A 3x3 convolution, as its two implementations (im2col and Winograd) take it.
+// The arguments of a 3x3 convolution, which its two implementations (im2col and Winograd) share.
 // SPDX-License-Identifier: MIT
 #ifndef DIT_CPU_CONVOLUTION_H
 #define DIT_CPU_CONVOLUTION_H
@@ -9,7 +9,7 @@
 struct convolution {
     float *y;                  // (B,out_H,out_W,O)
     const float *x, *w, *bias; // (B,H,W,I), (O,3,3,I), (O)
-    const float *sum;          // added to the result: as y, perhaps y itself; or NULL
+    const float *sum;          // (B,out_H,out_W,O): added to the result; may be y, or NULL
     enum conv_kind kind;
     size_t B, H, W, I, O, out_H, out_W;
 };

@@ -1,5 +1,6 @@
-// What the sources of the cpu backend share. They are compiled once for every instruction set, with
-// CPU_ISA its name: CPU_FN(linear) is avx2_linear or generic_linear. SPDX-License-Identifier: MIT
+// The declarations that the sources of the cpu backend share. They are compiled once for every
+// instruction set, whose name is CPU_ISA: CPU_FN(linear) is avx2_linear or generic_linear.
+// SPDX-License-Identifier: MIT
 #ifndef DIT_CPU_H
 #define DIT_CPU_H
 

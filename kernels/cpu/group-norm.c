@@ -1,8 +1,8 @@
 // GroupNorm and the SiLU after it. SPDX-License-Identifier: MIT
 //
-// A sample's rows are cut into chunks. Sums within a chunk are float32, of squares about the
-// chunk's own mean; sums over chunks are double. The order depends on n and C alone, so that the
-// bits of the result don't depend on the batch or the number of threads.
+// A sample's rows are cut into chunks. Within a chunk sums are float32, and squares are of
+// deviations from the chunk's own mean; sums over chunks are double. The order depends on n and C
+// alone, so that the bits of the result don't depend on the batch or the number of threads.
 #include <omp.h>
 
 #include "kernels/cpu/cpu.h"

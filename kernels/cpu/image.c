@@ -26,7 +26,8 @@ void CPU_FN(float_to_image)(DEVICE, uint8_t *images, const float *x, size_t B, s
         uint8_t *to = images + row * W * 3;
         for (size_t c = 0; c < 3; c++)
             for (size_t i = 0; i < W; i++) {
-                // Two statements, which no compiler may fuse: the rounding decides the pixel.
+                // Two statements, which no compiler may fuse: the rounding of the product decides
+                // the level.
                 const float product = 127.5f * from[c * n + i];
                 float level = product + 128.0f;
                 level = level > 0 ? level : 0; // also for NaN

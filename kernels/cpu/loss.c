@@ -6,8 +6,7 @@
 INLINE float exp_minus_line(float d)
 {
     const float direct = simd_exp(d) - 1 - d;
-    // The Taylor series, for |d| < 0.4: the relative x0_error of leaving out the rest is below
-    // 1e-7.
+    // The Taylor series to d^8, for |d| < 0.4: the relative error of its truncation is below 1e-7.
     float p = multiply_add(d, 1.0f / 40320, 1.0f / 5040);
     p = multiply_add(p, d, 1.0f / 720);
     p = multiply_add(p, d, 1.0f / 120);

@@ -100,7 +100,8 @@ INLINE void norm_backward_row(float *dx, float *dshift, float *dscale, const flo
 // don't depend on the number of threads.
 #define CHUNK_T 32
 
-// The arguments of both backward passes. branch NULL: there is no gate, nor dbranch and dgate.
+// The arguments of both backward passes. If branch is NULL there is no gate, no dbranch and no
+// dgate.
 struct norm_backward {
     float *dx, *dbranch, *dgate, *dshift, *dscale;
     const float *dy, *dsum, *x, *mean, *rstd, *branch, *gate, *scale;
@@ -129,7 +130,7 @@ static void norm_backward_chunk(const struct norm_backward *p, float *sums, size
     }
 }
 
-// to (D) = the sum over the chunks of sums (chunks,3,D), of which it takes the first D of each.
+// to (D) = the sum over the chunks of sums[chunk * 3 D .. chunk * 3 D + D - 1].
 static void add_chunk_sums(float *to, const float *sums, size_t chunks, size_t D)
 {
     memcpy(to, sums, D * sizeof *to);

@@ -1,4 +1,4 @@
-// Measures the peak rate of multiply-adds, to which logs and benchmarks compare their FLOP/s.
+// Measures the peak rate of multiply-adds, with which logs and benchmarks compare their FLOP/s.
 // SPDX-License-Identifier: MIT
 #include <omp.h>
 

@@ -1,8 +1,9 @@
 // Matrix products by packed panels: Goto and van de Geijn, "Anatomy of high-performance matrix
-// multiplication", 2008. Blocks of A and B are copied ("packed") into panels that the micro-kernel
-// (tile.h) reads in sequence. A panel of B (BLOCK_K,TILE_N) stays in the first-level cache while
-// the panels of a block of A, which stays in the second-level cache, pass by.
-// SPDX-License-Identifier: MIT
+// multiplication", 2008. SPDX-License-Identifier: MIT
+//
+// Blocks of A and B are copied ("packed") into panels that the micro-kernel (tile.h) reads in
+// sequence. A panel of B (BLOCK_K,TILE_N) stays in the first-level cache while the panels of a
+// block of A, which stays in the second-level cache, pass by.
 #include "kernels/cpu/product.h"
 
 #include <omp.h>
@@ -141,8 +142,8 @@ static void multiply_buffered_tile(const struct product *p, const struct product
     copy_tile(t->c, t->c_row, sums, TILE_N, rows, columns);
 }
 
-// What one call of multiply_block computes: rows i .. i + M - 1 and columns j .. j + N - 1 of C, of
-// which the sum runs over k .. k + K - 1.
+// What one call of multiply_block computes: rows i .. i + M - 1 and columns j .. j + N - 1 of C,
+// summed over k .. k + K - 1.
 struct product_block {
     size_t i, j, k;
     size_t M, N, K;
@@ -235,7 +236,7 @@ void CPU_FN(product)(struct device *device, const struct product *p)
     const bool shared = p->M > BLOCK_M;
     const size_t m_blocks = shared ? min(a_panels, round_up(divide_up(p->M, BLOCK_M), threads)) : 1;
     const size_t n_blocks = shared ? 1 : min(b_panels, 4 * threads);
-    // The number of rows of B that are packed at once.
+    // N is the width of B in whole panels; `depth` rows of B are packed at once.
     const size_t N = b_panels * TILE_N;
     const size_t depth = shared ? min(p->K, (1 + PACKED_B / (N * BLOCK_K)) * BLOCK_K) : p->K;
     const size_t packed_a_size = round_up(divide_up(a_panels, m_blocks) * TILE_M * BLOCK_K, 16);

@@ -24,7 +24,7 @@ struct product {
     size_t c_row;       // floats between rows of C
     const float *start; // (M,N), its rows c_row apart as well, perhaps C itself; NULL: zeros
     const float *bias;  // (N), or NULL
-    // row_sums (M) += the sum of each row of A, where a.row is 1; or NULL.
+    // row_sums (M) += the sum of each row of A, only if a.row is 1; or NULL.
     float *row_sums;
     // The epilogue, such as an activation: changes a tile of sums (TILE_M,TILE_N) in place before
     // its first (rows,columns) are stored at row i, column j of C. NULL: none.

@@ -147,7 +147,7 @@ static __global__ void __launch_bounds__(32 * WARPS, 8 / WARPS)
     lse += at.index * T;
 
     for (int key = 0; key < T; key += KEYS) {
-        const int first_key = key + 32 * warp; // that this warp owns
+        const int first_key = key + 32 * warp; // the first key of this warp
         real *my_keys = shared->keys + 32 * warp * ROW<D>;
         real *my_values = shared->values + 32 * warp * ROW<D>;
         float dk[2][D / 8][4] = {}, dv[2][D / 8][4] = {};
@@ -278,7 +278,7 @@ template <int D> static auto choose_tensor_kernel(struct device *device, size_t 
 
 #endif
 
-// delta (B,H,T) = sum of out dout over D; a warp for each.
+// delta (B,H,T) = sum of out dout over D. Each warp computes one element.
 static __global__ void __launch_bounds__(GENERAL_THREADS)
     attention_delta(float *delta, const real *out, const real *dout, int T, int H, int D)
 {

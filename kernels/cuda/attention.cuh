@@ -205,7 +205,7 @@ static __device__ __forceinline__ void store_fragments(real *rows, const float (
 // columns of a result a lane computes N, 32 apart; if D exceeds 32 N, further blocks compute the
 // rest.
 constexpr int GENERAL_THREADS = 256, GENERAL_ROWS = 32, GENERAL_COLUMNS = 64, GENERAL_DEPTH = 32;
-constexpr int GENERAL_STRIDE = GENERAL_DEPTH + 4; // 16-byte reads of 8 rows meet all banks
+constexpr int GENERAL_STRIDE = GENERAL_DEPTH + 4; // so that 16-byte reads of 8 rows use all banks
 
 // Rows in device memory. Reads beyond row n and column D return zero.
 struct general_rows {
@@ -266,8 +266,8 @@ static __device__ __forceinline__ void general_dot_products(float (&s)[4][2],
     }
 }
 
-// sums[i][n] += the sum over a tile's rows k of weights[4 warp + i][k] x[k][column + 32 n]. A lane
-// brings the weights of rows k = lane and lane + 32.
+// sums[i][n] += the sum over a tile's rows k of weights[4 warp + i][k] x[k][column + 32 n]. Each
+// lane passes the weights of its rows k = lane and lane + 32.
 template <int N>
 static __device__ __forceinline__ void
 general_add_product(float (&sums)[4][N], general_shared *shared, const float (&weights)[4][2],

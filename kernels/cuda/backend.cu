@@ -57,7 +57,7 @@ static void *cuda_alloc(struct device *device, size_t bytes)
         return NULL;
     }
     cuda_zero(device, memory, bytes);
-    cuda_wait(device); // another stream may use it first
+    cuda_wait(device); // another stream may be the first to use the memory
     return memory;
 }
 
@@ -155,13 +155,13 @@ static void cuda_send_wait(struct device *device)
 
 static void cuda_download(struct device *device, void *to, const void *from, size_t bytes)
 {
-    if (cuda_state(device)->group) // waits here, where it notices a lost rank; the copy would not
+    if (cuda_state(device)->group) // waiting here notices a lost rank; the copy below would not
         cuda_wait(device);
     cuda_check(device,
                cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, cuda_state(device)->stream),
                "copying from the GPU");
     cuda_wait(device);
-    if (device->error[0]) // no result is left for the caller to compute with
+    if (device->error[0]) // the caller must not compute with what was left in `to`
         memset(to, 0, bytes);
 }
 
@@ -197,7 +197,7 @@ void *cuda_scratch(struct device *device, size_t bytes)
 
 struct record {
     cudaGraphExec_t graph; // from the second run on
-    void *scratch;         // as it was when recorded
+    void *scratch;         // its address when the graph was recorded
 };
 
 static cudaError_t make_graph(struct device *device, struct record *record,
@@ -248,7 +248,7 @@ static void cuda_repeat(struct device *device, void **at, void (*work)(void *use
         free_graph(record);
     if (!record->graph)
         cuda_check(device, make_graph(device, record, work, user), "recording a graph");
-    if (record->graph && !cuda_state(device)->group_lost) // its sums would use that group
+    if (record->graph && !cuda_state(device)->group_lost) // its graph would use the lost group
         cuda_check(device, cudaGraphLaunch(record->graph, cuda_state(device)->stream),
                    "launching a graph");
 }
@@ -312,7 +312,7 @@ static const struct backend *find_backend(const char *precision)
                                            : NULL;
 }
 
-// -1 with a message if there is no GPU `index` or it is too old.
+// -1 with a message if GPU `index` does not exist or is too old.
 static int check_gpu(int index, cudaDeviceProp *gpu, char why[256])
 {
     int count = 0;

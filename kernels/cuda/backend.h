@@ -20,7 +20,7 @@ struct group;        // kernels/cuda/group.h
 struct stage {
     unsigned char *memory;
     size_t used;
-    cudaEvent_t taken; // when the GPU has copied all of it
+    cudaEvent_t taken; // recorded after the stage's last copy to the GPU
 };
 struct staging {
     cudaStream_t stream;
@@ -44,8 +44,8 @@ struct cuda_state {
     struct group *group;                // NULL if there is none or it was lost
     bool group_lost;                    // it failed and was aborted
     cudaStream_t group_stream;          // for its sums and copies
-    cudaEvent_t group_fork, group_join; // order it after, and before, the device's stream
-    bool group_works;                   // forked since the last group_wait
+    cudaEvent_t group_fork, group_join; // order the group's stream after, and before, the device's
+    bool group_busy;                    // group_stream has work since the last group_wait
 };
 
 static inline struct cuda_state *cuda_state(const struct device *device)

@@ -1,16 +1,17 @@
-// 3x3 convolutions, channels last, as products of tensor cores. SPDX-License-Identifier: MIT
+// 3x3 convolutions, channels last, as matrix products on tensor cores.
+// SPDX-License-Identifier: MIT
 //
 // A convolution is an implicit product (pixels, 9 I) (9 I, O): 18 I O operations for each pixel of
-// y, on I activations of x and O of y. So from I = 64 on tensor cores are the limit, if the nine
-// reads of each x come from shared memory. They do: a block makes a tile of TH x TW pixels by N
-// channels of y and keeps the window of x that the tile depends on, for a chunk of 128 bytes of
-// channels. It multiplies the window by the nine taps one after the other, each with its own slice
-// of the weights (N output channels by the chunk). x is never expanded in global memory; for
-// nearest-neighbour upsampling the window has half the sides. For a 16 x 16 x 128 tile a chunk
+// y, on I activations of x and O of y. So from I = 64 on, the tensor cores are the limit, provided
+// that the nine reads of each x come from shared memory. They do: a block makes a tile of TH x TW
+// pixels by N channels of y and keeps the window of x that the tile depends on, for a chunk of 128
+// bytes of channels. It multiplies the window by the nine taps one after the other, each with its
+// own slice of the weights (N output channels by the chunk). x is never expanded in global memory;
+// for nearest-neighbour upsampling the window has half the sides. For a 16 x 16 x 128 tile a chunk
 // moves 41 KB of x and 147 KB of weights, for 2.1 million multiply-adds (bf16) a tap.
 //
 // Copies (cp.async, with zeros for padding) run ahead of the products: weights by STAGES - 1 taps,
-// in a ring of slices; the window by one chunk, in the other of two buffers. Both are arrays of
+// in a ring of slices; the window by one chunk, in the second of two buffers. Both are arrays of
 // 128-byte slots (for a pixel, or an output channel), whose 16-byte vectors are permuted by
 // exclusive or with the slot's number, so that neither the copies nor ldmatrix have bank conflicts.
 // Output channels are assigned to the columns of the products so that a thread ends with adjacent
@@ -48,9 +49,9 @@ using medium_tile = tile<8, 16, 128, 2, 4, 2>;
 using small_tile = tile<8, 8, 64, 2, 2, 3>;
 using thin_tile = tile<8, 8, 16, 4, 1, 6>;
 
-// The window of x that a tile of y depends on. Its pixels have slots in row order, but for
-// CONV_DOWN, where a tap takes every second pixel, the even columns of a row come before the odd
-// ones, so that neighbours in y are neighbours in the slots.
+// The window of x that a tile of y depends on. Its pixels have slots in row order. With CONV_DOWN a
+// tap takes every second pixel, so the even columns of a row come before the odd ones: neighbours
+// in y then read neighbouring slots.
 template <conv_kind KIND, class T> struct window {
     static constexpr int rows = KIND == CONV_DOWN ? 2 * T::TH + 1
                                 : KIND == CONV_UP ? T::TH / 2 + 2
@@ -64,8 +65,8 @@ template <conv_kind KIND, class T> struct window {
     {
         return row * columns + (KIND == CONV_DOWN ? column % 2 * (T::TW + 1) + column / 2 : column);
     }
-    // The slot that a tap of pixel (row, column) of the tile reads.
-    static __device__ __forceinline__ int seen(int row, int column, int tap)
+    // The slot that pixel (row, column) of the tile reads for a tap.
+    static __device__ __forceinline__ int tap_slot(int row, int column, int tap)
     {
         const int down = tap / 3, right = tap % 3;
         return KIND == CONV_DOWN ? slot(2 * row + down, 2 * column + right)
@@ -99,13 +100,13 @@ static __device__ __forceinline__ void load_window(unsigned char *to, const stru
                                                    const real *image, int first_row,
                                                    int first_column, int chunk)
 {
-    using seen = window<KIND, T>;
-    for (int i = threadIdx.x; i < seen::rows * seen::columns * 8; i += T::threads) {
+    using x_window = window<KIND, T>;
+    for (int i = threadIdx.x; i < x_window::rows * x_window::columns * 8; i += T::threads) {
         const int pixel = i / 8, index = i % 8, channel = chunk * CHANNEL_CHUNK + index * VECTOR;
-        const int row = first_row + pixel / seen::columns;
-        const int column = first_column + pixel % seen::columns;
+        const int row = first_row + pixel / x_window::columns;
+        const int column = first_column + pixel % x_window::columns;
         const bool inside = row >= 0 && row < p.H && column >= 0 && column < p.W && channel < p.I;
-        const int slot = seen::slot(pixel / seen::columns, pixel % seen::columns);
+        const int slot = x_window::slot(pixel / x_window::columns, pixel % x_window::columns);
         const size_t at = (static_cast<size_t>(row) * p.W + column) * p.I + channel;
         cp_async<16>(vector_at(to, slot, index), inside ? image + at : image, inside ? 16 : 0);
     }
@@ -179,13 +180,13 @@ static __device__ __forceinline__ void multiply_tap(float (&sums)[T::m_tiles][T:
 {
     const int warp_m = threadIdx.x / 32 % T::WM, warp_n = threadIdx.x / 32 / T::WM;
     const int lane = threadIdx.x % 32;
-    // The beginnings of this lane's rows of the factors. Step k is 32 bytes further on, which the
-    // permutation of the vectors turns into an exclusive or.
+    // Where this lane's rows of the factors begin. Each step k is 32 bytes further on; as the
+    // vectors are permuted, that is an exclusive or with the offset.
     int from[T::m_tiles];
 #pragma unroll
     for (int m = 0; m < T::m_tiles; m++) {
         const int pixel = (warp_m * T::m_tiles + m) * 16 + lane % 16;
-        const int slot = window<KIND, T>::seen(pixel / T::TW, pixel % T::TW, tap);
+        const int slot = window<KIND, T>::tap_slot(pixel / T::TW, pixel % T::TW, tap);
         from[m] = slot * 128 + (lane / 16 ^ slot % 8) * 16;
     }
     const int slot = warp_n * T::n_tiles * 8 + lane / 16 * 8 + lane % 8;
@@ -209,8 +210,8 @@ static __device__ __forceinline__ void multiply_tap(float (&sums)[T::m_tiles][T:
     }
 }
 
-// Adds bias and sum to N adjacent elements and stores them in y from element `at`, channel
-// `channel`.
+// Adds bias and sum to N adjacent elements, and stores them in y from element `at`, which belongs
+// to channel `channel`.
 template <int N>
 static __device__ __forceinline__ void store_outputs(const struct convolution &p, size_t at,
                                                      int channel, const float (&sums)[N],
@@ -246,9 +247,9 @@ template <conv_kind KIND, class T, int PRODUCTS>
 static __global__ void __launch_bounds__(T::threads, PRODUCTS == 1 ? T::blocks : 0)
     convolve_tile(const __grid_constant__ struct convolution p)
 {
-    using seen = window<KIND, T>;
+    using x_window = window<KIND, T>;
     SHARED_DYNAMIC(unsigned char, shared);
-    unsigned char *const windows = shared, *const slices = shared + 2 * seen::bytes;
+    unsigned char *const windows = shared, *const slices = shared + 2 * x_window::bytes;
     const int first_channel = blockIdx.x % p.channel_tiles * T::N;
     const int tile = blockIdx.x / p.channel_tiles % p.tiles;
     const size_t image = blockIdx.x / p.channel_tiles / p.tiles;
@@ -277,10 +278,10 @@ static __global__ void __launch_bounds__(T::threads, PRODUCTS == 1 ? T::blocks :
                 load_slice<T>(slices + (stage + STAGES - 1) % STAGES * slice_bytes<T>, p,
                               first_channel, ahead_chunk, ahead);
             if (tap == 0 && chunk + 1 < chunks)
-                load_window<KIND, T>(windows + (chunk + 1) % 2 * seen::bytes, p, x, row, column,
+                load_window<KIND, T>(windows + (chunk + 1) % 2 * x_window::bytes, p, x, row, column,
                                      chunk + 1);
             cp_async_commit();
-            multiply_tap<KIND, T, PRODUCTS>(sums, windows + chunk % 2 * seen::bytes,
+            multiply_tap<KIND, T, PRODUCTS>(sums, windows + chunk % 2 * x_window::bytes,
                                             slices + stage * slice_bytes<T>, tap);
             stage = (stage + 1) % STAGES;
             if (++ahead == 9) {

@@ -1,4 +1,4 @@
-// CUDA, as the plug-in's sources use it. SPDX-License-Identifier: MIT
+// Lets nvcc and the CUDA simulator compile the same sources. SPDX-License-Identifier: MIT
 //
 // The same .cu files are compiled by nvcc, and with -DCUDASIM by g++ against the simulator's
 // headers of the same names (tests/cudasim/README.md). This header wraps what the two spell

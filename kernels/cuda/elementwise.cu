@@ -145,8 +145,8 @@ static __device__ __forceinline__ struct patch_element find_patch_element(unsign
     return {row / s.P * (s.W / s.P) + column / s.P, row % s.P, column % s.P, channel};
 }
 
-// Threads follow x, which is read or written in order; writes to a token's cache line combine in
-// L2.
+// Threads are in the order of x, which is read or written sequentially; writes to a token's cache
+// line combine in L2.
 static __global__ void __launch_bounds__(THREADS)
     patchify_kernel(real *tokens, const float *x, size_t B, struct patch_sizes s)
 {

@@ -35,7 +35,8 @@ struct gemm_context {
     struct algorithm_choice choices[SHAPES_MAX];
 };
 
-// The descriptors of one product. cuBLASLt takes matrices by columns, so it computes C^T = B^T A^T.
+// The descriptors of one product. cuBLASLt takes column-major matrices, so it computes C^T = B^T
+// A^T.
 struct matmul {
     cublasLtMatmulDesc_t product;
     cublasLtMatrixLayout_t a, b, c;
@@ -68,7 +69,7 @@ static bool set_epilogue(cublasLtMatmulDesc_t product, const struct gemm *g)
                                       sizeof aux_row)));
 }
 
-// Describes a row-major matrix of rows x columns to cuBLASLt, as the transpose by columns.
+// Describes a row-major matrix of rows x columns to cuBLASLt, as its column-major transpose.
 static bool make_layout(cublasLtMatrixLayout_t *layout, int bits, size_t rows, size_t columns,
                         size_t row)
 {
@@ -228,7 +229,7 @@ static const struct algorithm_choice *find_algorithm(struct device *device, cons
     for (size_t i = 0; i < context->n_choices; i++)
         if (memcmp(&context->choices[i].shape, &shape, sizeof shape) == 0)
             return &context->choices[i];
-    if (context->n_choices == SHAPES_MAX) // only tests have so many shapes
+    if (context->n_choices == SHAPES_MAX) // only tests have that many shapes
         context->n_choices = 0;
     struct algorithm_choice *choice = &context->choices[context->n_choices];
     choice->shape = shape;

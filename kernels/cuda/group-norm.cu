@@ -15,8 +15,8 @@
 #define THREAD_ROWS 8 // rows of a thread
 #define BLOCK_ROWS  (THREAD_ROWS * THREADS_Y)
 
-// Of one channel in one chunk of BLOCK_ROWS rows; squares is the sum of squared deviations from the
-// mean there.
+// The moments of one channel in one chunk of BLOCK_ROWS rows; squares is the sum of the squared
+// deviations from the chunk's mean.
 struct moments {
     float sum, squares;
 };

@@ -1,7 +1,8 @@
-// A group of GPUs, with the functions of struct backend. Sums run on a stream of their own, in
-// parallel with the backward pass that computes further gradients. Events fork and join that
-// stream, so that operations and sums can be recorded as one graph.
-// SPDX-License-Identifier: MIT
+// Implements the group functions of struct backend. SPDX-License-Identifier: MIT
+//
+// Sums run on a stream of their own, in parallel with the backward pass that computes further
+// gradients. Events fork and join that stream, so that operations and sums can be recorded as one
+// graph.
 #include "kernels/cuda/group.h"
 
 #include <stdio.h>
@@ -19,7 +20,7 @@ static void check_group(struct device *device)
     if (!device->error[0])
         snprintf(device->error, sizeof device->error,
                  "%.80s: the ranks have lost each other: %.130s", device->description, fault);
-    if (state->recording) // nothing runs; the next wait checks again
+    if (state->recording) // no kernel runs, and the next wait checks again
         return;
     group_free(state->group, true);
     state->group = NULL;
@@ -49,7 +50,7 @@ static void fork_stream(struct device *device)
     cuda_check(device, cudaEventRecord(state->group_fork, state->stream), "starting a sum");
     cuda_check(device, cudaStreamWaitEvent(state->group_stream, state->group_fork, 0),
                "starting a sum");
-    state->group_works = true;
+    state->group_busy = true;
 }
 
 void cuda_group_sum(struct device *device, void *x, size_t n, enum group_type type, int root)
@@ -75,11 +76,11 @@ void cuda_group_broadcast(struct device *device, void *x, size_t bytes, int root
 void cuda_group_wait(struct device *device)
 {
     struct cuda_state *state = cuda_state(device);
-    if (!state->group_works)
+    if (!state->group_busy)
         return;
     cuda_check(device, cudaEventRecord(state->group_join, state->group_stream), "ending a sum");
     cuda_check(device, cudaStreamWaitEvent(state->stream, state->group_join, 0), "ending a sum");
-    state->group_works = false;
+    state->group_busy = false;
 }
 
 // Sums one number, so that the ranks connect and NCCL allocates before memory is planned.

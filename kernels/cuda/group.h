@@ -10,7 +10,7 @@
 
 struct group;
 
-// Makes a name by which processes find each other. -1 with a message in why.
+// Makes a name by which the processes find each other. -1 with a message in why.
 int group_make(unsigned char name[GROUP_NAME], char why[256]);
 // Joins as rank `rank` of `size`, with GPU number `gpu`, and waits for all. NULL with a message in
 // why.
@@ -23,7 +23,7 @@ void group_free(struct group *group, bool abort);
 void group_sum(struct group *group, void *x, size_t n, enum group_type type, int root,
                cudaStream_t stream);
 void group_broadcast(struct group *group, void *x, size_t bytes, int root, cudaStream_t stream);
-// What has failed so far, here or between the ranks, or NULL. Does not wait.
+// The message of the first failure, on this rank or between ranks, or NULL. Does not wait.
 const char *group_fault(struct group *group);
 
 #endif

@@ -76,19 +76,19 @@ static __global__ void __launch_bounds__(32 * BLOCK_WARPS) norm_rows(struct norm
     for (size_t b = blockIdx.y; b < p.B; b += gridDim.y) {
         const size_t row = b * p.T + t, at = b * p.stride;
         vector<real, PACK> x[COUNT], shift[COUNT], scale[COUNT];
-        float v[PACK], add[PACK], mul[PACK], total = 0, squares = 0;
+        float v[PACK], addend[PACK], factor[PACK], total = 0, squares = 0;
         load_row(x, p.x + row * D, D);
         if constexpr (GATED) {
-            // The norm is taken of the rounded sum, as backward reads that.
+            // The norm is of the rounded sum, because the backward pass reads that.
             vector<real, PACK> branch[COUNT], gate[COUNT];
             load_row(branch, p.branch + row * D, D);
             load_row(gate, p.gate + at, D);
             for (unsigned i = 0; i < COUNT; i++) {
                 unpack(v, x[i]);
-                unpack(add, branch[i]);
-                unpack(mul, gate[i]);
+                unpack(addend, branch[i]);
+                unpack(factor, gate[i]);
                 for (unsigned k = 0; k < PACK; k++)
-                    v[k] += mul[k] * add[k];
+                    v[k] += factor[k] * addend[k];
                 pack_floats(x[i], v);
             }
             store_row(p.sum + row * D, x, D);
@@ -112,10 +112,10 @@ static __global__ void __launch_bounds__(32 * BLOCK_WARPS) norm_rows(struct norm
         for (unsigned i = 0; i < COUNT; i++) {
             keep_packed(x[i]);
             unpack(v, x[i]);
-            unpack(add, shift[i]);
-            unpack(mul, scale[i]);
+            unpack(addend, shift[i]);
+            unpack(factor, scale[i]);
             for (unsigned k = 0; k < PACK; k++)
-                v[k] = (v[k] - mean) * rstd * (1 + mul[k]) + add[k];
+                v[k] = (v[k] - mean) * rstd * (1 + factor[k]) + addend[k];
             pack_floats(x[i], v);
         }
         store_row(p.y + row * D, x, D);
@@ -260,15 +260,15 @@ static __global__ void __launch_bounds__(BACKWARD_THREADS_MAX)
             offset[i] = there ? -p.mean[row + i] * rstd[i] : 0;
         }
         for (int i = 0; i < ROWS_IN_FLIGHT; i++) {
-            float g[PACK], n[PACK], mul[PACK];
+            float g[PACK], n[PACK], factor[PACK];
             unpack(g, dy[i]);
             unpack(n, x[i]);
-            unpack(mul, scale);
+            unpack(factor, scale);
             for (unsigned k = 0; k < PACK; k++) {
                 n[k] = rstd[i] * n[k] + offset[i];
                 shift_sum[k] += g[k];
                 scale_sum[k] += g[k] * n[k];
-                const float dn = g[k] + g[k] * mul[k];
+                const float dn = g[k] + g[k] * factor[k];
                 sums[2 * i] += dn;
                 sums[2 * i + 1] += dn * n[k];
             }
@@ -289,25 +289,25 @@ static __global__ void __launch_bounds__(BACKWARD_THREADS_MAX)
             const float dn_mean = sums[2 * i] * one_D, dn_n_mean = sums[2 * i + 1] * one_D;
             const bool there = inside && row + i < end;
             const size_t at = (row + i) * D + d;
-            float g[PACK], n[PACK], mul[PACK], dx[PACK];
+            float g[PACK], n[PACK], factor[PACK], dx[PACK];
             keep_packed(dy[i]);
             keep_packed(x[i]);
             unpack(g, dy[i]);
             unpack(n, x[i]);
-            unpack(mul, scale);
+            unpack(factor, scale);
             unpack(dx, dsum[i]);
             for (unsigned k = 0; k < PACK; k++) {
                 n[k] = rstd[i] * n[k] + offset[i];
-                dx[k] += rstd[i] * (g[k] + g[k] * mul[k] - dn_mean - n[k] * dn_n_mean);
+                dx[k] += rstd[i] * (g[k] + g[k] * factor[k] - dn_mean - n[k] * dn_n_mean);
             }
             if (there)
                 store(p.dx + at, dx);
             if constexpr (GATED) {
                 unpack(g, branch[i]);
-                unpack(mul, gate);
+                unpack(factor, gate);
                 for (unsigned k = 0; k < PACK; k++) {
                     gate_sum[k] += g[k] * dx[k];
-                    dx[k] *= mul[k];
+                    dx[k] *= factor[k];
                 }
                 if (there)
                     store(p.dbranch + at, dx);

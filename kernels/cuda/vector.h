@@ -83,14 +83,15 @@ static __device__ __forceinline__ void store(S *to, const float (&from)[N])
     }
 }
 
-// The index of a thread's first element, if each has `width` and blocks have THREADS.
+// The index of a thread's first element, if each thread takes `width` elements and blocks have
+// THREADS threads.
 static __device__ __forceinline__ size_t thread_place(int width)
 {
     return (blockIdx.x * static_cast<size_t>(THREADS) + threadIdx.x) * width;
 }
 
 // Whether the rows of all arrays, which are n elements apart, begin at multiples of `width`
-// elements (of at most 16 bytes). NULL fits too.
+// elements (of at most 16 bytes). NULL counts as aligned.
 template <class... S> static inline bool can_be_wide(size_t n, size_t width, const S *...arrays)
 {
     return n % width == 0 &&

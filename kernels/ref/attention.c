@@ -1,4 +1,4 @@
-// Self-attention, plain: Vaswani et al., "Attention is all you need", 2017.
+// Self-attention in plain C: Vaswani et al., "Attention is all you need", 2017.
 // SPDX-License-Identifier: MIT
 #include <math.h>
 #include <stdlib.h>

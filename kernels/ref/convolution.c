@@ -23,7 +23,7 @@ void ref_channels_first(DEVICE, float *x, const act *y, size_t B, size_t C, size
 }
 
 // Finds the row or column of x, which has `size` of them, that tap 0 to 2 of output `to` reads;
-// false where that is the padding.
+// false if the tap lies in the padding.
 static bool find_tap(enum conv_kind kind, size_t size, size_t to, size_t tap, size_t *from)
 {
     size_t at = kind == CONV_DOWN ? 2 * to + tap

@@ -1,6 +1,8 @@
-// Diffusion, plain: noise, the training loss, guidance and the step of the sampler.
-// SPDX-License-Identifier: MIT Ho et al., "Denoising diffusion probabilistic models", 2020; Nichol
-// and Dhariwal, "Improved denoising diffusion probabilistic models", 2021.
+// Diffusion in plain C: noise, the training loss, guidance and the step of the sampler.
+// SPDX-License-Identifier: MIT
+//
+// Ho et al., "Denoising diffusion probabilistic models", 2020; Nichol and Dhariwal, "Improved
+// denoising diffusion probabilistic models", 2021.
 #include <math.h>
 
 #include "kernels/host-act.h"
@@ -58,7 +60,7 @@ void ref_diffuse(DEVICE, float *xt, const float *x0, const float *noise,
     }
 }
 
-// An approximation by tanh of the normal cumulative distribution function; and its derivative.
+// The normal cumulative distribution function, approximated by tanh, and its derivative.
 static double normal_cdf(double u, double *derivative)
 {
     const double a = sqrt(2 / M_PI), b = 0.044715;

@@ -1,4 +1,5 @@
-// LayerNorm, plain, with adaptive shift, scale and gate: adaLN-Zero of Peebles and Xie, "Scalable
+// LayerNorm in plain C with adaptive shift, scale and gate: adaLN-Zero of Peebles and Xie,
+// "Scalable
 // Diffusion Models with Transformers", 2022. SPDX-License-Identifier: MIT
 #include <math.h>
 
