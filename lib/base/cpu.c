@@ -6,8 +6,8 @@
 #include <cpuid.h>
 #include <stdatomic.h>
 
-// The compiler's own test also sees whether the system saves the registers. Clang 14 doesn't know
-// "f16c" there, so that bit comes from CPUID's leaf 1.
+// The compiler's built-in test also checks that the operating system saves the registers. Clang 14
+// doesn't know "f16c" there, so that bit comes from CPUID's leaf 1.
 static bool ask_avx2(void)
 {
     unsigned a, b, c, d;

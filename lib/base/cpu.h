@@ -1,4 +1,4 @@
-// Which instructions the processor runs: the one place that asks it. SPDX-License-Identifier: MIT
+// Tells which instructions the processor has. SPDX-License-Identifier: MIT
 #ifndef DIT_CPU_H
 #define DIT_CPU_H
 

@@ -19,7 +19,7 @@
 struct output {
     int fd;
     bool regular, rewritable;
-    uint64_t start, offset; // position in the file at first; bytes written since
+    uint64_t start, offset; // the file position at opening; bytes written since
     char *path;             // as given; NULL for standard output
     int folder;             // where `target` begins: a descriptor of its own, or AT_FDCWD
     char *target;           // the file to replace, with links followed
@@ -142,7 +142,7 @@ int output_write(struct output *output, const void *data, size_t size)
         ssize_t n = write(output->fd, bytes, size);
         if (n < 0 && errno == EINTR)
             continue;
-        if (n < 0 && errno == EPIPE) // SIGPIPE was blocked; end as it would have
+        if (n < 0 && errno == EPIPE) // SIGPIPE is blocked or ignored: ends the process as it would
             tempfile_die(SIGPIPE);
         if (n < 0)
             return write_failed(output, output->offset);

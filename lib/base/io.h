@@ -9,10 +9,9 @@
 #include <stdio.h>
 #include <sys/types.h>
 
-// Standard output, or a file, which is written under a temporary name in the same folder and gets
-// its own name from output_commit, and the permissions of a file that it replaces. output_discard
-// removes it; so do exit() and a signal that ends
-// the process.
+// Standard output, or a file. A file is written under a temporary name in the same folder, and
+// output_commit gives it its own name and the permissions of a file that it replaces. output_discard
+// removes it, as do exit() and a signal that ends the process.
 struct output;
 
 // path NULL or "-" is standard output. NULL with an error: STATUS_USAGE if that is a terminal,
@@ -52,8 +51,8 @@ int file_read_regular(const char *path, uint8_t **data, size_t *size, size_t siz
 // or, with errno set and no message, if it can't be read.
 long line_read(FILE *file, int end, char *text, size_t size);
 
-// -1 with an error (STATUS_USAGE) that begins with `name` if the descriptor is a terminal, which
-// data is neither read from nor written to.
+// Refuses to read data from or write data to a terminal: -1 with an error (STATUS_USAGE) that
+// begins with `name` if the descriptor is one.
 int fd_refuse_terminal(int fd, const char *name);
 
 // Reads `size` bytes; *got is less only at the end of the file. -1 with errno set and no message.

@@ -17,8 +17,8 @@ static void *checked(void *p, size_t n, size_t size)
     return p;
 }
 
-// malloc(0) may return NULL, which callers would take for a failure; so at least one byte is asked
-// for.
+// malloc(0) may return NULL, which callers would take for a failure, so this asks for at least one
+// byte.
 void *mem_new(size_t n, size_t size)
 {
     return checked(n && size ? calloc(n, size) : calloc(1, 1), n, size);

@@ -6,7 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-// Sizes come from files: every product goes through these. False on overflow; *out is then unset.
+// Sizes come from files, so every product and sum of sizes goes through these. False on overflow;
+// *out is then unset.
 static inline bool size_mul(size_t a, size_t b, size_t *out)
 {
     return !__builtin_mul_overflow(a, b, out);
@@ -16,7 +17,8 @@ static inline bool size_add(size_t a, size_t b, size_t *out)
     return !__builtin_add_overflow(a, b, out);
 }
 
-// All of these return memory to be freed with free(), or NULL with an error (STATUS_INTERNAL).
+// The next functions return memory to be freed with free(), or NULL with an error
+// (STATUS_INTERNAL).
 void *mem_new(size_t n, size_t size); // n elements of `size` bytes, zeroed
 // An array with room for n elements; new ones are not zeroed. On failure the old array stays valid.
 void *mem_resize(void *old, size_t n, size_t size);

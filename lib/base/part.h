@@ -1,4 +1,4 @@
-// One of several equal parts of a work, as --part I/N names it. SPDX-License-Identifier: MIT
+// One of several equal parts of a job, which --part I/N selects. SPDX-License-Identifier: MIT
 #ifndef DIT_PART_H
 #define DIT_PART_H
 

@@ -12,8 +12,8 @@ struct pool;
 // NULL with an error.
 struct pool *pool_new(size_t threads, size_t window);
 
-// Runs work(job) on a worker. Blocks while the window is full: where the same thread submits and
-// collects, it must ask pool_full first. -1 with an error after pool_close.
+// Runs work(job) on a worker. Blocks while the window is full, so a thread that both submits and
+// collects must ask pool_full first. -1 with an error after pool_close.
 int pool_submit(struct pool *pool, void (*work)(void *job), void *job);
 
 // Whether a job must be collected before another can be submitted.

@@ -1,10 +1,11 @@
-// Which of several processes that work as one this process is. SPDX-License-Identifier: MIT
+// The number of this process among the ranks: the processes that do one job together.
+// SPDX-License-Identifier: MIT
 #ifndef DIT_RANK_H
 #define DIT_RANK_H
 
 #include <stdbool.h>
 
-// Alone: {0, 1, 0, 1}. "local" counts the processes on this machine.
+// A process that runs alone has {0, 1, 0, 1}. "local" counts the ranks on this machine.
 struct rank {
     int index, count;
     int local_index, local_count;

@@ -1,4 +1,4 @@
-// A list of the temporary files, which exit() and signals walk to remove them.
+// Keeps a list of the temporary files, which exit() and signal handlers walk to remove them.
 // SPDX-License-Identifier: MIT
 #include "lib/base/tempfile.h"
 
@@ -28,7 +28,8 @@ static _Atomic(struct tempfile *) files;
 void tempfile_remove_all(void)
 {
     for (struct tempfile *file = atomic_load(&files); file; file = file->next) {
-        // Another thread is creating the file: this one would have blocked signals meanwhile.
+        // Another thread is creating the file: wait until it is done. It can't be this thread,
+        // which would have blocked signals.
         while (atomic_load(&file->opening))
             ;
         if (atomic_exchange(&file->live, false))

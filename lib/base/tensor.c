@@ -12,8 +12,8 @@
 #include "lib/base/float-bits.h"
 #include "lib/base/mem.h"
 
-// The names of each type in safetensors, NumPy's .npy and PyTorch; NULL where we read or write
-// none.
+// The names of each type in safetensors, NumPy's .npy and PyTorch; NULL if that format has none or
+// we don't use it.
 static const struct {
     size_t size;
     const char *name, *npy, *torch, *torch_storage;
@@ -136,7 +136,7 @@ static int refuse_dtype(enum dtype dtype)
 }
 
 #ifdef __x86_64__
-// Converts elements in groups of eight with F16C; returns how many, the rest being the caller's.
+// Converts elements in groups of eight with F16C. Returns how many; the caller converts the rest.
 __attribute__((target("avx,f16c"))) static size_t f16_read(float *dst, const uint8_t *src, size_t n)
 {
     size_t i = 0;

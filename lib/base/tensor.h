@@ -37,7 +37,7 @@ enum dtype {
 size_t dtype_size(enum dtype dtype);                      // bytes of one element
 const char *dtype_name(enum dtype dtype);                 // "F32"
 int dtype_from_name(const char *name, enum dtype *dtype); // -1, without a message, if unknown
-const char *dtype_npy(enum dtype dtype);                  // "<f4"; NULL: not in the .npy we read
+const char *dtype_npy(enum dtype dtype);                  // "<f4"; NULL: not read from .npy
 const char *dtype_torch(enum dtype dtype);                // "float32"
 const char *dtype_torch_storage(enum dtype dtype);        // "FloatStorage"; NULL if there is none
 

@@ -1,5 +1,5 @@
 // Device memory for many arrays by one allocation: the same code lays them out twice, first from
-// address 0 to learn the size, then from the address that device_alloc returned.
+// address 0 to find the size, then from the address that device_alloc returned.
 // SPDX-License-Identifier: MIT
 #ifndef DIT_ARENA_H
 #define DIT_ARENA_H

@@ -11,9 +11,9 @@
 
 // Scales the 16 default channels to a root mean square of about 1. Measured on pictures cropped to
 // 256x256 as ADM does: 1.20 over the 194,342 fully opaque blocks of the 426 photographs with
-// transparency in Debian's tuxpaint-stamps-default (outside its "cartoon" folders), the value
-// chosen here; 1.61 over all its 796 stamps with their black or white surroundings; 0.75 over the
-// smooth pictures of the reference data.
+// transparency in Debian's tuxpaint-stamps-default (outside its "cartoon" folders), the value used
+// here; 1.61 over all its 796 stamps with their black or white surroundings; 0.75 over the smooth
+// pictures of the reference data.
 #define DIVISOR 1.2f
 
 struct dct {

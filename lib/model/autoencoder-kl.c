@@ -47,15 +47,15 @@ struct coder {
     struct affine mid_norm, mid_qkv, mid_out;
 };
 
-// A buffer that layers of different sizes share, and the most activations that one has put into it.
+// A buffer that layers of different sizes share, and the number of activations of the largest.
 struct layer_buffer {
     act *at;
     size_t size;
 };
 
 // The state of one run of a group of images through a coder. x holds the activations from layer to
-// layer; y and h are for intermediate results. With buffers of NULL the run only learns their
-// sizes.
+// layer; y and h are for intermediate results. If the buffers are NULL, the run only determines
+// their sizes.
 struct coder_run {
     struct device *device;
     size_t B, H, W, C; // of x
@@ -82,8 +82,8 @@ struct kl {
     size_t record_B, record_H, record_W;
 };
 
-// Where to write n activations. NULL in a run without memory, which notes the size and must skip
-// the operation.
+// Where to write n activations. In a run without buffers, notes the size and returns NULL; the
+// caller must then skip the operation.
 static act *reserve_output(struct layer_buffer *buffer, size_t n)
 {
     if (buffer->size < n)
@@ -144,7 +144,7 @@ static void sample(struct coder_run *p, const struct affine *conv, enum conv_kin
 static void resnet(struct coder_run *p, const struct resnet *r)
 {
     struct layer_buffer *normed = r->I == r->O ? p->y : p->x, *sum = r->I == r->O ? p->x : p->y;
-    if (r->I != r->O) // first, as x is then overwritten
+    if (r->I != r->O) // first, because x is overwritten below
         linear(p, sum, p->x, &r->shortcut, r->I, r->O);
     norm(p, normed, p->x, &r->norm1, r->I, true);
     conv(p, p->h, normed, &r->conv1, NULL, r->I, r->O);
@@ -272,12 +272,12 @@ static void repeat_run(struct coder_run *p, struct kl *m, enum kl_half half)
     device_repeat(p->device, &m->record, run_repeated, &r);
 }
 
-// Places the buffers of a run from the address `base` on; with base 0 only to learn their size,
-// which is returned. A run without memory tells how large they must be. For n pixels and the
-// published sizes that is 3 x 128 n activations in the encoder: at the first level x, its norm, and
-// the output of conv1. In the decoder it is 512 n: the input of its last level, with 256 channels,
-// the shortcut and the output of conv1, with 128 each. As float32 these are 1.5 KiB and 2 KiB a
-// pixel, or 1.5 GiB and 2 GiB for an image of KL_WHOLE_MAX.
+// Places the buffers of a run from the address `base` on and returns their size; with base 0 it
+// only finds the size, by a run without buffers. For n pixels and the published sizes, the encoder
+// needs 3 x 128 n activations: at the first level x, its norm, and the output of conv1. The decoder
+// needs 512 n: the input of its last level, with 256 channels, the shortcut and the output of
+// conv1, with 128 each. As float32 these are 1.5 KiB and 2 KiB a pixel, or 1.5 GiB and 2 GiB for an
+// image of KL_WHOLE_MAX.
 static size_t place_buffers(struct coder_run *p, const struct kl *m, enum kl_half half, size_t B,
                             size_t H, size_t W, uintptr_t base)
 {
@@ -538,7 +538,7 @@ static void find_layers(struct kl *m)
         m->decoder = coder_at(m, "decoder", "up", "post_quant_conv", resnets + 1);
 }
 
-// Sets up an autoencoder without its memory, to learn how much that is.
+// Sets up an autoencoder without its memory, to find how much it needs.
 static int plan_autoencoder(struct kl *m, struct device *device, const struct kl_config *config,
                             enum kl_half half)
 {

@@ -4,10 +4,10 @@
 
 #include "lib/model/autoencoder.h"
 
-// As ae->encode and ae->decode of one image, but in tiles of at most side x side pixels, which
+// Like ae->encode and ae->decode of one image, but in tiles of at most side x side pixels, which
 // overlap by `overlap` pixels and are blended linearly there. Both are multiples of ae->downsample,
-// and side >= 3 overlap. The statistics of a network's norms, and its attention, then see a tile
-// and not the whole image, so that the result is close to that of ae->encode and ae->decode, not
+// and side >= 3 overlap. The norms' statistics and the attention of a network then see one tile
+// instead of the whole image, so the result is close to that of ae->encode and ae->decode, but not
 // equal.
 int autoencoder_encode_tiles(struct autoencoder *ae, size_t side, size_t overlap,
                              const uint8_t *image, size_t H, size_t W, float *mean, float *std);

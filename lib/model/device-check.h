@@ -7,9 +7,9 @@
 // -1 with the device's error if one is set, else 0. Waits for all operations.
 int device_check(struct device *device);
 
-// Call this when device_alloc fails for lack of `bytes` in all. Returns -1 with the error "WHAT
-// needs N GB, and DEVICE does not have them; HINT" (without a hint if that is NULL), or with the
-// device's error if that made the allocation fail.
+// Call this when device_alloc could not provide `bytes` in all. Returns -1 with the error "WHAT
+// needs N GB, and DEVICE does not have them; HINT" (without the hint if it is NULL), or with the
+// device's error if there is one.
 int device_lacks(struct device *device, size_t bytes, const char *hint, const char *what, ...)
     __attribute__((format(printf, 4, 5)));
 

@@ -30,7 +30,7 @@ static int keep_section(bool keep[DIFFUSION_STEPS], size_t start, size_t size, l
 {
     if ((size_t)count > size)
         return error_set(STATUS_USAGE, "%ld steps asked of a section of %zu", count, size);
-    // The published code also sums the stride and rounds half to even.
+    // As in the published code, positions are sums of the stride, and halves round to even.
     double stride = count > 1 ? (double)(size - 1) / (double)(count - 1) : 1, at = 0;
     for (long i = 0; i < count; i++, at += stride)
         keep[start + (size_t)rint(at)] = true;
@@ -127,7 +127,7 @@ int diffusion_init(struct diffusion *d, const char *respacing)
         d->posterior_mean_coef1[i] = beta * sqrt(before) / (1 - abar);
         d->posterior_mean_coef2[i] = (1 - before) * sqrt(1 - beta) / (1 - abar);
     }
-    for (size_t i = 0; i < d->steps; i++) // the first variance is 0: its log is the second's
+    for (size_t i = 0; i < d->steps; i++) // the first variance is 0: takes the log of the second
         d->posterior_log_variance_clipped[i] = log(d->posterior_variance[i              ? i
                                                                          : d->steps > 1 ? 1
                                                                                         : 0]);

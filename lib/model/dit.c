@@ -80,7 +80,7 @@ static size_t place_weights(struct dit *m)
         const struct param *p = &m->layout.params[i];
         if (dit_is_mapped(m, p))
             continue;
-        if (p->offset % LAYOUT_ALIGN == 0) // else it follows the one before without padding
+        if (p->offset % LAYOUT_ALIGN == 0) // else it follows the previous one without padding
             size = (size + LAYOUT_ALIGN - 1) / LAYOUT_ALIGN * LAYOUT_ALIGN;
         m->offsets[i] = size;
         size += p->count;
@@ -196,7 +196,7 @@ static void place(struct dit *m, uintptr_t base)
     m->memory_size = arena.next - base;
 }
 
-// Sets up a model without its memory, to learn how much that is.
+// Sets up a model without its memory, to find how much it needs.
 static int plan_model(struct dit *m, struct device *device, const struct dit_config *config,
                       size_t batch, enum dit_mode mode, const float *const *mapped)
 {
@@ -446,7 +446,7 @@ static void backward_block(struct dit *m, size_t l, size_t B)
                                             modulation_at(m, m->modulations, l, SHIFT2), B, T, D);
     op_linear_backward_weight(d, b->proj.dw, b->proj.db, m->dbranch, b->attention, R, D, D);
     op_linear_backward_input(d, m->dnorm, m->dbranch, b->proj.w, R, D, D);
-    float *scratch = (float *)m->dfc; // is not needed any more, and large enough
+    float *scratch = (float *)m->dfc; // dfc is no longer needed, and is large enough
     op_attention_backward(d, m->dqkv, scratch, m->dnorm, b->qkv_out, b->attention, b->lse, B, T, H,
                           D / H);
     if (m->mode == DIT_TRAIN_LIGHT)

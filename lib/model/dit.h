@@ -33,7 +33,7 @@ struct dit_config {
 // Sets depth, hidden, heads and patch from a published name such as "DiT-XL/2" or "XL/2". -1 with
 // an error that lists the names.
 int dit_config_named(struct dit_config *config, const char *name);
-// The heads of the published model of this width; 0 if there is none.
+// The number of heads of the published model of this width; 0 if there is none.
 size_t dit_published_heads(size_t hidden);
 // -1 with an error if a size is out of bounds or the sizes are inconsistent.
 int dit_config_check(const struct dit_config *config);
@@ -75,14 +75,14 @@ struct dit;
 // Makes a model for up to `batch` samples, whose weights are zero until dit_set_param. `mapped` is
 // NULL, or lists for each parameter of the layout the values to use in place, such as those in a
 // mapped file, or NULL for a parameter to be set. The list and the values must outlive the model.
-// Only DIT_INFER on a backend with host_floats takes `mapped`. NULL with an error.
+// `mapped` needs DIT_INFER and a backend with host_floats. NULL with an error.
 struct dit *dit_new(struct device *device, const struct dit_config *config, size_t batch,
                     enum dit_mode mode, const float *const *mapped);
 void dit_free(struct dit *dit); // NULL is fine
 const struct dit_config *dit_get_config(const struct dit *dit);
 const struct layout *dit_get_layout(const struct dit *dit);
-// Bytes of device memory for weights, activations and gradients, of a model or of one that is not
-// yet made (0 if dit_config_check would fail).
+// Bytes of device memory for weights, activations and gradients, of a model, or of one to be made
+// (0 if dit_config_check would fail).
 size_t dit_memory(const struct dit *dit);
 size_t dit_memory_needed(struct device *device, const struct dit_config *config, size_t batch,
                          enum dit_mode mode);
@@ -98,9 +98,9 @@ int dit_set_positions(struct dit *dit, const float *table);
 act *dit_weights(struct dit *dit);
 float *dit_gradients(struct dit *dit);
 
-// Predicts from x (B,C,S,S), the time steps t (B) and the classes y (B), 0 <= y <= K, the noise and
-// the variance: out (B,2C,S,S), the noise in the first C channels. All are in device
-// memory; B <= batch.
+// Predicts the noise and the variance from x (B,C,S,S), the time steps t (B) and the classes y (B),
+// 0 <= y <= K. out (B,2C,S,S) holds the noise in its first C channels. All are in device memory; B
+// <= batch.
 void dit_forward(struct dit *dit, float *out, const float *x, const float *t, const int32_t *y,
                  size_t B);
 // Adds the gradients of sum(dout out) to those of the weights; B and y are those of the last

@@ -1,4 +1,4 @@
-// From clean latents to the losses of their noised ones: the steps that no gradient is needed for.
+// Draws noise and time steps for a batch of latents and computes the model's loss on it.
 // SPDX-License-Identifier: MIT
 #include "lib/model/loss-batch.h"
 

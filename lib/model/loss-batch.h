@@ -23,12 +23,12 @@ struct loss_batch {
 void loss_batch_place(struct loss_batch *batch, struct arena *arena, struct device *device,
                       const struct dit_config *config, size_t rows);
 // Draws latents (mean + std noise; std NULL: the mean itself), time steps and noise of the samples
-// first .. first + B - 1 of a step. mean and std (B,C,S,S) are in device memory; the batch's own x0
-// and xt will do.
+// first .. first + B - 1 of a step. mean and std (B,C,S,S) are in device memory, and may be the
+// batch's own x0 and xt.
 void loss_batch_draw(struct loss_batch *batch, const float *mean, const float *std, uint64_t seed,
                      uint64_t step, uint64_t first, size_t B);
-// Fills mse and vb (bits per dimension), one of each per sample. dout (B,2C,S,S), NULL for none:
-// the gradient of `scale` times the sum of all losses.
+// Fills mse and vb (bits per dimension), one of each per sample. dout (B,2C,S,S), unless NULL,
+// becomes the gradient of `scale` times the sum of all losses.
 void loss_batch_forward(struct loss_batch *batch, struct dit *model, float *dout, float scale,
                         size_t B);
 

@@ -7,7 +7,7 @@
 // MPI counts in int.
 #define COUNT_MAX ((size_t)1 << 30)
 
-// Polls and sleeps, as MPI_Wait would keep a processor busy that could compute.
+// Polls and sleeps, because MPI_Wait would keep a processor busy that could compute.
 static void wait_for(MPI_Request *request)
 {
     const struct timespec nap = {.tv_nsec = 50000};

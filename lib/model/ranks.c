@@ -128,8 +128,8 @@ static int check_same_program(struct ranks *r, int argc, char **argv)
     return rc;
 }
 
-// At exit. If the process ends with an error that the others don't know of, they are killed: they
-// may wait for this rank forever.
+// At exit. If the process ends with an error that the others don't know of, kills them, as they
+// might wait for this rank forever.
 static void leave_ranks(int status, void *arg)
 {
     struct ranks *r = arg;
@@ -172,7 +172,7 @@ static void *work_on_queue(void *arg)
 
 struct ranks *ranks_open(int argc, char **argv, struct rank *self)
 {
-    static struct ranks ranks; // static, as leave_ranks runs after main
+    static struct ranks ranks; // static, because leave_ranks runs after main
     struct ranks *r = &ranks;
     const char *launcher;
     int launched = count_launched(&launcher);
@@ -328,7 +328,7 @@ int ranks_join(struct ranks *r, struct device *device)
     return ranks_check(r, rc < 0 ? error_set(STATUS_USAGE, "%s", why) : 0);
 }
 
-// Gives the worker something to do; without a worker does it here.
+// Queues a collective operation for the worker; without a worker, does it here.
 static void queue_collective(struct ranks *r, struct device *device, struct collective collective)
 {
     if (!r->working) {

@@ -16,17 +16,18 @@
 struct ranks;
 
 // Joins the processes that the launcher started and fills *self, which is kept: later errors that
-// all ranks know set self->agreed. From then on a process that exits with another status than 0 or
-// STATUS_STOPPED, and no error that all agreed on, stops all ranks. NULL with an error: a launcher
-// without the plug-in or of another MPI, or a rank whose executable or arguments differ from rank
-// 0's (STATUS_USAGE). Call it before tool_start with &tool.rank.
+// all ranks know set self->agreed. From then on, a process that exits with a status other than 0
+// and STATUS_STOPPED stops all ranks, unless all of them agreed on the error. NULL with an error
+// (STATUS_USAGE) if there is a launcher but no plug-in, if the launcher belongs to another MPI, or
+// if a rank's executable or arguments differ from rank 0's. Call it before tool_start with
+// &tool.rank.
 struct ranks *ranks_open(int argc, char **argv, struct rank *self);
 void ranks_close(struct ranks *ranks); // NULL is fine
 
 int ranks_rank(const struct ranks *ranks);
 int ranks_size(const struct ranks *ranks);
 
-// A contiguous part of n things.
+// A contiguous part of n elements.
 struct share {
     size_t first, count;
 };

@@ -37,7 +37,7 @@ size_t sampler_steps(const struct sampler *sampler);
 int sampler_run(struct sampler *sampler, uint64_t first, const int32_t *labels, size_t B,
                 float *latents, void (*done)(void *user), void *user);
 
-// The same in parts, for tests that set state and noise (B,C,S,S), device memory, themselves.
+// The same step by step, for tests that set the state and the noise (B,C,S,S) in device memory.
 void sampler_start(struct sampler *sampler, const int32_t *labels, size_t B);
 float *sampler_state(struct sampler *sampler);
 float *sampler_noise(struct sampler *sampler);

@@ -49,7 +49,7 @@ struct trainer {
     struct share part; // the elements of the layout whose state this rank holds
     // (part.count) each; TRAINER_MODEL lies in the model's memory where masters_are_weights
     float *arrays[TRAINER_ARRAYS];
-    struct sent_latents sent[2]; // the step that runs uses one while the next one's are sent
+    struct sent_latents sent[2]; // one for the running step, one to receive the next step's
     size_t last_sent;            // index into sent
     struct loss_batch batch;     // the micro-batch
     float *dout;                 // (micro,2C,S,S)
@@ -77,7 +77,7 @@ static struct share optimizer_part(const struct trainer *tr, int rank)
     return (struct share){part.first * LAYOUT_ALIGN, part.count * LAYOUT_ALIGN};
 }
 
-// A device that can't receive during a step needs room for one batch alone.
+// A device that can't receive data during a step needs room for only one batch.
 static size_t count_sent(const struct device *device)
 {
     return device->backend->send ? 2 : 1;
@@ -104,7 +104,7 @@ static void place_trainer(struct trainer *tr, const struct dit_config *config, u
     tr->memory_size = arena.next - base;
 }
 
-// All of a trainer but its memory and model.
+// Sets up a trainer without its memory and model.
 static struct trainer plan_trainer(struct device *device, const struct dit_config *config,
                                    const struct trainer_settings *settings, struct ranks *ranks,
                                    const struct layout *layout)
@@ -323,7 +323,7 @@ static void draw_micro_batch(struct trainer *tr, uint64_t step, size_t at, size_
                    RNG_DROP, (uint32_t)step, first, B);
 }
 
-// B samples, of whose losses the gradients are added, divided by `total`.
+// A micro-batch of B samples. The gradients of their losses / total are added up.
 struct micro_batch {
     struct trainer *trainer;
     size_t B, total;
@@ -456,7 +456,7 @@ int trainer_finish(struct trainer *tr, struct trainer_stats *stats)
     float *each = tr->host_step_losses;
     device_download(tr->device, each, tr->step_losses, 2 * count * sizeof *each);
     if (device_check(tr->device) <
-        0) // before ranks_sum, in which the other ranks wait for this one
+        0) // checked before ranks_sum, in which the other ranks wait for this one
         return -1;
     for (size_t b = 0; b < count; b++) {
         losses[0] += each[b] / (double)tr->settings.batch;
@@ -473,7 +473,7 @@ int trainer_finish(struct trainer *tr, struct trainer_stats *stats)
 int trainer_evaluate(struct loss_batch *batch, struct dit *model, const float *mean,
                      const float *std, const int32_t *labels, size_t n, double *loss)
 {
-    const uint64_t seed = 0, step = UINT32_MAX; // no training reaches this step, nor its noise
+    const uint64_t seed = 0, step = UINT32_MAX; // training never reaches this step
     struct device *d = batch->device;
     size_t bytes = batch->n * sizeof *mean;
     double sum = 0;

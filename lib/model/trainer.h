@@ -26,7 +26,7 @@ struct trainer_settings {
     double class_dropout; // share of labels replaced by the null class
     bool shard_optimizer; // each rank holds and updates its part of the arrays below alone
 };
-extern const struct trainer_settings trainer_defaults; // as the published training of DiT
+extern const struct trainer_settings trainer_defaults; // those of DiT's published training
 
 // The four arrays of a training run, each laid out as the model's parameters.
 enum trainer_array {
@@ -58,7 +58,7 @@ size_t trainer_memory_needed(struct device *device, const struct dit_config *con
                              const struct trainer_settings *settings, struct ranks *ranks);
 // Sets or gets one parameter of an array; values (param->count) in host memory. With
 // shard_optimizer getting is collective, and only rank 0 receives the values. -1 with the device's
-// error: the values can't be trusted.
+// error; the values are then invalid.
 void trainer_set(struct trainer *trainer, enum trainer_array array, const struct param *param,
                  const float *values);
 int trainer_get(struct trainer *trainer, enum trainer_array array, const struct param *param,
@@ -81,7 +81,7 @@ void trainer_set_ema_start(struct trainer *trainer, double share);
 
 // Sends the rank's share of the next batch to the device, also while a step runs: mean
 // (count,C,S,S), std the same or NULL, labels (count; -1: the null class), all in host memory, and
-// may be reused as soon as this returns. -1 with an error: a label is K or over.
+// may be reused as soon as this returns. -1 with an error if a label is K or greater.
 int trainer_send(struct trainer *trainer, const float *mean, const float *std,
                  const int64_t *labels);
 // A step on the latents that were sent last. Noise, time steps and label dropout are drawn by
@@ -90,14 +90,14 @@ int trainer_send(struct trainer *trainer, const float *mean, const float *std,
 void trainer_begin(struct trainer *trainer, uint64_t step);
 int trainer_finish(struct trainer *trainer, struct trainer_stats *stats);
 
-// The mean loss (mse + vb) of `model`, which may be any, on n latents that are not trained on, in
-// batches of batch->rows, with the same noise each time. mean and std (NULL: none) (n,C,S,S),
-// labels (n; K: the null class), host memory. -1 with the device's error.
+// The mean loss (mse + vb) of any `model` on n latents that are not trained on, in batches of
+// batch->rows, with the same noise each time. mean and std (NULL: none) (n,C,S,S), labels (n; K:
+// the null class), host memory. -1 with the device's error.
 int trainer_evaluate(struct loss_batch *batch, struct dit *model, const float *mean,
                      const float *std, const int32_t *labels, size_t n, double *loss);
 
-// A step in parts, for tests: place the inputs of a micro-batch and call trainer_accumulate; after
-// all micro-batches trainer_update.
+// A training step, part by part, for tests: place the inputs of a micro-batch and call
+// trainer_accumulate; after all micro-batches trainer_update.
 struct trainer_inputs {
     float *x0, *noise; // (micro_batch,C,S,S), device memory
 };
