@@ -21,19 +21,19 @@ struct thread {
     uint3 index;
     bool ended;
     const char *waits_at; // "__syncthreads", "ldmatrix", ...; NULL if it doesn't wait
-    site at;
+    source_location at;
     int barrier;   // number of the barrier; -1 if it waits for lanes of its warp
     unsigned mask; // the lanes that it waits for
     void *arg;
 };
 struct warp {
     unsigned lanes, ready,
-        meeting; // masks of lanes: all; those that can run; those that wait for lanes
+        waiting; // masks: all lanes; those that can run; those that wait for other lanes
 };
 static struct {
     unsigned arrived, expected;
-    site at;
-} gathering[barriers];
+    source_location at;
+} barrier_states[barriers];
 
 static thread threads[max_threads];
 static warp warps[max_threads / 32];
@@ -45,7 +45,7 @@ unsigned current;
 uint64_t block_serial;
 bool in_kernel;
 
-// xorshift64*.
+// A xorshift64* generator.
 static uint64_t random_state = setting("CUDASIM_SEED", 1) * 0x9e3779b97f4a7c15 + 1;
 static uint32_t random_bits()
 {
@@ -103,16 +103,16 @@ static bool same_wait(const thread &a, const thread &b)
            a.at.line == b.at.line && a.at.file == b.at.file;
 }
 
-// All threads wait for ever. Reports for which lanes of a warp, or for which threads at a barrier.
+// Reports a deadlock: the lanes of a warp, or the threads at a barrier, that the others wait for.
 [[noreturn]] static void report_stuck()
 {
     for (unsigned w = 0; w * 32 < thread_count; w++) {
-        if (!warps[w].meeting)
+        if (!warps[w].waiting)
             continue;
-        const thread &first = threads[w * 32 + __builtin_ctz(warps[w].meeting)];
+        const thread &first = threads[w * 32 + __builtin_ctz(warps[w].waiting)];
         unsigned missing = first.mask;
         for (unsigned i = 0; i < 32 && w * 32 + i < thread_count; i++)
-            if ((warps[w].meeting >> i & 1) && same_wait(first, threads[w * 32 + i]))
+            if ((warps[w].waiting >> i & 1) && same_wait(first, threads[w * 32 + i]))
                 missing &= ~(1u << i);
         say_place();
         fprintf(stderr, "warp %u: lanes 0x%08x never reached %s at %s:%d (mask 0x%08x); ", w,
@@ -125,7 +125,7 @@ static bool same_wait(const thread &a, const thread &b)
         const thread &waiting = threads[t];
         if (waiting.ended)
             continue;
-        const auto &b = gathering[waiting.barrier];
+        const auto &b = barrier_states[waiting.barrier];
         say_place();
         fprintf(stderr, "%u of %u threads never reached %s at %s:%d", b.expected - b.arrived,
                 b.expected, waiting.waits_at, waiting.at.file, waiting.at.line);
@@ -141,7 +141,7 @@ static bool same_wait(const thread &a, const thread &b)
     abort();
 }
 
-// Picks a ready thread at random: of the running warp if it has one, else of another.
+// Picks a ready thread at random, from the running warp if it has one, else from another warp.
 static unsigned pick()
 {
     const unsigned count = (thread_count + 31) / 32;
@@ -203,7 +203,7 @@ static void wait()
     fiber_switch(threads[self].on, threads[t].on);
 }
 
-static void begin_wait(const char *what, site at, int number, unsigned mask, void *arg)
+static void begin_wait(const char *what, source_location at, int number, unsigned mask, void *arg)
 {
     thread &me = threads[current];
     me.waits_at = what;
@@ -213,13 +213,13 @@ static void begin_wait(const char *what, site at, int number, unsigned mask, voi
     me.arg = arg;
 }
 
-void barrier(int number, unsigned count, const char *what, site at)
+void barrier(int number, unsigned count, const char *what, source_location at)
 {
     if (number < 0 || number >= static_cast<int>(barriers) || count % 32 || count > thread_count ||
         (number == 0) != (count == 0))
         fault("%s %d of %u threads at %s:%d: numbers are 1-15, threads whole warps of the block",
               what, number, count, at.file, at.line);
-    auto &b = gathering[number];
+    auto &b = barrier_states[number];
     if (count == 0)
         count = thread_count;
     if (b.arrived == 0) {
@@ -247,7 +247,7 @@ void barrier(int number, unsigned count, const char *what, site at)
     threads[current].waits_at = nullptr;
 }
 
-void meet(const char *what, unsigned mask, site at, void *arg, perform_fn *perform)
+void sync_lanes(const char *what, unsigned mask, source_location at, void *arg, perform_fn *perform)
 {
     const unsigned first = current & ~31u, me = 1u << lane();
     warp &w = warps[current / 32];
@@ -255,8 +255,8 @@ void meet(const char *what, unsigned mask, site at, void *arg, perform_fn *perfo
         fault("%s at %s:%d: lane %u is not in its own mask 0x%08x", what, at.file, at.line, lane(),
               mask);
     begin_wait(what, at, -1, mask, arg);
-    w.meeting |= me;
-    bool all = (w.meeting & mask) == mask;
+    w.waiting |= me;
+    bool all = (w.waiting & mask) == mask;
     for (unsigned left = all ? mask : 0; left && all; left &= left - 1)
         all = same_wait(threads[first + __builtin_ctz(left)], threads[current]);
     if (!all) {
@@ -269,7 +269,7 @@ void meet(const char *what, unsigned mask, site at, void *arg, perform_fn *perfo
             args[__builtin_ctz(left)] = threads[first + __builtin_ctz(left)].arg;
         perform(args, mask);
     }
-    w.meeting &= ~mask;
+    w.waiting &= ~mask;
     w.ready |= mask & ~me;
     for (unsigned left = mask; left; left &= left - 1)
         threads[first + __builtin_ctz(left)].waits_at = nullptr;
@@ -282,14 +282,14 @@ static void run_block(size_t shared)
     for (unsigned w = 0; w * 32 < thread_count; w++) {
         const unsigned left = thread_count - w * 32;
         warps[w].lanes = warps[w].ready = left < 32 ? (1u << left) - 1 : ~0u;
-        warps[w].meeting = 0;
+        warps[w].waiting = 0;
     }
     for (unsigned t = 0; t < thread_count; t++) {
         threads[t].on = nullptr;
         threads[t].ended = false;
         threads[t].waits_at = nullptr;
     }
-    for (auto &b : gathering)
+    for (auto &b : barrier_states)
         b.arrived = 0;
     alive = thread_count;
     running_warp = random_below((thread_count + 31) / 32);
@@ -347,7 +347,7 @@ void run_grid(const char *name, dim3 grid, dim3 block, size_t shared,
         threads[t].index = {t % block.x, t / block.x % block.y, t / block.x / block.y};
     host_fiber = fiber_host();
     in_kernel = true;
-    // Blocks run in a random order too: every stride-th, cyclically, from a random one on.
+    // Blocks run in a random order, too: every stride-th one, cyclically, from a random start.
     const uint64_t blocks = static_cast<uint64_t>(grid.x) * grid.y * grid.z;
     uint64_t stride = 1 + random_bits() % blocks, b = random_bits() % blocks;
     while (std::gcd(stride, blocks) != 1)

@@ -1,5 +1,5 @@
-// bfloat16 as cuda_bf16.h has it: conversions only, and none implicit, so that no product is
-// taken in float here and in bfloat16 there. SPDX-License-Identifier: MIT
+// Replaces CUDA's cuda_bf16.h: conversions only, and none implicit, so that no product is computed
+// in float here but in bfloat16 on a GPU. SPDX-License-Identifier: MIT
 #ifndef CUDASIM_CUDA_BF16_H
 #define CUDASIM_CUDA_BF16_H
 

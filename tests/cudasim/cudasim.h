@@ -16,7 +16,8 @@
 
 namespace cudasim
 {
-// Where a SHARED variable of this block is; the first thread that gets there takes its bytes.
+// The address of a SHARED variable in this block. The first thread that reaches the variable
+// allocates it.
 struct shared_variable {
     uint64_t block = 0;
     void *at = nullptr;
@@ -48,33 +49,35 @@ template <class... P, class... A>
                        [kernel, values] { std::apply(kernel, values); });
 }
 
-void load_matrices(unsigned *r, int n, bool transposed, const void *row, site at);
-void multiply_bf16(float *d, const unsigned *a, unsigned b0, unsigned b1, site at);
-void multiply_tf32(float *d, const unsigned *a, unsigned b0, unsigned b1, site at);
-void copy_start(void *to_shared, const void *from, int bytes, int valid, site at);
+void load_matrices(unsigned *r, int n, bool transposed, const void *row, source_location at);
+void multiply_bf16(float *d, const unsigned *a, unsigned b0, unsigned b1, source_location at);
+void multiply_tf32(float *d, const unsigned *a, unsigned b0, unsigned b1, source_location at);
+void copy_start(void *to_shared, const void *from, int bytes, int valid, source_location at);
 void copy_commit();
 void copy_wait(int groups);
 } // namespace cudasim
 
 template <int N>
-void ldmatrix(unsigned (&r)[N], const void *row, cudasim::site at = cudasim::site::here())
+void ldmatrix(unsigned (&r)[N], const void *row,
+              cudasim::source_location at = cudasim::source_location::here())
 {
     static_assert(N == 1 || N == 2 || N == 4, "ldmatrix loads 1, 2 or 4 matrices");
     cudasim::load_matrices(r, N, false, row, at);
 }
 template <int N>
-void ldmatrix_trans(unsigned (&r)[N], const void *row, cudasim::site at = cudasim::site::here())
+void ldmatrix_trans(unsigned (&r)[N], const void *row,
+                    cudasim::source_location at = cudasim::source_location::here())
 {
     static_assert(N == 1 || N == 2 || N == 4, "ldmatrix loads 1, 2 or 4 matrices");
     cudasim::load_matrices(r, N, true, row, at);
 }
 static inline void mma_bf16(float (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1,
-                            cudasim::site at = cudasim::site::here())
+                            cudasim::source_location at = cudasim::source_location::here())
 {
     cudasim::multiply_bf16(d, a, b0, b1, at);
 }
 static inline void mma_tf32(float (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1,
-                            cudasim::site at = cudasim::site::here())
+                            cudasim::source_location at = cudasim::source_location::here())
 {
     cudasim::multiply_tf32(d, a, b0, b1, at);
 }
@@ -86,7 +89,7 @@ static inline unsigned to_tf32(float x)
 
 template <int BYTES>
 void cp_async(void *to_shared, const void *from, int valid = BYTES,
-              cudasim::site at = cudasim::site::here())
+              cudasim::source_location at = cudasim::source_location::here())
 {
     static_assert(BYTES == 4 || BYTES == 8 || BYTES == 16, "cp.async copies 4, 8 or 16 bytes");
     cudasim::copy_start(to_shared, from, BYTES, valid, at);
@@ -100,7 +103,8 @@ template <int N> void cp_async_wait()
     cudasim::copy_wait(N);
 }
 
-static inline void named_barrier(int number, int threads, cudasim::site at = cudasim::site::here())
+static inline void named_barrier(int number, int threads,
+                                 cudasim::source_location at = cudasim::source_location::here())
 {
     cudasim::barrier(number, threads, "named_barrier", at);
 }

@@ -1,4 +1,5 @@
-// What device code calls: the thread's place, barriers, shuffles and votes, atomics, loads.
+// The functions and variables of device code: thread indices, barriers, shuffles and votes,
+// atomics, loads.
 // SPDX-License-Identifier: MIT
 #ifndef CUDASIM_DEVICE_H
 #define CUDASIM_DEVICE_H
@@ -8,33 +9,36 @@ extern dim3 blockDim, gridDim;
 
 namespace cudasim
 {
-// A place in a kernel's source, for messages.
-struct site {
+// A line of a kernel's source, for messages.
+struct source_location {
     const char *file;
     int line;
-    static site here(const char *file = __builtin_FILE(), int line = __builtin_LINE())
+    static source_location here(const char *file = __builtin_FILE(), int line = __builtin_LINE())
     {
         return {file, line};
     }
 };
 
-// Waits until `threads` threads (0: all of the block) are here.
-void barrier(int number, unsigned threads, const char *what, site at);
+// Waits until `threads` threads (0: all of the block) have called this with the same number.
+void barrier(int number, unsigned threads, const char *what, source_location at);
 
-// Waits until all lanes of `mask` are here with the same `what`, mask and place; the last one runs
-// perform on the lanes' arguments (those of other lanes are NULL).
+// Waits until all lanes of `mask` have called this with the same `what`, mask and location. The
+// last one calls perform with the lanes' arguments (NULL for lanes outside the mask).
 using perform_fn = void(void *const args[32], unsigned mask);
-void meet(const char *what, unsigned mask, site at, void *arg, perform_fn *perform);
+void sync_lanes(const char *what, unsigned mask, source_location at, void *arg,
+                perform_fn *perform);
 
 [[noreturn]] void fault(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-// The value that lane `from` brought; the votes of the mask's lanes, a bit each.
-uint64_t exchange(const char *what, unsigned mask, unsigned from, uint64_t value, site at);
-unsigned ballot(const char *what, unsigned mask, bool predicate, site at);
+// exchange returns the value that lane `from` passed; ballot the votes of the mask's lanes, a bit
+// each.
+uint64_t exchange(const char *what, unsigned mask, unsigned from, uint64_t value,
+                  source_location at);
+unsigned ballot(const char *what, unsigned mask, bool predicate, source_location at);
 unsigned lane();
 
 template <class T>
-T exchange_value(const char *what, unsigned mask, unsigned from, T value, site at)
+T exchange_value(const char *what, unsigned mask, unsigned from, T value, source_location at)
 {
     static_assert(sizeof(T) == 4 || sizeof(T) == 8, "shuffles take 4 or 8 bytes");
     uint64_t bits = 0;
@@ -45,25 +49,26 @@ T exchange_value(const char *what, unsigned mask, unsigned from, T value, site a
 }
 } // namespace cudasim
 
-static inline void __syncthreads(cudasim::site at = cudasim::site::here())
+static inline void __syncthreads(cudasim::source_location at = cudasim::source_location::here())
 {
     cudasim::barrier(0, 0, "__syncthreads", at);
 }
-static inline void __syncwarp(unsigned mask = ~0u, cudasim::site at = cudasim::site::here())
+static inline void __syncwarp(unsigned mask = ~0u,
+                              cudasim::source_location at = cudasim::source_location::here())
 {
-    cudasim::meet("__syncwarp", mask, at, nullptr, nullptr);
+    cudasim::sync_lanes("__syncwarp", mask, at, nullptr, nullptr);
 }
 
 template <class T>
 T __shfl_sync(unsigned mask, T value, int from, int width = 32,
-              cudasim::site at = cudasim::site::here())
+              cudasim::source_location at = cudasim::source_location::here())
 {
     const unsigned me = cudasim::lane(), w = width;
     return cudasim::exchange_value("__shfl_sync", mask, (me & -w) | (from & (w - 1)), value, at);
 }
 template <class T>
 T __shfl_xor_sync(unsigned mask, T value, int flip, int width = 32,
-                  cudasim::site at = cudasim::site::here())
+                  cudasim::source_location at = cudasim::source_location::here())
 {
     const unsigned me = cudasim::lane(), w = width, from = me ^ flip;
     return cudasim::exchange_value("__shfl_xor_sync", mask, from < (me & -w) + w ? from : me, value,
@@ -71,7 +76,7 @@ T __shfl_xor_sync(unsigned mask, T value, int flip, int width = 32,
 }
 template <class T>
 T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = 32,
-                   cudasim::site at = cudasim::site::here())
+                   cudasim::source_location at = cudasim::source_location::here())
 {
     const unsigned me = cudasim::lane(), w = width;
     const bool inside = (me & (w - 1)) + delta < w;
@@ -79,22 +84,24 @@ T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = 32,
 }
 template <class T>
 T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = 32,
-                 cudasim::site at = cudasim::site::here())
+                 cudasim::source_location at = cudasim::source_location::here())
 {
     const unsigned me = cudasim::lane(), w = width;
     const bool inside = (me & (w - 1)) >= delta;
     return cudasim::exchange_value("__shfl_up_sync", mask, inside ? me - delta : me, value, at);
 }
 static inline unsigned __ballot_sync(unsigned mask, int predicate,
-                                     cudasim::site at = cudasim::site::here())
+                                     cudasim::source_location at = cudasim::source_location::here())
 {
     return cudasim::ballot("__ballot_sync", mask, predicate, at);
 }
-static inline int __any_sync(unsigned mask, int predicate, cudasim::site at = cudasim::site::here())
+static inline int __any_sync(unsigned mask, int predicate,
+                             cudasim::source_location at = cudasim::source_location::here())
 {
     return cudasim::ballot("__any_sync", mask, predicate, at) != 0;
 }
-static inline int __all_sync(unsigned mask, int predicate, cudasim::site at = cudasim::site::here())
+static inline int __all_sync(unsigned mask, int predicate,
+                             cudasim::source_location at = cudasim::source_location::here())
 {
     return cudasim::ballot("__all_sync", mask, predicate, at) == mask;
 }

@@ -2,7 +2,7 @@
 #ifndef CUDASIM_HOST_H
 #define CUDASIM_HOST_H
 
-// The errors that there are here, with CUDA's numbers and texts.
+// The errors that the simulator returns, with CUDA's numbers and texts.
 #define CUDASIM_ERRORS(ERROR)                                                        \
     ERROR(cudaSuccess, 0, "no error")                                                \
     ERROR(cudaErrorInvalidValue, 1, "invalid argument")                              \

@@ -1,9 +1,9 @@
-// CUDA's intrinsic functions. The approximate ones are exact to the last place or two here: what
-// an approximation costs shows on a GPU only. SPDX-License-Identifier: MIT
+// CUDA's intrinsic functions. The approximate ones are exact to the last place or two here, so
+// their errors show only on a GPU. SPDX-License-Identifier: MIT
 #ifndef CUDASIM_MATH_H
 #define CUDASIM_MATH_H
 
-// The C library declares functions of these names for itself.
+// Macros, because the C library declares functions of these names itself.
 #define __expf    expf
 #define __logf    logf
 #define __log2f   log2f
@@ -84,7 +84,7 @@ static inline float __int_as_float(int x)
     return cudasim_bits<float>(x);
 }
 
-// Both arguments of one type, unlike CUDA's: no silent conversion.
+// Unlike CUDA's, both arguments must have one type, so that nothing is converted silently.
 template <class T> static inline T max(T x, T y)
 {
     return x < y ? y : x;

@@ -1,7 +1,7 @@
-// Fibers, each with a stack of its own. A switch pushes the registers, exchanges the stack pointer
-// and pops the other fiber's registers; other processors than x86-64 use ucontext. Both tell
-// AddressSanitizer.
-// SPDX-License-Identifier: MIT
+// Fibers: threads of execution, each with a stack of its own. SPDX-License-Identifier: MIT
+//
+// A switch pushes the registers, exchanges the stack pointer and pops the other fiber's registers;
+// other processors than x86-64 use ucontext. Both inform AddressSanitizer.
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -53,7 +53,7 @@ struct fiber {
 #endif
     const void *stack; // its lowest address
     size_t size;
-    void *fake; // AddressSanitizer's
+    void *fake; // AddressSanitizer's fake stack
     void (*loop)();
     fiber *next; // in the list of idle fibers
 };

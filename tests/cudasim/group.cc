@@ -1,8 +1,8 @@
 // Replaces NCCL in the simulator: implements kernels/cuda/group.h for processes of one machine,
-// through shared memory. A sum is work of a stream. It adds in the order of the ranks and checks
-// that all of them make the same call. As a lost rank does not say so, it waits for the others only
-// for a while.
-// SPDX-License-Identifier: MIT
+// through shared memory. SPDX-License-Identifier: MIT
+//
+// A sum is an operation of a stream. It adds in the order of the ranks and checks that all of them
+// make the same call. A lost rank can't report itself, so waiting for the others has a time limit.
 #include "kernels/cuda/group.h"
 
 #include <errno.h>
@@ -21,14 +21,14 @@
 
 namespace
 {
-constexpr int most_ranks = 16;
+constexpr int max_ranks = 16;
 constexpr size_t part = 64 << 10; // bytes that ranks exchange at a time
 
-struct what {
+struct group_call {
     char kind; // 's' or 'd' for a sum of floats or doubles, 'b' for a broadcast
     int root;
     size_t bytes;
-    bool operator==(const what &other) const
+    bool operator==(const group_call &other) const
     {
         return kind == other.kind && root == other.root && bytes == other.bytes;
     }
@@ -37,16 +37,16 @@ struct what {
 // The memory that the ranks share, initially zero.
 struct common {
     std::atomic<uint64_t> arrivals;
-    int gpus[most_ranks];
-    what calls[most_ranks];
-    alignas(64) char shown[most_ranks][part];
+    int gpus[max_ranks];
+    group_call calls[max_ranks];
+    alignas(64) char shown[max_ranks][part];
 };
 } // namespace
 
 struct group {
     int rank, size;
     common *shared;
-    uint64_t meetings;
+    uint64_t rounds;
     char fault[160];
     std::thread clock;
     std::atomic<bool> over;
@@ -71,12 +71,12 @@ __attribute__((format(printf, 2, 3))) static bool fail(group *g, const char *for
     return false;
 }
 
-// Waits until all ranks have called it. False if one does not in time.
-static bool meet(group *g)
+// Waits until all ranks have called this. False with a fault if that takes too long.
+static bool wait_for_ranks(group *g)
 {
     const double limit = static_cast<double>(setting("CUDASIM_GROUP_TIMEOUT", 30));
     const double start = seconds();
-    const uint64_t all = ++g->meetings * static_cast<uint64_t>(g->size);
+    const uint64_t all = ++g->rounds * static_cast<uint64_t>(g->size);
     const timespec pause = {0, 20000};
     g->shared->arrivals++;
     while (g->shared->arrivals < all) {
@@ -87,7 +87,7 @@ static bool meet(group *g)
     return true;
 }
 
-static bool all_call(group *g, const what &call)
+static bool calls_agree(group *g, const group_call &call)
 {
     for (int r = 0; r < g->size; r++)
         if (!(g->shared->calls[r] == call))
@@ -107,8 +107,8 @@ template <class T> static void add_shown(const group *g, char *to, size_t bytes)
     }
 }
 
-// Sets a part of x to the result of the call.
-static void take_part(const group *g, const what &call, char *x, size_t bytes)
+// Stores the result of the call for one part of x.
+static void store_result(const group *g, const group_call &call, char *x, size_t bytes)
 {
     const bool mine = call.root == GROUP_ALL || call.root == g->rank;
     if (call.kind == 'b')
@@ -121,7 +121,7 @@ static void take_part(const group *g, const what &call, char *x, size_t bytes)
         add_shown<float>(g, x, bytes);
 }
 
-static void perform(group *g, char *x, const what &call)
+static void perform(group *g, char *x, const group_call &call)
 {
     for (size_t at = 0; at < call.bytes && !g->fault[0]; at += part) {
         const size_t bytes = std::min(part, call.bytes - at);
@@ -129,16 +129,16 @@ static void perform(group *g, char *x, const what &call)
         memory_open();
         memcpy(g->shared->shown[g->rank], x + at, bytes);
         memory_close();
-        if (!meet(g) || !all_call(g, call))
+        if (!wait_for_ranks(g) || !calls_agree(g, call))
             return;
         memory_open();
-        take_part(g, call, x + at, bytes);
+        store_result(g, call, x + at, bytes);
         memory_close();
-        meet(g);
+        wait_for_ranks(g);
     }
 }
 
-static void start(group *g, void *x, const what &call, cudaStream_t stream)
+static void start(group *g, void *x, const group_call &call, cudaStream_t stream)
 {
     const cudasim::call c;
     if (!is_device(x, call.bytes))
@@ -180,11 +180,12 @@ int group_make(unsigned char name[GROUP_NAME], char why[256])
     return 0;
 }
 
-// Finds the other ranks. False with a fault unless each has a GPU of its own.
+// Waits for the other ranks. False with a fault if they don't come or two of them have the same
+// GPU.
 static bool join(group *g, const char *path, int gpu)
 {
     g->shared->gpus[g->rank] = gpu;
-    const bool complete = meet(g);
+    const bool complete = wait_for_ranks(g);
     if (g->rank == 0)
         shm_unlink(path);
     if (!complete)
@@ -201,7 +202,7 @@ struct group *group_new(const unsigned char name[GROUP_NAME], int rank, int size
 {
     const char *path = reinterpret_cast<const char *>(name);
     const int fd = shm_open(path, O_RDWR, 0);
-    void *shared = fd < 0 || size > most_ranks
+    void *shared = fd < 0 || size > max_ranks
                        ? MAP_FAILED
                        : mmap(nullptr, sizeof(common), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (fd >= 0)
@@ -219,7 +220,7 @@ struct group *group_new(const unsigned char name[GROUP_NAME], int rank, int size
         group_free(g, true);
         return nullptr;
     }
-    // Other ranks may wait for this one's work: with lazy streams it is done at every tick.
+    // With lazy streams the work is done at every tick, as other ranks may wait for it.
     if (lazy())
         g->clock = std::thread([g] {
             const timespec tick = {0, 200000000};

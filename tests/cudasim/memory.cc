@@ -1,7 +1,7 @@
-// Device memory and the shared memory of a block. Both are poisoned when new and guarded at both
-// ends. AddressSanitizer reports any access to the guards, and accesses of the host to device
-// memory.
-// SPDX-License-Identifier: MIT
+// Device memory and the shared memory of a block. SPDX-License-Identifier: MIT
+//
+// Both are poisoned when new and guarded at both ends. AddressSanitizer reports any access to the
+// guards, and accesses of the host to device memory.
 #include <stdlib.h>
 
 #include <map>
@@ -25,8 +25,8 @@ static void guard_set(unsigned char *at, size_t bytes)
     ASAN_POISON_MEMORY_REGION(at, bytes);
 }
 
-// The index of the first changed byte, or `bytes`. With AddressSanitizer changes never get this
-// far.
+// The index of the first changed byte, or `bytes`. AddressSanitizer reports a change before this is
+// called.
 static size_t guard_changed(const unsigned char *at, size_t bytes)
 {
 #ifdef __SANITIZE_ADDRESS__

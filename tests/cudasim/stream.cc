@@ -1,7 +1,8 @@
-// Streams, events and graphs. Every operation is a piece of work that depends on others. It is done
-// immediately, or when a call waits for it (CUDASIM_STREAMS=lazy), or it is captured into a graph,
-// whose launch does its work in a random order that the dependences allow.
-// SPDX-License-Identifier: MIT
+// Streams, events and graphs. SPDX-License-Identifier: MIT
+//
+// Every operation is a piece of work that depends on others. It is done immediately, or when a call
+// waits for it (CUDASIM_STREAMS=lazy), or it is captured into a graph, whose launch does its work
+// in a random order that the dependences allow.
 #include <stdlib.h>
 #include <time.h>
 
@@ -41,7 +42,7 @@ struct CUstream_st {
     captured_ptr capture;        // NULL if it isn't capturing
     work_ptr before;             // `last` and `waits` before the capture
     std::vector<work_ptr> waits_before;
-    unsigned kept;
+    unsigned pending; // operations issued but not done, with lazy streams
 };
 struct CUgraph_st {
     captured_ptr content;
@@ -51,7 +52,7 @@ struct CUgraphExec_st {
 };
 struct CUevent_st {
     work_ptr at;
-    captured_ptr capture; // that holds `at`, or NULL
+    captured_ptr capture; // the capture that `at` belongs to, or NULL
     std::shared_ptr<double> time;
 };
 
@@ -93,11 +94,11 @@ static void finish_stream(cudaStream_t stream)
     for (const work_ptr &w : stream->waits)
         perform(w);
     perform(stream->last);
-    stream->kept = 0;
+    stream->pending = 0;
 }
 
-// A query finds the work done with a chance of 1 in 4, so that repeated queries end.
-static bool asked_again()
+// A query of lazy work finds it done with a chance of 1 in 4, so that polling ends.
+static bool query_succeeds()
 {
     return random_below(4) == 0;
 }
@@ -138,7 +139,7 @@ cudaError_t issue(cudaStream_t stream, std::function<void()> run)
         stream->capture->nodes.push_back(w);
     else if (stream == &default_stream || !lazy())
         perform(w);
-    else if (++stream->kept == 1000) // a device doesn't wait for ever
+    else if (++stream->pending == 1000) // as a device would start the work at some time
         finish_stream(stream);
     return broken();
 }
@@ -296,7 +297,7 @@ cudaError_t cudaStreamQuery(cudaStream_t stream)
         return result(broken());
     if (stream && stream->capture)
         return result(cudaErrorStreamCaptureUnsupported);
-    if (stream && asked_again())
+    if (stream && query_succeeds())
         finish_stream(stream);
     return stream && stream->last && !stream->last->done ? cudaErrorNotReady : broken();
 }
@@ -309,7 +310,8 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
     if (!event->at)
         return result(broken());
     if (event->capture && !stream->capture && !event->capture->ended) {
-        enter_capture(stream, event->capture); // the event brings the stream into it
+        // Waiting for the event makes the stream part of the capture.
+        enter_capture(stream, event->capture);
     }
     if (event->capture != stream->capture)
         return result(cudaErrorStreamCaptureIsolation);
@@ -368,7 +370,7 @@ cudaError_t cudaEventQuery(cudaEvent_t event)
         return result(broken());
     if (event->capture)
         return result(cudaErrorStreamCaptureUnsupported);
-    if (asked_again())
+    if (query_succeeds())
         perform(event->at);
     return event->at && !event->at->done ? cudaErrorNotReady : broken();
 }

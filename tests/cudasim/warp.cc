@@ -23,10 +23,11 @@ static void perform_exchange(void *const args[32], unsigned mask)
     }
 }
 
-uint64_t exchange(const char *what, unsigned mask, unsigned from, uint64_t value, site at)
+uint64_t exchange(const char *what, unsigned mask, unsigned from, uint64_t value,
+                  source_location at)
 {
     shuffle s = {value, 0, from};
-    meet(what, mask, at, &s, perform_exchange);
+    sync_lanes(what, mask, at, &s, perform_exchange);
     return s.result;
 }
 
@@ -39,10 +40,10 @@ static void perform_ballot(void *const args[32], unsigned mask)
         *static_cast<unsigned *>(args[__builtin_ctz(left)]) = votes;
 }
 
-unsigned ballot(const char *what, unsigned mask, bool predicate, site at)
+unsigned ballot(const char *what, unsigned mask, bool predicate, source_location at)
 {
     unsigned vote = predicate;
-    meet(what, mask, at, &vote, perform_ballot);
+    sync_lanes(what, mask, at, &vote, perform_ballot);
     return vote;
 }
 
@@ -51,7 +52,7 @@ struct load {
     int n;
     bool transposed;
     const unsigned char *row;
-    site at;
+    source_location at;
 };
 
 static void perform_load(void *const args[32], unsigned)
@@ -79,10 +80,10 @@ static void perform_load(void *const args[32], unsigned)
     }
 }
 
-void load_matrices(unsigned *r, int n, bool transposed, const void *row, site at)
+void load_matrices(unsigned *r, int n, bool transposed, const void *row, source_location at)
 {
     load l = {r, n, transposed, static_cast<const unsigned char *>(row), at};
-    meet(transposed ? "ldmatrix_trans" : "ldmatrix", ~0u, at, &l, perform_load);
+    sync_lanes(transposed ? "ldmatrix_trans" : "ldmatrix", ~0u, at, &l, perform_load);
 }
 
 struct product {
@@ -142,16 +143,16 @@ static void perform_tf32(void *const args[32], unsigned)
     multiply<8>(lanes, a, b);
 }
 
-void multiply_bf16(float *d, const unsigned *a, unsigned b0, unsigned b1, site at)
+void multiply_bf16(float *d, const unsigned *a, unsigned b0, unsigned b1, source_location at)
 {
     product p = {d, a, {b0, b1}};
-    meet("mma_bf16", ~0u, at, &p, perform_bf16);
+    sync_lanes("mma_bf16", ~0u, at, &p, perform_bf16);
 }
 
-void multiply_tf32(float *d, const unsigned *a, unsigned b0, unsigned b1, site at)
+void multiply_tf32(float *d, const unsigned *a, unsigned b0, unsigned b1, source_location at)
 {
     product p = {d, a, {b0, b1}};
-    meet("mma_tf32", ~0u, at, &p, perform_tf32);
+    sync_lanes("mma_tf32", ~0u, at, &p, perform_tf32);
 }
 
 // A copy may happen at any time between its start and the wait for it. So each happens, at random,
@@ -180,7 +181,7 @@ static void copy_finish(const copy &c)
     memset(static_cast<char *>(c.to) + c.valid, 0, c.bytes - c.valid);
 }
 
-void copy_start(void *to_shared, const void *from, int bytes, int valid, site at)
+void copy_start(void *to_shared, const void *from, int bytes, int valid, source_location at)
 {
     if (reinterpret_cast<uintptr_t>(to_shared) % bytes || reinterpret_cast<uintptr_t>(from) % bytes)
         fault("cp_async at %s:%d: from %p to %p is misaligned for %d bytes", at.file, at.line, from,

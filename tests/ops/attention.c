@@ -1,8 +1,8 @@
 // Tests of attention and its gradient. SPDX-License-Identifier: MIT
 #include "tests/ops/check.h"
 
-// n: B, T, H, D, spread; D as in the tiny models, in S to L, in XL, and odd. With a spread (1 where
-// it is 0) the scores lie so far apart that the softmax saturates.
+// n: B, T, H, D, spread (0 means 1). D is that of the tiny models, of S to L, of XL, and odd. With
+// a larger spread the scores lie so far apart that the softmax saturates.
 static void attention_cases(struct check *check, check_body *body, unsigned flags)
 {
     CASES(check, body, flags, {1, 1, 1, 1}, {2, 3, 2, 5}, {1, 16, 4, 12}, {2, 7, 1, 64},

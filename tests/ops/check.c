@@ -18,9 +18,9 @@
 #define GUARD          ((size_t)256) // bytes before and behind every buffer
 #define POISON         0xFF          // NaN in every floating type
 #define BUFFERS_MAX    20
-#define COMPLAINTS_MAX 5     // lines printed about a test that fails
-#define BENCH_SECONDS  0.3   // of a measurement
-#define ROUND_SECONDS  0.02  // of the runs that a GPU does without a wait between them
+#define COMPLAINTS_MAX 5     // lines printed about each failing test
+#define BENCH_SECONDS  0.3   // the duration of a measurement
+#define ROUND_SECONDS  0.02  // the duration of the runs that a GPU gets without a wait between them
 #define PERIOD         99991 // elements after which contents repeat in a measurement
 
 struct buffer {
@@ -87,8 +87,8 @@ void check_begin(struct check *check)
     s->started = clock_seconds();
 }
 
-// Ends a round of runs and chooses the length of the next: on a GPU so long that the wait at its
-// end does not count.
+// Ends a round of runs and chooses the length of the next: on a GPU long enough that the wait at
+// its end is negligible.
 static void end_round(struct check *check)
 {
     struct session *s = check->session;

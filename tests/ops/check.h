@@ -62,7 +62,7 @@ typedef void check_body(struct check *check, const size_t *n);
 // Measures one case with these flags.
 #define BENCH(check, body, flags, ...) \
     check_bench(check, body, flags, (const size_t[SIZES])__VA_ARGS__)
-// The same on a GPU alone: the sizes of DiT-XL/2 with 256 samples take too long on a CPU.
+// The same, but only on a GPU: the sizes of DiT-XL/2 with 256 samples take too long on a CPU.
 #define BENCH_GPU(check, body, flags, ...) \
     check_bench_gpu(check, body, flags, (const size_t[SIZES])__VA_ARGS__)
 

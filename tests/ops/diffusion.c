@@ -19,7 +19,7 @@ static const struct diffusion_terms *in_terms(struct check *check, size_t B)
     return in_raw(check, terms, B * sizeof *terms);
 }
 
-// Different bits in both halves of the key.
+// A seed whose lower and upper words, the two halves of the key, differ.
 static uint64_t draw_seed(const struct check *check)
 {
     return 0x123456789ABCDEF0u + check->seed;

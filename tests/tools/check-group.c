@@ -1,7 +1,9 @@
-// check-group DEVICE [RANKS [lose]] tests the group_ and send functions of struct backend: RANKS
-// processes, each with its own device, sum, copy, and send data while they compute. With "cuda"
-// rank N uses cuda:N; "cuda:0" is the same for all, which is an error. With lose the last rank ends
-// too early. SPDX-License-Identifier: MIT
+// check-group DEVICE [RANKS [lose]] tests the group_ and send functions of struct backend.
+// SPDX-License-Identifier: MIT
+//
+// RANKS processes, each with its own device, sum, copy, and send data while they compute. With
+// "cuda" rank N uses cuda:N; with "cuda:0" all share one GPU, which must be an error. With "lose"
+// the last rank ends too early.
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -18,7 +20,7 @@
 
 // The memory that the processes share.
 struct common {
-    _Atomic enum { WAITING, MADE, FAILED } state; // of making the group
+    _Atomic enum { WAITING, MADE, FAILED } state; // whether rank 0 has made the group
     unsigned char name[GROUP_NAME];
     char said[RANKS_MAX][256];
     bool passed[RANKS_MAX][TESTS];
@@ -192,12 +194,12 @@ static const struct {
     {"floats are summed to one", sum_to_last},
     {"doubles are summed to all", sum_doubles},
     {"bytes are copied to all", broadcast},
-    {"sums run beside repeated work", sum_beside_work},
-    {"data that are sent beside the work arrive", send_beside_work},
+    {"sums run while the device repeats work", sum_beside_work},
+    {"data that are sent while the device computes arrive", send_beside_work},
     {"nothing failed", went_well},
 };
 
-// The device of this rank.
+// Opens the device of this rank.
 static struct device *open_own(const char *name, char why[256])
 {
     char own[64];

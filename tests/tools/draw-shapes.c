@@ -67,7 +67,7 @@ static double square(double x, double y)
     return fmax(fabs(x), fabs(y)) < 0.85;
 }
 
-// How many of n half planes contain the point. Their edges have this distance from the origin and
+// How many of n half planes contain the point. Their edges are at this distance from the origin, in
 // equally spaced directions.
 static int half_planes(double x, double y, int n, double first_angle, double distance)
 {

@@ -3,6 +3,10 @@
 // colours; latents have 4 channels, a mean, and a standard deviation of 0.5 (with nan, the mean of
 // record 5 is NaN). `label` is a record's index modulo 10, `id` its index.
 // SPDX-License-Identifier: MIT
+//
+// Each frame has ROWS records. Images are smooth gradients between two colours; latents have 4
+// channels, a mean, and a standard deviation of 0.5 (with nan, the mean of record 5 is NaN).
+// `label` is a record's index modulo 10, `id` its index.
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-# read(path) returns a stream's tensors, joined over all frames, and its begin frame's metadata.
+# Reads tensor streams: read(path) returns the tensors, joined over all frames, and the metadata.
 # SPDX-License-Identifier: MIT
 import json
 import subprocess

@@ -29,7 +29,7 @@ static struct device *open_device(const char *name)
     return device;
 }
 
-// The bounds are twice the errors that were seen, also in the CUDA simulator.
+// The bounds are twice the largest errors that were seen, including those in the CUDA simulator.
 static void expect(const struct device *device, double error, const char *what)
 {
     const struct backend *backend = device->backend;
@@ -180,9 +180,9 @@ static void test_finite(struct autoencoder *ae)
     diag("%s", error_message());
 }
 
-// Stands in for a network that sees no further than a latent's pixel: encode gives the bytes at
-// their upper left corners, decode the latent's first channels as bytes. Or, without a look at
-// them, the number of the tile.
+// Replaces the network by one whose outputs depend on one pixel only. encode copies the upper left
+// byte of each F x F block, decode the first three channels of the latent. If `number`, both ignore
+// their input and give the number of the tile.
 struct local {
     struct autoencoder base;
     bool number;
@@ -243,18 +243,18 @@ static void test_tiles(size_t H, size_t W, size_t tiles)
     ok(autoencoder_encode_tiles(&local.base, side, overlap, image, H, W, latent, latent + 3 * n) ==
                0 &&
            relative_error(latent, whole, 6 * n) < 1e-6,
-       "tiles of %zux%zu encode what the whole does, where that is local", H, W);
+       "encoding %zux%zu in tiles equals encoding it whole, if encode is local", H, W);
     ok(local.tiles == tiles && local.largest <= side * side,
        "%zux%zu is split into %zu tiles of bounded size", H, W, tiles);
     decode_local(&reference.base, whole, 1, H, W, image);
     ok(autoencoder_decode_tiles(&local.base, side, overlap, whole, H, W, decoded) == 0 &&
            memcmp(decoded, image, H * W * 3) == 0,
-       "tiles of %zux%zu decode what the whole does", H, W);
+       "decoding %zux%zu in tiles equals decoding it whole, if decode is local", H, W);
     free(image), free(decoded), free(latent), free(whole);
 }
 
-// Two adjacent tiles with different constants: the overlap is a straight line from one to the
-// other.
+// Two adjacent tiles with different constant values: across the overlap the result changes linearly
+// from one to the other.
 static void test_fading(void)
 {
     enum { H = 8, W = 160, OVERLAP = 32 };

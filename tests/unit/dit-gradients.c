@@ -108,7 +108,8 @@ static float *gradients(struct model *m)
     return all;
 }
 
-// Along a random direction of one parameter: (f(w + h d) - f(w - h d)) / 2h against gradient . d.
+// Compares (f(w + h d) - f(w - h d)) / 2h with gradient . d, for a random direction d of one
+// parameter.
 static void check_param(struct model *m, const char *backend, const struct param *p,
                         const float *gradient)
 {

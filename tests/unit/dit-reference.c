@@ -5,8 +5,8 @@
 #include "lib/model/trainer.h"
 #include "tests/reference.h"
 
-// Bounds on relative errors: two to three times the largest that were seen, also in the CUDA
-// simulator.
+// Bounds on relative errors: two to three times the largest that were seen, including those in the
+// CUDA simulator.
 struct bounds {
     double forward, guided, gradients, mse, vb, weights, average, trajectory;
 };
@@ -71,7 +71,7 @@ static float *run_forward(struct dit *dit, const struct weights *doc, const char
     int64_t *y64 = reference_ints(doc, name, NULL);
     float *t = to_floats(t64, B), *out = mem_new(2 * B * n, sizeof *out);
     int32_t *y = to_labels(y64, B);
-    if (cfg_scale != 1) // both halves see the first half's latents
+    if (cfg_scale != 1) // both halves of the batch take the first half's latents
         memcpy(x + B / 2 * n, x, B / 2 * n * sizeof *x);
     float *dx = to_device(x, B * n * sizeof *x), *dt = to_device(t, B * sizeof *t);
     float *dout = device_alloc(device, 2 * B * n * sizeof *out);
@@ -119,8 +119,8 @@ static void check_forward(const char *model)
     weights_close(&doc);
 }
 
-// Checks the same weights in another format: copied to the device, and in place if it can use them
-// so.
+// Checks the same weights in another format: copied to the device, and in place if the device can
+// use them there.
 static void check_form(const char *name, enum dit_weights which, double most)
 {
     char path[4096];
@@ -152,7 +152,7 @@ static void check_form(const char *name, enum dit_weights which, double most)
     weights_close(&doc);
 }
 
-// A training checkpoint's EMA differs from its model: in the data it is half of it.
+// In the reference checkpoint the EMA is half of the model, so that the two can be told apart.
 static void check_choice(void)
 {
     char path[4096];
@@ -318,7 +318,7 @@ static void check_sampling(const char *model, const char *method, const char *re
                                         .eta = eta,
                                         .cfg_scale = 1.5,
                                         .cfg_channels = 3};
-    // The file's z has each latent twice: for its class and for the null class.
+    // The file's z holds each latent twice: once for its class and once for the null class.
     struct sampler *sampler = sampler_new(device, &file.config, 2, NULL, &settings);
     if (!sampler || dit_file_load(&file, DIT_WEIGHTS_EMA, sampler_model(sampler)) < 0)
         bail_out();

@@ -21,7 +21,8 @@ static void *new_array(size_t n, size_t size)
     return memory;
 }
 
-// Time steps t[N] of one training step. Each row of the table names itself.
+// Draws the time steps t[N] of one training step. Each row of the table holds its own index, so
+// that the rows that were copied are known.
 static void draw_times(float *t, uint64_t seed, uint32_t step)
 {
     struct diffusion_terms *table = new_array(STEPS, sizeof *table), rows[STEPS] = {0}, *host;
@@ -103,8 +104,8 @@ static void test_labels(double rate, uint64_t seed)
         }
     }
     ok(changed == 0 && kept_none == 0,
-       "%s: labels are kept or become the null class, as all without a class do (rate %g)", backend,
-       rate);
+       "%s: labels are kept or become the null class, and missing labels always do (rate %g)",
+       backend, rate);
     double worst = 0; // deviation from the rate, in standard deviations
     for (size_t k = 0; k < NULL_CLASS; k++) {
         double n = (double)of[k], sigma = sqrt(n * rate * (1 - rate));
@@ -120,7 +121,7 @@ static void test_labels(double rate, uint64_t seed)
     device_release(device, to);
 }
 
-// Arguments: backends, in place of those that every machine has.
+// The arguments are the backends to test; by default, those that every machine has.
 int main(int argc, char **argv)
 {
     static char *all[] = {"", "ref", "generic", "cpu"};

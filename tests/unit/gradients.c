@@ -112,11 +112,11 @@ static void test_linear(struct device *device)
     finish_weight_gradient(dw, O * I);
     finish_weight_gradient(db, O);
     gradient_agrees("linear: input", linear_loss, &p, p.x, dx, R * I);
-    gradient_agrees("linear: weight, added", linear_loss, &p, p.w, dw, O * I);
-    gradient_agrees("linear: bias, added", linear_loss, &p, p.b, db, O);
+    gradient_agrees("linear: weight, accumulated", linear_loss, &p, p.w, dw, O * I);
+    gradient_agrees("linear: bias, accumulated", linear_loss, &p, p.b, db, O);
     op_linear_backward_input_gelu(device, as_act(dx), as_act(p.dy), as_act(p.w), as_act(p.x), R, I,
                                   O);
-    gradient_agrees("linear of GELU: before the GELU", gelu_linear_loss, &p, p.x, dx, R * I);
+    gradient_agrees("linear after GELU: the GELU's input", gelu_linear_loss, &p, p.x, dx, R * I);
 }
 
 struct silu {
@@ -283,7 +283,8 @@ static void test_embedding(struct device *device)
     start_weight_gradient(dtable, ROWS * WIDTH);
     op_embedding_backward(device, dtable, as_act(p.dy), p.labels, LABELS, WIDTH);
     finish_weight_gradient(dtable, ROWS * WIDTH);
-    gradient_agrees("embedding: table, added", embedding_loss, &p, p.table, dtable, ROWS * WIDTH);
+    gradient_agrees("embedding: table, accumulated", embedding_loss, &p, p.table, dtable,
+                    ROWS * WIDTH);
 }
 
 enum { ELEMENTS = 24 };

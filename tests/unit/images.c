@@ -102,8 +102,8 @@ static void test_broken(void)
         if (i == 1) // a PNG has all its pixels even without its last 16 bytes
             end -= 16;
         for (size_t size = 0; size < end; size += i == 0 ? 1 : 61) {
-            uint8_t *exact =
-                malloc(size + !size); // no byte more, so that a sanitizer sees reads past the end
+            // Exactly the size, so that a sanitizer sees reads past the end.
+            uint8_t *exact = malloc(size + !size);
             memcpy(exact, file.data, size);
             for (size_t crop = 0; crop <= 16; crop += 16) {
                 taken +=
@@ -234,8 +234,8 @@ static void test_windows(void)
         {"4:1:1", 3, {0x41, 0x11, 0x11}, 5, TOGETHER},
         {"4:1:0", 3, {0x42, 0x11, 0x11}, 0, TOGETHER},
         {"factors 3 and 2", 3, {0x32, 0x11, 0x11}, 0, TOGETHER},
-        {"colour finer than light", 3, {0x11, 0x22, 0x12}, 0, TOGETHER},
-        {"one scan a component", 3, {0x22, 0x11, 0x11}, 0, APART},
+        {"chroma finer than luma", 3, {0x11, 0x22, 0x12}, 0, TOGETHER},
+        {"one scan per component", 3, {0x22, 0x11, 0x11}, 0, APART},
         {"progressive", 3, {0x22, 0x11, 0x11}, 0, PROGRESSIVE},
         {"progressive, without details", 3, {0x22, 0x11, 0x11}, 0, COARSE},
         {"gray", 1, {0x11}, 0, TOGETHER},
@@ -249,7 +249,7 @@ static void test_windows(void)
         for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
             struct file file = make_jpeg(&codings[i], sizes[k][0], sizes[k][1]);
             whole &= window_agrees(&file, sizes[k][2]);
-            // Damage before the window, within it and after it.
+            // Damages a byte before the window, within it and after it.
             for (size_t at = 1; at <= 12; at++) {
                 struct file cut = {file.data, (file.size - 4) * at / 12};
                 broken &= window_agrees(&cut, sizes[k][2]);
@@ -304,7 +304,7 @@ static void test_exif(void)
             size_t from = (stored.height - 1 - x) * stored.width + y;
             same &= memcmp(turned.rgb + 3 * (y * turned.width + x), stored.rgb + 3 * from, 3) == 0;
         }
-    ok(same, "exif-rotated.jpg: orientation 6 is turned by 90 degrees clockwise");
+    ok(same, "exif-rotated.jpg: orientation 6 is rotated by 90 degrees clockwise");
     image_free(&stored);
     image_free(&turned);
     free(file.data);

@@ -73,7 +73,7 @@ static void test_commit(void)
     struct output *out = output_open("new");
     ok(out && output_can_rewrite(out) && output_is_file(out) &&
            strcmp(output_name(out), "new") == 0,
-       "an output knows what it is");
+       "an output reports its name and its kind");
     ok(output_write(out, "hello ", 6) == 0 && output_write(out, "world", 5) == 0 &&
            output_write_at(out, "J", 1, 0) == 0 && output_offset(out) == 11,
        "an output is written, and its bytes overwritten");
@@ -327,7 +327,7 @@ static void test_ends_of_the_process(void)
     }
     int status = in_child(leave_by_second_signal);
     ok(WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM && entries(".") == 1,
-       "a caught signal asks to stop; the second one kills, and removes outputs");
+       "the first caught signal asks to stop; the second one kills, and removes outputs");
     ok(in_child(ignore_signal) == 0 && entries(".") == 1, "an ignored signal stays ignored");
     ok(in_child(save_on_request) == 0, "SIGUSR1 asks once to save");
     ok(in_child(stop_by_hangup) == 0 && said(": one moment\n"),
@@ -345,8 +345,8 @@ static void test_ends_of_the_process(void)
     ok(entries(".") == 1, "... and removes unfinished outputs");
     status = in_child(write_to_closed_pipe);
     ok(WIFSIGNALED(status) && WTERMSIG(status) == SIGPIPE,
-       "a reader that went away ends the process by SIGPIPE even if that is ignored");
-    ok(holds("new", "old"), "the old file is unchanged after all these ends");
+       "if the reader goes away, SIGPIPE ends the process even if it is ignored");
+    ok(holds("new", "old"), "the old file is unchanged however the process ended");
     unlink("new");
 }
 
@@ -368,7 +368,7 @@ static void test_reading(void)
        "file_read_all refuses a folder");
     ok(file_is_regular("ten") && !file_is_regular(".") && !file_is_regular("/dev/null") &&
            !file_is_regular("none"),
-       "file_is_regular tells files from folders, devices and nothing");
+       "file_is_regular is false for a folder, a device and a missing file");
 
     static char large[300000];
     memset(large, 'y', sizeof large);
@@ -385,7 +385,7 @@ static void test_reading(void)
     ok(file_read_all("-", &data, &size, 1 << 20) == 0 && size == sizeof large &&
            memcmp(data, large, size) == 0,
        "file_read_all reads standard input from a pipe");
-    ok(!file_is_regular("-"), "file_is_regular tells a pipe as standard input");
+    ok(!file_is_regular("-"), "file_is_regular is false if standard input is a pipe");
     free(data);
     dup2(old, STDIN_FILENO);
     wait(NULL);
@@ -441,7 +441,7 @@ static void test_folders(void)
     ok(failed(folder_make("ten/x"), STATUS_CANT_CREATE, "ten: expected a folder"),
        "folder_make refuses a path through a file");
     ok(failed(folder_make("/proc/none"), STATUS_CANT_CREATE, "/proc/none"),
-       "folder_make reports a place that refuses");
+       "folder_make reports a folder in which nothing can be made");
     char *paths[] = {path_join("a", "b"), path_join("a/", "b"), path_join("", "b")};
     ok(strcmp(paths[0], "a/b") == 0 && strcmp(paths[1], "a/b") == 0 && strcmp(paths[2], "b") == 0,
        "path_join puts one slash between");

@@ -12,13 +12,14 @@
 #include "lib/base/error.h"
 #include "tests/tap.h"
 
-// Latents of 2x2x3 float32, all of which hold the record's index; those of a twin hold -1 - index.
+// Latents of 2x2x3 float32, all of whose elements are the record's index. Those of the mirrored
+// latent, here called the twin, are -1 - index.
 enum { C = 2, H = 2, W = 3, COUNT = C * H * W, N = 1000 };
 
 static char folder[] = "/tmp/latents-XXXXXX";
 static char all[64], part_a[64], part_b[64], spread[64], empty[64];
 static int level = 1;     // zstd's
-static float marked = -1; // the index of a record whose latent is written as index + 0.25
+static float marked = -1; // the index of one record whose latent is index + 0.25
 
 static void write_stream(const char *path, size_t first, size_t n, size_t rows, bool with_spread)
 {
@@ -184,13 +185,13 @@ static void test_cache(void)
            memcmp(large, kept, sizeof(kept)) == 0,
        "cache: the order does not depend on the memory");
     ok(latents_memory(cache) > N * COUNT * sizeof(float) && latents_memory(cache) < 3 << 20,
-       "cache: the memory that it takes is known (%llu kB)",
+       "cache: the memory that it takes is reported (%llu kB)",
        (unsigned long long)latents_memory(cache) >> 10);
     latents_close(l);
     latents_close(cache);
     l = open_latents(paths, 200000, 5);
     ok(l && latents_memory(l) < 200000 + 3 * ((size_t)512 << 10),
-       "the memory that reading takes is known where the data does not fit (%llu kB)",
+       "the memory that reading takes is reported if the data does not fit (%llu kB)",
        (unsigned long long)latents_memory(l) >> 10);
     latents_close(l);
 }
@@ -200,7 +201,7 @@ static uint64_t memory_total(void)
     return (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
-// A stream of zeros that is larger than the machine's memory: a segment repeated.
+// A stream of zeros that is larger than the machine's memory, made by repeating a segment.
 static void test_cache_too_large(void)
 {
     const size_t shape[3] = {4, 1024, 1024}, rows = 15; // of 16 MiB each
@@ -278,9 +279,10 @@ static void test_flips(void)
     static double epochs[2 * N];
     char *paths[] = {spread, NULL};
     struct latents *l = open_latents(paths, 1 << 20, 5);
-    ok(l && latents_shape(l)->spread && latents_shape(l)->flips, "spread and twins are found");
+    ok(l && latents_shape(l)->spread && latents_shape(l)->flips,
+       "standard deviations and mirrored latents are found");
     ok(l && read_records(l, 2 * N, 64, epochs) && each_once(epochs) && each_once(epochs + N),
-       "each record comes as itself or its twin, with its own std, and label -1");
+       "each record is read as itself or mirrored, with the matching std, and label -1");
     int8_t flipped[N] = {0};
     size_t flips = 0, changed = 0;
     for (size_t i = 0; i < 2 * N; i++) {
@@ -291,8 +293,10 @@ static void test_flips(void)
         else
             changed += flipped[index] != (epochs[i] < 0);
     }
-    ok(flips > 0.45 * 2 * N && flips < 0.55 * 2 * N, "half of the records are twins (%zu)", flips);
-    ok(changed > 0.42 * N && changed < 0.58 * N, "each epoch draws the twins anew (%zu)", changed);
+    ok(flips > 0.45 * 2 * N && flips < 0.55 * 2 * N, "half of the records are mirrored (%zu)",
+       flips);
+    ok(changed > 0.42 * N && changed < 0.58 * N,
+       "each epoch draws anew which records are mirrored (%zu)", changed);
     latents_close(l);
 }
 
@@ -311,7 +315,8 @@ static void test_pipe(void)
     struct latents_options options = {.seed = 5, .memory = 200000, .one_pass = true, .threads = 2};
     feed(all);
     struct latents *l = latents_open(NULL, &options);
-    ok(l && latents_shape(l)->records == 0, "one pass of a pipe: its length is not known");
+    ok(l && latents_shape(l)->records == 0,
+       "one pass of a pipe: the number of records is not known");
     ok(read_records(l, N, 64, values) && each_once(values), "one pass: every record once");
     ok(displacement(values) > 20, "one pass: shuffled within 100 kB");
     float latent[COUNT];
@@ -335,7 +340,7 @@ static void test_pipe(void)
        "one pass: skipping stops at the end");
     json_t *list = latents_describe(l);
     ok(latents_fingerprint(l) == 0 && json_array_size(list) == 0 && latents_compare(l, "[]") == 0,
-       "one pass: no fingerprint, no list of files");
+       "one pass: there is no fingerprint and no list of files");
     json_decref(list);
     latents_close(l);
     options.cache = true;
@@ -460,6 +465,6 @@ int main(void)
     test_errors();
     char command[64];
     snprintf(command, sizeof(command), "rm -r %s", folder);
-    ok(system(command) == 0, "the folder goes");
+    ok(system(command) == 0, "the folder is removed");
     return tap_done();
 }

@@ -68,7 +68,7 @@ static void test_one_user(size_t threads, size_t window)
         good += in_order(job, collected);
     ok(collected == N && good == N, "%zu threads, window %zu: all jobs, in order", threads, window);
     ok(most <= (int)threads && (threads == 1 || window == 1 || most > 1),
-       "%zu threads, window %zu: %d worked at a time", threads, window, most);
+       "%zu threads, window %zu: at most %d jobs ran at a time", threads, window, most);
     pool_free(pool, drop);
     ok(dropped == 0, "%zu threads, window %zu: no job is left to drop", threads, window);
 }
@@ -119,10 +119,10 @@ static void test_polling_and_dropping(void)
        "an empty pool has no job");
     for (int i = 0; i < 5; i++)
         pool_submit(pool, i ? work : wait_for_gate, &jobs[i]);
-    ok(pool_full(pool), "five of five are submitted");
+    ok(pool_full(pool), "a window of five is full after five jobs");
     ok(pool_collect(pool, POOL_POLL) == NULL, "POOL_POLL does not wait for a job");
     gate = true;
-    ok(in_order(pool_collect(pool, POOL_WAIT), 0), "POOL_WAIT does");
+    ok(in_order(pool_collect(pool, POOL_WAIT), 0), "POOL_WAIT waits for a job");
     pool_free(pool, drop);
     ok(dropped == 4, "jobs not collected are dropped: %d", dropped);
 }

@@ -162,7 +162,8 @@ static void from_threads(void)
     progress_add(0);
 }
 
-// The parent draws and waits for a child that would draw, too; then another that comes later.
+// The parent draws and waits for a child that would draw, too; then for another, which starts
+// later.
 static void two_programs(void)
 {
     progress_start("first", 0);

@@ -72,7 +72,7 @@ static void test_normal(void)
        100.0 * (double)beyond / N);
     ok(fabs(pairs) < 0.005, "neighbouring normals have correlation %.4f", pairs);
     ok(sqrt(-2 * log(philox_uniform(0))) < 7 && philox_uniform(UINT32_MAX) < 1,
-       "the extreme words give finite normals");
+       "the smallest and the largest word give finite normals");
 }
 
 static void test_below(void)

@@ -66,7 +66,7 @@ static void close_all(struct files *all)
     all->n = 0;
 }
 
-// said: part of the error message; NULL if there must be no error.
+// said: a part of the expected error message; NULL if there must be no error.
 static void test_set(const char *what, const char *names, bool partial, const char *said)
 {
     struct files all = {0};
@@ -103,7 +103,7 @@ static void test_sets(void)
     test_set("streams made from shards are no shards", "joined less", false, NULL);
     test_set("streams made from shards are no shards beside a set", "joined a0 a1 a2 a3 less",
              false, NULL);
-    test_set("a stream with an index out of range is no shard", "odd", false, NULL);
+    test_set("a stream whose shard index is out of range is no shard", "odd", false, NULL);
 }
 
 // Compares the description of the files `before` with the files `after`.
@@ -185,7 +185,7 @@ static void test_comparisons(void)
     ok(good, "a description that is no list is an error: %s", error_message());
     ok(shards_compare(all.files, all.hashes, all.n, "[1, {}, {\"name\": 2}]") < 0 &&
            strstr(error_message(), "new: plain"),
-       "a description of something else differs: %s", error_message());
+       "a list that describes no files differs from any files: %s", error_message());
     close_all(&all);
 }
 
@@ -227,6 +227,6 @@ int main(void)
     test_many();
     test_hash_error();
     snprintf(command, sizeof(command), "rm -r %s", folder);
-    ok(system(command) == 0, "the folder goes");
+    ok(system(command) == 0, "the folder is removed");
     return tap_done();
 }

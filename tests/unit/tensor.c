@@ -1,4 +1,4 @@
-// Half precision and bfloat16 are converted exactly; names and shapes of tensors.
+// Half precision and bfloat16 are converted exactly, and names and shapes of tensors are right.
 // SPDX-License-Identifier: MIT
 #include "lib/base/tensor.h"
 
@@ -102,7 +102,7 @@ static void test_floats(void)
         float one = f16_to_f32((uint16_t)i);
         same += isnan(one) ? isnan(many[i]) : memcmp(&many[i], &one, sizeof one) == 0;
     }
-    ok(same == 65536 + 5, "many f16 are read as each of them alone");
+    ok(same == 65536 + 5, "an array of f16 is read like each of its elements alone");
     float value = 1;
     uint8_t raw[8];
     ok(floats_write(raw, DTYPE_I64, &value, 1) == -1 && error_status() == STATUS_DATA &&

@@ -234,7 +234,7 @@ static void test_copy(void)
     ok(!rc && read_stream(b, 2, 40) == 1200, "batches can be handed from a reader to a writer");
 }
 
-// Frames that are too large to be decompressed or compressed ahead.
+// Frames that are too large to be compressed or decompressed in advance.
 static void test_large(void)
 {
     const size_t shape[] = {1000, 1000, 3}, rows = 4;
@@ -304,7 +304,7 @@ static void test_early_end(void)
         exit(2);
     struct schema *schema = all_dtypes();
     write_stream(in_folder("a"), schema, 40, 1, 1);
-    // A reader that stops early while its input blocks must not wait for it.
+    // A reader that is closed early must not wait for an input that blocks.
     char text[512];
     snprintf(text, sizeof text, "(cat %s; exec sleep 60) >/dev/fd/%d & echo $!", in_folder("a"),
              fds[1]);

@@ -75,7 +75,7 @@ static void test_pickles(void)
     static const struct {
         const char *pickle, *expected;
     } cases[] = {
-        // The machine.
+        // Errors in the pickle's opcodes.
         {"", "expected 1 more bytes"},
         {"\x80\6N.", "expected protocol 0 to 5, found 6"},
         {"\x95\xff\1\1\1\1\1\1\1N.", "a frame of"},
@@ -113,7 +113,7 @@ static void test_pickles(void)
         {"(o.", "expected a class after the mark"},
         {"ca\n.", "expected a line of text"},
         {"(d.N", "expected the end of data.pkl, found 1 bytes more"},
-        // What is saved.
+        // Errors in the value that was saved.
         {"N.", "expected a dict of tensors (a model's state_dict()), found None"},
         {"(l.", "found a list"},
         {"S'\x1b[2J'\n.", "found text"},
@@ -135,7 +135,7 @@ static void test_pickles(void)
         {DICT("N" ONE "s"), "a key is neither text nor an integer"},
         {DICT(FORGE_ITEM("m", "(d(t" ONE "s")), "a tensor below \"m\" has no name"},
         {DICT("S'a\xff'\n" ONE "s"), "tensor \"a?\": its name is not UTF-8"},
-        // Tensors.
+        // Errors in tensors.
         {DICT(FORGE_ITEM("a", "ctorch._utils\n_rebuild_tensor\n)R")),
          "tensor \"a\": expected a storage"},
         {DICT(FORGE_ITEM("a", "ctorch._utils\n_rebuild_tensor\nNR")),
@@ -166,7 +166,7 @@ static void test_pickles(void)
         {DICT(FORGE_ITEM("a", TENSOR("0", "I4294967296\nI4294967296\n", "I0\nI0\n"))),
          "takes more than the file"},
         {DICT(FORGE_ITEM("a", TENSOR("0", "I999999\n", "I0\n"))), "takes more than the file"},
-        // Storages.
+        // Errors in storages.
         {DICT(FORGE_ITEM("a", FORGE_TENSOR("0", "23", "0", "I2\n", "I1\n"))),
          "tensor \"a\": storage \"0\": expected 23 elements of F32, found 96 bytes"},
         {DICT(FORGE_ITEM("a", FORGE_TENSOR("0", "25", "0", "I2\n", "I1\n"))),
@@ -253,7 +253,7 @@ static void test_legacy(void)
     }
 }
 
-// Whole files that are something else.
+// Files that are no weights at all.
 static void test_kinds(void)
 {
     static const struct {
@@ -374,7 +374,7 @@ static void test_directory(void)
     }
 }
 
-// Archives whose members are at odds with each other, or are not those of torch.save.
+// Archives whose members contradict each other, or are not those of torch.save.
 static void test_members(void)
 {
     static const struct {
@@ -484,7 +484,8 @@ static void test_zip64(void)
     }
 }
 
-// All places are refused or read, whatever is cut off or turned round.
+// Whether the file is read or refused when it is cut: at each of its first bytes, then after every
+// `every` bytes.
 static bool survives_cuts(const struct forged *file, size_t every)
 {
     forge_write(file, path);
@@ -574,14 +575,14 @@ static void is_bounded(struct forged *file, const char *name)
     ok(good, "%s: opening it does no harm", name);
 #ifdef __SANITIZE_ADDRESS__
     (void)memory;
-    skip("... and takes little memory", "it can't be told under AddressSanitizer");
+    skip("... and takes little memory", "AddressSanitizer takes memory of its own");
 #else
     if (!ok(memory < 250, "... and takes little memory"))
         diag("%ld MiB", memory);
 #endif
 }
 
-// A pickle: start, n times the middle, end.
+// A pickle that consists of start, n times middle, and end.
 static void test_repeated(const char *name, const char *start, const char *middle, size_t n,
                           const char *end)
 {
@@ -621,7 +622,7 @@ static void test_bombs(void)
     test_repeated("a memo with a hole", "N", "p1048575\n", 1, ".");
 }
 
-// A dict of n integers as keys with the same value, itself the value of a key.
+// A dict with one key, whose value is a dict of n integer keys that share one value.
 static void test_crowd(const char *name, size_t n, const char *key, const char *value)
 {
     struct forged pickle = {0}, file;

@@ -16,7 +16,7 @@ static char path[] = "/tmp/weights-XXXXXX";
 static struct weights open_reference(const char *name)
 {
     struct weights weights;
-    // Lives as long as the weights, which keep it.
+    // close_reference frees the path, which the weights keep.
     char *file = path_join(reference_dir(), name);
     if (!file || weights_open(&weights, file) < 0)
         bail_out();
@@ -243,7 +243,8 @@ static void test_strides(void)
     ok(reads(&weights, "empty", 0, 0, 0, (float[]){0}) &&
            !weight_count(weights_find(&weights, "empty")),
        "a tensor without elements, which may begin anywhere");
-    ok(reads(&weights, "one", 0, 1, 2, (float[]){3, 4}), "strides of sizes of 1 don't matter");
+    ok(reads(&weights, "one", 0, 1, 2, (float[]){3, 4}),
+       "the stride of a dimension of size 1 doesn't matter");
     static const struct {
         const char *name;
         bool in_order;
@@ -259,7 +260,7 @@ static void test_strides(void)
 
     size_t in_place = 0;
     for (size_t digits = 0; digits < 4; digits++) {
-        // An integer that is dropped again moves the storage by its digits.
+        // An integer that the pickle drops again moves the storage by its number of digits.
         static const char number[] = "I1111\n0";
         const char *const parts[] = {"I1", number + 5 - digits,
                                      "(d", FORGE_ITEM("a", TENSOR("0", "I24\n", "I1\n")),
@@ -326,12 +327,12 @@ static void test_values(void)
         FORGE_ITEM("name", "VDiT\n"), FORGE_ITEM("yes", "I01\n"), FORGE_ITEM("no", "I00\n"),
         FORGE_ITEM("none", "N"), FORGE_ITEM("big", "L99999999999999999999L\n"),
         FORGE_ITEM("neg", "L-7L\n"), FORGE_ITEM("third", "G\x3f\xd5UUUUUU"), "bs",
-        // Objects, lists and keys that mean nothing here.
+        // Objects, lists and keys that weights_open ignores.
         "S'path'\ncpathlib\nPosixPath\n(S'/'\ntR", FORGE_ITEM("x", ONE), "(dS'x'\nI1\nsbI1\nas",
         FORGE_ITEM("list", "(I1\n" ONE "l"), FORGE_ITEM("tuple", "(" ONE "t"),
         FORGE_ITEM("inst", "(I1\nimodels\nDiT\n"), FORGE_ITEM("obj", "(cmodels\nDiT\nI1\no"),
         "(I1\nI2\ntI3\ns", "S'\\x41'\nI3\ns", "S''\nI3\ns", "F0.5\nI8\ns",
-        // Numbers as keys; metadata that stands by itself.
+        // Numbers as keys, and metadata without tensors beside it.
         "I5\n(dI6\nI7\nss", "S'metadata'\n(d", FORGE_ITEM("kind", "S'dit'\n"), "s");
     static const char *const names[] = {"od.a", "p", "q", "dd.b"};
     static const char *const metadata[][2] = {
@@ -351,7 +352,7 @@ static void test_values(void)
     weights_close(&weights);
 }
 
-// All opcodes that Python writes, in a list that is passed over.
+// All opcodes that Python writes, in a list that weights_open ignores.
 static void test_opcodes(void)
 {
     static const char before[] =
@@ -387,7 +388,7 @@ static void test_opcodes(void)
 
 #define VIEW(part) "(S'storage'\nctorch\nFloatStorage\nS'0'\nS'cpu'\nI24\n" part "tQ"
 
-// Parts of a storage, which only the older layout has.
+// Parts of a storage, which exist only in the older layout.
 static void test_legacy(void)
 {
     static const char pickle[] =

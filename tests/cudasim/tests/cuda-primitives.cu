@@ -42,7 +42,7 @@ static bool good(cudaError_t error)
     return error == cudaSuccess;
 }
 
-// Numbers that bf16 and tf32 hold and whose sums are exact in float32.
+// Numbers that bf16 and tf32 represent exactly and whose sums are exact in float32.
 static float small_number(unsigned i)
 {
     return static_cast<float>(static_cast<int>(i * 2654435761u >> 16 & 31) - 15) / 8;
@@ -165,7 +165,7 @@ __global__ void mma(float *d, const __nv_bfloat16 *a, const __nv_bfloat16 *b,
     }
 }
 
-// The same with a (16,8), b (8,8) in float32; a[0] has bits beyond tf32, cut off.
+// The same with a (16,8) and b (8,8) in float32. a[0] has bits beyond tf32, which mma_tf32 ignores.
 __global__ void mma32(float *d, const float *a, const float *b)
 {
     const int g = threadIdx.x / 4, t = threadIdx.x % 4;
@@ -223,7 +223,7 @@ static void test_mma()
     d32.get(got);
     for (int i = 0; i < 128; i++)
         same = same && got[i] == want[i];
-    ok(same, "m16n8k8 in tf32 looks at tf32's bits only");
+    ok(same, "m16n8k8 in tf32 ignores the bits beyond tf32");
 }
 
 __global__ void round_tf32(unsigned *bits, const float *x)
@@ -245,7 +245,7 @@ static void test_tf32()
     ok(ran && memcmp(got, want, sizeof got) == 0, "tf32 is rounded, ties away from zero");
 }
 
-// Sums of the columns of x (rows,COLUMNS), 16 rows at a time, the next ones on their way.
+// Sums the columns of x (rows,COLUMNS), 16 rows at a time, while the next 16 are copied.
 constexpr int COLUMNS = 1024, STAGE = 16 * COLUMNS;
 __global__ void sum_columns(float *sums, const float *x, int rows)
 {
@@ -373,7 +373,7 @@ static void test_bf16()
     ok(same, "bf16 is rounded to nearest, ties to even");
 }
 
-// Warps 0-1 hand numbers to warps 2-3, each pair with a barrier of its own.
+// Warps 0 and 1 pass numbers to warps 2 and 3, each pair with a barrier of its own.
 __global__ void hand_over(int *out)
 {
     SHARED(int, box, [2][32]);
@@ -420,7 +420,7 @@ static void test_graphs()
                good(cudaEventCreateWithFlags(&fork, cudaEventDisableTiming)) &&
                good(cudaEventCreateWithFlags(&join, cudaEventDisableTiming)) &&
                good(cudaMemset(y.at, 0, bytes)) && good(cudaMemset(z.at, 0, bytes));
-    // The kernels' code must be there before the capture.
+    // The kernels' code must be loaded before the capture.
     ran = ran && good(LAUNCH(multiply_add, 1, 128, 0, 0, y.at, x.at, 0.0f, 0)) &&
           good(cudaDeviceSynchronize());
     ran = ran && good(cudaStreamBeginCapture(main_stream, cudaStreamCaptureModeGlobal)) &&
@@ -444,11 +444,11 @@ static void test_graphs()
     y.get(got);
     for (int i = 0; i < n; i++)
         ran = ran && got[i] == want_y;
-    ok(ran, "a graph of two streams, replayed, reads what the host holds by then");
+    ok(ran, "each launch of a graph of two streams reads the current data of the host");
     ran = good(cudaGraphExecDestroy(exec)) && good(cudaEventDestroy(fork)) &&
           good(cudaEventDestroy(join)) && good(cudaStreamDestroy(main_stream)) &&
           good(cudaStreamDestroy(side)) && good(cudaFreeHost(pinned));
-    ok(ran, "streams, events and graphs are given back");
+    ok(ran, "streams, events and graphs are freed");
 }
 
 static void test_limits()
@@ -463,9 +463,9 @@ static void test_limits()
            limit >= 163 << 10 &&
            good(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, shuffles, 32, 0)) &&
            blocks > 0,
-       "limits and occupancy can be asked for");
+       "limits and occupancy are known");
     size_t available, total;
-    ok(good(cudaMemGetInfo(&available, &total)) && available < total, "so can the memory");
+    ok(good(cudaMemGetInfo(&available, &total)) && available < total, "the free memory is known");
 }
 
 int main()

@@ -1,5 +1,5 @@
-// Sums and copies between processes: what NCCL does between GPUs, here through shared memory; and
-// the mistakes of using it. SPDX-License-Identifier: MIT
+// Tests the simulator's sums and copies between processes, which replace NCCL's, and that mistakes
+// are caught. SPDX-License-Identifier: MIT
 #include <math.h>
 #include <stdarg.h>
 #include <sys/wait.h>
@@ -11,7 +11,7 @@
 #include "tests/tap.h"
 
 constexpr int ranks = 2;
-constexpr size_t many = 40001; // more than is shown to the others at a time
+constexpr size_t many = 40001; // more elements than are exchanged at a time
 
 static void must(cudaError_t error)
 {
@@ -21,7 +21,7 @@ static void must(cudaError_t error)
     }
 }
 
-// A rank: two streams, work and sums, with the events between them.
+// A rank: a stream for work and one for sums, and the events between them.
 struct rank {
     int number;
     struct group *group;
@@ -57,7 +57,7 @@ template <class T> static void start_fill(const struct rank *r, T *x, size_t n, 
     must(LAUNCH(fill<T>, 1, 64, 0, r->work, x, n, factor));
 }
 
-// Whether x[i] is factor i for all i, seen by the stream of the work.
+// Whether x[i] is factor i for all i once the work stream has copied x to the host.
 template <class T> static bool holds(const struct rank *r, const T *x, size_t n, T factor)
 {
     static T host[many];
@@ -69,7 +69,7 @@ template <class T> static bool holds(const struct rank *r, const T *x, size_t n,
     return true;
 }
 
-// Rank number r has (r + 1) i.
+// Sums x, where rank r contributes x[i] = (r + 1) i.
 template <class T, enum group_type TYPE>
 static bool sums(const struct rank *r, size_t n, int root, bool wait)
 {
@@ -163,7 +163,7 @@ static bool replay_unjoined(const struct rank *r)
     return !replay(r, false);
 }
 
-// Numbers whose sum depends on the order: the same bits come to all.
+// Sums numbers for which the order matters, and expects the same bits on all ranks.
 static bool same_bits(const struct rank *r)
 {
     float host[2] = {r->number ? 1e8f : 3.14159f, 0};
@@ -178,7 +178,8 @@ static bool same_bits(const struct rank *r)
     return host[0] == 3.14159f + 1e8f;
 }
 
-// Until the group says what is wrong; it says so by itself, as the host asks again and again.
+// Polls the stream, which never waits, until the sum has ended. Whether the group's fault has this
+// text.
 static bool says(const struct rank *r, const char *text)
 {
     while (cudaStreamQuery(r->sums) == cudaErrorNotReady)
@@ -227,7 +228,8 @@ static int run_rank(int number, const unsigned char name[GROUP_NAME],
     return !good;
 }
 
-// Passes if it is true in both of two processes. test NULL: if they can't join on one GPU.
+// Passes if `test` is true in both of two processes. If test is NULL, passes if they can't join on
+// one GPU.
 static void both(const char *name, bool (*test)(const struct rank *r))
 {
     unsigned char group[GROUP_NAME];
@@ -260,14 +262,14 @@ int main()
             bool (*test)(const struct rank *r);
         } tests[] = {
             {"floats are summed to all", sum_floats},
-            {"doubles are", sum_doubles},
-            {"to one rank alone", sum_to_one},
-            {"in the same order for all", same_bits},
+            {"doubles are summed to all", sum_doubles},
+            {"arrays are summed to one rank alone", sum_to_one},
+            {"all ranks add in the same order", same_bits},
             {"bytes are copied to all", broadcast},
             {"a graph holds sums", replay_graph},
-            {"a join that comes too late in a graph is seen", replay_unjoined},
-            {"ranks that call different sums are told", call_others},
-            {"a rank that ends is missed", lose_one},
+            {"a graph that joins its sums too late gives wrong results", replay_unjoined},
+            {"ranks that call different sums get an error", call_others},
+            {"the other rank gets an error if one ends", lose_one},
             {"ranks must not share a GPU", nullptr},
         };
         for (const auto &t : tests) {
@@ -275,6 +277,6 @@ int main()
             both(name, t.test);
         }
     }
-    both("a sum that nobody waits for is not there (lazy streams)", forget_to_wait);
+    both("a sum that nobody waits for has no result yet (lazy streams)", forget_to_wait);
     return tap_done();
 }

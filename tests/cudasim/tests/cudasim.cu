@@ -20,7 +20,7 @@ constexpr bool sanitized = false;
 
 constexpr unsigned full_warp = 0xffffffff;
 
-// Runs `mistake` in a process of its own; passes if that fails and prints one of the texts.
+// Runs `mistake` in a process of its own. Passes if the process fails and prints one of the texts.
 static void caught(const char *name, void (*mistake)(), std::initializer_list<const char *> texts)
 {
     int ends[2];
