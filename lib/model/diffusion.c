@@ -29,7 +29,8 @@ static bool parse_count(const char **text, long *count)
 static int keep_section(bool keep[DIFFUSION_STEPS], size_t start, size_t size, long count)
 {
     if ((size_t)count > size)
-        return error_set(STATUS_USAGE, "%ld steps asked of a section of %zu", count, size);
+        return error_set(STATUS_USAGE, "cannot keep %ld sampling steps of a section of %zu", count,
+                         size);
     // As in the published code, positions are sums of the stride, and halves round to even.
     double stride = count > 1 ? (double)(size - 1) / (double)(count - 1) : 1, at = 0;
     for (long i = 0; i < count; i++, at += stride)
@@ -56,7 +57,7 @@ static int keep_steps(bool keep[DIFFUSION_STEPS], const char *respacing)
                     keep[t] = true;
                 return 0;
             }
-        return error_set(STATUS_USAGE, "no integer stride over %d steps gives exactly %ld",
+        return error_set(STATUS_USAGE, "no integer stride over %d steps keeps exactly %ld",
                          DIFFUSION_STEPS, counts[0]);
     }
     for (;;) {
@@ -77,8 +78,7 @@ static int keep_steps(bool keep[DIFFUSION_STEPS], const char *respacing)
     return 0;
 bad:
     return error_set(STATUS_USAGE,
-                     "\"%s\" is no choice of sampling steps: expected N, ddimN or A,B,C with "
-                     "numbers from 1 to %d",
+                     "sampling steps \"%s\": expected N, ddimN or A,B,C with numbers from 1 to %d",
                      respacing, DIFFUSION_STEPS);
 }
 

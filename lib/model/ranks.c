@@ -337,7 +337,7 @@ static void queue_collective(struct ranks *r, struct device *device, struct coll
     }
     pthread_mutex_lock(&r->lock);
     if (mem_grow(&r->queue, r->queued, 1, sizeof *r->queue) < 0)
-        device_set_error(device, "no memory to sum over the ranks");
+        device_set_error(device, "out of memory for a sum over the ranks");
     else
         r->queue[r->queued++] = collective;
     pthread_cond_broadcast(&r->changed);
