@@ -10,6 +10,7 @@
 
 #include "lib/base/error.h"
 #include "lib/base/io.h"
+#include "lib/base/mapping.h"
 #include "lib/base/mem.h"
 #include "lib/tool/tool.h"
 

@@ -24,12 +24,14 @@ void fuzz_image(const uint8_t *data, size_t size)
     uint8_t *square = malloc(3 * side * side);
     struct image image;
     fuzz_promise(square, "there is memory for a small picture");
-    for (int whole = 0; whole <= !!(flags & WHOLE); whole++)
-        if (fuzz_succeeded(
-                image_decode(&image, from.data, from.size, flags & EXIF, whole ? 0 : side))) {
-            fuzz_succeeded(resample_crop(image.rgb, image.width, image.height, side, square));
+    for (int whole = 0; whole <= !!(flags & WHOLE); whole++) {
+        const struct image_options options = {.crop = whole ? 0 : side, .exif = flags & EXIF};
+        if (fuzz_succeeded(image_decode(&image, from.data, from.size, &options))) {
+            fuzz_succeeded(resample_crop(image.rgb, image.width, image.height, side,
+                                         RESAMPLE_HORIZONTAL_FIRST, square));
             image_free(&image);
         }
+    }
     free(square);
 }
 
@@ -123,16 +125,18 @@ void fuzz_npy(const uint8_t *data, size_t size)
     fuzz_write("x_labels/0.npy", from.data, from.size);
     struct features features;
     char *paths[] = {(char *)(uintptr_t)fuzz_folder(), NULL};
-    if (!fuzz_succeeded(features_open(&features, paths, ignore_stray)))
+    if (!fuzz_succeeded(features_open(&features, paths, false, ignore_stray)))
         return;
-    float *values = malloc((features.count + 1) * sizeof *values);
-    fuzz_promise(values, "there is memory for a latent");
+    float *mean = calloc(features.count + 1, sizeof *mean);
+    float *std = calloc(features.count + 1, sizeof *std);
+    fuzz_promise(mean && std, "there is memory for a latent");
     for (size_t i = 0; i < features.n; i++) {
         int64_t label = -1;
-        if (fuzz_succeeded(features_read(&features, features.numbers[i], values, &label)))
-            fuzz_promise(label >= 0, "a label is a class");
+        if (fuzz_succeeded(features_read(&features, i, mean, std, &label)))
+            fuzz_promise(label >= -1, "a label is a class or none");
     }
-    free(values);
+    free(mean);
+    free(std);
     features_close(&features);
 }
 

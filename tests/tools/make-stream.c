@@ -1,12 +1,9 @@
-// make-stream images|latents|nan N SIDE ROWS [KEY=TEXT]... writes a stream of N records for tests,
-// ROWS in each frame, with these texts in its metadata. Images are smooth gradients between two
-// colours; latents have 4 channels, a mean, and a standard deviation of 0.5 (with nan, the mean of
-// record 5 is NaN). `label` is a record's index modulo 10, `id` its index.
+// make-stream images|latents|nan N SIDE ROWS [KEY=TEXT]... writes a stream of N records for tests.
 // SPDX-License-Identifier: MIT
 //
-// Each frame has ROWS records. Images are smooth gradients between two colours; latents have 4
-// channels, a mean, and a standard deviation of 0.5 (with nan, the mean of record 5 is NaN).
-// `label` is a record's index modulo 10, `id` its index.
+// Each frame has ROWS records; the texts are put into the metadata. Images are smooth gradients
+// between two colours; latents have 4 channels, a mean, and a standard deviation of 0.5 (with nan,
+// the mean of record 5 is NaN). `label` is a record's index modulo 10, `id` its index.
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -131,6 +131,16 @@ static void refuses(struct device *device, const char *spec, enum status status,
     autoencoder_close(ae);
 }
 
+// Opens the autoencoder of latents of 12 channels whose metadata records this name.
+static struct autoencoder *open_recorded(struct device *device, const char *spec,
+                                         const char *recorded)
+{
+    json_t *metadata = json_pack("{s:s}", "autoencoder", recorded);
+    struct autoencoder *ae = autoencoder_open_for(device, spec, metadata, 12, KL_DECODER, "x");
+    json_decref(metadata);
+    return ae;
+}
+
 static void test_names(struct device *device)
 {
     unsetenv("DIT_VAE");
@@ -153,20 +163,18 @@ static void test_names(struct device *device)
     refuses(device, "/nonexistent/vae.safetensors", STATUS_NO_INPUT, "No such file");
     refuses(device, "/dev/null", STATUS_NO_INPUT, "expected a regular file");
 
-    struct autoencoder *ae = autoencoder_open_for(device, NULL, "dct:12,0", 12, KL_DECODER, "x");
+    struct autoencoder *ae = open_recorded(device, NULL, "dct:12,0");
     ok(ae && strcmp(ae->name, "dct:12,0") == 0, "the autoencoder that the latents name is opened");
     autoencoder_close(ae);
-    ae = autoencoder_open_for(device, "dct:12", "dct:12,0", 12, KL_DECODER, "x");
+    ae = open_recorded(device, "dct:12", "dct:12,0");
     ok(ae && strcmp(ae->name, "dct:8,2") == 0,
        "an autoencoder that is asked for goes before the one that the latents name");
     autoencoder_close(ae);
-    ok(!autoencoder_open_for(device, "dct:16", "dct:12,0", 12, KL_DECODER, "x") &&
-           error_status() == STATUS_DATA && strstr(error_message(), "dct:12,0") &&
-           strstr(error_message(), "dct:10,3"),
+    ok(!open_recorded(device, "dct:16", "dct:12,0") && error_status() == STATUS_DATA &&
+           strstr(error_message(), "dct:12,0") && strstr(error_message(), "dct:10,3"),
        "a wrong number of channels is an error that names both");
     diag("%s", error_message());
-    ok(!autoencoder_open_for(device, NULL, "dct:0", 12, KL_DECODER, "x") &&
-           error_status() == STATUS_DATA,
+    ok(!open_recorded(device, NULL, "dct:0") && error_status() == STATUS_DATA,
        "a malformed name of an autoencoder in the data is bad data");
     diag("%s", error_message());
 }

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "lib/base/error.h"
+#include "lib/base/io.h"
 #include "lib/base/mem.h"
 #include "tests/forge.h"
 #include "tests/reference.h"
