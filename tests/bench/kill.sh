@@ -13,11 +13,11 @@ trap '[ -z "$pid" ] || kill -KILL $pid 2>/dev/null; rm -rf "$tmp"' EXIT
 trap 'exit 1' INT TERM
 
 "${B:-build}/tests/tools/make-stream" latents 64 8 10 >"$tmp/data"
-train() {
+train() { # with names alone, as paths among the settings make checkpoints their folder's own
+    cd "$tmp" || exit
     exec dit-train -q -@ 1 --depth 1 --hidden 64 --heads 2 --patch 2 --batch 8 --classes 10 \
-        --vae dct:4 --sample-every 16 --sample-count 2 --valid "$tmp/data" --valid-every 9 \
-        --valid-count 8 --steps 40 --save-every 3 --keep 2 --log-every 2 --run "$tmp/$1" \
-        --resume "$tmp/data"
+        --vae dct:4 --sample-every 16 --sample-count 2 --valid data --valid-every 9 \
+        --valid-count 8 --steps 40 --save-every 3 --keep 2 --log-every 2 --run "$1" --resume data
 }
 names() {
     (cd "$tmp/$1" && find . | sort)

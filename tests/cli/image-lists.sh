@@ -90,7 +90,7 @@ is '... are labelled by the file' "$(found "$tmp/s")" '0 0 ["great grey owl"]'
 says 'are skipped if it lacks the name' "$star: its class, \"ant\", is not in $tmp/classes"
 exits 'lines with names of classes, with --no-labels,' 0 \
     piped "$list" decode -s 32 --no-labels -o "$tmp/s"
-is '... have the label -1' "$(found "$tmp/s")" '-1 -1 -1 none'
+is '... have the label -1' "$(found "$tmp/s")" '-1 -1 -1 []'
 printf '%s\n' "$star${tab}ant" "$star" >"$list"
 exits 'a line without the name of a class among others' 65 piped "$list" decode -s 32
 says 'is named' "standard input: line 2: expected PATH<TAB>CLASS as in the first line, found \"$star\""

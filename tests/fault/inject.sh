@@ -42,9 +42,10 @@ run_case() {
 cases='decode-images decode-list vae-encode vae-encode-kl vae-decode shard-latents tstream-cat
     tstream-info npz-pack tile-images import-features convert-to-pt convert-from-pt convert-legacy
     dit-sample dit-train dit-train-pipe dit-train-resume'
-train() {
+train() { # a path of --valid would make a checkpoint its folder's own
+    [ -e latents ] || ln -s "$in/latents" latents
     $under dit-train -@ 2 --depth 1 --hidden 32 --heads 2 --patch 2 --batch 8 --classes 10 --vae dct:4 \
-        --sample-every 2 --sample-count 2 --valid "$in/latents" --valid-every 2 --valid-count 8 \
+        --sample-every 2 --sample-count 2 --valid latents --valid-every 2 --valid-count 8 \
         --save-every 2 --log-every 1 --run run "$@"
 }
 
@@ -98,7 +99,7 @@ other_output() {
     diff -r --no-dereference "$tmp/good" "$tmp/bad" | while read -r line; do
         name=${line##*: }
         case $line in
-        "Only in $tmp/good/run"*) grep -q "training goes on\|$name: " "$tmp/err" || echo "$line" ;;
+        "Only in $tmp/good/run"*) grep -q "training goes on\|no pictures of step\|$name: " "$tmp/err" || echo "$line" ;;
         *) echo "$line" ;;
         esac
     done

@@ -203,7 +203,8 @@ static void check_other_sizes(void)
         if (!trainer)
             bail_out();
         ok(dit_file_restore(&file, trainer) < 0 && strstr(error_message(), differs[i]),
-           "a checkpoint restores no trainer of other sizes: %s", differs[i]);
+           "%s: a checkpoint restores no trainer of other sizes: %s", device->description,
+           differs[i]);
         trainer_free(trainer);
     }
     dit_file_close(&file);
