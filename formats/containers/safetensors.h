@@ -32,10 +32,10 @@ struct safetensors {
 };
 
 // Parses the header of a document of `total` bytes, the first `available` of which are in memory;
-// they must outlive doc. -1 with an error (65) for a header over header_max or past the end, of so
-// many values that parsing it would take over 256 MiB, not starting with '{' or not JSON, for
-// duplicate keys, non-string metadata, unknown dtypes, rank over 8, and offsets or shapes that
-// overflow, overlap, leave gaps or don't fill the data.
+// they must outlive doc. -1 with an error (65) for a header over header_max or past the end, not
+// starting with '{' or not JSON, for duplicate keys, non-string metadata, unknown dtypes, rank over
+// 8, and offsets or shapes that overflow, overlap, leave gaps or don't fill the data. Parsing may
+// take 90 times header_max of memory.
 int safetensors_parse(struct safetensors *doc, const uint8_t *bytes, size_t available, size_t total,
                       size_t header_max);
 // Parses the header of a whole file, which anybody may have written: it has at most 100 MB, as the

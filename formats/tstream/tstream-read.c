@@ -324,11 +324,6 @@ const char *tstream_name(const struct tstream_reader *reader)
     return reader->name;
 }
 
-uint64_t tstream_offset(const struct tstream_reader *reader)
-{
-    return reader->place.offset;
-}
-
 const struct frame_place *tstream_place(const struct tstream_reader *reader)
 {
     return &reader->place;

@@ -99,7 +99,6 @@ const char *tstream_name(const struct tstream_reader *reader);
 // 1 and a batch, which the caller frees; 0 at the end; -1 with an error (STATUS_DATA). The frames
 // before a defect are returned first. All segments must have the schema of the first.
 int tstream_read(struct tstream_reader *reader, struct batch **batch);
-uint64_t tstream_offset(const struct tstream_reader *reader); // in bytes, of the last batch's frame
 void tstream_close(struct tstream_reader *reader);
 
 // What a reader has read so far, or what a file holds.

@@ -127,11 +127,16 @@ char **tool_start(int argc, char **argv, const struct tool_info *info)
     return operands;
 }
 
+// zstd's level -1 spends 2 ns a byte to save a sixth of a photograph, where a pipe takes 0.3 ns to
+// carry it; at LEVEL_PIPE only long repeats are found.
+#define LEVEL_PIPE (-512)
+#define LEVEL_FILE 1
+
 int tool_level(const struct output *output)
 {
     if (tool.level != TOOL_LEVEL_AUTO)
         return (int)tool.level;
-    return output_is_file(output) ? 1 : -512;
+    return output_is_file(output) ? LEVEL_FILE : LEVEL_PIPE;
 }
 
 // Appends an argument, quoted for a shell; false when the text is full.
