@@ -78,9 +78,9 @@ unset CUDASIM_STREAMS CUDASIM_SEED
 exits 'more ranks than GPUs' 64 train 2 none --device cuda:0
 says '... is told' 'ranks must not share a GPU'
 faulty() { # faulty KERNEL: of rank 0
-    command="dit-train $model --run $tmp/faulty $tmp/latents"
-    # shellcheck disable=SC2086
-    mpirun --oversubscribe -n 1 env CUDASIM_FAULT="$1" $command : -n 1 $command
+    # shellcheck disable=SC2016,SC2086 # the inner shell expands it; a list of words
+    mpirun --oversubscribe -n 2 sh -c '[ "$OMPI_COMM_WORLD_RANK" != 0 ] || export CUDASIM_FAULT="$0"; exec "$@"' \
+        "$1" dit-train $model --run "$tmp/faulty" "$tmp/latents"
 }
 for kernel in to_act adamw diffusion_loss:3; do # at the start, in the first step, in a recorded one
     exits "a GPU that faults in $kernel" 70 faulty $kernel
