@@ -277,7 +277,7 @@ static void test_large(void)
 static void test_rest(void)
 {
     struct tstream_file *file = tstream_file_open(in_folder("large"));
-    struct batch *batch;
+    struct batch *batch = NULL;
     uint64_t before, after;
     bool good = file && tstream_file_hash(file, &before) == 0;
     if (good)
