@@ -25,7 +25,7 @@ endif
 PACKAGES := libjpeg libpng zlib libzstd jansson
 WARNINGS := -Wall -Wextra $(if $(WERROR),-Werror) -Wshadow -Wvla -Wstrict-prototypes \
             -Wmissing-prototypes
-COMMON   := -std=c11 -D_GNU_SOURCE -I. -pthread -fopenmp -MMD -MP $(WARNINGS) $(CPPFLAGS) \
+COMMON   := -std=c11 -D_GNU_SOURCE -I. -pthread -MMD -MP $(WARNINGS) $(CPPFLAGS) \
             $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all -fno-omit-frame-pointer)
 # Kernels may reorder sums and ignore errno; results stay independent of the number of threads.
 KERNEL   := -fno-math-errno -fno-trapping-math
@@ -152,17 +152,12 @@ $B/libdir $B/kinds: FORCE
 	@mkdir -p $(@D)
 	@echo '$(NOTE)' | cmp -s - $@ || echo '$(NOTE)' >$@
 
-$B/obj/kernels/ref/%.o: kernels/ref/%.c
-	@mkdir -p $(@D)
-	$(call say,CC  )
-	$(Q)$(CC) $(COMMON) $(CFLAGS) -fno-openmp -c $< -o $@
-
 # The cpu backend, once for every instruction set; the fastest that runs is chosen at run time.
 define ISA_RULE
 $B/obj/kernels/$1/%.o: kernels/cpu/%.c
 	@mkdir -p $$(@D)
 	$$(call say,CC  )
-	$$(Q)$$(CC) $$(COMMON) $$(CFLAGS) $$(KERNEL) $$(PKG_CFLAGS) $$(ISA_$1) -DCPU_ISA=$1 -c $$< -o $$@
+	$$(Q)$$(CC) $$(COMMON) $$(CFLAGS) -fopenmp-simd $$(KERNEL) $$(PKG_CFLAGS) $$(ISA_$1) -DCPU_ISA=$1 -c $$< -o $$@
 endef
 $(foreach i,$(ISAS),$(eval $(call ISA_RULE,$i)))
 
@@ -208,7 +203,7 @@ LINK = $(CC) $(COMMON) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o %.a,$^) $(PKG_LIB
 # For gpu-bundle: libraries are linked in, all but libc's and CUDA's.
 BUNDLE      := $B/gpu
 BUNDLE_LINK = $(CC) -pthread $(CFLAGS) $(LDFLAGS) -s -static-libgcc -o $@ $(filter %.o %.a,$^) \
-              -Wl,-Bstatic $(PKG_LIBS) -lgomp -Wl,-Bdynamic -lm -ldl
+              -Wl,-Bstatic $(PKG_LIBS) -Wl,-Bdynamic -lm -ldl
 
 .SECONDEXPANSION:
 define LINK_RULES
@@ -253,7 +248,7 @@ $B/tests/bench/%: $B/obj/tests/bench/%.o $B/lib/libdit-tools.a
 $B/tests/fault/%.so: tests/fault/%.c
 	@mkdir -p $(@D)
 	$(call say,LINK)
-	$(Q)$(CC) $(filter-out -MMD -MP -fopenmp -fsanitize% -fno-sanitize%,$(COMMON)) $(CFLAGS) $(LDFLAGS) -fPIC -shared -o $@ $< -ldl
+	$(Q)$(CC) $(filter-out -MMD -MP -fsanitize% -fno-sanitize%,$(COMMON)) $(CFLAGS) $(LDFLAGS) -fPIC -shared -o $@ $< -ldl
 
 deps install-deps: ## install what is missing (Debian, Ubuntu; needs root or sudo)
 	@pipelines/install-deps.sh build
@@ -286,7 +281,7 @@ check-valgrind: tests ## run the tests of formats, files and tools under valgrin
 
 FUZZ_B := build/fuzz
 fuzz: ## look for inputs that break the parsers, with clang's libFuzzer (MINUTES=5, T="target ..." picks some)
-	@command -v clang >/dev/null || { echo 'make fuzz needs clang, its libFuzzer and its OpenMP (Debian: clang libomp-dev)' >&2; exit 1; }
+	@command -v clang >/dev/null || { echo 'make fuzz needs clang and its libFuzzer (Debian: clang)' >&2; exit 1; }
 	@$(MAKE) -j$(JOBS) --no-print-directory B=$(FUZZ_B) SAN=address,undefined CC=clang CUDA=0 MPI=0 \
 	    CFLAGS='-O1 -g -fsanitize=fuzzer-no-link' KERNEL='-O0 -fno-sanitize=all' $(FUZZ_B)/tests/fuzz/libfuzzer
 	@tests/fuzz/run.sh $(FUZZ_B)/tests/fuzz/libfuzzer $(or $(MINUTES),5) $(T)
@@ -298,6 +293,9 @@ bench-peers: programs $(TOOLS) ## measure against Pillow and PyTorch (PYTHON=one
 	@for bench in decode train vae; do \
 	    B=$B PATH="$(abspath $B/bin):$$PATH" tests/bench/$$bench.sh $(or $(PYTHON),python3) || exit; \
 	done
+
+bench-sharing: programs $(TOOLS) ## measure the programs where others need the processors (T="part ..." picks some)
+	@B=$B PATH="$(abspath $B/bin):$$PATH" tests/bench/sharing.sh $(T)
 
 COMPLETIONS := $(foreach p,$(PROGRAMS) decode,bash/$p zsh/_$p fish/$p.fish)
 completions: $(COMPLETIONS:%=$B/completions/%) ## completions of the programs' options for bash, zsh and fish
@@ -390,5 +388,5 @@ help: ## this list
 .SECONDARY:
 .DELETE_ON_ERROR:
 .PHONY: FORCE all programs plugin completions tests deps install-deps demo check check-more run-tests fault \
-    power-cuts check-valgrind bench bench-peers check-gpu bench-gpu gpu-bundle install uninstall coverage fuzz \
+    power-cuts check-valgrind bench bench-peers bench-sharing check-gpu bench-gpu gpu-bundle install uninstall coverage fuzz \
     format clean help

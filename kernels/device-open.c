@@ -9,6 +9,7 @@
 #include "kernels/device.h"
 #include "kernels/ops.h"
 #include "lib/base/cpu.h"
+#include "lib/base/team.h"
 
 static const struct backend *cpu_backend(void)
 {
@@ -50,6 +51,11 @@ static int open_host(struct device *device, const struct backend *backend, const
     device->threads = backend == &ref_backend ? 1 : device->threads;
     snprintf(device->description, sizeof device->description, "cpu (%s, %d thread%s)",
              backend->name, device->threads, device->threads == 1 ? "" : "s");
+    device->team = device->threads > 1 ? team_new((size_t)device->threads) : NULL;
+    if (device->threads > 1 && !device->team) {
+        snprintf(why, 256, "out of memory");
+        return -1;
+    }
     return 0;
 }
 

@@ -5,11 +5,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "lib/base/team.h"
+
 void device_close(struct device *device)
 {
     if (!device)
         return;
     device->backend->close(device);
+    team_free(device->team);
     free(device);
 }
 

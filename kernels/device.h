@@ -19,6 +19,7 @@ typedef struct act act; // an element of an activation
 
 struct device;
 struct op_table;
+struct team;
 
 enum group_type { GROUP_FLOAT, GROUP_DOUBLE };
 #define GROUP_ALL  (-1) // as the root of a sum: all processes receive it
@@ -76,7 +77,8 @@ struct backend {
 struct device {
     const struct backend *backend;
     const struct op_table *ops; // = backend->ops
-    int threads;                // CPU threads for the operations
+    int threads;                // CPU threads for the operations; constant
+    struct team *team;          // those threads; NULL for one, and on GPUs
     char description[128];      // "cpu (avx2, 2 threads)"
     char note[320];             // a message for the user, why "auto" chose the CPU; or ""
     char error[256];            // the first error, or ""

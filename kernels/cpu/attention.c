@@ -6,8 +6,6 @@
 // each query, need no reduction across the lanes of a vector, and the products read the tile as it
 // is. The softmax uses powers of 2: the keys are scaled by log2(e) / sqrt(D), so that the scores
 // are exponents of 2.
-#include <omp.h>
-
 #include "kernels/cpu/tile.h"
 
 #define BLOCK_K       256 // rows of a panel that fit into the first-level cache
@@ -184,6 +182,10 @@ struct attention {
     struct attention_sizes s;
     float *out, *lse;
     const float *qkv;
+    size_t tiles;     // of a head's queries
+    float *keys;      // (heads or threads, 2 keys of attention_sizes)
+    float *work;      // (threads,work_size)
+    size_t work_size; // 2 queries + scores
 };
 
 static const float *keys_of(const struct attention *p, size_t head)
@@ -226,44 +228,60 @@ static void attend_tile(const struct attention *p, const float *keys, float *wor
     memcpy(p->lse + head * s->T + first, lse, n * sizeof *lse);
 }
 
+// A round is a tile of tokens.
+static void copy_keys_of_tiles(const void *context, struct team_range range)
+{
+    const struct attention *p = context;
+    for (size_t n = range.first; n < range.end; n++) {
+        const size_t head = n / p->tiles, first = n % p->tiles * TILE_N;
+        copy_keys(&p->s, p->keys + head * 2 * p->s.keys, keys_of(p, head), first,
+                  min(TILE_N, p->s.T - first));
+    }
+}
+
+static void attend_tiles(const void *context, struct team_range range)
+{
+    const struct attention *p = context;
+    for (size_t n = range.first; n < range.end; n++)
+        attend_tile(p, p->keys + n / p->tiles * 2 * p->s.keys,
+                    p->work + range.member * p->work_size, n / p->tiles, n % p->tiles * TILE_N);
+}
+
+static void attend_heads(const void *context, struct team_range range)
+{
+    const struct attention *p = context;
+    float *keys = p->keys + range.member * 2 * p->s.keys;
+    for (size_t head = range.first; head < range.end; head++) {
+        copy_keys(&p->s, keys, keys_of(p, head), 0, p->s.T);
+        for (size_t first = 0; first < p->s.T; first += TILE_N)
+            attend_tile(p, keys, p->work + range.member * p->work_size, head, first);
+    }
+}
+
 void CPU_FN(attention)(struct device *device, act *out, float *lse, const act *qkv, size_t B,
                        size_t T, size_t H, size_t D)
 {
-    const struct attention p = {find_attention_sizes(T, H, D), floats(out), lse, const_floats(qkv)};
-    const struct attention_sizes *s = &p.s;
+    struct attention p = {.s = find_attention_sizes(T, H, D),
+                          .out = floats(out),
+                          .lse = lse,
+                          .qkv = const_floats(qkv),
+                          .tiles = divide_up(T, TILE_N)};
     const size_t heads = B * H, threads = (size_t)device->threads;
-    const size_t tiles = divide_up(T, TILE_N), kv_size = 2 * s->keys;
-    const size_t work_size = 2 * s->queries + s->scores;
     // Each thread takes whole heads. If there are few heads, the threads share the tiles of queries
     // instead.
     const bool few = heads < 4 * threads;
-    const size_t copies = (few ? heads : threads) * kv_size;
-    float *keys = CPU_FN(scratch)(device, copies + threads * work_size);
-    if (!keys)
+    const size_t keys_size = (few ? heads : threads) * 2 * p.s.keys;
+    p.work_size = 2 * p.s.queries + p.s.scores;
+    p.keys = CPU_FN(scratch)(device, keys_size + threads * p.work_size);
+    if (!p.keys)
         return;
-
-#pragma omp parallel num_threads(threads_for(device, heads *T *T *D / 16))
-    {
-        const size_t thread = (size_t)omp_get_thread_num();
-        float *work = keys + copies + thread * work_size, *own = keys + thread * kv_size;
-        if (few) {
-#pragma omp for
-            for (size_t n = 0; n < heads * tiles; n++) {
-                const size_t head = n / tiles, first = n % tiles * TILE_N;
-                copy_keys(s, keys + head * kv_size, keys_of(&p, head), first,
-                          min(TILE_N, T - first));
-            }
-#pragma omp for schedule(dynamic)
-            for (size_t n = 0; n < heads * tiles; n++)
-                attend_tile(&p, keys + n / tiles * kv_size, work, n / tiles, n % tiles * TILE_N);
-        } else {
-#pragma omp for schedule(dynamic)
-            for (size_t head = 0; head < heads; head++) {
-                copy_keys(s, own, keys_of(&p, head), 0, T);
-                for (size_t first = 0; first < T; first += TILE_N)
-                    attend_tile(&p, own, work, head, first);
-            }
-        }
+    p.work = p.keys + keys_size;
+    struct team *team = team_of(device, heads * T * T * D / 16);
+    if (few) {
+        team_for(team, heads * p.tiles, 1, copy_keys_of_tiles, &p);
+        team_for(team, heads * p.tiles, 1, attend_tiles, &p);
+    } else {
+        team_for(team, heads, 1, attend_heads, &p);
     }
 }
 
@@ -406,25 +424,42 @@ static void attend_head_backward(const struct attention_sizes *s, const struct h
     unpack_panels(dv, s->qkv_row, w->dv, s->T_rows, 1, s->T, s->D);
 }
 
+struct attention_backward {
+    struct attention_sizes s;
+    float *dqkv, *delta;
+    const float *dout, *qkv, *out, *lse;
+    float *memory; // (threads,memory_size): see struct head_memory
+    size_t memory_size;
+};
+
+static void attend_heads_backward(const void *context, struct team_range range)
+{
+    const struct attention_backward *p = context;
+    const struct attention_sizes *s = &p->s;
+    const struct head_memory w = place_head_memory(s, p->memory + range.member * p->memory_size);
+    for (size_t head = range.first; head < range.end; head++) {
+        const size_t in_out = head / s->H * s->T * s->out_row + head % s->H * s->D;
+        const size_t in_qkv = head / s->H * s->T * s->qkv_row + head % s->H * s->D;
+        const struct query_rows all = {p->qkv + in_qkv,  p->dout + in_out,
+                                       p->out + in_out,  p->lse + head * s->T,
+                                       p->dqkv + in_qkv, p->delta + head * s->T};
+        attend_head_backward(s, &w, &all);
+    }
+}
+
 void CPU_FN(attention_backward)(struct device *device, act *dqkv, float *delta, const act *dout,
                                 const act *qkv, const act *out, const float *lse, size_t B,
                                 size_t T, size_t H, size_t D)
 {
-    const struct attention_sizes s = find_attention_sizes(T, H, D);
-    const size_t memory_size = head_memory_size(&s);
-    float *scratch = CPU_FN(scratch)(device, (size_t)device->threads * memory_size);
-    if (!scratch)
-        return;
-
-#pragma omp parallel for schedule(dynamic) num_threads(threads_for(device, B *H *T *T *D / 16))
-    for (size_t head = 0; head < B * H; head++) {
-        const size_t in_out = head / H * T * s.out_row + head % H * D;
-        const size_t in_qkv = head / H * T * s.qkv_row + head % H * D;
-        const struct query_rows all = {const_floats(qkv) + in_qkv, const_floats(dout) + in_out,
-                                       const_floats(out) + in_out, lse + head * T,
-                                       floats(dqkv) + in_qkv,      delta + head * T};
-        const struct head_memory w =
-            place_head_memory(&s, scratch + (size_t)omp_get_thread_num() * memory_size);
-        attend_head_backward(&s, &w, &all);
-    }
+    struct attention_backward p = {.s = find_attention_sizes(T, H, D),
+                                   .dqkv = floats(dqkv),
+                                   .delta = delta,
+                                   .dout = const_floats(dout),
+                                   .qkv = const_floats(qkv),
+                                   .out = const_floats(out),
+                                   .lse = lse};
+    p.memory_size = head_memory_size(&p.s);
+    p.memory = CPU_FN(scratch)(device, (size_t)device->threads * p.memory_size);
+    if (p.memory)
+        team_for(team_of(device, B * H * T * T * D / 16), B * H, 1, attend_heads_backward, &p);
 }

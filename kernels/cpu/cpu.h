@@ -5,6 +5,7 @@
 #define DIT_CPU_H
 
 #include "kernels/host-act.h"
+#include "lib/base/team.h"
 
 #define CPU_PASTE_(a, b) a##_##b
 #define CPU_PASTE(a, b)  CPU_PASTE_(a, b)
@@ -47,10 +48,18 @@ static inline size_t round_up(size_t n, size_t multiple)
     return divide_up(n, multiple) * multiple;
 }
 
-// Threads for light work on n elements: one where starting the others would take longer.
-static inline int threads_for(const struct device *device, size_t n)
+// The team for light work on n elements: the caller alone where waking others would take longer.
+static inline struct team *team_of(const struct device *device, size_t n)
 {
-    return n < 16384 ? 1 : device->threads;
+    return n < 16384 ? NULL : device->team;
+}
+
+// What a range of light work has at least: elements, or rows of n elements.
+#define GRAIN ((size_t)4096)
+
+static inline size_t rows_of_grain(size_t n)
+{
+    return divide_up(GRAIN, n);
 }
 
 #endif

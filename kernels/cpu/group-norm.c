@@ -3,8 +3,6 @@
 // A sample's rows are cut into chunks. Within a chunk sums are float32, and squares are of
 // deviations from the chunk's own mean; sums over chunks are double. The order depends on n and C
 // alone, so that the bits of the result don't depend on the batch or the number of threads.
-#include <omp.h>
-
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/simd.h"
 
@@ -24,6 +22,8 @@ struct group_norm {
     size_t rows, chunks;           // rows of a chunk; chunks of a sample
     struct chunk_moments *moments; // (B,chunks,G)
     float *factor, *offset;        // (B,C): y = factor x + offset
+    float *work;                   // (threads,work_size)
+    size_t work_size;
 };
 
 static size_t chunk_rows(const struct group_norm *p, size_t chunk)
@@ -107,6 +107,29 @@ static void normalize_chunk(const struct group_norm *p, size_t sample, size_t ch
     }
 }
 
+static void find_moments_of_chunks(const void *context, struct team_range range)
+{
+    const struct group_norm *p = context;
+    for (size_t k = range.first; k < range.end; k++)
+        find_chunk_moments(
+            p->moments + k * p->G, p->x + (k / p->chunks * p->n + k % p->chunks * p->rows) * p->C,
+            chunk_rows(p, k % p->chunks), p->C, p->G, p->work + range.member * p->work_size);
+}
+
+static void combine_moments_of_groups(const void *context, struct team_range range)
+{
+    const struct group_norm *p = context;
+    for (size_t k = range.first; k < range.end; k++)
+        combine_moments(p, k / p->G, k % p->G);
+}
+
+static void normalize_chunks(const void *context, struct team_range range)
+{
+    const struct group_norm *p = context;
+    for (size_t k = range.first; k < range.end; k++)
+        normalize_chunk(p, k / p->chunks, k % p->chunks);
+}
+
 void CPU_FN(group_norm)(struct device *device, act *y, const act *x, const act *w, const act *b,
                         bool silu, size_t B, size_t n, size_t C, size_t G)
 {
@@ -133,19 +156,12 @@ void CPU_FN(group_norm)(struct device *device, act *y, const act *x, const act *
         .moments = (struct chunk_moments *)(void *)scratch,
         .factor = factor,
         .offset = offset,
+        .work = work,
+        .work_size = work_size,
     };
-#pragma omp parallel num_threads(threads_for(device, B *n *C))
-    {
-#pragma omp for
-        for (size_t k = 0; k < B * chunks; k++)
-            find_chunk_moments(p.moments + k * G, p.x + (k / chunks * n + k % chunks * rows) * C,
-                               chunk_rows(&p, k % chunks), C, G,
-                               work + (size_t)omp_get_thread_num() * work_size);
-#pragma omp for
-        for (size_t k = 0; k < B * G; k++)
-            combine_moments(&p, k / G, k % G);
-#pragma omp for
-        for (size_t k = 0; k < B * chunks; k++)
-            normalize_chunk(&p, k / chunks, k % chunks);
-    }
+    struct team *team = team_of(device, B * n * C);
+    team_for(team, B * chunks, 1, find_moments_of_chunks, &p);
+    team_for(team_of(device, B * G * chunks), B * G, rows_of_grain(chunks),
+             combine_moments_of_groups, &p);
+    team_for(team, B * chunks, 1, normalize_chunks, &p);
 }

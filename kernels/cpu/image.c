@@ -1,7 +1,7 @@
 // Conversion of pixels, and the DCT of the built-in autoencoder. SPDX-License-Identifier: MIT
 //
 // One thread does all of this: an image takes a tenth of the time that decoding its file takes, and
-// a team of threads, which spins between images, would only slow down the other programs of a pipe.
+// the other programs of a pipe need the other threads' processors.
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/simd.h"
 #include "kernels/zigzag.h"

@@ -47,21 +47,37 @@ static void diffusion_loss_of_sample(float *mse, float *vb, float *dout, const f
     *vb = (float)(vb_sum / (double)n / M_LN2);
 }
 
+struct loss {
+    float *mse, *vb, *dout;
+    const float *out, *x0, *xt, *noise;
+    const struct diffusion_terms *terms;
+    float grad_scale;
+    size_t n;
+};
+
+static void find_losses(const void *context, struct team_range range)
+{
+    const struct loss *p = context;
+    const size_t n = p->n;
+    for (size_t b = range.first; b < range.end; b++) {
+        float *to = p->dout ? p->dout + 2 * b * n : NULL;
+        // At t = 0, one sample in a thousand, the discretized Gaussian needs ref's double
+        // precision.
+        if (p->terms[b].first)
+            ref_diffusion_loss(NULL, p->mse + b, p->vb + b, to, p->out + 2 * b * n, p->x0 + b * n,
+                               p->xt + b * n, p->noise + b * n, p->terms + b, p->grad_scale, 1, n);
+        else
+            diffusion_loss_of_sample(p->mse + b, p->vb + b, to, p->out + 2 * b * n, p->x0 + b * n,
+                                     p->xt + b * n, p->noise + b * n, p->terms + b, p->grad_scale,
+                                     n);
+    }
+}
+
 void CPU_FN(diffusion_loss)(struct device *device, float *mse, float *vb, float *dout,
                             const float *out, const float *x0, const float *xt, const float *noise,
                             const struct diffusion_terms *terms, float grad_scale, size_t B,
                             size_t n)
 {
-#pragma omp parallel for num_threads(threads_for(device, 4 * B * n)) schedule(dynamic)
-    for (size_t b = 0; b < B; b++) {
-        float *to = dout ? dout + 2 * b * n : NULL;
-        // At t = 0, one sample in a thousand, the discretized Gaussian needs ref's double
-        // precision.
-        if (terms[b].first)
-            ref_diffusion_loss(device, mse + b, vb + b, to, out + 2 * b * n, x0 + b * n, xt + b * n,
-                               noise + b * n, terms + b, grad_scale, 1, n);
-        else
-            diffusion_loss_of_sample(mse + b, vb + b, to, out + 2 * b * n, x0 + b * n, xt + b * n,
-                                     noise + b * n, terms + b, grad_scale, n);
-    }
+    const struct loss p = {mse, vb, dout, out, x0, xt, noise, terms, grad_scale, n};
+    team_for(team_of(device, 4 * B * n), B, 1, find_losses, &p);
 }

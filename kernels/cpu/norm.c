@@ -28,19 +28,59 @@ INLINE void modulate_row(float *y, const float *x, const float *shift, const flo
         y[d] = (x[d] - mean) * rstd * (1 + scale[d]) + shift[d];
 }
 
+// The arguments of both operations; norm_modulate has no gate, no branch and no sum.
+struct norm_modulate {
+    float *sum, *y, *mean, *rstd;
+    const float *x, *branch, *gate, *shift, *scale;
+    size_t stride, T, D;
+};
+
+static void norm_modulate_rows(const void *context, struct team_range range)
+{
+    const struct norm_modulate *p = context;
+    const size_t D = p->D;
+    for (size_t r = range.first; r < range.end; r++) {
+        const float *in = p->x + r * D;
+        const size_t at = r / p->T * p->stride;
+        float row_mean, row_rstd;
+        find_row_moments(in, D, &row_mean, &row_rstd);
+        modulate_row(p->y + r * D, in, p->shift + at, p->scale + at, row_mean, row_rstd, D);
+        if (p->mean)
+            p->mean[r] = row_mean, p->rstd[r] = row_rstd;
+    }
+}
+
 void CPU_FN(norm_modulate)(struct device *device, act *y, float *mean, float *rstd, const act *x,
                            struct modulation m, size_t B, size_t T, size_t D)
 {
-#pragma omp parallel for num_threads(threads_for(device, B *T *D))
-    for (size_t r = 0; r < B * T; r++) {
-        const float *in = const_floats(x) + r * D;
-        const size_t at = r / T * m.stride;
-        float row_mean, row_rstd;
-        find_row_moments(in, D, &row_mean, &row_rstd);
-        modulate_row(floats(y) + r * D, in, const_floats(m.shift) + at, const_floats(m.scale) + at,
-                     row_mean, row_rstd, D);
-        if (mean)
-            mean[r] = row_mean, rstd[r] = row_rstd;
+    const struct norm_modulate p = {.y = floats(y),
+                                    .mean = mean,
+                                    .rstd = rstd,
+                                    .x = const_floats(x),
+                                    .shift = const_floats(m.shift),
+                                    .scale = const_floats(m.scale),
+                                    .stride = m.stride,
+                                    .T = T,
+                                    .D = D};
+    team_for(team_of(device, B * T * D), B * T, rows_of_grain(D), norm_modulate_rows, &p);
+}
+
+static void gate_residual_norm_modulate_rows(const void *context, struct team_range range)
+{
+    const struct norm_modulate *p = context;
+    const size_t D = p->D;
+    for (size_t r = range.first; r < range.end; r++) {
+        const float *in = p->x + r * D, *add = p->branch + r * D;
+        const size_t at = r / p->T * p->stride;
+        const float *gate = p->gate + at;
+        float row_mean, row_rstd, *total = p->sum + r * D;
+#pragma omp simd
+        for (size_t d = 0; d < D; d++)
+            total[d] = in[d] + gate[d] * add[d];
+        find_row_moments(total, D, &row_mean, &row_rstd);
+        modulate_row(p->y + r * D, total, p->shift + at, p->scale + at, row_mean, row_rstd, D);
+        if (p->mean)
+            p->mean[r] = row_mean, p->rstd[r] = row_rstd;
     }
 }
 
@@ -48,21 +88,20 @@ void CPU_FN(gate_residual_norm_modulate)(struct device *device, act *sum, act *y
                                          float *rstd, const act *x, const act *branch,
                                          struct modulation m, size_t B, size_t T, size_t D)
 {
-#pragma omp parallel for num_threads(threads_for(device, B *T *D))
-    for (size_t r = 0; r < B * T; r++) {
-        const float *in = const_floats(x) + r * D, *add = const_floats(branch) + r * D;
-        const size_t at = r / T * m.stride;
-        const float *gate = const_floats(m.gate) + at;
-        float row_mean, row_rstd, *total = floats(sum) + r * D;
-#pragma omp simd
-        for (size_t d = 0; d < D; d++)
-            total[d] = in[d] + gate[d] * add[d];
-        find_row_moments(total, D, &row_mean, &row_rstd);
-        modulate_row(floats(y) + r * D, total, const_floats(m.shift) + at,
-                     const_floats(m.scale) + at, row_mean, row_rstd, D);
-        if (mean)
-            mean[r] = row_mean, rstd[r] = row_rstd;
-    }
+    const struct norm_modulate p = {.sum = floats(sum),
+                                    .y = floats(y),
+                                    .mean = mean,
+                                    .rstd = rstd,
+                                    .x = const_floats(x),
+                                    .branch = const_floats(branch),
+                                    .gate = const_floats(m.gate),
+                                    .shift = const_floats(m.shift),
+                                    .scale = const_floats(m.scale),
+                                    .stride = m.stride,
+                                    .T = T,
+                                    .D = D};
+    team_for(team_of(device, B * T * D), B * T, rows_of_grain(D), gate_residual_norm_modulate_rows,
+             &p);
 }
 
 // The gradient of LN and modulation for the row of one token: writes dx, and adds to dshift and
@@ -106,13 +145,15 @@ struct norm_backward {
     float *dx, *dbranch, *dgate, *dshift, *dscale;
     const float *dy, *dsum, *x, *mean, *rstd, *branch, *gate, *scale;
     size_t stride, dstride, B, T, D;
+    float *sums;   // (B,chunks,3,D): dshift, dscale and dgate of each chunk
+    size_t chunks; // of a sample
 };
 
-// The gradients of tokens t .. end - 1 of sample b; sums (3,D) are their dshift, dscale and dgate.
-static void norm_backward_chunk(const struct norm_backward *p, float *sums, size_t b, size_t t,
-                                size_t end)
+static void norm_backward_chunk(const struct norm_backward *p, size_t n)
 {
-    const size_t D = p->D;
+    const size_t D = p->D, b = n / p->chunks, t = n % p->chunks * CHUNK_T;
+    const size_t end = min(t + CHUNK_T, p->T);
+    float *sums = p->sums + n * 3 * D;
     memset(sums, 0, 3 * D * sizeof *sums);
     for (size_t r = b * p->T + t; r < b * p->T + end; r++) {
         float *dx = p->dx + r * D;
@@ -140,28 +181,36 @@ static void add_chunk_sums(float *to, const float *sums, size_t chunks, size_t D
             to[d] += sums[c * 3 * D + d];
 }
 
-static void norm_backward(struct device *device, const struct norm_backward *p)
+static void norm_backward_chunks(const void *context, struct team_range range)
 {
-    const size_t D = p->D, chunks = divide_up(p->T, CHUNK_T);
-    float *sums = CPU_FN(scratch)(device, p->B * chunks * 3 * D);
-    if (!sums)
-        return;
-#pragma omp parallel num_threads(threads_for(device, p->B * p->T * D))
-    {
-#pragma omp for
-        for (size_t n = 0; n < p->B * chunks; n++) {
-            size_t t = n % chunks * CHUNK_T, end = min(t + CHUNK_T, p->T);
-            norm_backward_chunk(p, sums + n * 3 * D, n / chunks, t, end);
-        }
-#pragma omp for
-        for (size_t b = 0; b < p->B; b++) {
-            const float *from = sums + b * chunks * 3 * D;
-            add_chunk_sums(p->dshift + b * p->dstride, from, chunks, D);
-            add_chunk_sums(p->dscale + b * p->dstride, from + D, chunks, D);
-            if (p->branch)
-                add_chunk_sums(p->dgate + b * p->dstride, from + 2 * D, chunks, D);
-        }
+    for (size_t n = range.first; n < range.end; n++)
+        norm_backward_chunk(context, n);
+}
+
+static void norm_backward_sums(const void *context, struct team_range range)
+{
+    const struct norm_backward *p = context;
+    const size_t D = p->D, chunks = p->chunks;
+    for (size_t b = range.first; b < range.end; b++) {
+        const float *from = p->sums + b * chunks * 3 * D;
+        add_chunk_sums(p->dshift + b * p->dstride, from, chunks, D);
+        add_chunk_sums(p->dscale + b * p->dstride, from + D, chunks, D);
+        if (p->branch)
+            add_chunk_sums(p->dgate + b * p->dstride, from + 2 * D, chunks, D);
     }
+}
+
+static void norm_backward(struct device *device, const struct norm_backward *call)
+{
+    struct norm_backward p = *call;
+    p.chunks = divide_up(p.T, CHUNK_T);
+    p.sums = CPU_FN(scratch)(device, p.B * p.chunks * 3 * p.D);
+    if (!p.sums)
+        return;
+    struct team *team = team_of(device, p.B * p.T * p.D);
+    team_for(team, p.B * p.chunks, 1, norm_backward_chunks, &p);
+    team_for(team_of(device, p.B * p.chunks * p.D), p.B, rows_of_grain(p.chunks * p.D),
+             norm_backward_sums, &p);
 }
 
 void CPU_FN(norm_modulate_backward)(struct device *device, act *dx, struct modulation dm,

@@ -6,25 +6,58 @@
 // the number of threads.
 #define BLOCK 16384
 
+struct square_sums {
+    const float *x;
+    double *sums; // of each block
+    size_t n;
+};
+
+static void sum_squares_of_blocks(const void *context, struct team_range range)
+{
+    const struct square_sums *p = context;
+    const float *x = p->x;
+    for (size_t b = range.first; b < range.end; b++) {
+        double total = 0;
+        const size_t end = min((b + 1) * BLOCK, p->n);
+#pragma omp simd reduction(+ : total)
+        for (size_t i = b * BLOCK; i < end; i++)
+            total += (double)x[i] * (double)x[i];
+        p->sums[b] = total;
+    }
+}
+
 void CPU_FN(sum_squares)(struct device *device, double *sum, const float *x, size_t n)
 {
     const size_t blocks = divide_up(n, BLOCK);
     double *sums = (double *)(void *)CPU_FN(scratch)(device, 2 * blocks);
     if (!sums)
         return;
-#pragma omp parallel for num_threads(threads_for(device, n))
-    for (size_t b = 0; b < blocks; b++) {
-        double total = 0;
-        const size_t end = min((b + 1) * BLOCK, n);
-#pragma omp simd reduction(+ : total)
-        for (size_t i = b * BLOCK; i < end; i++)
-            total += (double)x[i] * (double)x[i];
-        sums[b] = total;
-    }
+    const struct square_sums p = {x, sums, n};
+    team_for(device->team, blocks, 1, sum_squares_of_blocks, &p);
     double total = 0;
     for (size_t b = 0; b < blocks; b++)
         total += sums[b];
     *sum = total;
+}
+
+struct adamw_step {
+    float *w, *value, *ema, *m, *v;
+    const float *g;
+    float clip, b1, b2, rest1, rest2, rate, v_scale, decay, eps, ema_rest;
+};
+
+static void step_elements(const void *context, struct team_range range)
+{
+    const struct adamw_step p = *(const struct adamw_step *)context;
+#pragma omp simd
+    for (size_t i = range.first; i < range.end; i++) {
+        float gi = p.g[i] * p.clip;
+        p.m[i] = p.b1 * p.m[i] + p.rest1 * gi;
+        p.v[i] = p.b2 * p.v[i] + p.rest2 * gi * gi;
+        p.w[i] -= p.decay * p.w[i] + p.rate * p.m[i] / (sqrtf(p.v[i] * p.v_scale) + p.eps);
+        p.ema[i] += p.ema_rest * (p.w[i] - p.ema[i]);
+        p.value[i] = p.w[i];
+    }
 }
 
 void CPU_FN(adamw)(struct device *device, float *w, act *value, float *ema, float *m, float *v,
@@ -33,21 +66,23 @@ void CPU_FN(adamw)(struct device *device, float *w, act *value, float *ema, floa
     if (!isfinite(*norm2))
         return;
     const double step = (double)p->step;
-    const float clip = (float)(p->max_norm > 0 ? fmin(1, p->max_norm / sqrt(*norm2)) : 1);
-    const float b1 = p->beta1, b2 = p->beta2;
-    const float rest1 = (float)(1 - (double)b1), rest2 = (float)(1 - (double)b2);
-    const float rate = (float)(p->lr / (1 - pow(b1, step)));
-    const float v_scale = (float)(1 / (1 - pow(b2, step)));
-    const float decay = (float)((double)p->lr * p->weight_decay), eps = p->eps;
-    const float ema_rest = (float)(1 - p->ema_decay);
-    float *copy = floats(value);
-#pragma omp parallel for simd num_threads(threads_for(device, n))
-    for (size_t i = 0; i < n; i++) {
-        float gi = g[i] * clip;
-        m[i] = b1 * m[i] + rest1 * gi;
-        v[i] = b2 * v[i] + rest2 * gi * gi;
-        w[i] -= decay * w[i] + rate * m[i] / (sqrtf(v[i] * v_scale) + eps);
-        ema[i] += ema_rest * (w[i] - ema[i]);
-        copy[i] = w[i];
-    }
+    const struct adamw_step s = {
+        .w = w,
+        .value = floats(value),
+        .ema = ema,
+        .m = m,
+        .v = v,
+        .g = g,
+        .clip = (float)(p->max_norm > 0 ? fmin(1, p->max_norm / sqrt(*norm2)) : 1),
+        .b1 = p->beta1,
+        .b2 = p->beta2,
+        .rest1 = (float)(1 - (double)p->beta1),
+        .rest2 = (float)(1 - (double)p->beta2),
+        .rate = (float)(p->lr / (1 - pow(p->beta1, step))),
+        .v_scale = (float)(1 / (1 - pow(p->beta2, step))),
+        .decay = (float)((double)p->lr * p->weight_decay),
+        .eps = p->eps,
+        .ema_rest = (float)(1 - p->ema_decay),
+    };
+    team_for(team_of(device, n), n, GRAIN, step_elements, &s);
 }

@@ -6,8 +6,6 @@
 // block of A, which stays in the second-level cache, pass by.
 #include "kernels/cpu/product.h"
 
-#include <omp.h>
-
 #include "kernels/cpu/tile.h"
 
 #define BLOCK_K  384
@@ -223,6 +221,51 @@ static void multiply_block(const struct product *p, const struct product_block *
     }
 }
 
+// What all blocks of a call share: k0 .. k_end - 1 are the rows of B that are packed at the time.
+struct product_call {
+    const struct product *p;
+    size_t m_blocks, n_blocks;
+    size_t k0, k_end;
+    float *own; // (threads,own_size)
+    size_t packed_a_size, own_size;
+    float *packed_b; // if the blocks share it; else NULL
+};
+
+// A round is a group of columns within BLOCK_K rows.
+static void pack_groups_of_b(const void *context, struct team_range range)
+{
+    const struct product_call *c = context;
+    const struct product *p = c->p;
+    const size_t N = round_up(p->N, TILE_N), groups = divide_up(N, GROUP_N);
+    for (size_t n = range.first; n < range.end; n++) {
+        const size_t k = c->k0 + n / groups * BLOCK_K, j = n % groups * GROUP_N;
+        const size_t K = min(BLOCK_K, c->k_end - k);
+        pack_b(c->packed_b + (k - c->k0) * N + j * K, submatrix(&p->b, k, j), K,
+               min(GROUP_N, p->N - j));
+    }
+}
+
+static void multiply_blocks(const void *context, struct team_range range)
+{
+    const struct product_call *c = context;
+    const struct product *p = c->p;
+    const size_t a_panels = divide_up(p->M, TILE_M), b_panels = divide_up(p->N, TILE_N);
+    float *own = c->own + range.member * c->own_size;
+    for (size_t n = range.first; n < range.end; n++) {
+        const size_t m = n % c->m_blocks, column = n / c->m_blocks;
+        struct product_block s = {.packed_a = own, .group_b = own + c->packed_a_size};
+        s.i = m * a_panels / c->m_blocks * TILE_M;
+        s.M = min(p->M, (m + 1) * a_panels / c->m_blocks * TILE_M) - s.i;
+        s.j = column * b_panels / c->n_blocks * TILE_N;
+        s.N = (column + 1) * b_panels / c->n_blocks * TILE_N - s.j;
+        for (s.k = c->k0; s.k < c->k_end; s.k += s.K) {
+            s.K = min(BLOCK_K, c->k_end - s.k);
+            s.packed_b = c->packed_b ? c->packed_b + (s.k - c->k0) * b_panels * TILE_N : NULL;
+            multiply_block(p, &s);
+        }
+    }
+}
+
 void CPU_FN(product)(struct device *device, const struct product *p)
 {
     if (p->M == 0 || p->N == 0)
@@ -244,33 +287,19 @@ void CPU_FN(product)(struct device *device, const struct product *p)
     float *scratch = CPU_FN(scratch)(device, threads * own_size + (shared ? N * depth : 0));
     if (!scratch)
         return;
-    float *packed_b = shared ? scratch + threads * own_size : NULL;
-
-#pragma omp parallel num_threads(threads_for(device, p->M * p->N * p->K / 32))
-    for (size_t k0 = 0; k0 < p->K; k0 += depth) {
-        const size_t k_end = min(p->K, k0 + depth);
+    struct product_call c = {.p = p,
+                             .m_blocks = m_blocks,
+                             .n_blocks = n_blocks,
+                             .own = scratch,
+                             .packed_a_size = packed_a_size,
+                             .own_size = own_size,
+                             .packed_b = shared ? scratch + threads * own_size : NULL};
+    struct team *team = team_of(device, p->M * p->N * p->K / 32);
+    for (c.k0 = 0; c.k0 < p->K; c.k0 = c.k_end) {
+        c.k_end = min(p->K, c.k0 + depth);
         if (shared)
-#pragma omp for collapse(2)
-            for (size_t k = k0; k < k_end; k += BLOCK_K)
-                for (size_t j = 0; j < N; j += GROUP_N) {
-                    const size_t K = min(BLOCK_K, k_end - k);
-                    pack_b(packed_b + (k - k0) * N + j * K, submatrix(&p->b, k, j), K,
-                           min(GROUP_N, p->N - j));
-                }
-#pragma omp for schedule(dynamic)
-        for (size_t n = 0; n < m_blocks * n_blocks; n++) {
-            const size_t m = n % m_blocks;
-            float *own = scratch + (size_t)omp_get_thread_num() * own_size;
-            struct product_block s = {.packed_a = own, .group_b = own + packed_a_size};
-            s.i = m * a_panels / m_blocks * TILE_M;
-            s.M = min(p->M, (m + 1) * a_panels / m_blocks * TILE_M) - s.i;
-            s.j = n / m_blocks * b_panels / n_blocks * TILE_N;
-            s.N = (n / m_blocks + 1) * b_panels / n_blocks * TILE_N - s.j;
-            for (s.k = k0; s.k < k_end; s.k += s.K) {
-                s.K = min(BLOCK_K, k_end - s.k);
-                s.packed_b = packed_b ? packed_b + (s.k - k0) * N : NULL;
-                multiply_block(p, &s);
-            }
-        }
+            team_for(team, divide_up(c.k_end - c.k0, BLOCK_K) * divide_up(N, GROUP_N), 1,
+                     pack_groups_of_b, &c);
+        team_for(team, m_blocks * n_blocks, 1, multiply_blocks, &c);
     }
 }

@@ -37,22 +37,34 @@ INLINE void box_muller(uint32_t word0, uint32_t word1, float *first, float *seco
 
 #define BLOCKS 32 // blocks of four numbers that are computed together, so that loops vectorise
 
-void CPU_FN(fill_normal)(struct device *device, float *x, uint64_t seed, uint32_t purpose,
-                         uint32_t step, uint64_t first, size_t B, size_t n)
+struct normal_numbers {
+    float *x; // (B,n)
+    uint64_t seed, first;
+    uint32_t purpose, step;
+    size_t n, groups; // groups of a sample: each has 4 BLOCKS numbers, the last may have fewer
+};
+
+static void fill_groups(const void *context, struct team_range range)
 {
-    const size_t groups = divide_up(n, 4 * BLOCKS);
-#pragma omp parallel for num_threads(threads_for(device, 8 * B * n))
-    for (size_t group = 0; group < B * groups; group++) {
-        const size_t at = group % groups * 4 * BLOCKS;
-        const uint64_t sample = first + group / groups;
+    const struct normal_numbers *p = context;
+    for (size_t group = range.first; group < range.end; group++) {
+        const size_t at = group % p->groups * 4 * BLOCKS;
+        const uint64_t sample = p->first + group / p->groups;
         float normal[4 * BLOCKS];
         for (size_t i = 0; i < BLOCKS; i++) {
             uint32_t word[4];
-            philox_block(seed, purpose, step, sample, (uint32_t)(at / 4 + i), word);
+            philox_block(p->seed, p->purpose, p->step, sample, (uint32_t)(at / 4 + i), word);
             box_muller(word[0], word[1], &normal[4 * i], &normal[4 * i + 1]);
             box_muller(word[2], word[3], &normal[4 * i + 2], &normal[4 * i + 3]);
         }
-        const size_t count = min(n - at, 4 * BLOCKS);
-        memcpy(x + group / groups * n + at, normal, count * sizeof *x);
+        const size_t count = min(p->n - at, 4 * BLOCKS);
+        memcpy(p->x + group / p->groups * p->n + at, normal, count * sizeof *normal);
     }
+}
+
+void CPU_FN(fill_normal)(struct device *device, float *x, uint64_t seed, uint32_t purpose,
+                         uint32_t step, uint64_t first, size_t B, size_t n)
+{
+    const struct normal_numbers p = {x, seed, first, purpose, step, n, divide_up(n, 4 * BLOCKS)};
+    team_for(team_of(device, 8 * B * n), B * p.groups, 4, fill_groups, &p);
 }

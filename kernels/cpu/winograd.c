@@ -21,8 +21,6 @@
 //
 // An output depends only on its tile, and the tiling only on the image's size: the other images of
 // the batch and the number of threads don't change a bit of it.
-#include <omp.h>
-
 #include "kernels/cpu/convolution.h"
 #include "kernels/cpu/tile.h"
 
@@ -362,6 +360,36 @@ static void convolve_tiles_of_kind(const struct winograd *p, size_t first, size_
         convolve_tiles(p, CONV_UP, first, n, transformed, x, y);
 }
 
+// What all blocks of tiles share, and the members' working memory.
+struct winograd_call {
+    struct winograd p;
+    size_t tiles;
+    float *own; // (threads,OWN_HEAD + x_size + y_size): the block that x holds transformed, x, y
+    size_t x_size, own_size;
+};
+
+#define OWN_HEAD 16 // floats before x, of which a size_t takes the first
+
+static void transform_weights_of_panels(const void *context, struct team_range range)
+{
+    const struct winograd *p = &((const struct winograd_call *)context)->p;
+    const size_t steps = p->conv->I / LANES;
+    for (size_t n = range.first; n < range.end; n++)
+        transform_weights_of_kind(p, n / steps, n % steps * LANES);
+}
+
+static void convolve_blocks(const void *context, struct team_range range)
+{
+    const struct winograd_call *c = context;
+    float *own = c->own + range.member * c->own_size, *x = own + OWN_HEAD;
+    size_t *block_in_x = (size_t *)(void *)own;
+    for (size_t n = range.first; n < range.end; n++) {
+        const size_t first = n * c->p.block, count = min(c->tiles - first, c->p.block);
+        convolve_tiles_of_kind(&c->p, first, count, n == *block_in_x, x, x + c->x_size);
+        *block_in_x = n;
+    }
+}
+
 void CPU_FN(winograd)(struct device *device, const struct convolution *conv)
 {
     const size_t I = conv->I, O = conv->O, threads = (size_t)device->threads;
@@ -383,27 +411,21 @@ void CPU_FN(winograd)(struct device *device, const struct convolution *conv)
     p.panels = min(panels, panels_max);
     p.w_plane = p.panels * I * TILE_N + 16;
     const size_t x_size = p.points * p.x_plane, y_size = p.panels * p.points * p.y_plane;
+    const size_t own_size = OWN_HEAD + x_size + y_size;
     const size_t weights_size = p.points * p.w_plane;
-    float *scratch = CPU_FN(scratch)(device, I + weights_size + threads * (x_size + y_size));
+    float *scratch = CPU_FN(scratch)(device, I + weights_size + threads * own_size);
     if (!scratch)
         return;
     memset(scratch, 0, I * sizeof *scratch);
     p.zeros = scratch;
     p.weights = scratch + I;
 
-    size_t block_in_x = SIZE_MAX; // the block whose transformed pixels x holds
-#pragma omp parallel num_threads(device->threads) firstprivate(p, block_in_x)
-    for (p.o = 0; p.o < O; p.o += p.panels * TILE_N) {
-        p.panels = min(p.panels, (O - p.o) / TILE_N);
-#pragma omp for
-        for (size_t n = 0; n < p.panels * (I / LANES); n++)
-            transform_weights_of_kind(&p, n / (I / LANES), n % (I / LANES) * LANES);
-#pragma omp for schedule(dynamic)
-        for (size_t n = 0; n < blocks; n++) {
-            const size_t first = n * p.block, left = tiles - first;
-            float *x = p.weights + weights_size + (size_t)omp_get_thread_num() * (x_size + y_size);
-            convolve_tiles_of_kind(&p, first, min(left, p.block), n == block_in_x, x, x + x_size);
-            block_in_x = n;
-        }
+    struct winograd_call c = {p, tiles, p.weights + weights_size, x_size, own_size};
+    for (size_t i = 0; i < threads; i++)
+        *(size_t *)(void *)(c.own + i * own_size) = SIZE_MAX;
+    for (; c.p.o < O; c.p.o += c.p.panels * TILE_N) {
+        c.p.panels = min(c.p.panels, (O - c.p.o) / TILE_N);
+        team_for(device->team, c.p.panels * (I / LANES), 4, transform_weights_of_panels, &c);
+        team_for(device->team, blocks, 1, convolve_blocks, &c);
     }
 }

@@ -1,5 +1,5 @@
 // Worker threads for pipelines: jobs run in parallel, results come back in the order of submission.
-// For files and streams; kernels use OpenMP. SPDX-License-Identifier: MIT
+// For files and streams; kernels share loops (lib/base/team.h). SPDX-License-Identifier: MIT
 #ifndef DIT_POOL_H
 #define DIT_POOL_H
 

@@ -66,8 +66,7 @@ static void *json_memory(size_t size)
 
 static bool finished; // by tool_finish
 
-// A library that gives up, as OpenMP's does without threads, exits with 1, which would mean that
-// inputs were skipped.
+// A library that gives up exits with 1, which would mean that inputs were skipped.
 static void check_status(int status, void *unused)
 {
     (void)unused;

@@ -3,7 +3,6 @@
 # nothing broken is saved. SPDX-License-Identifier: MIT
 # shellcheck disable=SC2317 # functions that are arguments of others
 . tests/tap.sh
-export OMP_WAIT_POLICY=passive
 unset DIT_VAE DIT_CUDA_PLUGIN
 plugin=$BUILD/lib/dit-cuda-sim.so
 vae=${REFERENCE_DIR:-tests/data}/vae-diffusers-half.safetensors

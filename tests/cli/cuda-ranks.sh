@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: MIT
 # shellcheck disable=SC2317 # functions are arguments of others
 . tests/tap.sh
-export DIT_CUDA_PLUGIN="$BUILD/lib/dit-cuda-sim.so" OMP_WAIT_POLICY=passive
+export DIT_CUDA_PLUGIN="$BUILD/lib/dit-cuda-sim.so"
 export CUDASIM_DEVICES=3 CUDASIM_GROUP_TIMEOUT=60
 
 tool=$BUILD/tests/tools/check-group

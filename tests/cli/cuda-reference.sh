@@ -3,7 +3,7 @@
 # gradients, training, sampling, the autoencoder and random draws. SPDX-License-Identifier: MIT
 # shellcheck disable=SC2317 # functions that are arguments of others
 . tests/tap.sh
-export DIT_CUDA_PLUGIN="$BUILD/lib/dit-cuda-sim.so" OMP_WAIT_POLICY=passive
+export DIT_CUDA_PLUGIN="$BUILD/lib/dit-cuda-sim.so"
 
 agrees() { # agrees TEST DEVICE: prints the failures
     "$BUILD/tests/$1" "$2" >"$tmp/tap" && return

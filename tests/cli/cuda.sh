@@ -3,7 +3,6 @@
 # streams run. SPDX-License-Identifier: MIT
 # shellcheck disable=SC2317 # functions that are arguments of others
 . tests/tap.sh
-export OMP_WAIT_POLICY=passive
 export DIT_CUDA_PLUGIN="$BUILD/lib/dit-cuda-sim.so"
 unset DIT_VAE
 vae=${REFERENCE_DIR:-tests/data}/vae-diffusers-half.safetensors

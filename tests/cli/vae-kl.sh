@@ -4,7 +4,6 @@
 # shellcheck disable=SC2317 # functions that are arguments of others
 . tests/tap.sh
 unset DIT_VAE
-export OMP_WAIT_POLICY=passive
 vae=${REFERENCE_DIR:-tests/data}/vae-diffusers-half.safetensors
 dit=${REFERENCE_DIR:-tests/data}/dit-a.safetensors
 

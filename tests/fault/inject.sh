@@ -162,7 +162,7 @@ fi
 work=$(mktemp -d) in=$work/in
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' INT TERM
-export FAULT_WORK="$work" OMP_WAIT_POLICY=passive
+export FAULT_WORK="$work"
 make_inputs || exit
 # shellcheck disable=SC2086 # several words
 [ $# -gt 0 ] || set -- $cases

@@ -9,7 +9,6 @@ set -u
 build=${B:-build}
 out=${OUT:-$build/gpu-results}
 end=${END:-$(($(date +%s) + 1800))}
-export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-passive}"
 mkdir -p "$out" || exit 73
 . tests/gpu/need.sh
 WRAP=${WRAP:-}
