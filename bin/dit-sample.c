@@ -18,7 +18,7 @@ static int method;
 enum { METHOD_DDPM, METHOD_DDIM }; // of --sampler
 static int guided = -1;            // not given
 enum { GUIDED_3, GUIDED_ALL };     // of --cfg-channels
-static double eta, cfg_scale = 4;
+static double eta, cfg_scale = -1; // the latter is not given
 static bool want_latents;
 static struct part part = {0, 1};
 static const struct option options[] = {
@@ -34,8 +34,9 @@ static const struct option options[] = {
     OPTION_STRING("classes", 'c', &classes, "LIST",
                   "class names or numbers with commas, random, or balanced (default)"),
     OPTION_PART("part", 0, &part, "draw only the I-th of N equal parts of the samples"),
-    OPTION_FLOAT("cfg-scale", 's', &cfg_scale, 0, 1000,
-                 "scale of classifier-free guidance; 1 for none (default 4)"),
+    OPTION_FLOAT(
+        "cfg-scale", 's', &cfg_scale, 0, 1000,
+        "scale of classifier-free guidance; 1 for none (default 4, or 1 if trained without)"),
     OPTION_CHOICE("cfg-channels", 0, &guided,
                   "channels to apply guidance to (default: 3 of 4, as published, else all)", "3",
                   "all"),
@@ -163,7 +164,7 @@ int main(int argc, char **argv)
                   file.path, 100 * start);
     struct class_choice choice;
     tool_check(class_choice_parse(&choice, classes, weights_get(&file.weights, "classes"),
-                                  file.config.classes));
+                                  file.config.classes, !file.config.no_null_class));
     uint64_t first = (uint64_t)count * part.index / part.count;
     uint64_t end = (uint64_t)count * (part.index + 1) / part.count;
     if (end > first && (uint64_t)batch > end - first)

@@ -44,6 +44,15 @@ static int choose_which(struct dit_conversion *c, const struct convert_options *
     if (!file->classes_said)
         tool_note("%s: its table of classes has %zu rows: the last one is taken for no class",
                   file->path, file->config.classes + 1);
+    if (c->diffusers && file->config.no_null_class)
+        return error_set(STATUS_DATA,
+                         "%s has no null class (its class_dropout_prob was 0), which a model of "
+                         "diffusers always has",
+                         file->path);
+    if (c->torch && c->which != CONVERT_ALL && file->config.no_null_class)
+        tool_warn("%s has no null class, which a .pt of weights alone can't say: its readers will "
+                  "take class %zu for that",
+                  file->path, file->config.classes - 1);
     if (two && *file->foreign_optimizer)
         tool_note(
             "%s holds the state of an optimizer that is not dit-train's, which is left out (%s)",
@@ -195,6 +204,9 @@ static int adopt_checkpoint(struct dit_conversion *c, uint64_t updates)
     if (set_metadata(metadata, "kind", json_string("dit-checkpoint")) < 0 ||
         set_metadata(metadata, "step", json_sprintf("%" PRIu64, updates)) < 0 ||
         set_metadata(metadata, "position", json_string("0")) < 0)
+        return -1;
+    if (c->file->config.no_null_class &&
+        set_metadata(metadata, "setting.class-dropout", json_string("0")) < 0)
         return -1;
     // Without a limit dit-train would stop after one pass over a pipe.
     if (!json_object_get(metadata, "setting.epochs") &&

@@ -155,12 +155,12 @@ static void put_args(struct torch_writer *torch, const struct dit_config *config
 {
     const struct {
         const char *theirs, *ours;
-        size_t otherwise; // a default; 0 leaves it out
+        double otherwise; // a default; below 0 leaves it out
     } numbers[] = {
-        {"image_size", "image_size", 8 * config->input_size},
-        {"num_classes", "num_classes", config->classes},
-        {"global_batch_size", "setting.batch", 0},
-        {"global_seed", "setting.seed", 0},
+        {"image_size", "image_size", 8 * (double)config->input_size},
+        {"num_classes", "num_classes", (double)config->classes},
+        {"global_batch_size", "setting.batch", -1},
+        {"global_seed", "setting.seed", -1},
     };
     char model[96];
     dit_config_text(config, model, sizeof model);
@@ -170,8 +170,8 @@ static void put_args(struct torch_writer *torch, const struct dit_config *config
         torch_text(torch, model);
     }
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
-        double value = get_number(metadata, numbers[i].ours, (double)numbers[i].otherwise);
-        if (value > 0 && value < 0x1p53)
+        double value = get_number(metadata, numbers[i].ours, numbers[i].otherwise);
+        if (value >= 0 && value < 0x1p53)
             put_key_integer(torch, numbers[i].theirs, (int64_t)value);
     }
     torch_end(torch);

@@ -18,8 +18,6 @@
 #include "lib/model/sampler.h"
 
 #define SAMPLES_AT_ONCE 8
-#define VALID_ROWS      (2 * SAMPLES_AT_ONCE) // guidance takes two of the model's rows per sample
-#define CFG_SCALE       4
 #define RESPACING       "50"
 #define VALID_MEMORY    ((uint64_t)64 << 20) // for reading the held-out latents
 
@@ -38,7 +36,7 @@ struct preview {
     int32_t *labels;         // (records)
     void *memory;            // on the device; holds `batch`
     size_t memory_size;      // bytes
-    struct loss_batch batch; // VALID_ROWS of the records
+    struct loss_batch batch; // as many of the records as the model takes
 };
 
 // Reads at most `most` records. An error if they are described otherwise than the data, or one has
@@ -67,9 +65,8 @@ static int read_held_out(struct preview *p, struct latents *latents, const struc
     if (got == 0)
         rc = error_set(STATUS_DATA, "%s: expected latents, found none", p->valid);
     for (long i = 0; rc == 0 && i < got; i++) {
-        if (labels[i] >= (int64_t)c->classes)
-            rc = error_set(STATUS_DATA, "%s: label %lld, but the model has %zu classes", p->valid,
-                           (long long)labels[i], c->classes);
+        if (dit_check_label(c, labels[i]) < 0)
+            rc = error_prefix("%s", p->valid);
         p->labels[i] = (int32_t)(labels[i] < 0 ? (int64_t)c->classes : labels[i]);
     }
     free(labels);
@@ -80,7 +77,7 @@ static int read_held_out(struct preview *p, struct latents *latents, const struc
 static void place_batch(struct preview *p, uintptr_t base)
 {
     struct arena arena = {base, p->device->backend->act_size};
-    loss_batch_place(&p->batch, &arena, p->device, p->config, VALID_ROWS);
+    loss_batch_place(&p->batch, &arena, p->device, p->config, sampler_rows(p->sampler));
     p->memory_size = arena.next - base;
 }
 
@@ -127,7 +124,7 @@ struct preview *preview_new(struct device *device, const struct dit_config *conf
     p->valid = settings->valid;
     struct sampler_settings sampling = {
         .respacing = RESPACING,
-        .cfg_scale = CFG_SCALE,
+        .cfg_scale = -1,
         .cfg_channels = sampler_guided_channels(config->channels),
         .seed = settings->seed,
     };

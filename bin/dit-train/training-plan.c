@@ -23,6 +23,21 @@ static size_t choose_classes(const struct training *t, const struct description 
     return known ? n : t->source.path ? t->source.config.classes : 1000;
 }
 
+// As in DiT's own program, a training that drops no labels has no null class. Fine-tuning keeps
+// that of the weights it begins with.
+static int choose_null_class(const struct training *t, struct dit_config *config)
+{
+    const double dropout = t->options->class_dropout;
+    const bool had = t->source.path && !config->no_null_class;
+    if (!t->resumed)
+        config->no_null_class = !had && config->classes > 0 && dropout == 0;
+    else if (!had && dropout > 0)
+        return error_set(STATUS_USAGE,
+                         "--class-dropout %g needs a null class, and %s was trained without one",
+                         dropout, t->source.path);
+    return 0;
+}
+
 // Puts the sizes that options give in place of others.
 static int apply_sizes(const struct train_options *o, struct dit_config *config)
 {
@@ -45,6 +60,7 @@ static int compare_source(const struct training *t, const struct dit_config *ask
     struct description options = {"the options", *asked, NULL}, latents = *data;
     if (!t->resumed) {
         options.sizes.classes = source.sizes.classes;
+        options.sizes.no_null_class = source.sizes.no_null_class;
         latents.sizes.input_size = source.sizes.input_size;
     }
     if (description_compare_sizes(&source, &options) < 0)
@@ -70,7 +86,8 @@ int training_choose_config(const struct training *t, struct dit_config *config)
         apply_sizes(o, config) < 0)
         return -1;
     config->classes = choose_classes(t, &data);
-    if (t->source.path && compare_source(t, config, &data) < 0)
+    if (choose_null_class(t, config) < 0 ||
+        (t->source.path && compare_source(t, config, &data) < 0))
         return -1;
     config->channels = data.sizes.channels;
     config->input_size = data.sizes.input_size;
@@ -240,11 +257,12 @@ static json_t *make_config_json(const struct training *t, const char *model)
     for (int i = 1; i < tool.argc; i++)
         json_array_append_new(arguments, json_string(tool.argv[i]));
     json_t *sizes =
-        json_pack("{ss sI sI sI sI sI sI sI sI}", "name", model, "parameters",
+        json_pack("{ss sI sI sI sI sI sI sI sI sb}", "name", model, "parameters",
                   (json_int_t)count_parameters(t), "depth", (json_int_t)c->depth, "hidden_size",
                   (json_int_t)c->hidden, "num_heads", (json_int_t)c->heads, "patch_size",
                   (json_int_t)c->patch, "input_size", (json_int_t)c->input_size, "in_channels",
-                  (json_int_t)c->channels, "num_classes", (json_int_t)c->classes);
+                  (json_int_t)c->channels, "num_classes", (json_int_t)c->classes, "null_class",
+                  !c->no_null_class);
     // json_pack fails if any part is NULL.
     json_t *all = json_pack(
         "{ss ss so so so so s{sI so} s{ss si si sI}}", "program", "dit-train", "version",

@@ -91,12 +91,16 @@ static bool has_new_classes(const struct training *t, const struct dit_config *m
     const struct dit_file *from = &t->source;
     const struct description source = description_of_weights(from);
     struct description latents;
+    const bool had = !from->config.no_null_class, has = !model->no_null_class;
+    const char *kept = had && has ? ", except for the null class" : "";
+    if (has && !had)
+        tool_note("%s has no null class: one is added", from->path);
     if (from->config.classes != model->classes)
-        tool_note("%s has %zu classes: the class table is made anew", from->path,
-                  from->config.classes);
+        tool_note("%s has %zu classes: the class table is made anew%s", from->path,
+                  from->config.classes, kept);
     else if (description_of_latents(&latents, "the latents", t->latents, model) < 0 ||
              description_compare_classes(&source, &latents) < 0)
-        tool_note("%s: the class table is made anew", error_message());
+        tool_note("%s: the class table is made anew%s", error_message(), kept);
     else
         return false;
     return true;
@@ -112,7 +116,7 @@ static int make_weights(const struct training *t, float *weights)
     dit_init_weights(layout, t->settings.seed, weights);
     if (!from->path)
         return 0;
-    if (dit_file_initial_weights(from, layout, has_new_classes(t, model), weights) < 0)
+    if (dit_file_initial_weights(from, model, layout, has_new_classes(t, model), weights) < 0)
         return -1;
     size_t side = model->input_size;
     if (dit_file_has_own_positions(from))

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "formats/containers/safetensors.h"
+#include "formats/images/class-names.h"
 #include "lib/base/error.h"
 #include "lib/base/mem.h"
 #include "lib/base/rng.h"
@@ -104,7 +104,7 @@ static int parse_list(struct class_choice *choice, const char *spec, const json_
 }
 
 int class_choice_parse(struct class_choice *choice, const char *spec, const char *names,
-                       size_t classes)
+                       size_t classes, bool null_class)
 {
     *choice = (struct class_choice){.classes = classes};
     if (strcmp(spec, "balanced") == 0)
@@ -114,11 +114,14 @@ int class_choice_parse(struct class_choice *choice, const char *spec, const char
         return 0;
     }
     choice->kind = CLASSES_LISTED;
-    if (names && safetensors_check_values((const uint8_t *)names, strlen(names)) < 0)
-        return error_prefix("the names of the classes");
-    json_t *list = names ? json_loads(names, 0, NULL) : NULL;
+    json_t *list;
+    if (class_names_parse(names, &list) < 0)
+        return -1;
     int rc = parse_list(choice, spec, list);
     json_decref(list);
+    for (size_t i = 0; rc == 0 && !null_class && i < choice->n; i++)
+        if (choice->list[i] == (int32_t)classes)
+            rc = error_set(STATUS_USAGE, "class none: the model was trained without a null class");
     if (rc < 0)
         class_choice_free(choice);
     return rc;

@@ -1,13 +1,13 @@
 // A list of names with a hash table of their numbers. SPDX-License-Identifier: MIT
 #include "formats/images/class-names.h"
 
-#include <jansson.h>
 #include <search.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "formats/containers/safetensors.h"
 #include "lib/base/error.h"
 #include "lib/base/io.h"
 #include "lib/base/mem.h"
@@ -162,4 +162,19 @@ char *class_names_json(const struct class_names *list)
     if (!text)
         error_set(STATUS_INTERNAL, "out of memory");
     return text;
+}
+
+int class_names_parse(const char *text, json_t **names)
+{
+    *names = NULL;
+    if (!text)
+        return 0;
+    if (safetensors_check_values((const uint8_t *)text, strlen(text)) < 0)
+        return error_prefix("the names of the classes");
+    json_t *value = json_loads(text, 0, NULL);
+    if (json_is_array(value))
+        *names = value;
+    else
+        json_decref(value);
+    return 0;
 }

@@ -2,6 +2,7 @@
 #ifndef DIT_CLASS_NAMES_H
 #define DIT_CLASS_NAMES_H
 
+#include <jansson.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -24,5 +25,8 @@ int class_names_read(struct class_names *list, const char *path);
 // The names as a JSON list; malloc'd. In names that are not UTF-8, all bytes beyond ASCII become
 // '?'. NULL with an error.
 char *class_names_json(const struct class_names *list);
+// Reads such a list, the metadata `classes`, into *names, which is NULL if the text is NULL or no
+// list. -1 with an error (65; 70 without memory) for one that takes far more memory than bytes.
+int class_names_parse(const char *text, json_t **names);
 
 #endif

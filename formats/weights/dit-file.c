@@ -206,25 +206,21 @@ static int choose_side(struct dit_file *file, const char *prefix, const json_t *
                                      file->path);
 }
 
-// The table of classes has a row for each, and one for none. A training without guidance makes it
-// without the latter.
+// The table of classes has a row for each, and one for the null class. A training without guidance
+// makes it without the latter, which only the number of classes tells.
 static int read_classes(struct dit_file *file, const json_t *config, const struct weight *table)
 {
     size_t rows = table->shape[0], said = 0;
     if (read_size(file, config, "num_classes", "num_embeds_ada_norm", &said) < 0 ||
         (!said && read_size(file, NULL, "args.num_classes", "", &said) < 0))
         return -1;
-    if (said && said == rows)
-        return error_set(
-            STATUS_DATA,
-            "%s: tensor %s has %zu rows for %zu classes, and none for no class (it was "
-            "trained with a class_dropout_prob of 0): this is not supported",
-            file->path, table->name, rows, said);
-    if (said && said != rows - 1)
+    const bool none = weights_get(&file->weights, "num_classes") && !said; // trained on no labels
+    if ((said || none) && said != rows && said != rows - 1)
         return error_set(STATUS_DATA, "%s: tensor %s has %zu rows, expected %zu for %zu classes",
                          file->path, table->name, rows, said + 1, said);
-    file->config.classes = rows - 1;
-    file->classes_said = said || rows - 1 == IMAGENET_CLASSES;
+    file->config.no_null_class = said && said == rows;
+    file->config.classes = file->config.no_null_class ? rows : rows - 1;
+    file->classes_said = said || none || rows - 1 == IMAGENET_CLASSES;
     return 0;
 }
 
@@ -516,8 +512,25 @@ int dit_file_load(const struct dit_file *file, enum dit_weights which, struct di
     return rc;
 }
 
-int dit_file_initial_weights(const struct dit_file *file, const struct layout *layout,
-                             bool new_classes, float *weights)
+// Copies the rows of the class table that mean the same to the model as to the file, and leaves the
+// others.
+static int initial_classes(const struct dit_file *file, const struct binding *from, size_t i,
+                           const struct dit_config *model, bool new_classes, float *table)
+{
+    const struct dit_config *c = &file->config;
+    size_t D = c->hidden;
+    float *found = mem_new(file->layout.params[i].count, sizeof *found);
+    int rc = found ? binding_read(from, i, found) : -1;
+    if (rc == 0 && !new_classes)
+        memcpy(table, found, c->classes * D * sizeof *table);
+    if (rc == 0 && !c->no_null_class && !model->no_null_class)
+        memcpy(table + model->classes * D, found + c->classes * D, D * sizeof *table);
+    free(found);
+    return rc;
+}
+
+int dit_file_initial_weights(const struct dit_file *file, const struct dit_config *model,
+                             const struct layout *layout, bool new_classes, float *weights)
 {
     const struct binding *from = dit_file_choose(file, DIT_WEIGHTS_EMA);
     if (from && layout->n_params != file->layout.n_params)
@@ -526,14 +539,16 @@ int dit_file_initial_weights(const struct dit_file *file, const struct layout *l
     for (size_t i = 0; from && i < layout->n_params; i++) {
         const struct param *param = &layout->params[i], *found = &file->layout.params[i];
         char expected[128], shape[128];
-        if (new_classes && strcmp(param->name, "y_embedder.embedding_table.weight") == 0)
-            continue;
-        if (memcmp(found->shape, param->shape, param->rank * sizeof *param->shape) != 0)
+        const bool table = strcmp(param->name, "y_embedder.embedding_table.weight") == 0;
+        if (memcmp(found->shape + table, param->shape + table,
+                   (param->rank - table) * sizeof *param->shape) != 0)
             return error_set(STATUS_DATA, "%s: tensor %s has shape %s, expected %s", file->path,
                              param->name,
                              shape_text(found->shape, found->rank, shape, sizeof shape),
                              shape_text(param->shape, param->rank, expected, sizeof expected));
-        if (binding_read(from, i, weights + param->offset) < 0)
+        float *values = weights + param->offset;
+        if ((table ? initial_classes(file, from, i, model, new_classes, values)
+                   : binding_read(from, i, values)) < 0)
             return -1;
     }
     return from ? 0 : -1;

@@ -20,7 +20,7 @@ struct dit_file {
     struct dit_config config;
     bool has_training;           // the file holds all arrays, so that training can resume
     char foreign_optimizer[256]; // why its optimizer's state is not that of AdamW; "" without one
-    bool classes_said;           // else the number is taken from the rows of the table, less one
+    bool classes_said;           // else the last row of the class table is taken for no class
     struct dit_sets sets;
     enum naming_style style;
     struct layout layout;
@@ -41,8 +41,7 @@ struct dit_hints {
 // (`num_heads`), the config.json beside the file (the hints must agree with these two), the hints,
 // the published model of this width, a width of 64 or 72 a head. The images' size comes from the
 // hints, `pos_embed`, the metadata or the config.json. hints may be NULL. Returns -1 with an error
-// that names a tensor that is missing, misshapen or extra; also for a broken config.json, a SiT, or
-// a class table without a row for no class.
+// that names a tensor that is missing, misshapen or extra; also for a broken config.json, or a SiT.
 int dit_file_open(struct dit_file *file, const char *path, const struct dit_hints *hints);
 void dit_file_close(struct dit_file *file);
 // Reads a whole number from the metadata. -1 with an error.
@@ -67,10 +66,11 @@ const float **dit_file_in_place(const struct dit_file *file, enum dit_weights wh
 int dit_file_load(const struct dit_file *file, enum dit_weights which, struct dit *dit);
 // Whether the file's averaged weights were trained with another table of positions than a DiT's.
 bool dit_file_has_own_positions(const struct dit_file *file);
-// Reads the averaged weights into weights[layout->size] of a model to be fine-tuned; with
-// `new_classes` not the table of classes, which is left as it is. -1 with an error.
-int dit_file_initial_weights(const struct dit_file *file, const struct layout *layout,
-                             bool new_classes, float *weights);
+// Reads the averaged weights into weights[layout->size] of a model to be fine-tuned. The rows of
+// its classes, if they are `new_classes`, and of a null class that the file lacks are left as they
+// are. -1 with an error.
+int dit_file_initial_weights(const struct dit_file *file, const struct dit_config *model,
+                             const struct layout *layout, bool new_classes, float *weights);
 
 // Restores a trainer's arrays and its number of updates. -1 with an error, also if the sizes of the
 // trainer's model are not the file's.

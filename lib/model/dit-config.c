@@ -56,6 +56,8 @@ int dit_config_check(const struct dit_config *c)
                          "latents %zux%zux%zu is out of bounds",
                          c->depth, c->hidden, c->heads, c->patch, c->classes, c->channels,
                          c->input_size, c->input_size);
+    if (dit_class_rows(c) == 0)
+        return error_set(STATUS_USAGE, "the model has neither classes nor a null class");
     if (c->input_size % c->patch != 0)
         return error_set(STATUS_USAGE, "the latents' side %zu is no multiple of the patch %zu",
                          c->input_size, c->patch);
@@ -81,6 +83,7 @@ int dit_config_compare(const struct dit_config *a, const char *a_name, const str
                  {"number of heads", a->heads, b->heads},
                  {"side of a patch", a->patch, b->patch},
                  {"number of classes", a->classes, b->classes},
+                 {"number of null classes", !a->no_null_class, !b->no_null_class},
                  {"number of the latents' channels", a->channels, b->channels},
                  {"side of the latents", a->input_size, b->input_size}};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
@@ -106,6 +109,22 @@ void dit_config_text(const struct dit_config *config, char *text, size_t size)
 size_t dit_tokens(const struct dit_config *config)
 {
     return (config->input_size / config->patch) * (config->input_size / config->patch);
+}
+
+size_t dit_class_rows(const struct dit_config *config)
+{
+    return config->classes + !config->no_null_class;
+}
+
+int dit_check_label(const struct dit_config *config, int64_t label)
+{
+    if (label >= (int64_t)config->classes)
+        return error_set(STATUS_DATA, "label %lld, but the model has %zu classes", (long long)label,
+                         config->classes);
+    if (label < 0 && config->no_null_class)
+        return error_set(STATUS_DATA, "a latent without a label, but the model has no null class, "
+                                      "as it is trained with a --class-dropout of 0");
+    return 0;
 }
 
 size_t dit_modulations(const struct dit_config *config)
@@ -159,7 +178,7 @@ int dit_layout_init(struct layout *layout, const struct dit_config *c)
     layout_add_linear(layout, "t_embedder.mlp.0", D, DIT_TIME_FEATURES);
     layout_add_linear(layout, "t_embedder.mlp.2", D, D);
     layout_add(layout, true, "y_embedder.embedding_table.weight", 2,
-               (const size_t[]){c->classes + 1, D});
+               (const size_t[]){dit_class_rows(c), D});
     for (size_t l = 0; l < c->depth; l++) {
         add_block_linear(layout, l, "attn.qkv", 3 * D, D);
         add_block_linear(layout, l, "attn.proj", D, D);

@@ -45,7 +45,7 @@ struct dit {
     size_t *offsets;          // into weights, of each parameter that is not mapped
     float *gradients;         // (layout.size)
     struct linear x_embedder, t_mlp0, t_mlp2, final_linear;
-    const act *class_table; // (K+1,D)
+    const act *class_table; // (K+1,D), or (K,D)
     float *dclass_table;
     struct dit_block *blocks; // L, and one for the input and the modulation of the final layer
 

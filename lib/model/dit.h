@@ -28,6 +28,9 @@ struct dit_config {
     size_t hidden;     // D
     size_t heads;      // H
     size_t classes;    // K, 0 without labels; class K is the null class
+    // The class table has no row for the null class: the model was trained on labels alone, so that
+    // it can't be guided.
+    bool no_null_class;
 };
 
 // Sets depth, hidden, heads and patch from a published name such as "DiT-XL/2" or "XL/2". -1 with
@@ -44,6 +47,10 @@ int dit_config_compare(const struct dit_config *a, const char *a_name, const str
 // Writes "DiT-S/2", or for other sizes "DiT of depth 6, width 192, 3 heads, patch 1".
 void dit_config_text(const struct dit_config *config, char *text, size_t size);
 size_t dit_tokens(const struct dit_config *config); // T
+// Rows of the class table: one for each class, and one for the null class.
+size_t dit_class_rows(const struct dit_config *config);
+// -1 with an error (65) if the model lacks the class of a label; below 0 is the null class.
+int dit_check_label(const struct dit_config *config, int64_t label);
 // Rows of D in one sample's modulations: DIT_BLOCK_MODULATIONS of each block, then those of the
 // final layer.
 size_t dit_modulations(const struct dit_config *config);
@@ -99,7 +106,8 @@ act *dit_weights(struct dit *dit);
 float *dit_gradients(struct dit *dit);
 
 // Predicts the noise and the variance from x (B,C,S,S), the time steps t (B) and the classes y (B),
-// 0 <= y <= K. out (B,2C,S,S) holds the noise in its first C channels. All are in device memory; B
+// which are rows of the class table. out (B,2C,S,S) holds the noise in its first C channels. All
+// are in device memory; B
 // <= batch.
 void dit_forward(struct dit *dit, float *out, const float *x, const float *t, const int32_t *y,
                  size_t B);

@@ -50,6 +50,20 @@ static void place_sampler(struct sampler *s, uintptr_t base)
     s->memory_size = arena.next - base;
 }
 
+static int choose_guidance(struct sampler *s, const struct dit_config *config)
+{
+    double *scale = &s->settings.cfg_scale;
+    if (*scale < 0)
+        *scale = config->no_null_class ? 1 : SAMPLER_CFG_SCALE;
+    if (*scale != 1 && config->no_null_class)
+        return error_set(STATUS_USAGE,
+                         "guidance of %g needs a null class, and the model was "
+                         "trained without one; --cfg-scale 1 draws without guidance",
+                         *scale);
+    s->copies = *scale == 1 || config->classes == 0 ? 1 : 2;
+    return 0;
+}
+
 struct sampler *sampler_new(struct device *device, const struct dit_config *config, size_t batch,
                             const float *const *mapped, const struct sampler_settings *settings)
 {
@@ -59,8 +73,9 @@ struct sampler *sampler_new(struct device *device, const struct dit_config *conf
     s->device = device;
     s->settings = *settings;
     s->batch = batch;
-    s->copies = settings->cfg_scale == 1 || config->classes == 0 ? 1 : 2;
     s->n = config->channels * config->input_size * config->input_size;
+    if (choose_guidance(s, config) < 0)
+        goto failed;
     size_t rows = s->copies * batch;
     if (diffusion_init(&s->diffusion, settings->respacing) < 0 ||
         !(s->dit = dit_new(device, config, rows, DIT_INFER, mapped)) ||
@@ -96,6 +111,11 @@ void sampler_free(struct sampler *s)
 struct dit *sampler_model(struct sampler *s)
 {
     return s->dit;
+}
+
+size_t sampler_rows(const struct sampler *s)
+{
+    return s->copies * s->batch;
 }
 
 size_t sampler_memory(const struct sampler *s)

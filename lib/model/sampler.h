@@ -12,10 +12,14 @@ struct sampler_settings {
     const char *respacing; // which steps to take, as diffusion_init reads it
     bool ddim;             // DDIM, else DDPM
     double eta;            // DDIM's noise: 0 (none) to 1
-    double cfg_scale;      // classifier-free guidance; 1, or a model without classes: none
+    double cfg_scale;      // classifier-free guidance; 1 for none, below 0 for the default
     size_t cfg_channels;   // only the first ones are guided
     uint64_t seed;
 };
+
+// The default of cfg_scale, but 1 for a model without a null class. Without classes guidance would
+// change nothing, and is left out.
+#define SAMPLER_CFG_SCALE 4
 
 // How many of a latent's channels to guide unless told otherwise: 3 of the 4 of Stable Diffusion's,
 // as published, else all.
@@ -23,11 +27,13 @@ size_t sampler_guided_channels(size_t channels);
 
 struct sampler;
 // Draws up to `batch` samples at once with a model of its own, whose weights are `mapped` (as
-// dit_new takes them) or set by dit_set_param(sampler_model(sampler), ...). NULL with an error.
+// dit_new takes them) or set by dit_set_param(sampler_model(sampler), ...). NULL with an error,
+// also for guidance of a model without a null class.
 struct sampler *sampler_new(struct device *device, const struct dit_config *config, size_t batch,
                             const float *const *mapped, const struct sampler_settings *settings);
 void sampler_free(struct sampler *sampler); // NULL is fine
 struct dit *sampler_model(struct sampler *sampler);
+size_t sampler_rows(const struct sampler *sampler);   // the model's batch: with guidance 2 `batch`
 size_t sampler_memory(const struct sampler *sampler); // bytes on the device, the model's included
 size_t sampler_steps(const struct sampler *sampler);
 

@@ -294,11 +294,10 @@ void trainer_set_conditions(struct trainer *tr, const int64_t *t, const int32_t 
 int trainer_send(struct trainer *tr, const float *mean, const float *std, const int64_t *labels)
 {
     struct device *d = tr->device;
-    size_t count = tr->share.count, classes = dit_get_config(tr->dit)->classes;
+    size_t count = tr->share.count;
     for (size_t b = 0; b < count; b++) {
-        if (labels[b] >= (int64_t)classes)
-            return error_set(STATUS_DATA, "label %lld in the data, but the model has %zu classes",
-                             (long long)labels[b], classes);
+        if (dit_check_label(dit_get_config(tr->dit), labels[b]) < 0)
+            return error_prefix("the data");
         tr->host_labels[b] = labels[b] < 0 ? -1 : (int32_t)labels[b];
     }
     tr->last_sent = (tr->last_sent + 1) % count_sent(d);

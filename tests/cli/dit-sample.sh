@@ -134,7 +134,7 @@ fi
 "$BUILD/tests/tools/draw-shapes" -o "$tmp/shapes" --count 20 --size 32
 find "$tmp/shapes" -type f | decode-images -q --no-labels -s 32 | vae-encode -q >"$tmp/unlabelled"
 exits 'a model without classes' 0 dit-train -q -@ 1 --depth 1 --hidden 32 --heads 2 --patch 1 -b 4 \
-    --lr 1e-3 --steps 8 --sample-every 8 --sample-count 2 --run "$tmp/plain-run" "$tmp/unlabelled"
+    --lr 1e-3 --steps 8 --sample-every 8 --sample-count 2 --valid "$tmp/unlabelled" --run "$tmp/plain-run" "$tmp/unlabelled"
 sample -w "$tmp/plain-run" -n 2 --latents >"$tmp/plain4"
 sample -w "$tmp/plain-run" -n 2 --latents -s 1 -c none >"$tmp/plain1"
 sample -w "$tmp/plain-run" -n 2 --latents -c random >"$tmp/plainrandom"

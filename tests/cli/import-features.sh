@@ -292,7 +292,7 @@ train() { # train "IMPORT ARGUMENTS" RUN ARGUMENT...: on what import-features ma
 exits 'training on imported latents' 0 train "$tmp/f" run
 says "takes them for those of ImageNet's classes" ' 1000 classes, latents 4x4x4'
 exits 'training on an imported label beyond --classes' 65 train "$tmp/f" run70 --classes 70
-says 'names the label' ' in the data, but the model has 70 classes'
+says 'names the label' ', but the model has 70 classes'
 exits 'training on imported latents with named classes' 0 train "-c $tmp/classes $tmp/two" run2 --batch 3
 says 'takes their number' ' 2 classes, latents 4x4x4'
 done_testing

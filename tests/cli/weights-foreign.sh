@@ -121,10 +121,8 @@ refused 'a SiT' sit.pt 'holds a SiT, which learned the velocity of a flow'
 
 # Classes.
 python '
-write_torch(tmp + "no-null.pt", {"ema": T(ours), "args": {"num_classes": ours["y_embedder.embedding_table.weight"][1][0]}})
 write_torch(tmp + "classes.pt", {"ema": T(ours), "args": {"num_classes": 3}})
 '
-refused 'a table without a row for no class' no-null.pt 'and none for no class'
 refused 'a table of another number of classes' classes.pt 'expected 4 for 3 classes'
 exits 'a number of classes that nothing tells' 0 dit-sample --heads 4 --latents -w "$tmp/plain.pt" -n 1 --steps 1 -o "$tmp/latents"
 says '... is told' 'the last one is taken for no class'

@@ -40,14 +40,14 @@ static void choose_classes(struct fuzz_bytes text, const char *names, size_t cla
     struct class_choice choice;
     char *spec = strndup((const char *)text.data, text.size);
     fuzz_promise(spec, "there is memory for a list of classes");
-    if (fuzz_succeeded(class_choice_parse(&choice, spec, names, classes))) {
+    if (fuzz_succeeded(class_choice_parse(&choice, spec, names, classes, true))) {
         for (uint64_t i = 0; i < 4; i++) {
             int32_t class = class_choice_get(&choice, 7, i);
             fuzz_promise(class >= 0 && (size_t) class <= classes, "a class is one of the model's");
         }
         class_choice_free(&choice);
     }
-    if (fuzz_succeeded(class_choice_parse(&choice, spec, spec, 5)))
+    if (fuzz_succeeded(class_choice_parse(&choice, spec, spec, 5, false)))
         class_choice_free(&choice);
     free(spec);
 }

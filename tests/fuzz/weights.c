@@ -141,7 +141,7 @@ static void use_dit_file(const char *path)
     if (file.layout.size < 1 << 20) {
         float *weights = calloc(file.layout.size + 1, sizeof *weights);
         fuzz_promise(weights, "there is memory for small weights");
-        fuzz_succeeded(dit_file_initial_weights(&file, &file.layout, false, weights));
+        fuzz_succeeded(dit_file_initial_weights(&file, &file.config, &file.layout, false, weights));
         free(weights);
     }
     dit_file_close(&file);

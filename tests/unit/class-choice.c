@@ -12,7 +12,7 @@ static const char names[] = "[\"tench, Tinca tinca\", \"great grey owl\", \"7\",
 static void chooses(const char *spec, size_t n, const int32_t *expected)
 {
     struct class_choice choice;
-    bool good = class_choice_parse(&choice, spec, names, 10) == 0;
+    bool good = class_choice_parse(&choice, spec, names, 10, true) == 0;
     ok(good && choice.kind == CLASSES_LISTED && choice.n == n &&
            memcmp(choice.list, expected, n * sizeof *expected) == 0,
        "%s is chosen", spec);
@@ -25,7 +25,7 @@ static void chooses(const char *spec, size_t n, const int32_t *expected)
 static void refuses(const char *spec, const char *text)
 {
     struct class_choice choice;
-    bool bad = class_choice_parse(&choice, spec, names, 10) < 0;
+    bool bad = class_choice_parse(&choice, spec, names, 10, true) < 0;
     ok(bad && error_status() == STATUS_USAGE && strstr(error_message(), text), "%s is refused: %s",
        spec, bad ? error_message() : "no");
 }

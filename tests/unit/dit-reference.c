@@ -253,7 +253,7 @@ static void check_training(const char *model)
         bail_out();
     const struct layout *layout = dit_get_layout(trainer_model(trainer));
     float *weights = mem_new(layout->size, sizeof *weights);
-    if (!weights || dit_file_initial_weights(&file, layout, false, weights) < 0)
+    if (!weights || dit_file_initial_weights(&file, &file.config, layout, false, weights) < 0)
         bail_out();
     trainer_set_weights(trainer, weights);
     struct trainer_inputs in = trainer_inputs(trainer);
