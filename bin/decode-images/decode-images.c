@@ -181,6 +181,9 @@ int main(int argc, char **argv)
     from.no_labels = !labels;
     how.crop = (size_t)side;
     how.pixels_max = (size_t)pixels_max;
+    struct budget budget;
+    budget_init(&budget, image_budget(how.pixels_max, (size_t)tool.threads));
+    how.budget = &budget;
 
     struct output *output = output_open(tool.output);
     struct image_list *list = output ? image_list_open(&from) : NULL;

@@ -14,12 +14,40 @@ static size_t pixels_max(const struct image_options *options)
     return options->pixels_max ? options->pixels_max : IMAGE_PIXELS_MAX;
 }
 
+// Bytes that one image may take.
+static size_t memory_max(size_t pixels)
+{
+    size_t all;
+    return size_mul(4, pixels, &all) && size_add(all, IMAGE_MEMORY_SPARE, &all) ? all : SIZE_MAX;
+}
+
+size_t image_budget(size_t pixels, size_t threads)
+{
+    const size_t one = memory_max(pixels);
+    size_t more = one < IMAGE_MEMORY_SHARE ? one : IMAGE_MEMORY_SHARE, all;
+    return size_mul(more, threads - 1, &more) && size_add(one, more, &all) ? all : SIZE_MAX;
+}
+
 size_t image_memory_left(const struct image_source *source, size_t pixels)
 {
-    size_t all, used;
-    if (!size_mul(4, pixels_max(source->options), &all) || !size_add(all, IMAGE_MEMORY_SPARE, &all))
-        all = SIZE_MAX;
+    const size_t all = memory_max(pixels_max(source->options));
+    size_t used;
     return size_add(source->size, pixels, &used) && used < all ? all - used : 0;
+}
+
+// Takes what decoding will need from the budget. It is known all at once, as a thread that waited
+// with a part of it might hold what another waits for.
+static void take_memory(struct image *image, const struct image_source *source,
+                        const struct image_claim *claim, size_t size)
+{
+    const size_t left = image_memory_left(source, size);
+    size_t later = claim->extra + claim->working;
+    if (source->options->exif) // to turn it
+        later += 3 * claim->width * claim->height;
+    image->taken = size + (later < left ? later : left);
+    image->budget = source->options->budget;
+    if (image->budget)
+        budget_acquire(image->budget, image->taken);
 }
 
 int image_init(struct image *image, const struct image_source *source,
@@ -42,6 +70,8 @@ int image_init(struct image *image, const struct image_source *source,
                          "an image of %zu x %zu pixels, which takes more memory than the limit of "
                          "%zu pixels allows (--max-pixels)",
                          width, height, max);
+    if (!image->budget)
+        take_memory(image, source, claim, size);
     image->width = width;
     image->height = height;
     image->rgb = malloc(size + RESAMPLE_PADDING);
@@ -55,6 +85,9 @@ void image_free(struct image *image)
 {
     free(image->rgb);
     image->rgb = NULL;
+    if (image->budget)
+        budget_release(image->budget, image->taken);
+    image->budget = NULL;
 }
 
 void image_flatten(struct image *image, const struct image_options *options)
@@ -134,7 +167,7 @@ int image_orient(struct image *image, const struct image_source *source)
             size_t from = swap ? from_x * image->width + from_y : from_y * image->width + from_x;
             memcpy(turned.rgb + 3 * (y * width + x), image->rgb + 3 * from, 3);
         }
-    image_free(image);
+    free(image->rgb);
     *image = turned;
     return 0;
 }

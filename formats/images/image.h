@@ -6,6 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "lib/base/budget.h"
+
 // How a file is decoded.
 struct image_options {
     // The most pixels of an image; 0 means IMAGE_PIXELS_MAX. Decoding takes at most 4 bytes for
@@ -16,10 +18,14 @@ struct image_options {
     bool exif;   // turn the image upright by its EXIF orientation
     bool strict; // damage that would leave wrong pixels is an error
     const uint8_t *background; // (3): RGB under transparent pixels; NULL: transparency is dropped
+    struct budget *budget;     // of image_budget bytes, from which all threads take; NULL: none
 };
 
 #define IMAGE_PIXELS_MAX   ((size_t)1 << 26)
 #define IMAGE_MEMORY_SPARE ((size_t)32 << 20)
+// What each thread beyond the first adds to the budget: a photograph of 24 million pixels, with
+// transparency. So those are decoded in parallel, and larger ones wait for each other.
+#define IMAGE_MEMORY_SHARE ((size_t)96 << 20)
 
 struct image {
     size_t width, height;
@@ -27,6 +33,9 @@ struct image {
     int orientation;  // as the file's EXIF says, 1 to 8; 1 if there is none
     bool transparent; // some of its pixels are
     bool damaged;     // some of its pixels are wrong
+
+    struct budget *budget; // to which image_free gives back so many bytes, or NULL
+    size_t taken;
 };
 
 // A file in memory that is to be decoded.
@@ -41,14 +50,17 @@ struct image_claim {
     size_t width, height;
     size_t channels; // 3, or 4 if there is transparency
     size_t extra;    // bytes that the decoder takes besides the file and the pixels
+    size_t working;  // bytes that it takes later, within limits of its own
     size_t data_min; // bytes of data that so many pixels have at least; 0 if unknown
 };
 
-// Checks the claim against the limits and allocates the pixels, unset: (height, width, channels).
-// -1 with an error (65; 70 without memory).
+// Checks the claim against the limits, waits for the budget and allocates the pixels, unset:
+// (height, width, channels). -1 with an error (65; 70 without memory).
 int image_init(struct image *image, const struct image_source *source,
                const struct image_claim *claim);
 void image_free(struct image *image);
+// Bytes that so many threads may take in all, besides the files that they read.
+size_t image_budget(size_t pixels_max, size_t threads);
 // Bytes that a decoder may take besides the file and so many bytes of pixels.
 size_t image_memory_left(const struct image_source *source, size_t pixels);
 // Makes (height, width, 3) of (height, width, 4), over the background of the options, and notes

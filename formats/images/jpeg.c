@@ -129,6 +129,15 @@ static void read_window(struct jpeg *jpeg, struct image *image, struct resample_
     read_rows(jpeg, image, x, image->height);
 }
 
+// Bytes of the coefficients, which a file of several scans has in memory all at once.
+static size_t size_of_coefficients(j_decompress_ptr info)
+{
+    size_t blocks = 0;
+    for (int i = 0; i < info->num_components && jpeg_has_multiple_scans(info); i++)
+        blocks += (size_t)info->comp_info[i].width_in_blocks * info->comp_info[i].height_in_blocks;
+    return blocks * DCTSIZE2 * sizeof(JCOEF);
+}
+
 static int decode_jpeg(struct jpeg *jpeg, struct image *image, const struct image_source *file)
 {
     struct jpeg_decompress_struct *info = &jpeg->info;
@@ -143,6 +152,7 @@ static int decode_jpeg(struct jpeg *jpeg, struct image *image, const struct imag
     info->out_color_space = cmyk ? JCS_CMYK : JCS_RGB;
     const size_t width = info->image_width, height = info->image_height, n = width * height;
     struct image_claim claim = {.width = width, .height = height, .channels = 3};
+    claim.working = size_of_coefficients(info);
     claim.data_min = n > PIXELS_FREE ? n / PIXELS_PER_BYTE : 0;
     if (image_init(image, file, &claim) < 0)
         return -1;

@@ -10,6 +10,7 @@
 
 #include "formats/containers/safetensors.h"
 #include "formats/tstream/tstream.h"
+#include "lib/base/budget.h"
 #include "lib/base/bytes.h"
 
 #define TSTREAM_VERSION         "1"
@@ -28,21 +29,8 @@
 #define TSTREAM_LARGE ((size_t)8 << 20)
 
 // The bytes in memory of all frames between a reader's input and its user, or between a writer's
-// user and its output.
-struct budget {
-    pthread_mutex_t lock;
-    pthread_cond_t freed;
-    size_t used, limit;
-    bool closed;
-};
-void budget_init(struct budget *budget, size_t threads);
-void budget_free(struct budget *budget);
-// Waits until `size` bytes fit, or nothing else is in use: a frame over the limit goes alone.
-// -1 without a message after budget_close.
-int budget_acquire(struct budget *budget, size_t size);
-void budget_release(struct budget *budget, size_t size);
-void budget_wait_empty(struct budget *budget);
-void budget_close(struct budget *budget);
+// user and its output, with so many threads.
+size_t frames_memory(size_t threads);
 // Bytes to acquire for a frame: its content and the most that this may take when compressed.
 size_t frame_memory(size_t content);
 

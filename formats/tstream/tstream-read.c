@@ -275,7 +275,7 @@ struct tstream_reader *tstream_open_input(const struct byte_input *input, size_t
         return NULL;
     threads = threads ? threads : 1;
     reader->fd = reader->wake[0] = reader->wake[1] = -1;
-    budget_init(&reader->budget, threads);
+    budget_init(&reader->budget, frames_memory(threads));
     contexts_init_decompress(&reader->contexts, CONTEXTS_MAX);
     reader->name = mem_strdup(input->name);
     if (!reader->name || byte_input_init(&reader->input, reader->name, input->fd) < 0) {

@@ -206,7 +206,7 @@ struct tstream_writer *tstream_create(struct output *output, const struct schema
     }
     threads = threads ? threads : 1;
     writer->output = output;
-    budget_init(&writer->budget, threads);
+    budget_init(&writer->budget, frames_memory(threads));
     contexts_init_compress(&writer->contexts, level < LEVEL_MAX ? level : LEVEL_MAX);
     writer->schema = schema_copy(schema);
     if (!writer->schema || write_begin(writer) < 0 || writer_start(writer, threads) < 0) {

@@ -69,6 +69,22 @@ png text.png 8 8 2 8 8 "50 * chunk(b'zTXt', b'name\0\0' + deflate(7 << 20, b'A')
 exits 'a PNG with compressed text of 350 MiB' 0 peak decode --no-labels -q -@ 1 -s 8 "$tmp/text.png"
 takes 40
 
+# By default images take up to 288 MiB, and 96 MiB more with each further thread; these take 256 MiB each.
+png bits.png 8192 8192 0 1 8192 "chunk(b'tRNS', b'\0\0')"
+# shellcheck disable=SC3045 # the shells of Linux have -v
+decode_within() ( # decode_within KIB ARGUMENT...
+    ulimit -v "$1"
+    shift
+    decode "$@"
+)
+large="four of the largest images on four threads, in the memory of three,"
+if decode_within 1000000 --version >/dev/null 2>&1; then
+    exits "$large" 0 decode_within 1000000 --no-labels -q --strict -s 8 -@ 4 \
+        "$tmp/bits.png" "$tmp/bits.png" "$tmp/bits.png" "$tmp/bits.png"
+else
+    skip "$large" 'no limit of memory here, or a sanitizer'
+fi
+
 # repeat_scan N SIDE: a progressive JPEG of SIDE x SIDE pixels whose last scan comes N times.
 repeat_scan() {
     "$python3" - "$pictures/claims-progressive.jpg" "$tmp/scans.jpg" "$@" <<'EOF'
