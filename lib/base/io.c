@@ -69,9 +69,7 @@ static int open_name(struct output *output, const char *name)
         return -1;
     if (!exists)
         st->st_mode = 0;
-    // The file that is replaced may be private, so what replaces it is until it has its
-    // permissions.
-    output->fd = tempfile_open(output->folder, output->target, exists ? 0600 : 0666, &output->temp);
+    output->fd = tempfile_open(output->folder, output->target, &output->temp);
     if (output->fd < 0)
         return error_set_errno(STATUS_CANT_CREATE, "%s: cannot create", path);
     output->regular = output->rewritable = true;
@@ -207,14 +205,36 @@ static int sync_folder_of(int folder, const char *path)
     return rc;
 }
 
-// Gives the file the permissions, and as far as this process may the owner and group, of the one
-// that it replaces. Rights of a group that it can't have are not given to another.
-static int keep_mode(const struct output *output)
+// The permissions that open() would have given to a new file. umask() can be read only by changing
+// it, which would reach the files that other threads create meanwhile.
+static mode_t new_file_mode(void)
+{
+    char line[128];
+    unsigned mask;
+    bool found = false;
+    FILE *file = fopen("/proc/self/status", "re");
+    while (file && !found && fgets(line, sizeof line, file))
+        found = sscanf(line, "Umask: %o", &mask) == 1;
+    if (file)
+        fclose(file);
+    if (!found)
+        umask(mask = umask(077));
+    return 0666 & ~(mode_t)mask;
+}
+
+// A temporary file is its owner's alone, as the file that it replaces may be. Gives it the
+// permissions of that file and, as far as this process may, its owner and group; or those of a new
+// file. Rights of a group that it can't have are not given to another.
+static int set_mode(const struct output *output)
 {
     const struct stat *old = &output->replaced;
     struct stat st;
-    if (!output->temp || !old->st_mode)
+    if (!output->temp)
         return 0;
+    if (!old->st_mode) {
+        (void)!fchmod(output->fd, new_file_mode()); // some file systems have no permissions
+        return 0;
+    }
     mode_t mode = old->st_mode & 0777;
     if (fchown(output->fd, old->st_uid, old->st_gid) < 0 && // only root gives files away
         fchown(output->fd, (uid_t)-1, old->st_gid) < 0)
@@ -228,7 +248,7 @@ static int keep_mode(const struct output *output)
 
 int output_commit(struct output *output)
 {
-    int rc = keep_mode(output);
+    int rc = set_mode(output);
     const char *name = output_name(output);
     if (rc == 0 && output->temp && fsync(output->fd) < 0)
         rc = error_set_errno(STATUS_IO, "%s: cannot sync", name);

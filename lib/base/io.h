@@ -10,8 +10,9 @@
 #include <sys/types.h>
 
 // Standard output, or a file. A file is written under a temporary name in the same folder, and
-// output_commit gives it its own name and the permissions of a file that it replaces.
-// output_discard removes it, as do exit() and a signal that ends the process.
+// output_commit gives it its own name and permissions, those of a file that it replaces; before
+// that only its owner can read it. output_discard removes it, as do exit() and a signal that ends
+// the process.
 struct output;
 
 // path NULL or "-" is standard output. NULL with an error: STATUS_USAGE if that is a terminal,

@@ -15,7 +15,7 @@ static int open_and_unlink(const char *folder)
 {
     char *path = path_join(folder, "scratch");
     struct tempfile *file;
-    int fd = path ? tempfile_open(AT_FDCWD, path, 0600, &file) : -1;
+    int fd = path ? tempfile_open(AT_FDCWD, path, &file) : -1;
     free(path);
     if (fd >= 0)
         tempfile_remove(file);

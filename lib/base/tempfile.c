@@ -80,7 +80,7 @@ static struct tempfile *new_entry(void)
 }
 
 // Creates the file under a name that is not taken. -1 with errno.
-static int create(struct tempfile *file, int folder, const char *path, mode_t mode)
+static int create(struct tempfile *file, int folder, const char *path)
 {
     const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path;
     int fd = -1;
@@ -93,14 +93,14 @@ static int create(struct tempfile *file, int folder, const char *path, mode_t mo
             errno = ENAMETOOLONG;
             break;
         }
-        fd = openat(folder, file->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, mode);
+        fd = openat(folder, file->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
         if (fd < 0 && errno != EEXIST)
             break;
     }
     return fd;
 }
 
-int tempfile_open(int folder, const char *path, mode_t mode, struct tempfile **out)
+int tempfile_open(int folder, const char *path, struct tempfile **out)
 {
     watch_exit();
     struct tempfile *file = new_entry();
@@ -110,7 +110,7 @@ int tempfile_open(int folder, const char *path, mode_t mode, struct tempfile **o
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, &before);
     atomic_store(&file->opening, true);
-    int fd = create(file, folder, path, mode), error = errno;
+    int fd = create(file, folder, path), error = errno;
     atomic_store(&file->live, fd >= 0);
     atomic_store(&file->opening, false);
     pthread_sigmask(SIG_SETMASK, &before, NULL);

@@ -9,11 +9,10 @@
 
 struct tempfile;
 
-// Creates a file beside `path` with a name made from it, for writing and reading, with these
-// permissions, less the umask. A relative path begins in `folder`, a descriptor (or AT_FDCWD) that
-// must stay open as long as the file is temporary. The descriptor, or -1 with errno set and no
-// message.
-int tempfile_open(int folder, const char *path, mode_t mode, struct tempfile **file);
+// Creates a file beside `path` with a name made from it, for its owner to write and read. A
+// relative path begins in `folder`, a descriptor (or AT_FDCWD) that must stay open as long as the
+// file is temporary. The descriptor, or -1 with errno set and no message.
+int tempfile_open(int folder, const char *path, struct tempfile **file);
 const char *tempfile_path(const struct tempfile *file); // from `folder` on
 void tempfile_remove(struct tempfile *file);
 // Forgets the file, which has been renamed to its final name.

@@ -78,6 +78,7 @@ static void test_commit(void)
            output_write_at(out, "J", 1, 0) == 0 && output_offset(out) == 11,
        "an output is written, and its bytes overwritten");
     ok(access("new", F_OK) < 0 && entries(".") == 1, "an output has no name before the commit");
+    ok(only_owner_reads(".tmp"), "... and nobody but its owner reads it, whatever the umask");
     struct stat st;
     ok(output_commit(out) == 0 && holds("new", "Jello world") && entries(".") == 1,
        "after the commit the file is complete, and nothing else is left");
