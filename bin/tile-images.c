@@ -2,6 +2,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "formats/images/class-names.h"
 #include "formats/images/image-sheet.h"
 #include "formats/images/image-stream.h"
 #include "formats/tstream/tstream.h"
@@ -11,7 +12,7 @@
 int main(int argc, char **argv)
 {
     int64_t columns = 8, rows = 0, count = 0, scale = 1, gap = 2;
-    bool by_class = false;
+    bool by_class = false, named = false;
     const struct option options[] = {
         OPTION_INT("columns", 'c', &columns, 1, 65536, "images in a row (default 8)"),
         OPTION_INT("rows", 'r', &rows, 1, 65536,
@@ -19,6 +20,7 @@ int main(int argc, char **argv)
         OPTION_INT("count", 'n', &count, 1, 1 << 24, "show only the first N images"),
         OPTION_FLAG("by-class", 'b', &by_class,
                     "show a row of images for each label, in the order of the labels"),
+        OPTION_FLAG("names", 0, &named, "write the name of each class beside its row (--by-class)"),
         OPTION_INT("scale", 's', &scale, 1, 256, "enlarge each pixel to N x N (default 1)"),
         OPTION_INT("gap", 'g', &gap, 0, 4096, "pixels between images (default 2)"),
         TOOL_OPTION_THREADS,
@@ -33,6 +35,8 @@ int main(int argc, char **argv)
     const char *input = tool_one_input(operands);
     if (by_class && count)
         tool_usage_error("--count and --by-class exclude each other; --columns limits each class");
+    if (named && !by_class)
+        tool_usage_error("--names needs --by-class, which makes a row for each class");
     bool asked = rows || count; // for some of the images
     if (!rows)
         rows = by_class ? INT64_MAX : count ? (count + columns - 1) / columns : 8;
@@ -43,12 +47,19 @@ int main(int argc, char **argv)
     struct image_stream in;
     if (!output || image_stream_open(&in, input, (size_t)tool.threads, by_class) < 0)
         tool_fail();
+    json_t *names = NULL;
+    if (named && class_names_parse(schema_get(tstream_schema(in.reader), "classes"), &names) < 0) {
+        error_prefix("%s", in.name);
+        tool_fail();
+    }
     struct image_sheet sheet = {.height = in.height,
                                 .width = in.width,
                                 .columns = columns,
                                 .rows_max = rows,
                                 .scale = scale,
-                                .gap = gap};
+                                .gap = gap,
+                                .named = named,
+                                .names = names};
 
     // Images that are not shown are read, too: so a stream that was cut short is noticed, and the
     // program before this one in a pipe can finish.
@@ -81,6 +92,7 @@ int main(int argc, char **argv)
         tool_note("%" PRIu64 " of %" PRIu64 " images are on the sheet; %s", shown, read,
                   by_class ? "--columns N shows more of each class" : "--count N shows more");
     image_sheet_free(&sheet);
+    json_decref(names);
     tstream_close(in.reader);
     return tool_finish();
 }

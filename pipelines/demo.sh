@@ -90,7 +90,7 @@ say "Sampling 8 pictures of each of $rows classes"
 dit-sample --weights "$out/run/latest.safetensors" --count $((8 * rows)) \
     --classes "$(sed -z 's/"/""/g; s/.*/"&"/' "$out/classes" | tr '\0' , | sed '$s/,$//')" \
     --batch 40 --steps 250 --cfg-scale 2.5 --cfg-channels all -o "$out/samples.tstream"
-tile-images --by-class --columns 8 --scale "$((size < 64 ? 2 : 1))" -o "$out/samples.png" "$out/samples.tstream"
+tile-images --by-class --names --columns 8 --scale "$((size < 64 ? 2 : 1))" -o "$out/samples.png" "$out/samples.tstream"
 npz-pack -o "$out/samples.npz" "$out/samples.tstream"
 
 if ! command -v gnuplot >/dev/null; then

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "bin/dit-train/description.h"
+#include "formats/images/class-names.h"
 #include "formats/images/image-sheet.h"
 #include "formats/weights/autoencoder-open.h"
 #include "lib/base/error.h"
@@ -28,6 +29,7 @@ struct preview {
     size_t n; // elements of a latent
 
     size_t samples;
+    json_t *names; // of the classes, if the data has them and there is an image of each; else NULL
     struct autoencoder *autoencoder;
 
     const char *valid; // the file of held-out latents, which are kept in host memory
@@ -113,6 +115,19 @@ static int open_autoencoder(struct preview *p, const struct schema *data,
     return p->autoencoder ? 0 : error_prefix("--sample-every");
 }
 
+// Names are of use where each class has a row of its own.
+static int find_names(struct preview *p, const struct latents *data)
+{
+    const size_t K = p->config->classes;
+    if (class_names_parse(schema_get(latents_schema(data), "classes"), &p->names) < 0)
+        return error_prefix("the latents");
+    if (K && K <= p->samples && json_array_size(p->names) == K)
+        return 0;
+    json_decref(p->names);
+    p->names = NULL;
+    return 0;
+}
+
 struct preview *preview_new(struct device *device, const struct dit_config *config,
                             const struct latents *data, const struct preview_settings *settings)
 {
@@ -132,7 +147,8 @@ struct preview *preview_new(struct device *device, const struct dit_config *conf
         goto failed;
     p->config = dit_get_config(sampler_model(p->sampler));
     p->n = config->channels * config->input_size * config->input_size;
-    if ((p->samples == 0 || open_autoencoder(p, latents_schema(data), settings) == 0) &&
+    if ((p->samples == 0 ||
+         (open_autoencoder(p, latents_schema(data), settings) == 0 && find_names(p, data) == 0)) &&
         (!p->valid || open_held_out(p, data, settings) == 0))
         return p;
 failed:
@@ -148,6 +164,7 @@ void preview_free(struct preview *p)
         device_release(p->device, p->memory);
     sampler_free(p->sampler);
     autoencoder_close(p->autoencoder);
+    json_decref(p->names);
     free(p->mean);
     free(p->std);
     free(p->labels);
@@ -194,7 +211,7 @@ static int draw_images(struct preview *p, struct image_sheet *sheet, size_t firs
         p->autoencoder->decode(p->autoencoder, latents, B, sheet->height, sheet->width, images) < 0)
         return -1;
     for (size_t b = 0; b < B; b++)
-        if (image_sheet_add(sheet, (int64_t)((first + b) / sheet->columns),
+        if (image_sheet_add(sheet, p->names ? labels[b] : (int64_t)((first + b) / sheet->columns),
                             images + b * sheet->height * sheet->width * 3) < 0)
             return -1;
     return 0;
@@ -203,14 +220,17 @@ static int draw_images(struct preview *p, struct image_sheet *sheet, size_t firs
 int preview_write_samples(struct preview *p, struct output *output)
 {
     size_t side = p->config->input_size * p->autoencoder->downsample, columns = 1;
-    while (columns * columns < p->samples)
+    const size_t classes = json_array_size(p->names);
+    while ((classes ? classes : columns) * columns < p->samples)
         columns++;
     struct image_sheet sheet = {.height = side,
                                 .width = side,
                                 .columns = columns,
-                                .rows_max = columns,
+                                .rows_max = classes ? classes : columns,
                                 .scale = 1,
-                                .gap = 2};
+                                .gap = 2,
+                                .named = classes,
+                                .names = p->names};
     float *latents = mem_new(SAMPLES_AT_ONCE * p->n, sizeof *latents);
     uint8_t *images = mem_new(SAMPLES_AT_ONCE * side, side * 3);
     int rc = latents && images ? 0 : -1;

@@ -1,15 +1,20 @@
 // Keeps the images of each row until the sheet is drawn. SPDX-License-Identifier: MIT
 #include "formats/images/image-sheet.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "formats/images/caption.h"
 #include "formats/images/png.h"
 #include "lib/base/error.h"
 #include "lib/base/mem.h"
 
 #define BACKGROUND       255
 #define SHEET_PIXELS_MAX ((size_t)1 << 28)
+#define NAME_LENGTH_MAX  24  // characters
+#define NAME_PIXELS      160 // the letters are enlarged once more for so many pixels of a row
 
 struct image_row {
     int64_t key;
@@ -32,9 +37,40 @@ static size_t sheet_side(const struct image_sheet *sheet, size_t n, size_t side)
                : 0;
 }
 
+static size_t letter_scale(const struct image_sheet *sheet)
+{
+    return 1 + sheet->height * sheet->scale / NAME_PIXELS;
+}
+
+// The name of a row; `number` is memory for one that has none.
+static const char *name_of(const struct image_sheet *sheet, int64_t key, char number[24])
+{
+    const char *name =
+        key >= 0 ? json_string_value(json_array_get(sheet->names, (size_t)key)) : "none";
+    snprintf(number, 24, "%" PRId64, key);
+    return name ? name : number;
+}
+
+// The width of the column of names, with the gap after it; 0 without one.
+static size_t names_width(const struct image_sheet *sheet)
+{
+    size_t longest = 0;
+    char number[24];
+    if (!sheet->named || sheet->height * sheet->scale < CAPTION_HEIGHT)
+        return 0;
+    for (size_t i = 0; i < sheet->n; i++) {
+        size_t length = caption_length(name_of(sheet, sheet->rows[i].key, number));
+        longest = length > longest ? length : longest;
+    }
+    longest = longest < NAME_LENGTH_MAX ? longest : NAME_LENGTH_MAX;
+    return longest * CAPTION_WIDTH * letter_scale(sheet) + (longest ? sheet->gap : 0);
+}
+
 static int check_size(const struct image_sheet *sheet, size_t rows)
 {
     size_t width = sheet_side(sheet, sheet->columns, sheet->width);
+    if (sheet->named) // the most that names may take
+        width += NAME_LENGTH_MAX * CAPTION_WIDTH * letter_scale(sheet) + sheet->gap;
     size_t height = sheet_side(sheet, rows, sheet->height);
     if (width == 0 || height == 0 || width > SHEET_PIXELS_MAX / height)
         return error_set(STATUS_USAGE,
@@ -106,19 +142,26 @@ int image_sheet_write(const struct image_sheet *sheet, struct output *output)
         columns = sheet->rows[i].n > columns ? sheet->rows[i].n : columns;
     if (columns == 0)
         return error_set(STATUS_DATA, "expected images, found none");
-    size_t width = sheet_side(sheet, columns, sheet->width);
+    const size_t images = names_width(sheet), side = sheet->height * sheet->scale;
+    size_t width = images + sheet_side(sheet, columns, sheet->width);
     size_t height = sheet_side(sheet, sheet->n, sheet->height), stride = 3 * width;
     uint8_t *rgb = mem_new(height, stride);
     if (!rgb)
         return -1;
     memset(rgb, BACKGROUND, height * stride);
-    for (size_t y = 0; y < sheet->n; y++)
+    for (size_t y = 0; y < sheet->n; y++) {
+        const size_t top = y * (side + sheet->gap);
+        const size_t middle = top + (side - CAPTION_HEIGHT * letter_scale(sheet)) / 2;
+        char number[24];
+        if (images)
+            caption_draw(rgb + middle * stride, stride, letter_scale(sheet),
+                         name_of(sheet, sheet->rows[y].key, number), NAME_LENGTH_MAX);
         for (size_t x = 0; x < sheet->rows[y].n; x++) {
-            size_t top = y * (sheet->height * sheet->scale + sheet->gap);
-            size_t left = x * (sheet->width * sheet->scale + sheet->gap);
+            size_t left = images + x * (sheet->width * sheet->scale + sheet->gap);
             draw_image(sheet, sheet->rows[y].images + x * image_size(sheet),
                        rgb + top * stride + 3 * left, stride);
         }
+    }
     int rc = image_write_png(output, rgb, width, height);
     free(rgb);
     return rc;

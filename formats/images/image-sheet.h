@@ -2,6 +2,8 @@
 #ifndef DIT_IMAGE_SHEET_H
 #define DIT_IMAGE_SHEET_H
 
+#include <jansson.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -14,6 +16,8 @@ struct image_sheet {
     size_t rows_max;      // rows on the sheet; those with the least keys are kept
     size_t scale;         // pixels on the sheet, each way, for one of an image
     size_t gap;           // pixels between images
+    bool named;           // a row's name stands left of it, if the row is high enough for letters
+    const json_t *names;  // a list of the names by key; keys without one are shown as numbers
 
     // Private; zero at first.
     size_t n;

@@ -95,6 +95,14 @@ assert same[-1] and not same.all(), same
 exits '--init for latents of another autoencoder' 0 tune other other
 says 'is said' 'the autoencoder is "dct:4" in '
 
+# Sheets.
+"$make_stream" latents 64 8 10 'classes=["0","1","2","3","4","5","6","7","8","long name"]' >"$tmp/named"
+exits 'a sheet of classes with names' 0 tiny sheet --steps 1 --sample-every 1 --sample-count 20 \
+    --vae dct:4 "$tmp/named"
+dit-sample -q -@ 1 -w "$tmp/sheet" --vae dct:4 -n 20 --steps 50 |
+    tile-images -q -b --names -c 2 -o "$tmp/sheet.png"
+ok '... has a row for each class, with its name' cmp "$tmp/sheet.png" "$tmp/sheet/samples/0000001.png"
+
 # Held-out latents.
 for name in cats other scaled small sixteen; do
     exits "--valid $name" 65 tiny valid --steps 1 --valid "$tmp/$name" "$tmp/data"

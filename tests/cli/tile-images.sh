@@ -53,6 +53,18 @@ for i in range(40):
     if i % 10 < 4:
         assert np.array_equal(tile(i % 10, i // 10), t["image"][i]), i
 '
+exits '--by-class with --names' 0 tile-images -b --names -c 8 -r 10 "$tmp/stream"
+is '... is wider by the longest name' "$(size)" 150x178
+exits '--names without --by-class' 64 tile-images --names "$tmp/stream"
+"$BUILD/tests/tools/make-stream" images 100 16 7 \
+    'classes=["a","b","c","d","e","f","g","h","an owl","a name of more than 24 characters"]' >"$tmp/named"
+exits 'a name of more than 24 characters' 0 tile-images -b --names -c 1 "$tmp/named"
+is '... is cut' "$(size)" 162x178
+exits '... but not where its row is left out' 0 tile-images -b --names -c 1 -r 9 "$tmp/named"
+is '... and the sheet is narrower' "$(size)" 54x160
+"$BUILD/tests/tools/make-stream" images 8 4 8 >"$tmp/small"
+exits 'rows of less than 8 pixels' 0 tile-images -b --names -c 1 -g 0 "$tmp/small"
+is '... have no names' "$(size)" 4x32
 exits '--scale' 0 tile-images -c 2 -r 2 -s 3 "$tmp/stream"
 ok '... repeats pixels' sheet 98 '
 for i in range(4):
