@@ -1,4 +1,5 @@
 // Decodes the first picture of TIFF files by libtiff. SPDX-License-Identifier: MIT
+#include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
@@ -100,18 +101,44 @@ static int decode_tiff(TIFF *tiff, struct image *image, const struct image_sourc
     return 0;
 }
 
+// "m": don't map the file, which is in memory; "O": read tables of strips as they are needed.
+#define TIFF_MODE "rmO"
+
+// libtiff would try to allocate whatever a file claims, and then find no memory.
+static TIFF *open_tiff(struct tiff_input *in)
+{
+#if TIFFLIB_VERSION >= 20221213
+    TIFFOpenOptions *options = TIFFOpenOptionsAlloc();
+    if (!options) {
+        error_set(STATUS_INTERNAL, "out of memory for a TIFF");
+        return NULL;
+    }
+    const size_t most = image_memory_left(in->file, 0);
+    TIFFOpenOptionsSetMaxSingleMemAlloc(options, most < PTRDIFF_MAX ? (tmsize_t)most : 0);
+    TIFF *tiff = TIFFClientOpenExt("TIFF", TIFF_MODE, in, read_tiff_bytes, write_tiff_bytes,
+                                   seek_tiff, close_tiff, tiff_size, NULL, NULL, options);
+    TIFFOpenOptionsFree(options);
+    return tiff;
+#else
+    return TIFFClientOpen("TIFF", TIFF_MODE, in, read_tiff_bytes, write_tiff_bytes, seek_tiff,
+                          close_tiff, tiff_size, NULL, NULL);
+#endif
+}
+
 int image_decode_tiff(struct image *image, const struct image_source *file)
 {
     struct tiff_input in = {.file = file};
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, set_tiff_handlers);
     error_set(STATUS_DATA, "TIFF: broken");
-    // "m": don't map the file, which is in memory; "O": read tables of strips as they are needed.
-    TIFF *tiff = TIFFClientOpen("TIFF", "rmO", &in, read_tiff_bytes, write_tiff_bytes, seek_tiff,
-                                close_tiff, tiff_size, NULL, NULL);
-    if (!tiff)
-        return -1;
-    int rc = decode_tiff(tiff, image, file);
-    TIFFClose(tiff);
+    errno = 0;
+    TIFF *tiff = open_tiff(&in);
+    int rc = tiff ? decode_tiff(tiff, image, file) : -1;
+    // Where memory ends, libtiff says so, or something else, or leaves out pixels; but malloc()
+    // leaves this.
+    if (errno == ENOMEM)
+        rc = error_set(STATUS_INTERNAL, "out of memory for a TIFF");
+    if (tiff)
+        TIFFClose(tiff);
     return rc;
 }

@@ -20,6 +20,7 @@ under= # what each program runs under
 run_case() {
     case $1 in
     decode-images) $under decode-images -@ 2 -s 32 -o out "$in/pictures/a/1.jpg" "$in/pictures/b/2.png" ;;
+    decode-tiff) $under decode-images -@ 1 -s 8 "$in/pictures/b/3.tif" "$in/pictures/a/1.jpg" ;;
     decode-list) $under decode-images -@ 2 -s 32 <"$in/list" ;;
     vae-encode) $under vae-encode -@ 2 --flip "$in/images" ;;
     vae-encode-kl) $under vae-encode -@ 2 --vae "$in/kl.safetensors" -b 2 -o out "$in/images" ;;
@@ -32,6 +33,7 @@ run_case() {
     import-features) $under import-features -@ 2 -o out "$in/features" ;;
     convert-to-pt) $under convert-weights "$in/run/latest.safetensors" out.pt ;;
     convert-from-pt) $under convert-weights --heads 3 "$in/train.pt" out.safetensors ;;
+    convert-classes) $under convert-weights --names diffusers "$in/run/latest.safetensors" out.safetensors ;;
     convert-legacy) $under convert-weights --heads 3 --names diffusers "$in/legacy.pt" out.safetensors ;;
     dit-sample) $under dit-sample -@ 2 -w "$in/run/latest.safetensors" -n 3 -b 2 --steps 2 --vae dct:4 -o out ;;
     dit-train) train --steps 4 "$in/latents" ;;
@@ -39,9 +41,9 @@ run_case() {
     dit-train-resume) cp -r "$in/run" . && train --steps 6 --resume "$in/latents" ;;
     esac
 }
-cases='decode-images decode-list vae-encode vae-encode-kl vae-decode shard-latents tstream-cat
-    tstream-info npz-pack tile-images import-features convert-to-pt convert-from-pt convert-legacy
-    dit-sample dit-train dit-train-pipe dit-train-resume'
+cases='decode-images decode-tiff decode-list vae-encode vae-encode-kl vae-decode shard-latents tstream-cat
+    tstream-info npz-pack tile-images import-features convert-to-pt convert-from-pt convert-classes
+    convert-legacy dit-sample dit-train dit-train-pipe dit-train-resume'
 train() { # a path of --valid would make a checkpoint its folder's own
     [ -e latents ] || ln -s "$in/latents" latents
     $under dit-train -@ 2 --depth 1 --hidden 32 --heads 2 --patch 2 --batch 8 --classes 10 --vae dct:4 \
@@ -53,9 +55,16 @@ make_inputs() {
     mkdir -p "$in/pictures/a" "$in/pictures/b"
     cp tests/data/images/small.jpg "$in/pictures/a/1.jpg"
     cp tests/data/images/palette.png "$in/pictures/b/2.png"
+    /usr/bin/python3 -c "
+import struct
+tags = [(256, 8), (257, 8), (258, 8), (259, 1), (262, 1), (273, 8), (277, 1), (278, 8), (279, 64)]
+with open('$in/pictures/b/3.tif', 'wb') as f:
+    f.write(struct.pack('<2sHI', b'II', 42, 72) + bytes(range(64)) + struct.pack('<H', len(tags)))
+    f.write(b''.join(struct.pack('<HHII', tag, 3, 1, value) for tag, value in tags) + bytes(4))"
     printf '%s\n' "$in/pictures/a/1.jpg" "$in/pictures/b/2.png" >"$in/list"
     "$build/tests/tools/make-stream" images 6 16 3 >"$in/images"
-    "$build/tests/tools/make-stream" latents 24 4 6 >"$in/latents"
+    "$build/tests/tools/make-stream" latents 24 4 6 \
+        'classes=["a","b","c","d","e","f","g","h","i","j"]' >"$in/latents"
     cp tests/data/vae-diffusers-half.safetensors "$in/kl.safetensors"
     cp tests/data/dit-a-legacy.pt "$in/legacy.pt"
     cp tests/data/dit-a-train.pt "$in/train.pt"
