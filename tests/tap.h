@@ -65,6 +65,12 @@ static inline uint64_t tap_seed(uint64_t seed)
     return seed;
 }
 
+// The larger of two errors. NaN counts as the largest: fmax() would pass over it.
+static inline double worse(double a, double b)
+{
+    return a != a || a > b ? a : b;
+}
+
 // Where the reference data is: $REFERENCE_DIR, default tests/data.
 static inline const char *reference_dir(void)
 {

@@ -260,7 +260,7 @@ static void compare(struct check *check, const struct buffer *want, const struct
         1e-8; // below what matters to a model, such as the far tail of the GELU
     const double limit = tolerance(check), rms = sqrt(square / (double)want->n) + negligible;
     const double relative = sqrt(error_square) / (sqrt(square) + negligible);
-    s->worst = fmax(s->worst, relative);
+    s->worst = worse(s->worst, relative);
     if (!(relative <= limit))
         complain(s, "buffer %zu is off by %.2g of its norm (limit %.1g)", number, relative, limit);
     for (size_t i = 0; i < want->n; i++) {

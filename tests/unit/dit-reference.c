@@ -229,7 +229,7 @@ static double array_error(struct trainer *trainer, const struct weights *doc, co
         double error = relative_error(got, expected, count);
         if (error > most)
             diag("%s: relative error %g", name, error);
-        worst = fmax(worst, error);
+        worst = worse(worst, error);
         free(expected), free(got);
     }
     return worst;
@@ -337,7 +337,7 @@ static void check_sampling(const char *model, const char *method, const char *re
         device_upload(device, sampler_noise(sampler), noise + at, 2 * n * sizeof *noise);
         sampler_advance(sampler, i);
         device_download(device, x, sampler_state(sampler), 2 * n * sizeof *x);
-        worst = fmax(worst, relative_error(x, trajectory + at, 2 * n));
+        worst = worse(worst, relative_error(x, trajectory + at, 2 * n));
     }
     char what[64];
     snprintf(what, sizeof what, "trajectory of %s", method);

@@ -110,7 +110,7 @@ static void test_labels(double rate, uint64_t seed)
     for (size_t k = 0; k < NULL_CLASS; k++) {
         double n = (double)of[k], sigma = sqrt(n * rate * (1 - rate));
         double off = fabs((double)dropped[k] - n * rate);
-        worst = fmax(worst, sigma > 0 ? off / sigma : off);
+        worst = worse(worst, sigma > 0 ? off / sigma : off);
     }
     if (!ok(worst < 4, "%s: a share of %g of every class's labels is dropped (seed %llu)", backend,
             rate, (unsigned long long)seed))

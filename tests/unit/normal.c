@@ -25,7 +25,7 @@ static void draws_the_same(const char *backend)
     for (size_t b = 0; b < B; b++) {
         const struct rng sample = {rng.seed, rng.purpose, rng.step, rng.sample + b};
         for (size_t i = 0; i < N; i++)
-            worst = fmax(worst, fabs(host[b * N + i] - rng_normal(&sample, i)));
+            worst = worse(worst, fabs(host[b * N + i] - rng_normal(&sample, i)));
     }
     if (!ok(worst < 2e-6, "%s draws rng_normal's numbers", backend))
         diag("largest difference %.2g", worst);
