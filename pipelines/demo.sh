@@ -55,6 +55,8 @@ here=$(cd "$(dirname "$0")/.." && pwd)
 if [ -d "$here/build/bin" ]; then
     PATH=$here/build/bin:$here/build/tests/tools:$PATH
 fi
+[ -n "$pictures" ] || [ -d "$out/pictures" ] || command -v draw-shapes >/dev/null ||
+    fail "give a folder of pictures: the program that draws the demo's own is only in the source tree"
 say() { printf '\n== %s\n' "$*" >&2; }
 mkdir -p "$out"
 
@@ -70,8 +72,8 @@ fi
 
 # Lists pictures by their file names, each ended by a NUL, as a name may hold a newline. decode reports
 # and skips those that it cannot decode.
-find -L "$pictures" -type f \( -iname '*.jpg' -o -iname '*.jpeg' -o -iname '*.png' \) -print0 >"$out/files"
-[ -s "$out/files" ] || fail "$pictures: no .jpg, .jpeg or .png files in this folder"
+find -L "$pictures" -type f -regextype egrep -iregex '.*\.(jpe?g|png|webp|gif|bmp|tiff?)' -print0 >"$out/files"
+[ -s "$out/files" ] || fail "$pictures: no .jpg, .jpeg, .png, .webp, .gif, .bmp or .tiff files in this folder"
 
 say "Encoding $(tr -cd '\0' <"$out/files" | wc -c) pictures at ${size}x$size"
 { decode -0 --size "$size" <"$out/files" || [ $? -eq 1 ]; } | vae-encode -o "$out/latents.tstream"

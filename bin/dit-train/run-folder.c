@@ -123,11 +123,25 @@ static void name_step(char name[STEP_NAME_SIZE], uint64_t step, const char *suff
     snprintf(name, STEP_NAME_SIZE, "%07llu%s", (unsigned long long)step, suffix);
 }
 
+// The path NAME in the folder, where that is now: it may have been renamed. NULL with an error.
+static char *current_path(const struct run_folder *run, const char *name)
+{
+    char link[40], path[PATH_MAX];
+    struct stat named, open;
+    if (stat(run->path, &named) == 0 && fstat(run->lock, &open) == 0 &&
+        named.st_dev == open.st_dev && named.st_ino == open.st_ino)
+        return path_join(run->path, name);
+    snprintf(link, sizeof link, "/proc/self/fd/%d", run->lock);
+    ssize_t n = readlink(link, path, sizeof path - 1);
+    path[n > 0 ? n : 0] = 0;
+    return path_join(n > 0 ? path : run->path, name);
+}
+
 char *run_folder_checkpoint(const struct run_folder *run, uint64_t step)
 {
     char name[STEP_NAME_SIZE];
     name_step(name, step, SUFFIX);
-    return path_join(run->path, name);
+    return current_path(run, name);
 }
 
 static int compare_steps(const void *a, const void *b)
@@ -250,8 +264,11 @@ static int move_link(const struct run_folder *run, const char *name)
     if (unlinkat(run->lock, NEW_LINK, 0) < 0 && errno != ENOENT)
         return error_set_errno(STATUS_IO, "%s/" NEW_LINK, run->path);
     if (symlinkat(name, run->lock, NEW_LINK) < 0 ||
-        renameat(run->lock, NEW_LINK, run->lock, LATEST) < 0)
-        return error_set_errno(STATUS_IO, "%s/" LATEST, run->path);
+        renameat(run->lock, NEW_LINK, run->lock, LATEST) < 0) {
+        error_set_errno(STATUS_IO, "%s/" LATEST, run->path);
+        unlinkat(run->lock, NEW_LINK, 0);
+        return -1;
+    }
     fsync(run->lock);
     return 0;
 }
@@ -303,7 +320,7 @@ int run_folder_save_config(const struct run_folder *run, json_t *config)
 
 char *run_folder_sample(const struct run_folder *run, uint64_t step)
 {
-    char name[STEP_NAME_SIZE], *folder = path_join(run->path, SAMPLES);
+    char name[STEP_NAME_SIZE], *folder = current_path(run, SAMPLES);
     name_step(name, step, SHEET_SUFFIX);
     char *path = folder ? path_join(folder, name) : NULL;
     free(folder);

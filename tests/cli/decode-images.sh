@@ -45,7 +45,7 @@ says 'name a file that is cut short' "$data/images/truncated.jpg: Premature end 
 says 'count what is skipped' 'decode-images: 3 inputs were skipped'
 
 # Folders are classes.
-ok 'pictures are drawn' "$BUILD/tests/tools/draw-shapes" -q -o "$tmp/shapes" -n 30 -s 40
+ok 'pictures are drawn' "$BUILD/tests/tools/draw-shapes" -q -o "$tmp/shapes" -n 30 -s 40 || done_testing
 find "$tmp/shapes" | sort -r >"$tmp/list" # folders too
 exits 'folders as classes' 0 piped "$tmp/list" decode -s 32 -z 1 --no-pg -o "$tmp/all"
 is '... print nothing but their names and counts' "$(cat "$tmp/err")" 'decode-images: 30 files, 10 classes: checkers 3, circle 3, cross 3, dots 3, gradient 3, ring 3, square 3, star 3, stripes 3, triangle 3'

@@ -239,6 +239,21 @@ is '... stops as asked' $? 75
 ok '... saves in the renamed folder' test -e "$tmp/new name/latest.safetensors"
 ok '... draws pictures in the renamed folder' sh -c "ls '$tmp/new name/samples/'*.png >/dev/null"
 ok '... makes no folder of the old name' test ! -e "$tmp/renamed"
+ok '... says where it saves' grep -q "saved $tmp/new name/0" "$tmp/err"
+
+# A link that cannot be replaced, as a folder has its name.
+dit-train -@ 1 --depth 1 --hidden 32 --heads 2 --patch 2 --batch 8 --classes 10 --minutes 1 \
+    --save-every 5 --run "$tmp/linked-folder" "$data" 2>"$tmp/err" &
+pid=$!
+wait_for test -e "$tmp/linked-folder/latest.safetensors"
+until rm "$tmp/linked-folder/latest.safetensors" && mkdir "$tmp/linked-folder/latest.safetensors"; do :; done 2>/dev/null
+wait_for grep -q 'latest.safetensors: Is a directory' "$tmp/err"
+sleep 0.1
+ok 'a link that cannot be renamed is not left' test ! -L "$tmp/linked-folder/.latest.new"
+rmdir "$tmp/linked-folder/latest.safetensors"
+kill -TERM $pid
+wait $pid
+is '... and made again later' "$(readlink "$tmp/linked-folder/latest.safetensors" | cut -c1-2)" 00
 
 # Checkpoints by time.
 exits 'a checkpoint by time after every step' 0 tiny timed --steps 40 --save-every 16 --save-minutes 1e-9 --log-every 40 "$data"

@@ -28,11 +28,17 @@ says 'counts pictures, not lines' 'Encoding 3 files'
 is '... encodes all pictures' \
     "$(records "$tmp/work/latents/000001.tstream")" 3
 mkdir "$tmp/demo"
+cp "$picture" "$tmp/pictures/star/b.BMP" # its first bytes are those of a JPEG
 : >"$tmp/demo/run" # so that training fails at once
 exits 'demo.sh with newlines in paths' 73 \
     pipelines/demo.sh --size 16 --out "$tmp/demo" "$tmp/pictures"
-says 'counts pictures, not lines' 'Encoding 3 pictures'
-is '... encodes all pictures' "$(records "$tmp/demo/latents.tstream")" 3
+says 'counts pictures, not lines' 'Encoding 4 pictures'
+is '... encodes all pictures' "$(records "$tmp/demo/latents.tstream")" 4
+mkdir "$tmp/installed"
+cp pipelines/demo.sh "$tmp/installed"
+exits 'demo.sh without pictures and without draw-shapes' 64 "$tmp/installed/demo.sh" --out "$tmp/none"
+says 'says what it needs' 'demo.sh: give a folder of pictures: '
+ok '... makes no folder' [ ! -e "$tmp/none" ]
 
 if command -v gnuplot >/dev/null; then
     log='{"step":1,"loss":2,"mse":1,"vb":1,"grad_norm":1,"lr":1,"images_per_second":1}'

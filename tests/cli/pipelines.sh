@@ -26,7 +26,7 @@ stopped() { # stopped NAME
     is "$1 (exit 75)" $? 75
 }
 
-ok 'pictures are drawn' "$BUILD/tests/tools/draw-shapes" -q -o "$tmp/pictures" -n 60 -s 40
+ok 'pictures are drawn' "$BUILD/tests/tools/draw-shapes" -q -o "$tmp/pictures" -n 60 -s 40 || done_testing
 echo 'no picture' >"$tmp/pictures/ring/text.jpg"
 
 train() { # train WORK

@@ -51,7 +51,7 @@ export SIZE=32 PARTS=3 SHARD_SIZE=32K STEPS=20 BATCH=4 MODEL=DiT-S/2 SAMPLE_PART
     SAMPLE_STEPS=4 SAMPLE_OPTIONS='-@ 1'
 export TRAIN_OPTIONS='-@ 1 --depth 1 --hidden 64 --heads 2 --log-every 10'
 
-ok 'pictures are drawn' "$BUILD/tests/tools/draw-shapes" -q -o "$tmp/pictures" -n 24 -s 40
+ok 'pictures are drawn' "$BUILD/tests/tools/draw-shapes" -q -o "$tmp/pictures" -n 24 -s 40 || done_testing
 submit() {
     PATH=$tmp/bin:$PATH WORK=$tmp/work pipelines/slurm/submit.sh "$@"
 }
