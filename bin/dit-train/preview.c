@@ -116,7 +116,7 @@ static int open_autoencoder(struct preview *p, const struct schema *data,
 }
 
 // Names are of use where each class has a row of its own.
-static int find_names(struct preview *p, const struct latents *data)
+static int keep_class_names(struct preview *p, const struct latents *data)
 {
     const size_t K = p->config->classes;
     if (class_names_parse(schema_get(latents_schema(data), "classes"), &p->names) < 0)
@@ -147,8 +147,8 @@ struct preview *preview_new(struct device *device, const struct dit_config *conf
         goto failed;
     p->config = dit_get_config(sampler_model(p->sampler));
     p->n = config->channels * config->input_size * config->input_size;
-    if ((p->samples == 0 ||
-         (open_autoencoder(p, latents_schema(data), settings) == 0 && find_names(p, data) == 0)) &&
+    if ((p->samples == 0 || (open_autoencoder(p, latents_schema(data), settings) == 0 &&
+                             keep_class_names(p, data) == 0)) &&
         (!p->valid || open_held_out(p, data, settings) == 0))
         return p;
 failed:

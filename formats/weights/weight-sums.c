@@ -6,12 +6,10 @@
 #include <stdlib.h>
 
 #include "formats/containers/checksum.h"
-#include "formats/weights/weight.h"
 #include "lib/base/bytes.h"
 #include "lib/base/mem.h"
 
 struct weight_sums {
-    const struct weight *all;
     const uint8_t *bytes; // of the file
     size_t size;
     struct checksum_places places;
@@ -19,8 +17,7 @@ struct weight_sums {
     bool good[]; // of each tensor
 };
 
-int weight_sums_new(struct weight_sums **out, const struct weight *all, size_t n,
-                    const uint8_t *bytes, size_t size)
+int weight_sums_new(struct weight_sums **out, size_t n, const uint8_t *bytes, size_t size)
 {
     size_t header_size = 8 + (size_t)get_le(bytes, 8);
     struct checksum_places places = checksum_find(bytes, header_size, n);
@@ -32,7 +29,6 @@ int weight_sums_new(struct weight_sums **out, const struct weight *all, size_t n
     struct weight_sums *sums = mem_new(1, sizeof *sums + n * sizeof *sums->good);
     if (!sums)
         return -1;
-    sums->all = all;
     sums->bytes = bytes;
     sums->size = size;
     sums->places = places;
@@ -45,15 +41,13 @@ void weight_sums_free(struct weight_sums *sums)
     free(sums);
 }
 
-int weight_sums_check(struct weight_sums *sums, const struct weight *weight)
+int weight_sums_check(struct weight_sums *sums, size_t i, const void *data, size_t size)
 {
-    size_t i = (size_t)(weight - sums->all);
     if (!sums->places.parts)
         return weight_sums_check_file(sums);
     if (sums->whole_good || sums->good[i])
         return 0;
-    if (checksum_check_tensor(sums->bytes, sums->places, i, weight->data,
-                              weight_count(weight) * dtype_size(weight->dtype)) < 0)
+    if (checksum_check_tensor(sums->bytes, sums->places, i, data, size) < 0)
         return -1;
     sums->good[i] = true;
     return 0;

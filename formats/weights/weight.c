@@ -91,7 +91,8 @@ static int name_tensor(const struct weight *weight)
 
 int weight_check(const struct weight *weight)
 {
-    if (weight->sums && weight_sums_check(weight->sums, weight) < 0)
+    if (weight->sums && weight_sums_check(weight->sums, weight->number, weight->data,
+                                          weight_count(weight) * dtype_size(weight->dtype)) < 0)
         return name_tensor(weight);
     return 0;
 }

@@ -18,6 +18,7 @@ struct weight {
     size_t strides[TENSOR_RANK_MAX]; // in elements
     const uint8_t *data;             // the first element, at any alignment
     struct weight_sums *sums;        // private: NULL if the file has no checksums
+    size_t number;                   // private: of the tensor in them
 };
 
 size_t weight_count(const struct weight *weight); // elements

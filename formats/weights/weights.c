@@ -81,11 +81,12 @@ static int add_sums(struct weights *weights)
     if (weights->n_files > 1 || !kind || strcmp(kind, "dit-checkpoint") != 0 ||
         torch_is_file(file->data, file->size))
         return 0;
-    if (weight_sums_new(&weights->sums, weights->all, weights->n_weights, file->data, file->size) <
-        0)
+    if (weight_sums_new(&weights->sums, weights->n_weights, file->data, file->size) < 0)
         return -1;
-    for (size_t i = 0; i < weights->n_weights; i++)
+    for (size_t i = 0; i < weights->n_weights; i++) {
         weights->all[i].sums = weights->sums;
+        weights->all[i].number = i;
+    }
     return 0;
 }
 

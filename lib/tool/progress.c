@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -13,12 +14,15 @@
 
 #include "lib/base/clock.h"
 #include "lib/base/printable.h"
-#include "lib/tool/tool.h"
 
 #define REDRAW_TERMINAL 0.1  // seconds between lines on a terminal
 #define REDRAW_LOG      30.0 // and elsewhere
 #define CLEAR_LINE      "\r\033[K"
 
+static struct {
+    const char *program; // NULL: the process's name
+    bool shown;
+} setup;
 static struct {
     bool active, terminal, drawn;
     const char *unit;
@@ -27,6 +31,17 @@ static struct {
     char text[128];
 } progress;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+void progress_setup(const char *program, bool shown)
+{
+    setup.program = program;
+    setup.shown = shown;
+}
+
+static const char *program_name(void)
+{
+    return setup.program ? setup.program : program_invocation_short_name;
+}
 
 // Writes a line by one write(), so that the lines of a pipe's programs don't mix. All that the
 // programs say passes here, with names and texts from files, so here it is made printable.
@@ -55,8 +70,7 @@ static bool own_terminal(void)
 void progress_message(const char *format, va_list ap)
 {
     char line[2048];
-    int n = snprintf(line, sizeof line,
-                     "%s: ", tool.info ? tool.info->name : program_invocation_short_name);
+    int n = snprintf(line, sizeof line, "%s: ", program_name());
     vsnprintf(line + n, sizeof line - (size_t)n, format, ap);
     pthread_mutex_lock(&lock);
     // The line to clear may also be that of another program of the pipe.
@@ -70,7 +84,7 @@ void progress_message_in_handler(const char *subject, const char *text)
 {
     int error = errno;
     bool clear = progress.active && progress.terminal; // also the ^C that the terminal shows
-    const char *parts[] = {tool.info ? tool.info->name : "", ": ", subject, text};
+    const char *parts[] = {program_name(), ": ", subject, text};
     char line[2048];
     size_t n = 0;
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
@@ -110,8 +124,7 @@ static void format_line(char *line, size_t size, double elapsed, bool finished)
         line[0] = 0;
         return;
     }
-    fprintf(out, "%s: %" PRIu64, tool.info ? tool.info->name : program_invocation_short_name,
-            progress.done);
+    fprintf(out, "%s: %" PRIu64, program_name(), progress.done);
     if (progress.total)
         fprintf(out, "/%" PRIu64, progress.total);
     fprintf(out, " %s", progress.unit);
@@ -148,7 +161,7 @@ static void redraw(double time, bool finished)
 
 void progress_start(const char *unit, uint64_t total)
 {
-    if (tool.quiet || !tool.progress || tool.rank.index)
+    if (!setup.shown)
         return;
     pthread_mutex_lock(&lock);
     const char *term = getenv("TERM");

@@ -5,7 +5,6 @@
 
 #include "lib/base/mapping.h"
 #include "lib/base/tempfile.h"
-#include "lib/tool/progress.h"
 #include "lib/tool/tool.h"
 
 static volatile sig_atomic_t stop, save;

@@ -16,7 +16,6 @@
 #include "lib/base/mem.h"
 #include "lib/base/tempfile.h"
 #include "lib/tool/options.h"
-#include "lib/tool/progress.h"
 
 #define SKIPS_NAMED     20   // inputs; the rest are counted
 #define PROVENANCE_SIZE 4096 // bytes of an entry; the header of a stream holds many
@@ -96,6 +95,7 @@ char **tool_start(int argc, char **argv, const struct tool_info *info)
     tool.info = info;
     tool.argc = argc;
     tool.argv = argv;
+    progress_setup(info->name, false);
     hold_standard_descriptors();
     on_exit(check_status, NULL); // the first to be registered is the last to run
     mem_keep_freed();
@@ -121,6 +121,7 @@ char **tool_start(int argc, char **argv, const struct tool_info *info)
     default:
         tool_usage_error("%s", error_message());
     }
+    progress_setup(info->name, tool.progress && !tool.quiet && tool.rank.index == 0);
     if (tool.threads == 0)
         tool.threads = processors();
     return operands;

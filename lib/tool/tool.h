@@ -30,6 +30,7 @@
 #include "lib/base/io.h"
 #include "lib/base/rank.h"
 #include "lib/tool/options.h"
+#include "lib/tool/progress.h"
 
 #define DIT_TOOLS_VERSION "0.2.0" // its only source; CHANGELOG.md begins with it
 
@@ -119,15 +120,6 @@ const char *tool_provenance(void);
 // Ends main: closes stdout and checks that all was written, reports the number of skipped inputs,
 // and returns the exit status (0, 1 or 74).
 int tool_finish(void);
-
-// Progress on stderr: on a terminal one line, redrawn at most 10 times a second; elsewhere a line
-// every 30 s; nothing with --quiet or --no-progress. Safe to call from any thread.
-void progress_start(const char *unit, uint64_t total); // unit: "images"; total: 0 if unknown
-void progress_skip(uint64_t n); // done before the start: they count, but not for the rate
-void progress_add(uint64_t n);
-// Sets the text after the rate, such as "loss 0.153"; NULL for none.
-void progress_text(const char *format, ...) __attribute__((format(printf, 1, 2)));
-void progress_finish(void);
 
 // For programs that save before they stop. After tool_catch_signals, SIGINT, SIGTERM, or SIGHUP
 // (unless it was ignored, as nohup(1) does) prints `answer` and makes tool_signal_stop true, and a

@@ -69,6 +69,12 @@ upward() {
 }
 none 'includes go from each room only to those below it' upward
 
+# A module is a source and its header; no two include each other, nor in a round of several.
+circles() {
+    includes | grep -v kernels/cuda/ | sed 's/\.[a-z]*\b//g' | awk '$1 != $2' | tsort >/dev/null
+}
+none 'no modules include each other' circles
+
 # Only programs and lib/tool end the process, print, or read the options of the tool.
 outspoken() {
     grep -nE '(^|[^.>_a-z])(_?exit|abort|v?printf|f?puts|putchar|perror)\(|\b(stdout|stderr)\b|\btool[._]' \

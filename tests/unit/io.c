@@ -331,7 +331,7 @@ static void test_ends_of_the_process(void)
        "the first caught signal asks to stop; the second one kills, and removes outputs");
     ok(in_child(ignore_signal) == 0 && entries(".") == 1, "an ignored signal stays ignored");
     ok(in_child(save_on_request) == 0, "SIGUSR1 asks once to save");
-    ok(in_child(stop_by_hangup) == 0 && said(": one moment\n"),
+    ok(in_child(stop_by_hangup) == 0 && said("io: one moment\n"),
        "SIGHUP asks to stop, and is answered at once");
     ok(in_child(hang_up_under_nohup) == 0 && said(""), "under nohup SIGHUP stays ignored");
     ok(in_child(speak_to_closed_pipe) == 0,
@@ -340,7 +340,7 @@ static void test_ends_of_the_process(void)
     truncate("lar\nge", 100000);
     status = in_child(read_shorter_file);
     ok(WIFEXITED(status) && WEXITSTATUS(status) == STATUS_NO_INPUT &&
-           said(": lar?ge: the file has become shorter while it was read\n"),
+           said("io: lar?ge: the file has become shorter while it was read\n"),
        "a mapped file that becomes shorter ends the process with a message");
     unlink("lar\nge");
     ok(entries(".") == 1, "... and removes unfinished outputs");

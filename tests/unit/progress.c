@@ -118,15 +118,25 @@ static void at_once(void)
 {
     hundred(0);
 }
+static void start_with(const char *option)
+{
+    char name[] = "test", text[32];
+    snprintf(text, sizeof text, "%s", option);
+    const struct option options[] = {TOOL_OPTIONS_COMMON, OPTION_END};
+    tool_start(2, (char *[]){name, text, NULL}, &(struct tool_info){"test", "", "", options});
+    hundred(1);
+}
+static void fast_verbose(void)
+{
+    start_with("--verbose");
+}
 static void fast_quiet(void)
 {
-    tool.quiet = true;
-    hundred(1);
+    start_with("--quiet");
 }
 static void fast_without(void)
 {
-    tool.progress = false;
-    hundred(1);
+    start_with("--no-progress");
 }
 
 static void with_words(void)
@@ -224,6 +234,8 @@ static void test_log(void)
     ok(strcmp(said, "test: 90/100 steps 90%, 1.0/s, 0:10 left\n"
                     "test: 100/100 steps 100%, 1.0/s, 0:40\n") == 0,
        "what was done before counts, but not for the rate");
+    on_pipe(fast_verbose);
+    ok(strstr(said, "test: 100/100 images 100%"), "a program that is started shows its progress");
     on_pipe(fast_quiet);
     ok(!*said, "--quiet shows no progress");
     on_pipe(fast_without);
@@ -235,7 +247,7 @@ static void test_log(void)
 
 int main(void)
 {
-    tool.info = &(struct tool_info){"test", "", "", (struct option[]){OPTION_END}};
+    progress_setup("test", true);
     test_terminal();
     test_log();
     return tap_done();
