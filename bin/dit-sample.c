@@ -27,19 +27,21 @@ static const struct option options[] = {
     OPTION_CHOICE("which", 0, &which,
                   "the averaged (EMA) weights or those of the last step (default ema)", "ema",
                   "model"),
-    OPTION_INT("heads", 0, &heads, 1, 1024, "attention heads of the model, if FILE does not say"),
+    OPTION_INT("heads", 0, &heads, 1, 1024,
+               "attention heads of the model, where the file does not give them"),
     OPTION_INT("image-size", 0, &image_size, 8, 32768,
-               "side of the images in pixels, if FILE does not say"),
+               "side of the images in pixels, where the file does not give it"),
     OPTION_INT("count", 'n', &count, 1, 1e12, "number of samples (default 16)"),
     OPTION_STRING("classes", 'c', &classes, "LIST",
-                  "class names or numbers with commas, random, or balanced (default)"),
+                  "comma-separated names or numbers of classes, or random, or balanced (default)"),
     OPTION_PART("part", 0, &part, "draw only the I-th of N equal parts of the samples"),
     OPTION_FLOAT(
         "cfg-scale", 's', &cfg_scale, 0, 1000,
-        "scale of classifier-free guidance; 1 for none (default 4, or 1 if trained without)"),
-    OPTION_CHOICE("cfg-channels", 0, &guided,
-                  "channels to apply guidance to (default: 3 of 4, as published, else all)", "3",
-                  "all"),
+        "scale of classifier-free guidance; 1 turns it off (default 4; 1 without a null class)"),
+    OPTION_CHOICE(
+        "cfg-channels", 0, &guided,
+        "guided channels (default: the first 3 of 4, as published, or all of any other number)",
+        "3", "all"),
     OPTION_STRING("steps", 0, &steps, "SPEC",
                   "sampling steps out of 1000: N, ddimN or A,B,C (default 250)"),
     OPTION_CHOICE("sampler", 0, &method, "sampling method (default ddpm)", "ddpm", "ddim"),
@@ -146,7 +148,7 @@ int main(int argc, char **argv)
 {
     char **operands = tool_start(argc, argv, &info);
     if (operands[0])
-        tool_usage_error("%s: no operand is expected; --weights names the model", operands[0]);
+        tool_usage_error("%s: unexpected operand; --weights names the model", operands[0]);
     struct output *output = output_open(tool.output);
     if (!output)
         tool_fail();
@@ -155,7 +157,7 @@ int main(int argc, char **argv)
         &file, weights,
         &(struct dit_hints){.heads = (size_t)heads, .image_size = (size_t)image_size}));
     if (!file.classes_said)
-        tool_note("%s: its table of classes has %zu rows: the last one is taken for no class",
+        tool_note("%s: its class table has %zu rows; the last one is taken for the null class",
                   weights, file.config.classes + 1);
     double start = which == DIT_WEIGHTS_EMA ? dit_file_ema_start(&file) : 0;
     if (start > DIT_FILE_START_MAX)

@@ -151,7 +151,7 @@ int main(int argc, char **argv)
         OPTION_CHOICE("dtype", 0, &choice, "type of the latents in the stream (default f32)", "f16",
                       "bf16", "f32"),
         OPTION_FLAG("spread", 0, &spread,
-                    "8 channels are a mean and a spread of 4 (--no-spread: they are a latent)"),
+                    "take 8 channels as means and spreads of 4 (--no-spread: as a latent of 8)"),
         OPTION_PART("part", 0, &part, "read only images I, I+N, I+2N, ... of the folders"),
         OPTION_FLAG("strict", 0, &strict, "stop at the first file that cannot be used"),
         TOOL_OPTION_THREADS,

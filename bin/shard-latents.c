@@ -143,7 +143,7 @@ int main(int argc, char **argv)
     char *old = find_shard(folder, 0);
     bool refused = old && !force;
     if (refused)
-        error_set(STATUS_CANT_CREATE, "%s is there already; --force replaces it", old);
+        error_set(STATUS_CANT_CREATE, "%s already exists; --force replaces it", old);
     free(old);
     if (refused)
         tool_fail();

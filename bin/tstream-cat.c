@@ -175,7 +175,7 @@ static int cat_stream(struct cat *cat, const char *path, bool counted)
     if (!cat->out)
         rc = start_output(cat, tstream_schema(in), counted) < 0 ? -1 : 1;
     else if (schema_check_same(cat->input, tstream_schema(in)) < 0)
-        rc = error_prefix("%s: not the same as the first input", tstream_name(in));
+        rc = error_prefix("%s: differs from the first input", tstream_name(in));
     struct batch *batch;
     while (rc > 0 && cat->position < cat->range.to && (rc = tstream_read(in, &batch)) > 0)
         rc = write_batch(cat, batch) < 0 ? -1 : 1;

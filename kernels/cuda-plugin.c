@@ -45,7 +45,9 @@ int cuda_plugin_open(struct device *device, int index, const char *precision, ch
     size_t own[CUDA_SIZES], its[CUDA_SIZES];
     if (!open || !interface || strcmp(interface(its), cuda_interface(own)) != 0 ||
         memcmp(its, own, sizeof own) != 0) {
-        snprintf(why, 256, "the CUDA plug-in %.180s is of another build; make both again", path);
+        snprintf(why, 256,
+                 "the CUDA plug-in %.180s does not match this program; rebuild both with make",
+                 path);
         return -1;
     }
     return open(device, index, precision, why);

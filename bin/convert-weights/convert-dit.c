@@ -38,11 +38,10 @@ static int choose_which(struct dit_conversion *c, const struct convert_options *
     if (which == CONVERT_ALL && c->diffusers)
         return error_set(STATUS_USAGE, "--which all needs --names published");
     if (which == CONVERT_ALL && !two && !file->has_training)
-        return error_set(STATUS_DATA,
-                         "%s holds one set of weights, and no training for --which all",
+        return error_set(STATUS_DATA, "%s holds one set of weights; --which all needs a training",
                          file->path);
     if (!file->classes_said)
-        tool_note("%s: its table of classes has %zu rows: the last one is taken for no class",
+        tool_note("%s: its class table has %zu rows; the last one is taken for the null class",
                   file->path, file->config.classes + 1);
     if (c->diffusers && file->config.no_null_class)
         return error_set(STATUS_DATA,
@@ -212,8 +211,9 @@ static int adopt_checkpoint(struct dit_conversion *c, uint64_t updates)
     if (!json_object_get(metadata, "setting.epochs") &&
         set_metadata(metadata, "setting.steps", json_sprintf("%d", TRAINER_STEPS_DEFAULT)) < 0)
         return -1;
-    tool_note("%s: a training of %" PRIu64 " updates that does not say how far it was in the data: "
-              "dit-train --resume will begin at the first latent",
+    tool_note("%s: a training of %" PRIu64
+              " updates that does not say how much of the data it has read: dit-train --resume "
+              "will begin with the first latent",
               c->file->path, updates);
     return 0;
 }
@@ -331,7 +331,8 @@ int convert_dit(const char *in, const char *out, const struct convert_options *o
                                .torch = convert_is_torch(out),
                                .diffusers = options->names == CONVERT_DIFFUSERS};
     if (options->names == CONVERT_LDM)
-        return error_set(STATUS_USAGE, "%s is a DiT: its --names are published or diffusers", in);
+        return error_set(STATUS_USAGE, "%s is a DiT, for which --names is published or diffusers",
+                         in);
     if (dit_file_open(&file, in, &options->hints) < 0)
         return -1;
     int rc = convert_open_dit(&c, out, options);

@@ -44,8 +44,8 @@ int convert_kl(const char *in, const char *out, const struct convert_options *op
 {
     struct kl_file file;
     if (options->names == CONVERT_PUBLISHED)
-        return error_set(STATUS_USAGE, "%s is an autoencoder: its --names are diffusers or ldm",
-                         in);
+        return error_set(STATUS_USAGE,
+                         "%s is an autoencoder, for which --names is diffusers or ldm", in);
     if (options->which >= 0)
         return error_set(
             STATUS_USAGE,

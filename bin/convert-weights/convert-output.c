@@ -80,10 +80,10 @@ int convert_check_config(const char *out, const char *class_name)
     bool same = !config || (found && *found && strstr(class_name, found));
     json_decref(config);
     return same ? 0
-                : error_set(STATUS_CANT_CREATE,
-                            "the config.json beside %s belongs to something else than a %s: write "
-                            "into a folder of its own",
-                            out, class_name);
+                : error_set(
+                      STATUS_CANT_CREATE,
+                      "the config.json beside %s is not that of a %s; write into another folder",
+                      out, class_name);
 }
 
 int convert_write_config(const char *out, json_t *config)

@@ -72,9 +72,9 @@ int main(int argc, char **argv)
                       "convert the weights to this type (default: keep their types)", "f32", "f16",
                       "bf16"),
         OPTION_INT("heads", 0, &heads, 1, 1024,
-                   "number of attention heads, if IN does not tell it"),
+                   "number of attention heads, where IN does not give it"),
         OPTION_INT("image-size", 0, &image_size, 8, 32768,
-                   "side of the images in pixels, if IN does not tell it or to change it"),
+                   "side of the images in pixels, to change it or where IN does not give it"),
         TOOL_OPTIONS_COMMON,
         OPTION_END,
     };

@@ -217,7 +217,7 @@ int main(int argc, char **argv)
                                                           .use = write_picture,
                                                           .release = release_picture});
     if (used == 0 && !partial && image_list_lines(list) > 0) {
-        error_set(STATUS_NO_INPUT, "the list names no files, only folders");
+        error_set(STATUS_NO_INPUT, "the list names only folders, no files");
         tool_fail();
     }
     tool_check(row_writer_flush(&decoding.rows));

@@ -66,7 +66,7 @@ void warn_of_empty_classes(const struct image_list *list, const uint64_t *images
     for (size_t i = 0; i < classes->n; i++) {
         const size_t files = image_list_class_size(list, i);
         if (images[i] == 0)
-            tool_warn("class %zu, \"%s\", is empty: no image was decoded of its %zu file%s", i,
+            tool_warn("class %zu, \"%s\", is empty: no image came from its %zu file%s", i,
                       classes->names[i], files, files == 1 ? "" : "s");
     }
 }

@@ -16,8 +16,8 @@
 #define PAUSE_MAX 60 // seconds between attempts
 
 // What happens after a failure.
-#define RETRIES_LATER  "training goes on, and it will be tried again"
-#define RETRIES_AT_END "training has ended, and waits until it can be saved"
+#define RETRIES_LATER  "training goes on, and saving will be retried"
+#define RETRIES_AT_END "training has ended, and waits until the checkpoint can be written"
 
 struct checkpoints {
     struct run_folder *run;
@@ -135,8 +135,8 @@ static bool allocate_copy(struct checkpoints *c)
         size_mul(n, sizeof *c->copy, &bytes) && bytes < mem_available())
         c->copy = mem_new(n, sizeof *c->copy);
     if (!c->copy)
-        tool_detail("training stops while the checkpoint is written: there is no memory for a copy "
-                    "of the arrays");
+        tool_detail("training pauses while the checkpoint is written: there is no memory for a "
+                    "copy of the arrays");
     return c->copy;
 }
 

@@ -134,7 +134,7 @@ int main(int argc, char **argv)
     open_source(&t);
     open_training_data(&t, shards);
     open_device(&t);
-    tool_catch_signals("saving after this step; again to stop at once");
+    tool_catch_signals("saving after this step; interrupt again to stop at once");
     make_trainer(&t);
     tool_check(t.resumed ? training_resume(&t) : training_start(&t));
     tool_check(training_describe(&t));

@@ -39,10 +39,10 @@ static struct train_options values = {
 static const struct option rows[] = {
     OPTION_STRING("model", 'm', &values.model, "NAME",
                   "DiT-S, -B, -L or -XL with /2, /4 or /8 (default DiT-S/2)"),
-    OPTION_INT("depth", 0, &values.depth, 1, 1024, "number of blocks, instead of the model's"),
-    OPTION_INT("hidden", 0, &values.hidden, 4, 65536, "width, instead of the model's"),
-    OPTION_INT("heads", 0, &values.heads, 1, 1024, "attention heads, instead of the model's"),
-    OPTION_INT("patch", 0, &values.patch, 1, 1024, "side of a patch, instead of the model's"),
+    OPTION_INT("depth", 0, &values.depth, 1, 1024, "number of blocks, in place of --model's"),
+    OPTION_INT("hidden", 0, &values.hidden, 4, 65536, "width, in place of --model's"),
+    OPTION_INT("heads", 0, &values.heads, 1, 1024, "attention heads, in place of --model's"),
+    OPTION_INT("patch", 0, &values.patch, 1, 1024, "side of a patch, in place of --model's"),
     OPTION_INT("classes", 0, &values.classes, 1, 1 << 24,
                "number of classes (default: that of the data, or 1000)"),
     OPTION_INT("batch", 'b', &values.batch, 1, 1 << 20,
@@ -63,11 +63,12 @@ static const struct option rows[] = {
     OPTION_FLOAT("weight-decay", 0, &values.weight_decay, 0, 1000,
                  "AdamW's weight decay (default 0)"),
     OPTION_FLOAT("clip", 0, &values.clip, 0, 1e9,
-                 "largest norm of the gradient, or 0 for any (default 0)"),
+                 "clip the gradient to this norm; 0 for no clipping (default 0)"),
     OPTION_FLOAT("ema-decay", 0, &values.ema_decay, 0, 1,
                  "decay of the averaged (EMA) weights (default 0.9999)"),
-    OPTION_FLAG("ema-warmup", 0, &values.ema_warmup,
-                "let the averaging's decay rise to that (--no-ema-warmup: as published)"),
+    OPTION_FLAG(
+        "ema-warmup", 0, &values.ema_warmup,
+        "let the decay rise to --ema-decay (--no-ema-warmup: keep it constant, as published)"),
     OPTION_FLOAT("class-dropout", 0, &values.class_dropout, 0, 1,
                  "share of labels to drop, for guidance (default 0.1)"),
     TOOL_OPTION_SEED,
@@ -90,7 +91,7 @@ static const struct option rows[] = {
     OPTION_STRING("vae", 0, &values.vae, "FILE",
                   "autoencoder of the sample images (default: the one that made the latents)"),
     OPTION_STRING("valid", 0, &values.valid, "SHARD",
-                  "also log the loss on these latents, which are not trained on"),
+                  "also log the loss on these held-out latents"),
     OPTION_INT("valid-every", 0, &values.valid_every, 1, 1e12,
                "steps between evaluations of --valid (default 1000)"),
     OPTION_INT("valid-count", 0, &values.valid_count, 1, 1 << 24,
@@ -161,8 +162,8 @@ int train_options_restore(const json_t *metadata)
         if (!text)
             continue;
         if (options_set_value(row, text) < 0)
-            return error_set(STATUS_DATA, "metadata %s is \"%s\", which no dit-train wrote", key,
-                             text);
+            return error_set(STATUS_DATA, "metadata %s is \"%s\", which dit-train does not write",
+                             key, text);
     }
     return 0;
 }
@@ -189,8 +190,8 @@ static int refuse_path(const char *option, const char *path, const char *way_out
 {
     char shown[ERROR_SHOWN_SIZE];
     return error_set(STATUS_USAGE,
-                     "it has --%s %s, but was not written in this folder; a path of other origin "
-                     "is not opened: repeat the option, or give %s",
+                     "its --%s is %s, but it was not written in this folder, and paths from "
+                     "elsewhere are not opened: repeat the option, or give %s",
                      option, error_shown(path, strlen(path), shown), way_out);
 }
 

@@ -55,7 +55,7 @@ static int send_batch(struct training *t)
         return trainer_send(t->trainer, b->mean, b->std, b->labels) < 0 ? -1 : 1;
     return latents_position(t->latents) > (uint64_t)got
                ? 0
-               : error_set(STATUS_DATA, "%ld latents in all; a batch takes %zu (--batch)", got,
+               : error_set(STATUS_DATA, "only %ld latents, but a batch takes %zu (--batch)", got,
                            t->settings.batch);
 }
 

@@ -107,7 +107,7 @@ static void write_line_of_log(struct training *t, double seconds, double valid, 
     print_log_line(t, rate, flops, valid);
     bool failed = run_folder_log(&t->run, make_log_line(t, rate, flops, valid, partial)) < 0;
     if (failed && !t->log_failed)
-        tool_warn("%s; training goes on, and keeps the lines", error_message());
+        tool_warn("%s; training goes on, and the lines will be written later", error_message());
     t->log_failed = failed;
 }
 

@@ -85,7 +85,7 @@ static enum fate take_step(struct training *t)
     if (is_sheet_due(t, last) && training_sample(t) < 0)
         return LOST;
     if (t->sums.skips_in_a_row >= (uint64_t)t->options->max_skips) {
-        error_set(STATUS_DATA, "%llu steps in a row were not finite: lower --lr, or --clip",
+        error_set(STATUS_DATA, "%llu steps in a row were not finite; try a lower --lr, or --clip",
                   (unsigned long long)t->sums.skips_in_a_row);
         t->sums.skips_in_a_row = 0; // so that --resume may try as many again
         return FAILS;
@@ -140,7 +140,7 @@ int training_run(struct training *t)
     if (ranks_check(t->ranks, t->checkpoints ? 0 : -1) < 0 || training_batch_init(t) < 0)
         return -1;
     if (t->last_step && t->step >= t->last_step)
-        tool_note("nothing is left to do: %s stands at step %llu of %llu", t->run.path,
+        tool_note("nothing to do: %s is at step %llu of %llu", t->run.path,
                   (unsigned long long)t->step, (unsigned long long)t->last_step);
     else
         fate = take_steps(t);

@@ -64,8 +64,8 @@ static int open_folder(struct training *t, char path[PATH_MAX])
     int rc = list ? 0 : -1;
     if (list && list[0] && !t->options->resume)
         rc = error_set(STATUS_USAGE,
-                       "%s holds a training already; --resume goes on with it, --run names another "
-                       "folder",
+                       "%s already holds a training; continue it with --resume, or choose another "
+                       "folder with --run",
                        folder);
     else if (list)
         rc = open_newest(&t->source, list, path);
@@ -96,11 +96,11 @@ static bool has_new_classes(const struct training *t, const struct dit_config *m
     if (has && !had)
         tool_note("%s has no null class: one is added", from->path);
     if (from->config.classes != model->classes)
-        tool_note("%s has %zu classes: the class table is made anew%s", from->path,
+        tool_note("%s has %zu classes; the class table is initialized anew%s", from->path,
                   from->config.classes, kept);
     else if (description_of_latents(&latents, "the latents", t->latents, model) < 0 ||
              description_compare_classes(&source, &latents) < 0)
-        tool_note("%s: the class table is made anew%s", error_message(), kept);
+        tool_note("%s; the class table is initialized anew%s", error_message(), kept);
     else
         return false;
     return true;
@@ -120,10 +120,9 @@ static int make_weights(const struct training *t, float *weights)
         return -1;
     size_t side = model->input_size;
     if (dit_file_has_own_positions(from))
-        tool_warn("%s has a table of positions of its own; training takes that of a DiT",
-                  from->path);
+        tool_warn("%s has its own table of positions; training uses DiT's instead", from->path);
     if (from->config.input_size != side)
-        tool_note("%s was made for latents of %zux%zu: the table of positions is made anew",
+        tool_note("%s was made for latents of %zux%zu; the table of positions is computed anew",
                   from->path, from->config.input_size, from->config.input_size);
     return 0;
 }
@@ -172,7 +171,7 @@ static int check_same_data(const struct training *t)
         error_set(STATUS_DATA, "not the same data");
     error_prefix("%s", from->path);
     if (!t->options->accept_data)
-        return error_set(STATUS_DATA, "%s (--accept-data goes on with what there is now)",
+        return error_set(STATUS_DATA, "%s (--accept-data continues with the data as it is now)",
                          error_message());
     tool_warn("%s", error_message());
     return 0;
@@ -217,7 +216,7 @@ static void note_other_ranks(const struct training *t)
     const char *text = weights_get(&from->weights, RANKS);
     int before = text ? atoi(text) : 1, now = ranks_size(t->ranks);
     if (before != now)
-        tool_note("%s was trained by %d rank%s, now there %s %d: data and noise come in the same "
+        tool_note("%s was trained on %d rank%s, and now there %s %d: data and noise keep their "
                   "order, but sums are rounded differently",
                   from->path, before, before == 1 ? "" : "s", now == 1 ? "is" : "are", now);
 }

@@ -293,10 +293,12 @@ static int check_header(const uint8_t *header, size_t size, const struct safeten
     struct safetensors doc;
     size_t data_size = n ? tensors[n - 1].offset + tensors[n - 1].size : 0;
     if (safetensors_parse(&doc, header, size, size + data_size, size) < 0)
-        return error_prefix("the header that was made");
+        return error_prefix("the header that was built");
     bool same = doc.n_tensors == n && (!metadata || json_equal(doc.metadata, metadata));
     safetensors_close(&doc);
-    return same ? 0 : error_set(STATUS_INTERNAL, "a header misses a part of what it was made of");
+    return same
+               ? 0
+               : error_set(STATUS_INTERNAL, "the header that was built lacks some of its contents");
 }
 
 int safetensors_build_header(struct safetensor *tensors, size_t n, const json_t *metadata,

@@ -50,8 +50,8 @@ int image_decode_bmp(struct image *image, const struct image_source *file)
     if ((compression != 0 && !masked) ||
         (bits != 1 && bits != 4 && bits != 8 && bits != 24 && bits != 32))
         return error_set(STATUS_DATA,
-                         "a BMP of %zu bits and compression %zu, which is not read; convert it to "
-                         "PNG, as with \"magick FILE FILE.png\"",
+                         "a BMP of %zu bits and compression %zu, which is not supported; convert "
+                         "it to PNG, as with \"magick FILE FILE.png\"",
                          bits, compression);
     size_t colors = bits > 8 ? 0 : get_le(data + 46, 4);
     if (bits <= 8 && (colors == 0 || colors > (size_t)1 << bits))

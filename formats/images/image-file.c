@@ -88,13 +88,14 @@ static const struct image_kind *find_kind(const uint8_t *file, size_t size)
             return kind;
         if (kind->library)
             error_set(STATUS_DATA,
-                      "%s, which this build leaves out: build dit-tools where %s is, or convert "
-                      "the file to PNG, as with \"magick FILE FILE.png\"",
+                      "%s, which this build cannot read: rebuild dit-tools with %s installed, or "
+                      "convert the file to PNG, as with \"magick FILE FILE.png\"",
                       kind->name, kind->library);
         else
-            error_set(STATUS_DATA,
-                      "%s, which is not read; convert it to PNG, as with \"magick FILE FILE.png\"",
-                      kind->name);
+            error_set(
+                STATUS_DATA,
+                "%s, which is not supported; convert it to PNG, as with \"magick FILE FILE.png\"",
+                kind->name);
         return NULL;
     }
     error_set(STATUS_DATA, "expected an image file, found one that starts with %02X %02X %02X",

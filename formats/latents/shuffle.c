@@ -193,7 +193,7 @@ int shuffle_start(struct shuffle *s)
     if (s->window == 0)
         return error_set(STATUS_USAGE,
                          "%" PRIu64
-                         " records can't be shuffled in memory that holds %zu; give more memory",
+                         " records can't be shuffled in memory that holds %zu; increase --memory",
                          s->count, s->n_slots);
     s->runs = mem_new(s->n_runs, sizeof *s->runs);
     if (!s->runs)

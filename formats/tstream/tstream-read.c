@@ -205,7 +205,8 @@ static int take_end_of_input(const struct tstream_reader *reader)
     if (reader->input_failed)
         return error_restore(&reader->input_error);
     if (!reader->schema)
-        return error_set(STATUS_DATA, "%s: byte %" PRIu64 ": empty: not even a begin frame",
+        return error_set(STATUS_DATA,
+                         "%s: byte %" PRIu64 ": the stream is empty: it has no begin frame",
                          reader->name, reader->input.offset);
     if (reader->segment.state != BETWEEN_SEGMENTS)
         return error_set(STATUS_DATA, "%s: byte %" PRIu64 ": %s", reader->name,

@@ -120,15 +120,14 @@ static int check_latents(const struct autoencoder *ae, const char *recorded, con
     if (ae->channels != channels)
         return error_set(
             STATUS_DATA,
-            "%s: its latents have %zu channels%s%s, but those of the autoencoder %s have %zu", what,
-            channels, recorded ? ", made by " : "", recorded ? recorded : "", ae->name,
+            "%s: latents%s%s have %zu channels, but those of the autoencoder %s have %zu", what,
+            recorded ? " made by " : "", recorded ? recorded : "", channels, ae->name,
             ae->channels);
     if (scale && !(fabs(strtod(scale, NULL) - ae->scale) <= 1e-5 * fabs(ae->scale)))
-        return error_set(STATUS_DATA,
-                         "%s: its latents%s%s are scaled by %.40s, but those of the autoencoder %s "
-                         "by %.9g",
-                         what, recorded ? ", made by " : "", recorded ? recorded : "", scale,
-                         ae->name, ae->scale);
+        return error_set(
+            STATUS_DATA,
+            "%s: latents%s%s are scaled by %.40s, but the autoencoder %s scales them by %.9g", what,
+            recorded ? " made by " : "", recorded ? recorded : "", scale, ae->name, ae->scale);
     return 0;
 }
 
@@ -144,7 +143,7 @@ struct autoencoder *autoencoder_open_for(struct device *device, const char *spec
     const char *recorded = metadata_text(metadata, "autoencoder");
     if (!spec && !recorded && !from_environment() && channels == KL_PUBLISHED.latent_channels) {
         error_set(STATUS_DATA,
-                  "%s: it names no autoencoder; latents of %zu channels are those of Stable "
+                  "%s: no autoencoder is named; latents of %zu channels are those of Stable "
                   "Diffusion's: --vae sd-vae-ft-ema.safetensors",
                   what, channels);
         return NULL;

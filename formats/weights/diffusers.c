@@ -38,8 +38,8 @@ char *diffusers_find(const char *path, const char *part)
         free(file);
     }
     error_set(STATUS_NO_INPUT,
-              "%s: a folder without diffusion_pytorch_model.safetensors or .bin, also in %s/", path,
-              part);
+              "%s: expected diffusion_pytorch_model.safetensors or .bin in this folder or its %s/",
+              path, part);
     return NULL;
 }
 

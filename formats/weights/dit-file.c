@@ -133,7 +133,7 @@ static int choose_heads(struct dit_file *file, const json_t *config, const struc
     if (read_size(file, config, "num_heads", "num_attention_heads", &c->heads) < 0)
         return -1;
     if (hints->heads && c->heads && hints->heads != c->heads)
-        return error_set(STATUS_DATA, "%s: it says that its attention has %zu heads, not %zu",
+        return error_set(STATUS_DATA, "%s states that its attention has %zu heads, not %zu",
                          file->path, c->heads, hints->heads);
     if (!hints->heads && check_head_size(file, config) < 0)
         return -1;
@@ -176,11 +176,10 @@ static int check_side(const struct dit_file *file)
     double size = side * side * (double)c->hidden * sizeof(float);
     if (size <= (double)weights_file_size(&file->weights) + POSITIONS_MAX)
         return 0;
-    return error_set(
-        STATUS_DATA,
-        "%s says that it is for latents of %zux%zu, whose table of positions would take "
-        "%.0f MB, far more than the weights; --image-size %zu allows that",
-        file->path, c->input_size, c->input_size, size / 1e6, 8 * c->input_size);
+    return error_set(STATUS_DATA,
+                     "%s states that it is for latents of %zux%zu, whose table of positions would "
+                     "take %.0f MB, far more than the weights; give --image-size %zu to allow it",
+                     file->path, c->input_size, c->input_size, size / 1e6, 8 * c->input_size);
 }
 
 static int choose_side(struct dit_file *file, const char *prefix, const json_t *config,
@@ -373,8 +372,7 @@ static char *find_file(const char *path)
     free(latest);
     char *file = diffusers_find(path, "transformer");
     if (!file)
-        error_set(error_status(), "%s, and without the latest.safetensors of a run",
-                  error_message());
+        error_set(error_status(), "%s, or the latest.safetensors of a run", error_message());
     return file;
 }
 
@@ -534,7 +532,8 @@ int dit_file_initial_weights(const struct dit_file *file, const struct dit_confi
 {
     const struct binding *from = dit_file_choose(file, DIT_WEIGHTS_EMA);
     if (from && layout->n_params != file->layout.n_params)
-        return error_set(STATUS_DATA, "%s has %zu blocks, the model to be trained has more or less",
+        return error_set(STATUS_DATA,
+                         "%s has %zu blocks, and the model to be trained another number",
                          file->path, file->config.depth);
     for (size_t i = 0; from && i < layout->n_params; i++) {
         const struct param *param = &layout->params[i], *found = &file->layout.params[i];

@@ -68,7 +68,8 @@ static int collect_sets(struct dit_sets *sets, const struct weights *weights, co
 static int refuse_several(const struct weights *weights, const char *kind, const char *a,
                           const char *b)
 {
-    return error_set(STATUS_DATA, "%s: several sets of %sweights, %s* and %s*: which is meant?",
+    return error_set(STATUS_DATA,
+                     "%s: several sets of %sweights, %s* and %s*; nothing tells which to use",
                      weights->path, kind, a, b);
 }
 
@@ -162,8 +163,8 @@ int dit_sets_find(struct dit_sets *sets, const struct weights *weights)
         return choose_sets(sets, weights, n);
     const char *first = weights->all[0].name;
     return error_set(STATUS_DATA,
-                     "%s: none of its %zu tensors is %s or %s, whatever stands before: these are "
-                     "not the weights of a DiT; the first is %s",
+                     "%s: not the weights of a DiT: no name of its %zu tensors ends in %s or %s; "
+                     "the first is %s",
                      weights->path, weights->n_weights, markers[0].name, markers[1].name,
                      error_shown(first, strlen(first), shown));
 }

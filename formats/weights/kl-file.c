@@ -44,8 +44,7 @@ static int detect_kl_style(struct kl_file *file, char *prefix, size_t size)
     const char *first = file->weights.all[0].name;
     return error_set(
         STATUS_DATA,
-        "%s: not an autoencoder: it has no tensor %s, %s or %s, whatever stands before; "
-        "the first is %s",
+        "%s: not an autoencoder: no name of its tensors ends in %s, %s or %s; the first is %s",
         file->path, names[0], names[1], names[2], error_shown(first, strlen(first), shown));
 }
 

@@ -266,8 +266,8 @@ static int check_extra(const struct binding *binding, const char *prefix,
         if (!is_ignored(name, ignored) &&
             !bsearch(&name, names, naming->n, sizeof *names, compare_part_names))
             rc = error_set(STATUS_DATA,
-                           "%s: tensor %s%s has no place in this model, which by its other weights "
-                           "has %zu tensors",
+                           "%s: tensor %s%s does not belong to this model, which has %zu tensors "
+                           "by its other weights",
                            file->path, prefix, name, naming->n);
     }
     free(names);

@@ -187,7 +187,8 @@ int weights_find_prefixes(const struct weights *weights, const char *end, size_t
         if (all < length || strcmp(name + before, end) != 0 || (before && name[before - 1] != '.'))
             continue;
         if (n == n_max || before >= size)
-            return error_set(STATUS_DATA, "%s: expected at most %zu tensors %s, found %s, too",
+            return error_set(STATUS_DATA,
+                             "%s: expected at most %zu tensors %s, and found %s as well",
                              weights->path, n_max, end, name);
         memcpy(prefixes + n * size, name, before);
         prefixes[n++ * size + before] = 0;

@@ -390,7 +390,7 @@ int fd_refuse_terminal(int fd, const char *name)
     if (!isatty(fd))
         return 0;
     return error_set(STATUS_USAGE, "%s is a terminal; redirect it or %s", name,
-                     fd == STDIN_FILENO ? "put a program before it with a pipe" : "use -o FILE");
+                     fd == STDIN_FILENO ? "pipe a program into it" : "use -o FILE");
 }
 
 int fd_read_full(int fd, void *data, size_t size, size_t *got)

@@ -21,6 +21,6 @@ int device_lacks(struct device *device, size_t bytes, const char *hint, const ch
     va_start(ap, what);
     vsnprintf(text, sizeof text, what, ap);
     va_end(ap);
-    return error_set(STATUS_INTERNAL, "%s needs %.3g GB, and %s does not have them%s%s", text,
+    return error_set(STATUS_INTERNAL, "%s needs %.3g GB, which %s does not have%s%s", text,
                      (double)bytes * 1e-9, device->description, hint ? "; " : "", hint ? hint : "");
 }

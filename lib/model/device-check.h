@@ -8,7 +8,7 @@
 int device_check(struct device *device);
 
 // Call this when device_alloc could not provide `bytes` in all. Returns -1 with the error "WHAT
-// needs N GB, and DEVICE does not have them; HINT" (without the hint if it is NULL), or with the
+// needs N GB, which DEVICE does not have; HINT" (without the hint if it is NULL), or with the
 // device's error if there is one.
 int device_lacks(struct device *device, size_t bytes, const char *hint, const char *what, ...)
     __attribute__((format(printf, 4, 5)));

@@ -59,15 +59,14 @@ int dit_config_check(const struct dit_config *c)
     if (dit_class_rows(c) == 0)
         return error_set(STATUS_USAGE, "the model has neither classes nor a null class");
     if (c->input_size % c->patch != 0)
-        return error_set(STATUS_USAGE, "the latents' side %zu is no multiple of the patch %zu",
+        return error_set(STATUS_USAGE, "the latents' side %zu is not a multiple of the patch %zu",
                          c->input_size, c->patch);
     if (c->hidden % c->heads != 0)
-        return error_set(STATUS_USAGE, "the width %zu is no multiple of the %zu heads", c->hidden,
-                         c->heads);
+        return error_set(STATUS_USAGE, "the width %zu is not a multiple of the %zu heads",
+                         c->hidden, c->heads);
     if (c->hidden % 4 != 0)
         return error_set(STATUS_USAGE,
-                         "the width %zu is no multiple of 4, as the position table "
-                         "needs it",
+                         "the width %zu is not a multiple of 4, as the position table needs it",
                          c->hidden);
     return 0;
 }

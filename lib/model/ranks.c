@@ -78,7 +78,8 @@ static int start_mpi(struct ranks *r, int launched, const char *launcher)
     if (open_mpi)
         open_mpi(&r->mpi);
     if (r->mpi.size != sizeof r->mpi)
-        return error_set(STATUS_USAGE, "the MPI plug-in %s is from another build; run make again",
+        return error_set(STATUS_USAGE,
+                         "the MPI plug-in %s does not match this program; rebuild both with make",
                          path);
     if (r->mpi.ranks != launched)
         return error_set(STATUS_USAGE,

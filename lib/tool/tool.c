@@ -173,7 +173,7 @@ char **tool_inputs(char **operands)
 const char *tool_one_input(char **operands)
 {
     if (tool_count(operands) > 1)
-        tool_usage_error("one input at most; tstream-cat joins several");
+        tool_usage_error("expected at most one input; tstream-cat joins several");
     return tool_inputs(operands)[0];
 }
 

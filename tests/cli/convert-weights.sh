@@ -227,16 +227,16 @@ refused 'weights of something else' 65 'neither a DiT nor an autoencoder' \
     "$tmp/other.safetensors" "$tmp/out.pt"
 refused 'a file that holds no weights' 65 'expected weights' "$latents" "$tmp/out.pt"
 refused 'a file that is not there' 66 "$tmp/none.pt" "$tmp/none.pt" "$tmp/out.pt"
-refused 'a folder without weights' 66 'a folder without diffusion_pytorch_model' "$tmp" "$tmp/out.pt"
+refused 'a folder without weights' 66 'expected diffusion_pytorch_model' "$tmp" "$tmp/out.pt"
 refused 'an unknown ending' 64 'expected .safetensors, or .pt, .pth, .bin or .ckpt' \
     "$vae" "$tmp/out.onnx"
 refused 'a name without an ending' 64 'found ""' "$vae" "$tmp/a.pt/out"
-refused 'a DiT under the names ldm' 64 'its --names are published or diffusers' \
+refused 'a DiT under the names ldm' 64 'for which --names is published or diffusers' \
     --names ldm "$tmp/plain.safetensors" "$tmp/out.pt"
-refused 'an autoencoder under the names of a DiT' 64 'its --names are diffusers or ldm' \
+refused 'an autoencoder under the names of a DiT' 64 'for which --names is diffusers or ldm' \
     --names published "$vae" "$tmp/out.pt"
 refused '--which of an autoencoder' 64 'one set of weights, so --which does not apply' --which ema "$vae" "$tmp/out.pt"
-refused '--which all of bare weights' 65 'no training for --which all' \
+refused '--which all of bare weights' 65 '--which all needs a training' \
     --which all "$tmp/plain.safetensors" "$tmp/out.pt"
 refused 'a number of heads that nothing tells' 65 'give --heads' "$data/dit-a-plain.pt" "$tmp/out.pt"
 refused 'an OUT in a folder that is not there' 73 "$tmp/none/out.pt" "$vae" "$tmp/none/out.pt"

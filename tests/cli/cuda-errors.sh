@@ -45,11 +45,11 @@ exits 'a plug-in that is not there' 64 env DIT_CUDA_PLUGIN="$tmp/no.so" dit-trai
 one_line 'a plug-in that is not there is named' "device cuda: the CUDA plug-in can't be loaded: $tmp/no.so: cannot open shared object file: No such file or directory"
 exits 'a library that is no plug-in' 64 env DIT_CUDA_PLUGIN=libm.so.6 dit-train --device cuda --run "$tmp/run2" \
     "$tmp/latents"
-one_line 'a library that is no plug-in is named' 'device cuda: the CUDA plug-in libm.so.6 is of another build; make both again'
+one_line 'a library that is no plug-in is named' 'device cuda: the CUDA plug-in libm.so.6 does not match this program; rebuild both with make'
 LC_ALL=C sed 's/size_t guided/size_t GUIDED/g' "$plugin" >"$tmp/other.so"
 exits 'a plug-in with other operations' 64 env DIT_CUDA_PLUGIN="$tmp/other.so" dit-train \
     --device cuda --run "$tmp/run2" "$tmp/latents"
-one_line 'a plug-in with other operations is named' "device cuda: the CUDA plug-in $tmp/other.so is of another build; make both again"
+one_line 'a plug-in with other operations is named' "device cuda: the CUDA plug-in $tmp/other.so does not match this program; rebuild both with make"
 
 # fails NAME SETTING TEXT: --device cuda fails with TEXT; auto reports it and uses the CPU.
 fails() {
@@ -90,10 +90,10 @@ exits 'training that could fit' 70 train CUDASIM_MEMORY=965000 dit-train --devic
 says 'says how' 'GB free; --micro-batch 1 --recompute none fits'
 exits 'a model that does not fit' 70 simulated CUDASIM_MEMORY=250000 dit-sample -q --device cuda \
     -w "$dit" --latents
-says 'says how much it needs, and what would help' "GB, and $gpu does not have them; a smaller batch needs less"
+says 'says how much it needs, and what would help' "GB, which $gpu does not have; a smaller batch needs less"
 exits 'an autoencoder that does not fit' 70 simulated CUDASIM_MEMORY=250000 vae-encode -q \
     --device cuda --vae "$vae" "$tmp/images"
-one_line 'an autoencoder that does not fit: says how much it needs' "autoencoder: vae-diffusers-half.safetensors: holding the network's weights needs 0.00116 GB, and $gpu does not have them"
+one_line 'an autoencoder that does not fit: says how much it needs' "autoencoder: vae-diffusers-half.safetensors: holding the network's weights needs 0.00116 GB, which $gpu does not have"
 exits 'images that do not fit' 70 simulated CUDASIM_MEMORY=1800000 vae-decode -q \
     --device cuda --vae "$vae" "$tmp/codes"
 says 'says how much they need' "vae-diffusers-half.safetensors: a batch of 3 images of 32x32 needs "

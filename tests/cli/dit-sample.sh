@@ -119,7 +119,7 @@ ok 'stands for its newest weights' python '
 assert np.array_equal(get("folder", "image"), get("images", "image"))
 '
 exits 'a folder without weights' 66 dit-sample -w "$tmp" -o "$tmp/none"
-says 'is named' "$tmp: a folder without "
+says 'is named' "$tmp: expected diffusion_pytorch_model"
 if script -qec true /dev/null >/dev/null 2>&1; then
     exits 'on a terminal' 0 env TERM=xterm script -qec \
         "dit-sample -@ 1 -w $tmp/run --latents -n 4 -b 2 --steps 250 -o $tmp/shown" /dev/null
@@ -219,7 +219,7 @@ damage 'heads that divide no width' 'd = d.replace(b"num_heads\":\"3", b"num_hea
 damage 'heads that are no number' 'd = d.replace(b"num_heads\":\"3", b"num_heads\":\"x")' \
     'expected a whole number'
 damage "weights that are no DiT's" 'd = d.replace(b"\"x_embedder.proj.weight", b"\"x_embedder.proj.w_ight")' \
-    'these are not the weights of a DiT'
+    'not the weights of a DiT'
 damaged 'n = (len(d) - h) // 32 * 28; d[-n:] = np.full(n // 4, np.nan, "<f4").tobytes()'
 exits 'weights that are not finite' 65 sample --latents -n 1 -o "$tmp/none"
 says 'are refused' 'sample 0 came out as'

@@ -84,7 +84,7 @@ tune() { # tune FOLDER DATA ARGUMENT...
 exits '--init for the same classes' 0 tune same data
 exits '--init for others of the same number' 0 tune cats cats
 says 'makes the class table anew, and says so' \
-    'but "cat" in the latents: the class table is made anew'
+    'but "cat" in the latents; the class table is initialized anew'
 ok 'which it is' python '
 a, b, c = (tensors(tmp + n + "/latest.safetensors") for n in ("run", "tuned-same", "tuned-cats"))
 table = "y_embedder.embedding_table.weight"
@@ -113,7 +113,7 @@ exits '--valid without names' 0 tiny valid --steps 1 --valid "$tmp/unnamed" "$tm
 
 # An autoencoder for pictures.
 exits 'an autoencoder of another scale' 65 vae-decode "$tmp/scaled" -o "$tmp/none"
-says 'is refused' 'are scaled by 0.25, but those of the autoencoder dct:2,1'
+says 'is refused' 'are scaled by 0.25, but the autoencoder dct:2,1 scales them'
 exits 'heads that the weights contradict' 65 dit-sample -w "$tmp/run" --heads 4 -o "$tmp/none"
 says 'are refused' 'its attention has 2 heads, not 4'
 done_testing

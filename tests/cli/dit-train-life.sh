@@ -116,7 +116,7 @@ cp -r "$tmp/whole" "$tmp/behind"
 ln -sfn 0000010.safetensors "$tmp/behind/latest.safetensors"
 touch -h -d '1 hour ago' "$tmp/behind/latest.safetensors"
 exits 'resuming where a checkpoint is newer than the link' 0 resume behind "$data"
-says 'goes on from it' 'stands at step 12 of 12'
+says 'goes on from it' 'is at step 12 of 12'
 touch -h "$tmp/behind/latest.safetensors"
 exits 'resuming where the link is newer than the checkpoints' 0 resume behind "$data"
 ok '... goes on from where it points' test "$(readlink "$tmp/behind/latest.safetensors")" = 0000012.safetensors
@@ -144,14 +144,14 @@ if command -v prlimit >/dev/null; then
     pid=$!
     about 'a training on a disk that is full for a while'
     wait_for grep -q 'training goes on' "$tmp/err"
-    says 'goes on without a checkpoint' 'it will be tried again'
+    says 'goes on without a checkpoint' 'saving will be retried'
     prlimit --fsize=100:unlimited --pid $pid
-    wait_for grep -q 'keeps the lines' "$tmp/err"
+    wait_for grep -q 'the lines will be written later' "$tmp/err"
     says 'goes on without a log' 'full/log.jsonl: File too large; training goes on'
     prlimit --fsize=unlimited --pid $pid
     wait_for grep -q 'saved' "$tmp/err"
     says 'saves with room again' "saved $tmp/full/0"
-    is '... warns of the checkpoint once' "$(grep -c 'it will be tried again' "$tmp/err")" 1
+    is '... warns of the checkpoint once' "$(grep -c 'saving will be retried' "$tmp/err")" 1
     kill -TERM $pid
     wait $pid
     is '... saves once more when it is stopped' $? 75
@@ -167,7 +167,7 @@ assert steps == list(range(50, 50 * len(steps) + 1, 50)), steps
         --batch 8 --classes 10 --steps 3 --run "$tmp/full-end" "$data" 2>"$tmp/said" &
     pid=$!
     cat "$tmp/said" >"$tmp/err" &
-    wait_for grep -q 'waits until it can be saved' "$tmp/err"
+    wait_for grep -q 'waits until the checkpoint can be written' "$tmp/err"
     about 'a training on a disk that is full at its end'
     says 'waits' '0000003.safetensors: cannot write at byte 204800'
     prlimit --fsize=unlimited --pid $pid
@@ -180,9 +180,9 @@ assert steps == list(range(50, 50 * len(steps) + 1, 50)), steps
     cat "$tmp/said" >"$tmp/err" &
     wait_for test -s "$tmp/full-stop/log.jsonl"
     kill -TERM $pid
-    wait_for grep -q 'waits until it can be saved' "$tmp/err"
+    wait_for grep -q 'waits until the checkpoint can be written' "$tmp/err"
     about 'a training that is stopped on a full disk'
-    says 'answers the signal at once' 'saving after this step; again to stop at once'
+    says 'answers the signal at once' 'saving after this step; interrupt again to stop at once'
     kill -TERM $pid
     wait $pid
     is '... ends by the second signal' $? 143
@@ -367,7 +367,7 @@ mkdir "$tmp/no-room"
 exits "a training whose pictures can't be written" 0 tiny no-room $show --steps 6 "$data"
 says 'tells of them' 'no pictures of step 6: '
 exits 'pictures of latents that name no autoencoder' 65 tiny wrong --sample-every 1 --steps 1 "$data"
-says 'are refused with what is needed' '--sample-every: the latents: it names no autoencoder'
+says 'are refused with what is needed' '--sample-every: the latents: no autoencoder is named'
 "$make_stream" latents 8 4 10 >"$tmp/small"
 exits 'held-out latents of another size' 65 tiny wrong --valid "$tmp/small" --steps 1 "$data"
 says 'are refused with both sides' "--valid: the side of the latents is 4 in $tmp/small, but 8 in the latents"

@@ -90,12 +90,12 @@ assert steps == sorted(set(steps)) and steps[-1] == 150, steps
 done
 printf '{"step":150,"loss":1}\n{"step":151,"loss":1}\n{"step":1' >>"$tmp/whole/log.jsonl"
 exits 'resuming a training that is complete' 0 dit-train -@ 1 --resume --run "$tmp/whole" "$data"
-says 'says that nothing is left to do' 'stands at step 150 of 150'
+says 'says that nothing is left to do' 'is at step 150 of 150'
 ok '... cuts lines beyond the checkpoint from the log' python '
 assert [line["step"] for line in log(tmp + "whole")] == list(range(1, 151)) + [150]
 '
 exits 'a new training in the folder of another' 64 tiny whole "$data"
-says 'is refused with a hint at --resume' '--resume goes on with it'
+says 'is refused with a hint at --resume' 'continue it with --resume'
 
 exits '--resume without a checkpoint' 0 tiny anew --steps 12 --resume "$data"
 exits 'latents of a file on standard input' 0 from "$data" tiny stdin --steps 12
@@ -132,7 +132,7 @@ exits 'a pipe that is cut short' 65 piped "$tmp/cut.tstream" tiny cut
 says 'is named' 'standard input'
 exits 'a file that is cut short' 65 tiny cut-file --steps 5 "$tmp/cut.tstream"
 exits 'a pipe of less than a batch' 65 piped "$tmp/few.tstream" tiny few
-says 'is refused with both numbers' '5 latents in all; a batch takes 8'
+says 'is refused with both numbers' 'only 5 latents, but a batch takes 8'
 exits '--epochs' 0 tiny epochs --epochs 2 "$tmp/few.tstream"
 is '... stops after two passes' "$(step_of epochs)" 0000002.safetensors
 exits '--epochs with fewer --steps' 0 tiny limits --epochs 5 --steps 3 "$tmp/few.tstream"
@@ -167,7 +167,7 @@ ok '... which saves again' [ "$(find "$tmp/usr1" -name '0*' | wc -l)" = 2 ]
 
 exits '--init from weights of other classes' 0 dit-train -@ 1 --classes 12 \
     --init "$tmp/whole/latest.safetensors" --lr 0 --steps 1 -b 4 --run "$tmp/init" "$data"
-says 'says that the class table is new' 'has 10 classes: the class table is made anew, except for the null class'
+says 'says that the class table is new' 'has 10 classes; the class table is initialized anew, except for the null class'
 ok '... takes all other weights, the averaged ones' python '
 a, b = (tensors(tmp + n + "/latest.safetensors") for n in ("whole", "init"))
 for n in a:
@@ -204,7 +204,7 @@ exits 'resuming from a checkpoint that is gone' 65 dit-train -@ 1 --resume --run
 "$stream" latents 80 8 10 >"$tmp/other.tstream"
 exits 'resuming with other data' 65 dit-train -q -@ 1 --resume --steps 13 --run "$tmp/anew" "$tmp/other.tstream"
 says 'is refused with the names of both' 'anew/0000012.safetensors: not the same data: missing: data.tstream; new: other.tstream'
-says 'is refused with a hint at --accept-data' '--accept-data goes on with what there is now'
+says 'is refused with a hint at --accept-data' '--accept-data continues with the data as it is now'
 exits 'resuming with other data and --accept-data' 0 dit-train -q -@ 1 --resume --steps 13 --accept-data --run "$tmp/anew" \
     "$tmp/other.tstream"
 says 'tells of the other data' 'not the same data'

@@ -13,7 +13,7 @@ print(hashlib.sha256(read(tmp + "stream")[0]["image"].tobytes()).hexdigest())'
 }
 # lacks LIBRARY FILE: this build leaves it out.
 lacks() {
-    decode --no-labels --strict -s 8 "$2" 2>&1 >/dev/null | grep -q "leaves out.*$1"
+    decode --no-labels --strict -s 8 "$2" 2>&1 >/dev/null | grep -q "cannot read.*$1"
 }
 
 # As Pillow decodes them.
@@ -119,7 +119,7 @@ done
 foreign() {
     printf '%b' "$2" >"$tmp/foreign"
     exits "$1" 65 decode --no-labels --strict "$tmp/foreign"
-    says 'is named, with the way to convert it' "foreign: $1, which is not read; convert it to PNG"
+    says 'is named, with the way to convert it' "foreign: $1, which is not supported; convert it to PNG"
 }
 foreign 'an AVIF picture' '\0\0\0\034ftypavif\0\0\0\0'
 foreign 'an HEIF picture' '\0\0\0\030ftypheic\0\0\0\0'

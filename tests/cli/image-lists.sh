@@ -56,17 +56,17 @@ done
 is 'the parts of a folder together hold its files' "$(found "$tmp/part-1") $(found "$tmp/part-2")" \
     '0 2 ["a","b","deep"] 1 ["a","b","deep"]'
 exits 'a folder without files' 66 decode -s 32 "$tmp/bare" -o "$tmp/failed"
-says 'is an error' 'decode-images: the list names no files, only folders'
+says 'is an error' 'decode-images: the list names only folders, no files'
 ls -d "$tree"/* >"$list"
 exits 'a list of folders alone' 66 piped "$list" decode -s 32 -o "$tmp/failed"
-says 'is an error' 'decode-images: the list names no files, only folders'
+says 'is an error' 'decode-images: the list names only folders, no files'
 exits 'a list of folders alone, with --no-labels,' 66 \
     piped "$list" decode --no-labels -s 32 -o "$tmp/failed"
-says 'is an error' 'decode-images: the list names no files, only folders'
+says 'is an error' 'decode-images: the list names only folders, no files'
 echo 'Pictures of stars.' >"$tree/README.txt"
 exits 'a file beside the folders of classes' 1 decode -s 32 "$tree" -o "$tmp/s"
 says 'makes a class, which is shown with its count' '4 files, 4 classes: a 1, b 1, deep 1, tree 1'
-says 'is warned of' 'class 3, "tree", is empty: no image was decoded of its 1 file'
+says 'is warned of' 'class 3, "tree", is empty: no image came from its 1 file'
 for class in 01 02 03 04 05 06 07 08 09 10 11; do
     mkdir -p "$tmp/many/$class" && cp "$star" "$tmp/many/$class"
 done

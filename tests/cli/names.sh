@@ -111,8 +111,8 @@ says 'opens its held-out latents' '  valid 0.'
 cp -r "$tmp/renamed" "$tmp/foreign"
 exits 'a run resumed in a folder of other origin' 64 resume foreign --steps 3
 says 'shows the path and opens nothing' \
-    "0000002.safetensors: it has --valid $tmp/valid, but was not written in this folder; a path of \
-other origin is not opened: repeat the option, or give --valid '' for none"
+    "0000002.safetensors: its --valid is $tmp/valid, but it was not written in this folder, and paths \
+from elsewhere are not opened: repeat the option, or give --valid '' for none"
 exits 'a run resumed elsewhere with --valid given again' 0 resume foreign --valid "$tmp/valid" --steps 3
 says 'opens it' '  valid 0.'
 exits 'a run resumed where it was resumed before' 0 resume foreign --steps 4
@@ -121,7 +121,7 @@ exits 'training with --vae and a path that is not opened yet' 0 tiny vae --vae "
 cp -r "$tmp/vae" "$tmp/other-vae"
 exits 'a path that need not be opened keeps no run from resuming' 0 resume other-vae --steps 2
 exits 'a run resumed twice elsewhere' 65 resume other-vae --steps 3 --sample-every 1
-says 'has forgotten the path' 'it names no autoencoder'
+says 'has forgotten the path' 'no autoencoder is named'
 exits 'a run that needs its path' 66 resume vae --steps 2 --sample-every 1
 says 'opens it' "$tmp/no/vae: cannot open"
 

@@ -97,7 +97,7 @@ says 'is refused with what was expected' 'expected records to shuffle, found non
 exits 'too little memory' 64 shard-latents -o "$tmp/x" --memory 200 "$tmp/latents"
 says 'is refused with the amount' "can't be shuffled in 200 bytes"
 exits 'memory for too few runs' 64 shard-latents -o "$tmp/x" --memory 2K "$tmp/latents"
-says 'is refused with a hint' 'give more memory'
+says 'is refused with a hint' 'increase --memory'
 exits 'two options that split' 64 shard-latents -o "$tmp/x" --shards 2 --shard-size 1M "$tmp/latents"
 exits 'a missing input' 66 shard-latents -o "$tmp/x" /nonexistent
 "$make_stream" images 3 8 3 >"$tmp/images"

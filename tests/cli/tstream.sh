@@ -87,7 +87,7 @@ exits 'info of a missing file' 66 tstream-info "$tmp/none"
 says '... names it' "tstream-info: $tmp/none: cannot open: No such file or directory"
 exits 'cat of a missing file' 66 tstream-cat "$tmp/none"
 exits 'info of nothing' 65 tstream-info
-says 'says that it is empty' 'standard input: byte 0: empty: not even a begin frame'
+says 'says that it is empty' 'standard input: byte 0: the stream is empty: it has no begin frame'
 exits 'cat of a page of the manual' 65 tstream-cat man/tstream.5
 says '... says where and what' "man/tstream.5: byte 0: not a tensor stream"
 head -c $((size / 2)) "$a" >"$tmp/cut"
@@ -102,7 +102,7 @@ ok '... leaves no file' test ! -e "$tmp/never"
 # shellcheck disable=SC2016 # for the inner shell
 exits 'cat --part of a pipe' 66 sh -c 'cat "$1" | tstream-cat --part 1/2' sh "$a"
 exits 'cat of streams that differ' 65 tstream-cat "$a" "$tmp/latents"
-says 'names the one that differs' "$tmp/latents: not the same as the first input: the tensors differ"
+says 'names the one that differs' "$tmp/latents: differs from the first input: the tensors differ"
 exits 'info of a bad and a good file' 65 tstream-info "$tmp/cut" "$a"
 ok '... describes the good one' grep -q 'records        100' "$tmp/out"
 exits 'cat --tensors of a missing tensor' 65 tstream-cat --tensors id,nose "$a"

@@ -147,7 +147,7 @@ exits 'a scale that is no number' 65 encode --vae "$tmp/text" "$tmp/images"
 says 'is refused with its value' "$tmp/text: scaling_factor is half, expected a number above 0"
 mkdir "$tmp/empty"
 exits 'a folder without weights' 66 encode --vae "$tmp/empty" "$tmp/images"
-says 'is refused with what was expected' "$tmp/empty: a folder without diffusion_pytorch_model.safetensors"
+says 'is refused with what was expected' "$tmp/empty: expected diffusion_pytorch_model.safetensors"
 
 python '
 edit("missing", encoder__conv_in__bias=None)
@@ -160,13 +160,13 @@ edit("broken", quant_conv__bias=np.full(8, np.nan), decoder__conv_out__bias=np.f
 exits 'a missing tensor' 65 encode --vae "$tmp/missing" "$tmp/images"
 says 'is refused by name and shape' "$tmp/missing: no tensor encoder.conv_in.bias; expected, with shape [32]"
 exits 'a foreign tensor in the weights' 65 encode --vae "$tmp/extra" "$tmp/images"
-says 'is refused by name' "$tmp/extra: tensor encoder.extra.weight has no place in this model"
+says 'is refused by name' "$tmp/extra: tensor encoder.extra.weight does not belong to this model"
 exits 'a tensor of another shape' 65 encode --vae "$tmp/shape" "$tmp/images"
 says 'is refused with both shapes' "$tmp/shape: tensor decoder.conv_in.weight has shape [64, 4, 1, 1], expected [64, 4, 3, 3]"
 exits "channels that the norms' groups don't divide" 65 encode --vae "$tmp/levels" "$tmp/images"
 says 'are refused with their number' "$tmp/levels: level 1 of the autoencoder has 48 channels, expected a multiple of the norms' 32 groups"
 exits 'weights of something else' 65 encode --vae "$dit" "$tmp/images"
-says 'are refused by name' "$dit: not an autoencoder: it has no tensor encoder.mid_block.attentions.0.to_q.weight"
+says 'are refused by name' "$dit: not an autoencoder: no name of its tensors ends in encoder.mid_block.attentions.0.to_q.weight"
 exits 'a picture as weights' 65 encode --vae "$tmp/0.png" "$tmp/images"
 
 exits 'latents beyond float16' 65 encode --vae "$tmp/loud" "$tmp/images" -o "$tmp/x2"
@@ -199,7 +199,7 @@ a = np.load(tmp + "samples.npz")["arr_0"]
 assert a.shape == (3, 32, 32, 3) and a.dtype == np.uint8 and len(np.unique(a)) > 20
 '
 exits 'sampling from published weights without an autoencoder' 65 sample "$dit"
-says 'is refused with what they need' "$dit: it names no autoencoder; latents of 4 channels are those of Stable Diffusion's: --vae sd-vae-ft-ema.safetensors (--latents needs no autoencoder)"
+says 'is refused with what they need' "$dit: no autoencoder is named; latents of 4 channels are those of Stable Diffusion's: --vae sd-vae-ft-ema.safetensors (--latents needs no autoencoder)"
 exits 'sampling from published weights with --vae' 0 sample "$dit" --vae "$vae" -o "$tmp/drawn"
 ok '... draws images' python '
 t, m = read(tmp + "drawn")
@@ -209,5 +209,5 @@ exits 'sampling from published weights with DIT_VAE' 0 env DIT_VAE="$vae" dit-sa
 ok '... draws the same images' same drawn drawn2
 exits 'sampling latents without an autoencoder' 0 sample "$dit" --latents -o "$tmp/drawn-latents"
 exits 'sampling with a built-in autoencoder that does not fit' 65 sample "$dit" --vae dct
-says 'is refused with both numbers of channels' "$dit: its latents have 4 channels, but those of the autoencoder dct:10,3 have 16"
+says 'is refused with both numbers of channels' "$dit: latents have 4 channels, but those of the autoencoder dct:10,3 have 16"
 done_testing

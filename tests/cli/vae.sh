@@ -87,15 +87,15 @@ assert np.array_equal(one, again) and not np.array_equal(one, two)
 assert 10 < one.std() < 60 and abs(one.mean() - mean.mean()) < 10, one.std()
 '
 exits 'latents of 4 channels without the name of an autoencoder' 65 vae-decode "$tmp/spread"
-says 'are not decoded with the default, but with a hint' "$tmp/spread: it names no autoencoder; latents of 4 channels are those of Stable Diffusion's: --vae sd-vae-ft-ema.safetensors"
+says 'are not decoded with the default, but with a hint' "$tmp/spread: no autoencoder is named; latents of 4 channels are those of Stable Diffusion's: --vae sd-vae-ft-ema.safetensors"
 exits 'an autoencoder of another number of channels' 65 vae-decode --vae dct "$tmp/spread"
-says 'is refused with both numbers' "$tmp/spread: its latents have 4 channels, but those of the autoencoder dct:10,3 have 16"
+says 'is refused with both numbers' "$tmp/spread: latents have 4 channels, but those of the autoencoder dct:10,3 have 16"
 "$make_stream" nan 40 4 9 >"$tmp/nan"
 exits 'a latent that is not finite' 65 vae-decode --vae dct:4 "$tmp/nan" -o "$tmp/x"
 says 'is refused with its place' "$tmp/nan: records from 0: latent 5 of the batch: the value at channel 0, row 0, column 0 is nan, expected a finite number"
 
 exits 'another autoencoder than the latents name' 65 vae-decode --vae dct:16 "$tmp/bf16" -o "$tmp/x"
-says 'is refused with both names' "$tmp/bf16: its latents have 4 channels, made by dct:2,1, but those of the autoencoder dct:10,3 have 16"
+says 'is refused with both names' "$tmp/bf16: latents made by dct:2,1 have 4 channels, but those of the autoencoder dct:10,3 have 16"
 ok '... leaves no file' [ ! -e "$tmp/x" ]
 exits 'dct of an unknown size' 64 vae-encode --vae dct:500 "$tmp/images"
 says 'is refused with the range' "autoencoder 'dct:500': expected dct:N with N from 1 to 192"

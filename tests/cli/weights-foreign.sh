@@ -61,7 +61,7 @@ for word in state_dict.model. net. module. _forward_module.model. module._orig_m
     _orig_mod. _checkpoint_wrapped_module. _fsdp_wrapped_module.; do
     reads "names with $word" "${word}pt"
 done
-refused 'weights of something else' other.pt 'these are not the weights of a DiT; the first is first.one'
+refused 'weights of something else' other.pt 'not the weights of a DiT: no name of its'
 exits 'an autoencoder with other words before its names' 0 convert-weights "$tmp/vae.safetensors" "$tmp/vae.pt"
 exits '... an autoencoder is not a DiT' 65 convert-weights "$tmp/other.pt" "$tmp/out.pt"
 
@@ -125,7 +125,7 @@ write_torch(tmp + "classes.pt", {"ema": T(ours), "args": {"num_classes": 3}})
 '
 refused 'a table of another number of classes' classes.pt 'expected 4 for 3 classes'
 exits 'a number of classes that nothing tells' 0 dit-sample --heads 4 --latents -w "$tmp/plain.pt" -n 1 --steps 1 -o "$tmp/latents"
-says '... is told' 'the last one is taken for no class'
+says '... is told' 'the last one is taken for the null class'
 
 # Headers, types and what is no file of weights.
 python '
@@ -208,7 +208,7 @@ broken 'a key twice' '{"sample_size": 8, "sample_size": 16}' 'duplicate object k
 broken 'a number as text' '{"num_attention_heads": "4", "sample_size": 8}' 'num_attention_heads is not a whole number'
 broken "another model's" '{"num_attention_heads": 16, "attention_head_dim": 72}' 'is that of another model: 16 heads of 72'
 broken 'a list' '[4]' 'expected an object of JSON'
-broken 'a size that dwarfs the weights' '{"num_attention_heads": 4, "sample_size": 4096}' '--image-size 32768 allows that'
+broken 'a size that dwarfs the weights' '{"num_attention_heads": 4, "sample_size": 4096}' 'give --image-size 32768 to allow it'
 
 # A few bytes under many names.
 python '

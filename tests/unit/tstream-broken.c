@@ -624,7 +624,7 @@ static void test_kept(void)
     static const struct {
         const char *name, *expected;
     } kept[] = {
-        {"empty", "byte 0: empty: not even a begin frame"},
+        {"empty", "byte 0: the stream is empty: it has no begin frame"},
         {"cut", "cut short: there is no end frame"},
         {"frame-missing", "frames are missing"},
         {"frame-twice", "a frame is repeated"},
