@@ -1,6 +1,7 @@
 // The device as environment variables describe it, errors, and launches.
 // SPDX-License-Identifier: MIT
 #include <stdlib.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <map>
@@ -89,6 +90,17 @@ static bool must_fault(const char *name)
     return strstr(name, kernel.c_str()) && ++runs == (colon ? strtoull(colon + 1, nullptr, 10) : 1);
 }
 
+// What a faulty kernel does: CUDASIM_FAULT_IS=hang or crash, else an illegal access of the GPU.
+static void fault()
+{
+    const char *kind = getenv("CUDASIM_FAULT_IS");
+    if (kind && strcmp(kind, "crash") == 0)
+        abort();
+    while (kind && strcmp(kind, "hang") == 0)
+        pause();
+    device_fault = cudaErrorIllegalAddress;
+}
+
 static cudaError_t launch_checked(const char *name, const void *kernel, dim3 grid, dim3 block,
                                   size_t shared, cudaStream_t stream, std::function<void()> body)
 {
@@ -104,7 +116,7 @@ static cudaError_t launch_checked(const char *name, const void *kernel, dim3 gri
         return cudaErrorInvalidValue;
     return issue(stream, [=] {
         if (must_fault(name)) {
-            device_fault = cudaErrorIllegalAddress;
+            fault();
             return;
         }
         memory_open();

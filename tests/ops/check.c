@@ -7,6 +7,9 @@
 #include <math.h>
 #include <stdarg.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "lib/base/clock.h"
 #include "lib/base/mem.h"
@@ -22,6 +25,7 @@
 #define BENCH_SECONDS  0.3   // the duration of a measurement
 #define ROUND_SECONDS  0.02  // the duration of the runs that a GPU gets without a wait between them
 #define PERIOD         99991 // elements after which contents repeat in a measurement
+#define FAULTED        3     // exit status of a process whose device can't go on
 
 struct buffer {
     enum use use;
@@ -37,11 +41,25 @@ struct trace {
     size_t n;
 };
 
+// What a process has reached, in memory that it shares with the process that started it.
+struct progress {
+    size_t next;                   // the operation in progress, or the next one
+    const struct backend *backend; // of the device under test, once that is open
+    char device[32];               // the backend's name
+    int run, failed;               // cases of TAP
+    bool complained;               // a measurement found something wrong
+};
+
 struct session {
     struct device *ref, *tested;
     struct device *otherwise; // `tested` with another number of threads; NULL if it is a GPU
     uint64_t seed;
     bool bench;
+    bool repeat;           // each case runs twice, with the same bits
+    const char *only;      // this operation, or NULL for all
+    const char *case_part; // only cases whose names contain this, or NULL for all
+    int64_t limit;         // seconds for an operation; 0 for no limit
+    struct progress *progress;
     size_t case_number;
     char case_name[160];
     // The body in progress:
@@ -49,18 +67,19 @@ struct session {
     bool ran; // it has reached RUN
     // The test in progress:
     const char *name;
+    bool tests_ref; // the device under test runs ref's own function, so that comparing can't fail
     size_t cases, failures;
     double worst; // the largest relative error
     // The timing in progress, in rounds of several runs, each round timed as a whole:
     bool timed;
+    size_t runs; // of the body in progress, so far
     size_t rounds, round_runs,
         runs_left; // rounds begun; of this one: runs, and those still to come
     double started, round_started, best;
     double copy_rate, peak_flops; // of the device, per second: bytes read and written, operations
 };
 
-__attribute__((format(printf, 2, 3))) static void complain(struct session *s, const char *format,
-                                                           ...)
+void check_complain(struct session *s, const char *format, ...)
 {
     if (++s->failures > COMPLAINTS_MAX)
         return;
@@ -70,6 +89,36 @@ __attribute__((format(printf, 2, 3))) static void complain(struct session *s, co
     vprintf(format, ap);
     putchar('\n');
     va_end(ap);
+}
+
+// Reports the test in progress.
+static void report_test(struct session *s)
+{
+    const bool good = s->failures == 0 && s->cases > 0;
+    if (s->failures > COMPLAINTS_MAX)
+        printf("# %s: %zu complaints in all\n", s->name, s->failures);
+    if (s->bench)
+        s->progress->complained |= s->failures > 0;
+    else if (s->tests_ref)
+        ok(good,
+           "%s on %s is ref's own function: %zu cases, of which bounds and threads are checked",
+           s->name, s->progress->device, s->cases);
+    else
+        ok(good, "%s on %s: %zu cases, error %.1e", s->name, s->progress->device, s->cases,
+           s->worst);
+    s->progress->run = tap_run;
+    s->progress->failed = tap_failed;
+    s->progress->next++;
+}
+
+// Ends the process, as the device can't go on; the case in progress has failed.
+__attribute__((noreturn)) static void give_up(struct session *s)
+{
+    report_test(s);
+    if (s->only && !s->bench)
+        tap_done();
+    fflush(stdout);
+    _exit(s->only ? 1 : FAULTED); // without the driver's own exit, which may hang after a fault
 }
 
 static void *need(void *memory)
@@ -83,9 +132,22 @@ void check_begin(struct check *check)
 {
     struct session *s = check->session;
     s->ran = true;
-    s->rounds = s->runs_left = 0;
+    s->runs = s->rounds = s->runs_left = 0;
     s->best = INFINITY;
     s->started = clock_seconds();
+}
+
+// Waits for the device and reports its error. A fault of a GPU stays, and then nothing more can
+// run.
+static void stop_if_faulty(struct check *check)
+{
+    const char *error = device_error(check->device);
+    if (!error)
+        return;
+    check_complain(check->session, "%s", error);
+    check->device->error[0] = '\0';
+    if (device_error(check->device))
+        give_up(check->session);
 }
 
 // Ends a round of runs and chooses the length of the next: on a GPU long enough that the wait at
@@ -93,11 +155,7 @@ void check_begin(struct check *check)
 static void end_round(struct check *check)
 {
     struct session *s = check->session;
-    const char *error = device_error(check->device); // waits
-    if (error) {
-        complain(s, "%s", error);
-        check->device->error[0] = '\0';
-    }
+    stop_if_faulty(check);
     s->best = fmin(s->best, (clock_seconds() - s->round_started) / (double)s->round_runs);
     if (check->device->backend->wait)
         s->round_runs = (size_t)fmax(1, fmin(1000, ROUND_SECONDS / s->best));
@@ -107,6 +165,7 @@ bool check_again(struct check *check)
 {
     struct session *s = check->session;
     if (s->runs_left) {
+        s->runs++;
         s->runs_left--;
         return true;
     }
@@ -116,8 +175,11 @@ bool check_again(struct check *check)
         s->round_runs = 1;
     s->runs_left = s->round_runs - 1;
     s->round_started = clock_seconds();
-    return s->rounds++ == 0 ||
-           (s->timed && (s->rounds < 5 || s->round_started - s->started < BENCH_SECONDS));
+    const bool again =
+        s->rounds++ == 0 ||
+        (s->timed && (s->rounds < 5 || s->round_started - s->started < BENCH_SECONDS));
+    s->runs += again;
+    return again;
 }
 
 // Contents
@@ -185,9 +247,12 @@ void *check_buffer(struct check *check, enum use use, enum type type, const void
         fill(check, b, contents, spread);
     trace->n++;
     b->memory = device_alloc(check->device, whole);
-    if (!b->memory)
-        tool_usage_error("%s: no memory for a buffer of %zu bytes", check->session->case_name,
-                         whole);
+    if (!b->memory) {
+        const char *error = device_error(check->device);
+        check_complain(check->session, "buffer %zu, of %zu bytes: %s", trace->n - 1, whole,
+                       error ? error : "the device has not enough memory");
+        give_up(check->session);
+    }
     device_upload(check->device, b->memory, b->before, whole);
     return b->memory + GUARD;
 }
@@ -218,30 +283,60 @@ static bool is_poison(const unsigned char *bytes, size_t n)
     return true;
 }
 
+static const unsigned char *element(const struct buffer *b, size_t i)
+{
+    return b->after + GUARD + i * (b->size / b->n);
+}
+
 static void check_bounds(struct session *s, const struct buffer *b, size_t number, const char *who)
 {
     if (!is_poison(b->after, GUARD))
-        complain(s, "%s wrote before buffer %zu", who, number);
+        check_complain(s, "%s wrote before buffer %zu", who, number);
     if (!is_poison(b->after + GUARD + b->size, GUARD))
-        complain(s, "%s wrote behind buffer %zu", who, number);
+        check_complain(s, "%s wrote behind buffer %zu", who, number);
     if (b->use == IN && memcmp(b->before, b->after, b->size + 2 * GUARD) != 0)
-        complain(s, "%s changed its input, buffer %zu", who, number);
+        check_complain(s, "%s changed its input, buffer %zu", who, number);
     for (size_t i = 0; b->use == OUT && b->type < U8 && i < b->n; i++) {
         size_t size = b->size / b->n;
         if (is_poison(b->after + GUARD + i * size, size)) {
-            complain(s, "%s left element %zu of buffer %zu unwritten", who, i, number);
+            check_complain(s, "%s left element %zu of buffer %zu unwritten", who, i, number);
             break;
         }
     }
 }
 
-// The limit of the relative error, of a whole buffer in the L2 norm. One element may be off by ten
-// times as much of its own magnitude plus the buffer's root mean square.
-static double tolerance(const struct check *check)
+double check_tolerance(const struct check *check)
 {
     const struct backend *backend = check->session->tested->backend;
     double limit = backend->act_size == 2 ? 1e-2 : strstr(backend->name, "tf32") ? 1e-3 : 2e-5;
     return check->wild ? 10 * limit : limit;
+}
+
+// The elements of a buffer that are wrong.
+struct misses {
+    size_t count, first, last, nans, unwritten;
+};
+
+static void miss(struct misses *m, const struct buffer *got, size_t i)
+{
+    if (m->count++ == 0)
+        m->first = i;
+    m->last = i;
+    const bool unwritten = got->type < U8 && is_poison(element(got, i), got->size / got->n);
+    m->unwritten += unwritten;
+    m->nans += !unwritten && isnan(value_at(got, i));
+}
+
+static void complain_of(struct session *s, const struct misses *m, size_t number,
+                        const struct buffer *want, const struct buffer *got, const char *how)
+{
+    if (m->count)
+        check_complain(
+            s,
+            "buffer %zu: %zu of %zu elements differ, from %zu to %zu (NaN: %zu, unwritten: "
+            "%zu); element %zu is %.9g, %s %.9g",
+            number, m->count, want->n, m->first, m->last, m->nans, m->unwritten, m->first,
+            value_at(got, m->first), how, value_at(want, m->first));
 }
 
 static void compare(struct check *check, const struct buffer *want, const struct buffer *got,
@@ -258,23 +353,69 @@ static void compare(struct check *check, const struct buffer *want, const struct
     }
     const double negligible =
         1e-8; // below what matters to a model, such as the far tail of the GELU
-    const double limit = tolerance(check), rms = sqrt(square / (double)want->n) + negligible;
+    const double limit = check_tolerance(check), rms = sqrt(square / (double)want->n) + negligible;
     const double relative = sqrt(error_square) / (sqrt(square) + negligible);
     s->worst = worse(s->worst, relative);
     if (!(relative <= limit))
-        complain(s, "buffer %zu is off by %.2g of its norm (limit %.1g)", number, relative, limit);
+        check_complain(s, "buffer %zu is off by %.2g of its norm (limit %.1g)", number, relative,
+                       limit);
+    struct misses misses = {0};
     for (size_t i = 0; i < want->n; i++) {
         double a = value_at(want, i), b = value_at(got, i);
         bool same = isnan(a)           ? isnan(b)
                     : isinf(a)         ? a == b
                     : want->type >= U8 ? a == b
                                        : fabs(b - a) <= 10 * limit * (fabs(a) + rms);
-        if (!same) {
-            complain(s, "buffer %zu, element %zu of %zu: %.9g, expected %.9g", number, i, want->n,
-                     b, a);
-            return;
-        }
+        if (!same)
+            miss(&misses, got, i);
     }
+    complain_of(s, &misses, number, want, got, "expected");
+}
+
+// A second run must not differ from the first, not by one bit. `how` says what may have made the
+// difference.
+static void compare_bits(struct session *s, const struct buffer *first, const struct buffer *second,
+                         size_t number, const char *how)
+{
+    struct misses misses = {0};
+    const size_t size = first->n ? first->size / first->n : 0;
+    for (size_t i = 0; i < first->n; i++)
+        if (memcmp(element(first, i), element(second, i), size) != 0)
+            miss(&misses, second, i);
+    complain_of(s, &misses, number, first, second, how);
+}
+
+// For tests that compute results by themselves
+
+static const struct buffer *find_buffer(const struct check *check, const void *memory)
+{
+    const struct trace *trace = check->session->trace;
+    const struct buffer *b = trace->buffers;
+    while (b->memory + GUARD != memory)
+        b++; // the body has made it
+    return b;
+}
+
+double check_value_before(const struct check *check, const void *buffer, size_t i)
+{
+    const struct buffer *b = find_buffer(check, buffer);
+    const struct buffer before = {.type = b->type, .n = b->n, .size = b->size, .after = b->before};
+    return value_at(&before, i);
+}
+
+double check_value_now(const struct check *check, const void *buffer, size_t i)
+{
+    const struct buffer *b = find_buffer(check, buffer);
+    const size_t size = b->size / b->n;
+    unsigned char bytes[GUARD + sizeof(double)];
+    device_download(check->device, bytes + GUARD, b->memory + GUARD + i * size, size);
+    const struct buffer now = {.type = b->type, .n = 1, .size = size, .after = bytes};
+    return value_at(&now, 0);
+}
+
+size_t check_runs(const struct check *check)
+{
+    return check->session->runs;
 }
 
 // Runs
@@ -290,7 +431,7 @@ static void run_body(struct check *check, struct device *device, check_body *bod
     s->ran = false;
     body(check, n);
     if (!s->ran)
-        complain(s, "the test runs no operation");
+        check_complain(s, "the test runs no operation");
     for (size_t i = 0; i < trace->n; i++) {
         struct buffer *b = &trace->buffers[i];
         const size_t whole = b->size + 2 * GUARD;
@@ -298,6 +439,7 @@ static void run_body(struct check *check, struct device *device, check_body *bod
         if (!s->timed) {
             b->after = need(mem_new(whole, 1));
             device_download(device, b->after, b->memory, whole);
+            stop_if_faulty(check);
         }
         device_release(device, b->memory);
     }
@@ -311,25 +453,30 @@ static void free_trace(struct trace *trace)
     }
 }
 
-static void name_case(struct session *s, const size_t *n, bool wild)
+// Returns whether the case is wanted.
+static bool name_case(struct session *s, const size_t *n, bool wild)
 {
     snprintf(s->case_name, sizeof s->case_name, "%s {%zu, %zu, %zu, %zu, %zu, flags %zu}%s",
              s->name, n[0], n[1], n[2], n[3], n[4], n[FLAGS], wild ? " wild" : "");
+    return !s->case_part || strstr(s->case_name, s->case_part);
 }
 
-// The result must not depend on the number of threads, not by one bit.
-static void check_threads(struct check *check, check_body *body, const size_t *n,
-                          const struct trace *want)
+// A second run must give the same bits: on a CPU with another number of threads; on a GPU, whose
+// operations use no atomics, a difference is a race.
+static void run_again(struct check *check, check_body *body, const size_t *n,
+                      const struct trace *first)
 {
     struct session *s = check->session;
-    struct trace got;
-    run_body(check, s->otherwise, body, n, &got);
-    for (size_t i = 0; i < got.n; i++)
-        if (got.buffers[i].use != SCRATCH &&
-            memcmp(want->buffers[i].after, got.buffers[i].after, got.buffers[i].size + GUARD) != 0)
-            complain(s, "buffer %zu depends on the number of threads, %d or %d", i,
-                     s->tested->threads, s->otherwise->threads);
-    free_trace(&got);
+    struct device *d = s->otherwise ? s->otherwise : s->tested;
+    char how[64] = "in the run before";
+    if (s->otherwise)
+        snprintf(how, sizeof how, "with %d threads, but with %d", d->threads, s->tested->threads);
+    struct trace second;
+    run_body(check, d, body, n, &second);
+    for (size_t i = 0; i < second.n; i++)
+        if (second.buffers[i].use != SCRATCH)
+            compare_bits(s, &first->buffers[i], &second.buffers[i], i, how);
+    free_trace(&second);
 }
 
 static void run_case(struct check *check, check_body *body, const size_t *n)
@@ -337,9 +484,10 @@ static void run_case(struct check *check, check_body *body, const size_t *n)
     struct session *s = check->session;
     struct trace want, got;
     size_t compared = 0;
-    name_case(s, n, check->wild);
-    s->cases++;
     s->case_number++;
+    if (!name_case(s, n, check->wild))
+        return;
+    s->cases++;
     run_body(check, s->ref, body, n, &want);
     run_body(check, s->tested, body, n, &got);
     for (size_t i = 0; i < want.n; i++) {
@@ -351,9 +499,9 @@ static void run_case(struct check *check, check_body *body, const size_t *n)
         compared += want.buffers[i].use != IN;
     }
     if (compared == 0)
-        complain(s, "the test compares no output");
-    if (s->otherwise)
-        check_threads(check, body, n, &got);
+        check_complain(s, "the test compares no output");
+    if (s->otherwise || s->repeat)
+        run_again(check, body, n, &got);
     free_trace(&want);
     free_trace(&got);
 }
@@ -392,7 +540,9 @@ void check_bench(struct check *check, check_body *body, unsigned flags, const si
     size_t sizes[SIZES];
     memcpy(sizes, n, sizeof sizes);
     sizes[FLAGS] = flags;
-    name_case(s, sizes, false);
+    if (!name_case(s, sizes, false))
+        return;
+    s->cases++;
     struct trace trace;
     s->timed = true;
     run_body(check, s->tested, body, sizes, &trace);
@@ -449,49 +599,135 @@ static const struct {
 };
 #define N_TESTS (sizeof tests / sizeof tests[0])
 
-// Whether the device under test runs ref's own function, so that comparing can't fail.
 static bool is_ref_function(const struct session *s, size_t offset)
 {
     return memcmp((const char *)s->tested->ops + offset, (const char *)s->ref->ops + offset,
                   sizeof(void (*)(void))) == 0;
 }
 
-static size_t run_tests(struct check *check, const char *only)
+// Stops a test that hangs: SIGALRM ends the process.
+static void set_limit(const struct session *s)
 {
-    struct session *s = check->session;
-    size_t chosen = 0;
-    printf("# %s, seed %" PRIu64 "\n", s->tested->description, s->seed);
-    if (s->bench)
-        measure_device(check);
-    for (size_t i = 0; i < N_TESTS; i++) {
-        if (only && strcmp(only, tests[i].name) != 0)
+    alarm((unsigned)s->limit);
+}
+
+static void open_device(struct session *s, const char *name)
+{
+    char why[256];
+    s->ref = device_open("ref", 1, why);
+    if (s->ref)
+        s->tested = device_open(name, (int)tool.threads, why);
+    const bool host = s->tested && s->tested->backend->host_floats;
+    s->otherwise = host ? device_open(name, tool.threads == 1 ? 3 : 1, why) : NULL;
+    if (!s->ref || !s->tested || (host && !s->otherwise))
+        tool_usage_error("%s", why);
+    s->progress->backend = s->tested->backend;
+    snprintf(s->progress->device, sizeof s->progress->device, "%s", s->tested->backend->name);
+}
+
+// Tests the operations from s->progress->next on, on a device that was not tested yet.
+static void run_tests(struct session *s, const char *name, const struct backend *done)
+{
+    struct check check = {.seed = s->seed, .session = s};
+    open_device(s, name);
+    if (s->tested->backend == done)
+        s->progress->next = N_TESTS;
+    else
+        printf("# %s, seed %" PRIu64 "\n", s->tested->description, s->seed);
+    if (s->bench && s->progress->next < N_TESTS)
+        measure_device(&check);
+    while (s->progress->next < N_TESTS) {
+        const size_t i = s->progress->next;
+        if (s->only && strcmp(s->only, tests[i].name) != 0) {
+            s->progress->next++;
             continue;
+        }
+        set_limit(s);
         s->name = tests[i].name;
+        s->tests_ref = is_ref_function(s, tests[i].offset);
         s->cases = s->failures = s->case_number = 0;
         s->worst = 0;
-        chosen++;
-        tests[i].run(check);
-        if (s->bench)
-            continue;
-        const bool good = s->failures == 0 && s->cases > 0;
-        const char *device = s->tested->backend->name;
-        if (is_ref_function(s, tests[i].offset))
-            ok(good,
-               "%s on %s is ref's own function: %zu cases, of which bounds and threads are checked",
-               s->name, device, s->cases);
-        else
-            ok(good, "%s on %s: %zu cases, error %.1e", s->name, device, s->cases, s->worst);
+        tests[i].run(&check);
+        report_test(s);
     }
-    return chosen;
+    alarm(0);
+    device_close(s->tested);
+    device_close(s->otherwise);
+    device_close(s->ref);
+}
+
+// Reports the test that ended its process.
+static void report_end(struct session *s, int status)
+{
+    const char *test = tests[s->progress->next].name, *device = s->progress->device;
+    const int number = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+    if (number == SIGALRM)
+        printf("# %s: stopped after %" PRId64 " s\n", test, s->limit);
+    else if (number)
+        printf("# %s: the process ended by signal %d (%s)\n", test, number, strsignal(number));
+    else
+        printf("# %s: the process ended with status %d\n", test, WEXITSTATUS(status));
+    if (s->bench)
+        s->progress->complained = true;
+    else
+        ok(false, "%s on %s runs to its end", test, device);
+    s->progress->run = tap_run;
+    s->progress->failed = tap_failed;
+    s->progress->next++;
+}
+
+// Tests in a process of its own, and after a fault, a crash or a test that hangs goes on with the
+// next operation in another one, as a device that has faulted serves its process no more.
+static void guard_tests(struct session *s, const char *name, const struct backend *done)
+{
+    int status = 0;
+    do {
+        s->progress->backend = NULL;
+        fflush(stdout);
+        const pid_t process = fork();
+        if (process < 0)
+            tool_usage_error("a process can't be started: %s", strerror(errno));
+        if (process == 0) {
+            run_tests(s, name, done);
+            exit(0);
+        }
+        while (waitpid(process, &status, 0) < 0 && errno == EINTR)
+            ;
+        tap_run = s->progress->run;
+        tap_failed = s->progress->failed;
+        const bool opened = s->progress->backend;
+        if (!opened && s->progress->next == 0) // the reason has been printed
+            exit(WIFEXITED(status) ? WEXITSTATUS(status) : 70);
+        const bool reported = WIFEXITED(status) && WEXITSTATUS(status) == FAULTED;
+        if (status && !reported && s->progress->next < N_TESTS)
+            report_end(s, status);
+        else if (status && !reported)
+            ok(false, "the device %s closes", s->progress->device);
+    } while (s->progress->next < N_TESTS);
+}
+
+static bool is_operation(const char *name)
+{
+    for (size_t i = 0; i < N_TESTS; i++)
+        if (strcmp(name, tests[i].name) == 0)
+            return true;
+    return false;
 }
 
 int main(int argc, char **argv)
 {
     struct session session = {0};
-    const char *backend = NULL, *only = NULL;
+    const char *backend = NULL;
     const struct option options[] = {
         OPTION_STRING("backend", 'b', &backend, "NAME", "test only this device"),
-        OPTION_STRING("only", 'n', &only, "NAME", "test only this operation"),
+        OPTION_STRING("only", 'n', &session.only, "NAME",
+                      "test only this operation, in this very process"),
+        OPTION_STRING("case", 'c', &session.case_part, "TEXT",
+                      "test only the cases whose names contain TEXT"),
+        OPTION_INT("limit", 0, &session.limit, 0, 86400,
+                   "stop an operation's test after N seconds (default 0, never)"),
+        OPTION_FLAG("repeat", 0, &session.repeat,
+                    "run each case twice, which must give the same bits"),
         OPTION_FLAG("bench", 0, &session.bench, "measure instead of testing"),
         TOOL_OPTION_THREADS,
         TOOL_OPTION_SEED,
@@ -500,25 +736,22 @@ int main(int argc, char **argv)
     tool_start(argc, argv,
                &(struct tool_info){"check-ops", "[OPTION]...",
                                    "Test or measure the operations of every backend.", options});
+    if (session.only && !is_operation(session.only))
+        tool_usage_error("--only %s: there is no such operation", session.only);
     session.seed = tap_seed(tool.seed);
-    char why[256];
-    session.ref = device_open("ref", 1, why);
+    session.progress = mmap(NULL, sizeof *session.progress, PROT_READ | PROT_WRITE,
+                            MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (session.progress == MAP_FAILED)
+        tool_usage_error("out of memory");
     const char *const all[] = {"generic", "cpu", NULL}, *const one[] = {backend, NULL};
     const char *const fast[] = {"cpu", NULL};
     const struct backend *done = NULL;
     for (const char *const *name = backend ? one : session.bench ? fast : all; *name; name++) {
-        session.tested = device_open(*name, (int)tool.threads, why);
-        const bool host = session.tested && session.tested->backend->host_floats;
-        session.otherwise = host ? device_open(*name, tool.threads == 1 ? 3 : 1, why) : NULL;
-        if (!session.ref || !session.tested || (host && !session.otherwise))
-            tool_usage_error("%s", why);
-        struct check check = {.seed = session.seed, .session = &session};
-        if (session.tested->backend != done && !run_tests(&check, only))
-            tool_usage_error("--only %s: there is no such operation", only);
-        done = session.tested->backend;
-        device_close(session.tested);
-        device_close(session.otherwise);
+        session.progress->next = 0;
+        (session.only ? run_tests : guard_tests)(&session, *name, done);
+        done = session.progress->backend;
     }
-    device_close(session.ref);
-    return session.bench ? tool_finish() : tap_done();
+    const int failed = session.bench ? session.progress->complained : tap_done();
+    const int status = tool_finish();
+    return status ? status : failed;
 }

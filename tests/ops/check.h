@@ -122,4 +122,32 @@ static inline void *out_raw(struct check *check, size_t size)
     return check_buffer(check, OUT, RAW, NULL, size, 0);
 }
 
+// For bodies that check results by themselves, after RUN. Buffers are those that the body has made.
+
+// Reports that the case is wrong.
+void check_complain(struct session *session, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+// The i-th element before the run, and now; the latter waits for the device.
+double check_value_before(const struct check *check, const void *buffer, size_t i);
+double check_value_now(const struct check *check, const void *buffer, size_t i);
+// How often RUN has run the operation.
+size_t check_runs(const struct check *check);
+// The limit of the relative error, of a whole buffer in the L2 norm. One element may be off by ten
+// times as much of its own magnitude plus the buffer's root mean square.
+double check_tolerance(const struct check *check);
+
+// Checks some elements of a product that the device has computed against plain sums. c (M,N) = a
+// (M,K) b (K,N) + bias (N), or with `accumulates` c += a b in each run; then y = gelu(c), or c *=
+// gelu'(pre). The matrices are buffers of the body, with these distances between rows and columns
+// in elements.
+struct product {
+    size_t M, N, K;
+    const void *c, *a, *b;
+    size_t c_row, a_row, a_column, b_row, b_column;
+    const void *bias; // or NULL
+    const void *pre;  // or NULL; (M,N) like c
+    bool gelu, accumulates;
+};
+void check_product(struct check *check, const struct product *product);
+
 #endif

@@ -27,6 +27,7 @@ static void linear(struct check *check, const size_t *n)
     act *y = check_buffer(check, n[FLAGS] & STRIDE ? PARTS : OUT, ACT, NULL, R * stride, 0);
     check->flops = 2.0 * (double)(R * I * O);
     RUN(check, linear, y, stride, x, w, b, R, I, O);
+    check_product(check, &(struct product){R, O, I, y, x, w, stride, I, 1, 1, I, .bias = b});
 }
 
 void test_linear(struct check *check)
@@ -52,6 +53,8 @@ static void linear_gelu(struct check *check, const size_t *n)
     act *pre = n[FLAGS] & PRE ? out_act(check, R * O) : NULL, *y = out_act(check, R * O);
     check->flops = 2.0 * (double)(R * I * O);
     RUN(check, linear_gelu, y, pre, x, w, b, R, I, O);
+    check_product(check,
+                  &(struct product){R, O, I, y, x, w, O, I, 1, 1, I, .bias = b, .gelu = true});
 }
 
 void test_linear_gelu(struct check *check)
@@ -68,6 +71,7 @@ static void linear_backward_input(struct check *check, const size_t *n)
     act *dx = out_act(check, R * I);
     check->flops = 2.0 * (double)(R * I * O);
     RUN(check, linear_backward_input, dx, dy, w, R, I, O);
+    check_product(check, &(struct product){R, I, O, dx, dy, w, I, O, 1, I, 1, .bias = NULL});
 }
 
 void test_linear_backward_input(struct check *check)
@@ -88,6 +92,7 @@ static void linear_backward_input_gelu(struct check *check, const size_t *n)
     act *dpre = out_act(check, R * I);
     check->flops = 2.0 * (double)(R * I * O);
     RUN(check, linear_backward_input_gelu, dpre, dy, w, pre, R, I, O);
+    check_product(check, &(struct product){R, I, O, dpre, dy, w, I, O, 1, I, 1, .pre = pre});
 }
 
 void test_linear_backward_input_gelu(struct check *check)
@@ -104,6 +109,7 @@ static void linear_backward_weight(struct check *check, const size_t *n)
     float *dw = inout_f32(check, O * I, 1), *db = n[FLAGS] & BIAS ? inout_f32(check, O, 1) : NULL;
     check->flops = 2.0 * (double)(R * I * O);
     RUN(check, linear_backward_weight, dw, db, dy, x, R, I, O);
+    check_product(check, &(struct product){O, I, R, dw, dy, x, I, 1, O, I, 1, .accumulates = true});
 }
 
 void test_linear_backward_weight(struct check *check)
