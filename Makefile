@@ -105,12 +105,12 @@ endif
 CUDA_ARCHS ?= -gencode arch=compute_80,code=[sm_80,compute_80] -gencode arch=compute_90a,code=sm_90a
 NVCC_FLAGS := -std=c++17 -O3 -lineinfo -I. -MMD -MP -Xcompiler -fPIC,-Wall $(if $(WERROR),-Werror all-warnings) \
               $(CUDA_ARCHS)
-CUDA_ONCE  := $(foreach s,backend gemm-cublaslt group group-nccl,kernels/cuda/$s.cu)
+CUDA_ONCE  := $(foreach s,backend gemm-cublaslt group group-nccl profile,kernels/cuda/$s.cu)
 CUDA_OPS   := $(filter-out $(CUDA_ONCE),$(wildcard kernels/cuda/*.cu))
 CUDA_OBJ   := $(CUDA_ONCE:%.cu=$B/obj/cuda/%.o) \
               $(foreach b,16 32,$(CUDA_OPS:kernels/cuda/%.cu=$B/obj/cuda/$b/%.o))
 CUDASIM_PLUGIN := $(CUDASIM) $B/obj/cudasim/tests/cudasim/gemm.o \
-                  $(foreach s,backend group,$B/obj/cudasim/kernels/cuda/$s.o) \
+                  $(foreach s,backend group profile,$B/obj/cudasim/kernels/cuda/$s.o) \
                   $(foreach b,16 32,$(CUDA_OPS:kernels/cuda/%.cu=$B/obj/cudasim/$b/%.o))
 
 MAN   := 1 5 7

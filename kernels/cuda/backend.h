@@ -14,6 +14,7 @@
 
 struct gemm_context; // kernels/cuda/gemm.h
 struct group;        // kernels/cuda/group.h
+struct profile;      // kernels/cuda/profile.h
 
 // A ring of pinned buffers, through which data are copied to the GPU on a stream.
 #define UPLOAD_STAGES 4
@@ -35,6 +36,7 @@ struct cuda_state {
     int multiprocessors;
     int major; // of the compute capability
     struct gemm_context *gemm;
+    struct profile *profile; // NULL unless one pass is measured
     void *scratch;
     size_t scratch_size;
     bool recording;
