@@ -93,7 +93,7 @@ CUDASIM_TRAPS := $(if $(SAN),,-fsanitize=alignment,bounds -fsanitize-undefined-t
 # `make demo` waits for it: the tests take its sources to the simulator.
 NVCC       ?= nvcc
 ifeq ($(origin CUDA),undefined)
-NEEDS_CUDA := $(filter all plugin %-gpu gpu-% %/dit-cuda.so,$(or $(MAKECMDGOALS),all))
+NEEDS_CUDA := $(filter all plugin %-gpu %/dit-cuda.so,$(or $(MAKECMDGOALS),all))
 HAS_NVCC   := $(if $(SAN),,$(if $(NEEDS_CUDA),$(shell command -v $(firstword $(NVCC)))))
 NVCC_FAILS := $(if $(HAS_NVCC),$(shell kernels/cuda/probe.sh $(NVCC)))
 CUDA       := $(if $(HAS_NVCC),$(if $(NVCC_FAILS),0,1),0)
@@ -325,11 +325,16 @@ check-gpu: $(GPU_BUILT) ## run the tests that a GPU can run, on the GPU
 bench-gpu: $(GPU_BUILT) ## measure the GPU, beside PyTorch where $PYTHON has it (PARTS="ops train sample vae torch")
 	@B=$B PATH="$(abspath $B/bin):$$PATH" tests/bench/gpu.sh $(PARTS)
 
-# The same for a machine where nothing can be built or installed. The folder mirrors the tree.
-gpu-bundle: $(GPU_BUILT) $(GPU_BIN:%=$(BUNDLE)/build/bin/%) $(GPU_TOOLS:%=$(BUNDLE)/build/tests/%) ## pack build/gpu, whose run.sh does check-gpu and bench-gpu on another machine
+# The same for a machine where nothing can be built or installed. The folder mirrors the tree. Its
+# plug-in is for one kind of GPU, in a build folder of its own.
+BUNDLE_ARCH  ?= 90a
+BUNDLE_BUILD := build/sm_$(BUNDLE_ARCH)
+BUNDLE_CUDA  := lib/dit-tools/dit-cuda.so tests/gpu/cuda-primitives
+gpu-bundle: $(GPU_BIN:%=$(BUNDLE)/build/bin/%) $(GPU_TOOLS:%=$(BUNDLE)/build/tests/%) ## pack build/gpu, whose run.sh tests and measures another machine's GPU (BUNDLE_ARCH=90a is for Hopper's)
+	@$(MAKE) --no-print-directory B=$(BUNDLE_BUILD) \
+	    CUDA_ARCHS='-gencode arch=compute_$(BUNDLE_ARCH),code=sm_$(BUNDLE_ARCH)' $(BUNDLE_CUDA:%=$(BUNDLE_BUILD)/%)
 	@mkdir -p $(BUNDLE)/build/lib/dit-tools $(BUNDLE)/build/tests/gpu
-	@cp $(PLUGINS)/dit-cuda.so $(BUNDLE)/build/lib/dit-tools
-	@cp $B/tests/gpu/cuda-primitives $(BUNDLE)/build/tests/gpu
+	@for f in $(BUNDLE_CUDA); do cp $(BUNDLE_BUILD)/$$f $(BUNDLE)/build/$$f || exit; done
 	@cp --parents tests/tap.sh tests/gpu/*.sh tests/bench/gpu.* tests/bench/train.py tests/bench/vae.py \
 	    tests/data/dit-* tests/data/vae-* $(BUNDLE)
 	@mv $(BUNDLE)/tests/gpu/run.sh $(BUNDLE)

@@ -7,7 +7,9 @@
 #
 # prints the images per second and the batch, of a training step, of a guided sampling step, or of the
 # autoencoder at SIDE pixels. The rate is the median of STEPS steps after 3 that don't count. The batch
-# is halved until it fits into the GPU's memory. $DEVICE names another device than cuda.
+# is halved until it fits into the GPU's memory. $DEVICE names another device than cuda; $ATTENTION the
+# only kind of attention, flash or cudnn; with COMPILE=blocks each block is compiled and not the whole,
+# which starts sooner.
 import copy
 import os
 import statistics
@@ -21,6 +23,25 @@ torch.set_default_device(device)
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import train  # noqa: E402: its tables are made on the device
 import vae  # noqa: E402
+
+
+blockwise = os.environ.get('COMPILE') == 'blocks'
+
+
+def choose_attention(kind):
+    if kind:
+        torch.backends.cuda.enable_flash_sdp(kind == 'flash')
+        torch.backends.cuda.enable_cudnn_sdp(kind == 'cudnn')
+        torch.backends.cuda.enable_mem_efficient_sdp(False)
+        torch.backends.cuda.enable_math_sdp(False)
+
+
+def compile_work(model, work):
+    if not blockwise:
+        return torch.compile(work)
+    for block in model.blocks:
+        block.compile()
+    return work
 
 
 def half_precision():
@@ -40,7 +61,7 @@ def training(sizes, batch):
     average = copy.deepcopy(model).requires_grad_(False)
     parameters, averages = list(model.parameters()), list(average.parameters())
     optimizer = torch.optim.AdamW(parameters, lr=1e-4, weight_decay=0, fused=True)
-    loss = torch.compile(train.loss)
+    loss = compile_work(model, train.loss)
     x0 = torch.randn(batch, model.channels, model.side, model.side)
     labels = torch.randint(train.CLASSES, (batch,))
 
@@ -56,7 +77,7 @@ def training(sizes, batch):
 
 def sampling(sizes, batch):
     model = make_model(sizes).bfloat16().eval()
-    take_step = torch.compile(train.guided_step)
+    take_step = compile_work(model, train.guided_step)
     x = torch.randn(batch, model.channels, model.side, model.side)
     labels = torch.cat([torch.randint(train.CLASSES, (batch,)),
                         torch.full((batch,), train.CLASSES)])
@@ -102,6 +123,7 @@ def main():
     *sizes, batch, steps = map(int, numbers)
     torch.manual_seed(0)
     torch.set_float32_matmul_precision('high')
+    choose_attention(os.environ.get('ATTENTION'))
     while True:
         try:
             step = (training(sizes, batch) if what == 'train' else

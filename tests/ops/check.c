@@ -56,7 +56,8 @@ struct session {
     uint64_t seed;
     bool bench;
     bool repeat;           // each case runs twice, with the same bits
-    const char *only;      // this operation, or NULL for all
+    const char *only;      // these operations, with commas, or NULL for all
+    bool alone;            // it is one operation, tested in this process
     const char *case_part; // only cases whose names contain this, or NULL for all
     int64_t limit;         // seconds for an operation; 0 for no limit
     struct progress *progress;
@@ -115,10 +116,10 @@ static void report_test(struct session *s)
 __attribute__((noreturn)) static void give_up(struct session *s)
 {
     report_test(s);
-    if (s->only && !s->bench)
+    if (s->alone && !s->bench)
         tap_done();
     fflush(stdout);
-    _exit(s->only ? 1 : FAULTED); // without the driver's own exit, which may hang after a fault
+    _exit(s->alone ? 1 : FAULTED); // without the driver's own exit, which may hang after a fault
 }
 
 static void *need(void *memory)
@@ -575,7 +576,8 @@ static void measure_device(struct check *check)
     printf("# at most %.1f GFLOP/s\n", 1e-9 * s->peak_flops);
     if (d->backend->host_floats)
         return;
-    const size_t size = (size_t)1 << 30;
+    const size_t room = d->backend->memory_free(d) / 8, most = (size_t)1 << 30;
+    const size_t size = room < most ? room : most;
     void *from = device_alloc(d, size), *to = device_alloc(d, size);
     if (!from || !to)
         tool_usage_error("%s: no memory for copies of %zu bytes", d->description, size);
@@ -603,6 +605,18 @@ static bool is_ref_function(const struct session *s, size_t offset)
 {
     return memcmp((const char *)s->tested->ops + offset, (const char *)s->ref->ops + offset,
                   sizeof(void (*)(void))) == 0;
+}
+
+// Whether NAME is in a list with commas.
+static bool is_listed(const char *list, const char *name)
+{
+    const size_t length = strlen(name);
+    for (const char *at = list; at; at = strchr(at, ',')) {
+        at += *at == ',';
+        if (strncmp(at, name, length) == 0 && (!at[length] || at[length] == ','))
+            return true;
+    }
+    return false;
 }
 
 // Stops a test that hangs: SIGALRM ends the process.
@@ -638,7 +652,7 @@ static void run_tests(struct session *s, const char *name, const struct backend 
         measure_device(&check);
     while (s->progress->next < N_TESTS) {
         const size_t i = s->progress->next;
-        if (s->only && strcmp(s->only, tests[i].name) != 0) {
+        if (s->only && !is_listed(s->only, tests[i].name)) {
             s->progress->next++;
             continue;
         }
@@ -706,12 +720,18 @@ static void guard_tests(struct session *s, const char *name, const struct backen
     } while (s->progress->next < N_TESTS);
 }
 
-static bool is_operation(const char *name)
+// Fails unless the list with commas names operations.
+static void check_names(const char *list)
 {
-    for (size_t i = 0; i < N_TESTS; i++)
-        if (strcmp(name, tests[i].name) == 0)
-            return true;
-    return false;
+    while (*list) {
+        const size_t length = strcspn(list, ",");
+        size_t i = 0;
+        while (i < N_TESTS && (strncmp(list, tests[i].name, length) != 0 || tests[i].name[length]))
+            i++;
+        if (i == N_TESTS)
+            tool_usage_error("--only %.*s: there is no such operation", (int)length, list);
+        list += length + (list[length] == ',');
+    }
 }
 
 int main(int argc, char **argv)
@@ -720,8 +740,8 @@ int main(int argc, char **argv)
     const char *backend = NULL;
     const struct option options[] = {
         OPTION_STRING("backend", 'b', &backend, "NAME", "test only this device"),
-        OPTION_STRING("only", 'n', &session.only, "NAME",
-                      "test only this operation, in this very process"),
+        OPTION_STRING("only", 'n', &session.only, "NAME,...",
+                      "test only these operations; one is tested in this very process"),
         OPTION_STRING("case", 'c', &session.case_part, "TEXT",
                       "test only the cases whose names contain TEXT"),
         OPTION_INT("limit", 0, &session.limit, 0, 86400,
@@ -736,8 +756,9 @@ int main(int argc, char **argv)
     tool_start(argc, argv,
                &(struct tool_info){"check-ops", "[OPTION]...",
                                    "Test or measure the operations of every backend.", options});
-    if (session.only && !is_operation(session.only))
-        tool_usage_error("--only %s: there is no such operation", session.only);
+    if (session.only)
+        check_names(session.only);
+    session.alone = session.only && !strchr(session.only, ',');
     session.seed = tap_seed(tool.seed);
     session.progress = mmap(NULL, sizeof *session.progress, PROT_READ | PROT_WRITE,
                             MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -748,7 +769,7 @@ int main(int argc, char **argv)
     const struct backend *done = NULL;
     for (const char *const *name = backend ? one : session.bench ? fast : all; *name; name++) {
         session.progress->next = 0;
-        (session.only ? run_tests : guard_tests)(&session, *name, done);
+        (session.alone ? run_tests : guard_tests)(&session, *name, done);
         done = session.progress->backend;
     }
     const int failed = session.bench ? session.progress->complained : tap_done();
