@@ -2,7 +2,7 @@
 # DIT_CUDA_PROFILE measures each operation of one pass on a (simulated) GPU and changes no result.
 # SPDX-License-Identifier: MIT
 . tests/tap.sh
-export DIT_CUDA_PLUGIN="$BUILD/lib/dit-cuda-sim.so" OMP_WAIT_POLICY=passive
+export DIT_CUDA_PLUGIN="$BUILD/lib/dit-cuda-sim.so"
 "$BUILD/tests/tools/make-stream" latents 16 8 10 >"$tmp/latents"
 
 train() { # train RUN MICRO-BATCH
