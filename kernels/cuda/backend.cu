@@ -387,6 +387,7 @@ extern "C" int dit_cuda_open(struct device *device, int index, const char *preci
     state->tf32 = backend == &tf32_backend;
     state->multiprocessors = gpu.multiProcessorCount;
     state->major = gpu.major;
+    state->block_shared_max = static_cast<int>(gpu.sharedMemPerBlockOptin);
     const cudaError_t error = start_uploads(state);
     if (error != cudaSuccess)
         snprintf(why, 256, "GPU %d, %.100s: %s", index, gpu.name, cudaGetErrorString(error));

@@ -34,7 +34,8 @@ struct cuda_state {
     cudaStream_t stream;
     bool tf32; // float32 products use tf32
     int multiprocessors;
-    int major; // of the compute capability
+    int major;            // of the compute capability
+    int block_shared_max; // bytes of shared memory that a block can have
     struct gemm_context *gemm;
     struct profile *profile; // NULL unless one pass is measured
     void *scratch;
@@ -73,6 +74,10 @@ void cuda_group_leave(struct device *device);
 // Returns at least `bytes` of working memory for the current operation, 256-byte aligned, with
 // undefined contents. NULL with the device's error.
 void *cuda_scratch(struct device *device, size_t bytes);
+
+// The least shared memory that a block can have on a GPU since Ampere. Kernels that need more ask
+// for block_shared_max.
+constexpr int SMALLEST_SHARED_MAX = 99 << 10;
 
 // Launches a kernel on the device's stream.
 #define RUN_KERNEL(device, kernel, grid, block, shared, ...)                                 \
@@ -120,7 +125,7 @@ static __device__ __forceinline__ real to_real(float x)
     return static_cast<real>(x);
 }
 
-#define PACK (16 / sizeof(real)) // activations of a wide load or store (vector.h)
+constexpr size_t PACK = 16 / sizeof(real); // activations of a wide load or store (vector.h)
 #endif
 
 // Returns the sum over a warp's lanes to all of them.

@@ -15,7 +15,15 @@
 // 128-byte slots (for a pixel, or an output channel), whose 16-byte vectors are permuted by
 // exclusive or with the slot's number, so that neither the copies nor ldmatrix have bank conflicts.
 // Output channels are assigned to the columns of the products so that a thread ends with adjacent
-// ones, for wide stores.
+// ones, for wide stores. With g = lane / 4 and t = lane % 4, this is what a warp of the large tile
+// sums, 64 pixels by 64 channels; each lane has 2 by 8 elements of each square:
+//
+//                    32 channels         32 channels
+//                    8t .. 8t+7 of them  8t .. 8t+7 of them
+//     16 pixels      g and g + 8         g and g + 8
+//     16 pixels      g and g + 8         g and g + 8
+//     16 pixels      g and g + 8         g and g + 8
+//     16 pixels      g and g + 8         g and g + 8
 //
 // In float32 a step of mma_tf32 takes the same bytes as one of mma_bf16, so all of this holds for
 // both. Exact float32 takes three products of factors that are split in two.
@@ -24,9 +32,9 @@
 // multiplies tiles of 64 pixels by 64 channels with float32 sums and does not pad I.
 #include "kernels/cuda/vector.h"
 
-#define STAGES        4
-#define VECTOR        (static_cast<int>(PACK)) // activations in 16 bytes
-#define CHANNEL_CHUNK (8 * VECTOR)             // channels in one slot
+constexpr int VECTOR = PACK;              // activations in 16 bytes
+constexpr int SLOT_BYTES = 128;           // of a pixel or an output channel
+constexpr int SLOT_CHANNELS = 8 * VECTOR; // the chunk of channels that a slot holds
 
 struct convolution {
     real *y; // may be sum
@@ -36,34 +44,43 @@ struct convolution {
     bool wide;                              // rows of y and sum can be accessed 16 bytes at a time
 };
 
-// A block's tile: TH x TW pixels by N channels of y, divided among WM x WN warps. `blocks` of them
-// fit on a multiprocessor of an H100, unless each product takes three.
-template <int TH_, int TW_, int N_, int WM_, int WN_, int BLOCKS> struct tile {
-    static constexpr int TH = TH_, TW = TW_, N = N_, WM = WM_, WN = WN_, blocks = BLOCKS;
-    static constexpr int threads = WM * WN * 32;
-    static constexpr int m_tiles = TH * TW / WM / 16, n_tiles = N / WN / 8; // mma tiles of a warp
-    static constexpr int adjacent = n_tiles < 4 ? n_tiles : 4; // tiles with adjacent channels
+// A block's tile: TH x TW pixels by N channels of y, divided among WARPS_M x WARPS_N warps, with a
+// ring of STAGES slices of weights. MIN_BLOCKS of them fit on a multiprocessor of an H100, unless
+// each product takes three. Where other blocks, or few products, leave little time to hide, three
+// stages are enough; then all tiles but one kind of large ones fit GPUs with 99 KB a block.
+template <int TH_, int TW_, int N_, int WARPS_M_, int WARPS_N_, int STAGES_, int MIN_BLOCKS_>
+struct tile {
+    static constexpr int TH = TH_, TW = TW_, N = N_, WARPS_M = WARPS_M_, WARPS_N = WARPS_N_;
+    static constexpr int STAGES = STAGES_, MIN_BLOCKS = MIN_BLOCKS_;
+    static constexpr int THREADS = WARPS_M * WARPS_N * 32;
+    static constexpr int SLICE_BYTES = N * SLOT_BYTES;
+    static constexpr int M_TILES = TH * TW / WARPS_M / 16, N_TILES = N / WARPS_N / 8; // of a warp
+    static constexpr int ADJACENT = N_TILES < 4 ? N_TILES : 4; // tiles with adjacent channels
+    static_assert(TH % 2 == 0 && TW % 2 == 0, "upsampling needs whole pairs of pixels");
+    static_assert(M_TILES * WARPS_M * 16 == TH * TW && N_TILES * WARPS_N * 8 == N,
+                  "warps take whole products");
+    static_assert(N_TILES % ADJACENT == 0 && N_TILES % 2 == 0, "ldmatrix loads two columns");
 };
-using large_tile = tile<16, 16, 128, 4, 2, 1>;
-using medium_tile = tile<8, 16, 128, 2, 4, 2>;
-using small_tile = tile<8, 8, 64, 2, 2, 3>;
-using thin_tile = tile<8, 8, 16, 4, 1, 6>;
+using large_tile = tile<16, 16, 128, 4, 2, 4, 1>;
+using medium_tile = tile<8, 16, 128, 2, 4, 3, 2>;
+using small_tile = tile<8, 8, 64, 2, 2, 3, 4>;
+using thin_tile = tile<8, 8, 16, 4, 1, 3, 6>;
 
 // The window of x that a tile of y depends on. Its pixels have slots in row order. With CONV_DOWN a
 // tap takes every second pixel, so the even columns of a row come before the odd ones: neighbours
 // in y then read neighbouring slots.
 template <conv_kind KIND, class T> struct window {
-    static constexpr int rows = KIND == CONV_DOWN ? 2 * T::TH + 1
+    static constexpr int ROWS = KIND == CONV_DOWN ? 2 * T::TH + 1
                                 : KIND == CONV_UP ? T::TH / 2 + 2
                                                   : T::TH + 2;
-    static constexpr int columns = KIND == CONV_DOWN ? 2 * T::TW + 1
+    static constexpr int COLUMNS = KIND == CONV_DOWN ? 2 * T::TW + 1
                                    : KIND == CONV_UP ? T::TW / 2 + 2
                                                      : T::TW + 2;
-    static constexpr int bytes = rows * columns * 128;
+    static constexpr int BYTES = ROWS * COLUMNS * SLOT_BYTES;
 
     static __device__ __forceinline__ int slot(int row, int column)
     {
-        return row * columns + (KIND == CONV_DOWN ? column % 2 * (T::TW + 1) + column / 2 : column);
+        return row * COLUMNS + (KIND == CONV_DOWN ? column % 2 * (T::TW + 1) + column / 2 : column);
     }
     // The slot that pixel (row, column) of the tile reads for a tap.
     static __device__ __forceinline__ int tap_slot(int row, int column, int tap)
@@ -75,15 +92,19 @@ template <conv_kind KIND, class T> struct window {
     }
 };
 
-template <class T> static constexpr int slice_bytes = T::N * 128;
+// The shared memory of a block: two windows, then the ring of slices.
 template <conv_kind KIND, class T>
-static constexpr int shared_bytes = 2 * window<KIND, T>::bytes + STAGES *slice_bytes<T>;
+static constexpr int shared_bytes = 2 * window<KIND, T>::BYTES + T::STAGES *T::SLICE_BYTES;
+static_assert(shared_bytes<CONV_SAME, medium_tile> <= SMALLEST_SHARED_MAX &&
+                  shared_bytes<CONV_UP, large_tile> <= SMALLEST_SHARED_MAX &&
+                  shared_bytes<CONV_DOWN, small_tile> <= SMALLEST_SHARED_MAX,
+              "a tile that is chosen without asking for the GPU's shared memory");
 
-// The slot of a slice that holds channel `c`: T::adjacent products of 8 columns share 8 T::adjacent
-// channels, of which lane t of four has those from 2 T::adjacent t on.
+// The slot of a slice that holds channel `c`: T::ADJACENT products of 8 columns share 8 T::ADJACENT
+// channels, of which lane t of four has those from 2 T::ADJACENT t on.
 template <class T> static __device__ __forceinline__ int channel_slot(int c)
 {
-    constexpr int thread_channels = 2 * T::adjacent;
+    constexpr int thread_channels = 2 * T::ADJACENT;
     return c / (4 * thread_channels) * (4 * thread_channels) + c % thread_channels / 2 * 8 +
            c / thread_channels % 4 * 2 + c % 2;
 }
@@ -91,7 +112,7 @@ template <class T> static __device__ __forceinline__ int channel_slot(int c)
 static __device__ __forceinline__ unsigned char *vector_at(unsigned char *slots, int slot,
                                                            int index)
 {
-    return slots + slot * 128 + (index ^ slot % 8) * 16;
+    return slots + slot * SLOT_BYTES + (index ^ slot % 8) * 16;
 }
 
 // first_row and first_column are where the window begins in the image; they may be -1.
@@ -101,12 +122,12 @@ static __device__ __forceinline__ void load_window(unsigned char *to, const stru
                                                    int first_column, int chunk)
 {
     using x_window = window<KIND, T>;
-    for (int i = threadIdx.x; i < x_window::rows * x_window::columns * 8; i += T::threads) {
-        const int pixel = i / 8, index = i % 8, channel = chunk * CHANNEL_CHUNK + index * VECTOR;
-        const int row = first_row + pixel / x_window::columns;
-        const int column = first_column + pixel % x_window::columns;
+    for (int i = threadIdx.x; i < x_window::ROWS * x_window::COLUMNS * 8; i += T::THREADS) {
+        const int pixel = i / 8, index = i % 8, channel = chunk * SLOT_CHANNELS + index * VECTOR;
+        const int row = first_row + pixel / x_window::COLUMNS;
+        const int column = first_column + pixel % x_window::COLUMNS;
         const bool inside = row >= 0 && row < p.H && column >= 0 && column < p.W && channel < p.I;
-        const int slot = x_window::slot(pixel / x_window::columns, pixel % x_window::columns);
+        const int slot = x_window::slot(pixel / x_window::COLUMNS, pixel % x_window::COLUMNS);
         const size_t at = (static_cast<size_t>(row) * p.W + column) * p.I + channel;
         cp_async<16>(vector_at(to, slot, index), inside ? image + at : image, inside ? 16 : 0);
     }
@@ -116,9 +137,9 @@ template <class T>
 static __device__ __forceinline__ void load_slice(unsigned char *to, const struct convolution &p,
                                                   int first, int chunk, int tap)
 {
-    for (int i = threadIdx.x; i < T::N * 8; i += T::threads) {
+    for (int i = threadIdx.x; i < T::N * 8; i += T::THREADS) {
         const int o = first + i / 8, index = i % 8,
-                  channel = chunk * CHANNEL_CHUNK + index * VECTOR;
+                  channel = chunk * SLOT_CHANNELS + index * VECTOR;
         const bool inside = o < p.O && channel < p.I;
         const size_t at = (static_cast<size_t>(o) * 9 + tap) * p.I + channel;
         cp_async<16>(vector_at(to, channel_slot<T>(i / 8), index), inside ? p.w + at : p.w,
@@ -174,35 +195,35 @@ static __device__ __forceinline__ void multiply(float (&d)[4], const struct fact
 
 // The products of a warp for one tap of one chunk.
 template <conv_kind KIND, class T, int PRODUCTS>
-static __device__ __forceinline__ void multiply_tap(float (&sums)[T::m_tiles][T::n_tiles][4],
+static __device__ __forceinline__ void multiply_tap(float (&sums)[T::M_TILES][T::N_TILES][4],
                                                     const unsigned char *pixels,
                                                     const unsigned char *slice, int tap)
 {
-    const int warp_m = threadIdx.x / 32 % T::WM, warp_n = threadIdx.x / 32 / T::WM;
+    const int warp_m = threadIdx.x / 32 % T::WARPS_M, warp_n = threadIdx.x / 32 / T::WARPS_M;
     const int lane = threadIdx.x % 32;
     // Where this lane's rows of the factors begin. Each step k is 32 bytes further on; as the
     // vectors are permuted, that is an exclusive or with the offset.
-    int from[T::m_tiles];
+    int from[T::M_TILES];
 #pragma unroll
-    for (int m = 0; m < T::m_tiles; m++) {
-        const int pixel = (warp_m * T::m_tiles + m) * 16 + lane % 16;
+    for (int m = 0; m < T::M_TILES; m++) {
+        const int pixel = (warp_m * T::M_TILES + m) * 16 + lane % 16;
         const int slot = window<KIND, T>::tap_slot(pixel / T::TW, pixel % T::TW, tap);
-        from[m] = slot * 128 + (lane / 16 ^ slot % 8) * 16;
+        from[m] = slot * SLOT_BYTES + (lane / 16 ^ slot % 8) * 16;
     }
-    const int slot = warp_n * T::n_tiles * 8 + lane / 16 * 8 + lane % 8;
-    const int weights = slot * 128 + (lane / 8 % 2 ^ slot % 8) * 16;
+    const int slot = warp_n * T::N_TILES * 8 + lane / 16 * 8 + lane % 8;
+    const int weights = slot * SLOT_BYTES + (lane / 8 % 2 ^ slot % 8) * 16;
 #pragma unroll
-    for (int k = 0; k < 128; k += 32) {
-        struct factor<4> a[T::m_tiles];
+    for (int k = 0; k < SLOT_BYTES; k += 32) {
+        struct factor<4> a[T::M_TILES];
 #pragma unroll
-        for (int m = 0; m < T::m_tiles; m++)
+        for (int m = 0; m < T::M_TILES; m++)
             load_factor<PRODUCTS>(a[m], pixels + (from[m] ^ k));
 #pragma unroll
-        for (int n = 0; n < T::n_tiles; n += 2) {
+        for (int n = 0; n < T::N_TILES; n += 2) {
             struct factor<4> b;
-            load_factor<PRODUCTS>(b, slice + n * 1024 + (weights ^ k));
+            load_factor<PRODUCTS>(b, slice + n * 8 * SLOT_BYTES + (weights ^ k));
 #pragma unroll
-            for (int m = 0; m < T::m_tiles; m++) {
+            for (int m = 0; m < T::M_TILES; m++) {
                 multiply<PRODUCTS>(sums[m][n], a[m], b, 0);
                 multiply<PRODUCTS>(sums[m][n + 1], a[m], b, 2);
             }
@@ -244,12 +265,12 @@ static __device__ __forceinline__ void load_bias(float (&bias)[N], const struct 
 }
 
 template <conv_kind KIND, class T, int PRODUCTS>
-static __global__ void __launch_bounds__(T::threads, PRODUCTS == 1 ? T::blocks : 0)
+static __global__ void __launch_bounds__(T::THREADS, PRODUCTS == 1 ? T::MIN_BLOCKS : 0)
     convolve_tile(const __grid_constant__ struct convolution p)
 {
     using x_window = window<KIND, T>;
     SHARED_DYNAMIC(unsigned char, shared);
-    unsigned char *const windows = shared, *const slices = shared + 2 * x_window::bytes;
+    unsigned char *const windows = shared, *const slices = shared + 2 * x_window::BYTES;
     const int first_channel = blockIdx.x % p.channel_tiles * T::N;
     const int tile = blockIdx.x / p.channel_tiles % p.tiles;
     const size_t image = blockIdx.x / p.channel_tiles / p.tiles;
@@ -261,29 +282,30 @@ static __global__ void __launch_bounds__(T::threads, PRODUCTS == 1 ? T::blocks :
                        : KIND == CONV_UP ? tile_column / 2 - 1
                                          : tile_column - 1;
     const real *x = p.x + image * p.H * p.W * p.I;
-    const int chunks = (p.I + CHANNEL_CHUNK - 1) / CHANNEL_CHUNK;
+    const int chunks = (p.I + SLOT_CHANNELS - 1) / SLOT_CHANNELS;
 
-    float sums[T::m_tiles][T::n_tiles][4] = {};
+    float sums[T::M_TILES][T::N_TILES][4] = {};
     load_window<KIND, T>(windows, p, x, row, column, 0);
-    for (int s = 0; s < STAGES - 1; s++) {
-        load_slice<T>(slices + s * slice_bytes<T>, p, first_channel, 0, s);
+    for (int s = 0; s < T::STAGES - 1; s++) {
+        load_slice<T>(slices + s * T::SLICE_BYTES, p, first_channel, 0, s);
         cp_async_commit();
     }
-    int stage = 0, ahead = STAGES - 1, ahead_chunk = 0; // tap and chunk of the next slice to load
+    int stage = 0, ahead = T::STAGES - 1,
+        ahead_chunk = 0; // tap and chunk of the next slice to load
     for (int chunk = 0; chunk < chunks; chunk++) {
         for (int tap = 0; tap < 9; tap++) {
-            cp_async_wait<STAGES - 2>();
+            cp_async_wait<T::STAGES - 2>();
             __syncthreads(); // also protects the slice and the window that are overwritten now
             if (ahead_chunk < chunks)
-                load_slice<T>(slices + (stage + STAGES - 1) % STAGES * slice_bytes<T>, p,
+                load_slice<T>(slices + (stage + T::STAGES - 1) % T::STAGES * T::SLICE_BYTES, p,
                               first_channel, ahead_chunk, ahead);
             if (tap == 0 && chunk + 1 < chunks)
-                load_window<KIND, T>(windows + (chunk + 1) % 2 * x_window::bytes, p, x, row, column,
+                load_window<KIND, T>(windows + (chunk + 1) % 2 * x_window::BYTES, p, x, row, column,
                                      chunk + 1);
             cp_async_commit();
-            multiply_tap<KIND, T, PRODUCTS>(sums, windows + chunk % 2 * x_window::bytes,
-                                            slices + stage * slice_bytes<T>, tap);
-            stage = (stage + 1) % STAGES;
+            multiply_tap<KIND, T, PRODUCTS>(sums, windows + chunk % 2 * x_window::BYTES,
+                                            slices + stage * T::SLICE_BYTES, tap);
+            stage = (stage + 1) % T::STAGES;
             if (++ahead == 9) {
                 ahead = 0;
                 ahead_chunk++;
@@ -291,18 +313,18 @@ static __global__ void __launch_bounds__(T::threads, PRODUCTS == 1 ? T::blocks :
         }
     }
 
-    constexpr int thread_channels = 2 * T::adjacent;
-    const int warp_m = threadIdx.x / 32 % T::WM, warp_n = threadIdx.x / 32 / T::WM;
+    constexpr int thread_channels = 2 * T::ADJACENT;
+    const int warp_m = threadIdx.x / 32 % T::WARPS_M, warp_n = threadIdx.x / 32 / T::WARPS_M;
     const int lane = threadIdx.x % 32;
 #pragma unroll
-    for (int n = 0; n < T::n_tiles; n += T::adjacent) {
+    for (int n = 0; n < T::N_TILES; n += T::ADJACENT) {
         const int channel =
-            first_channel + (warp_n * T::n_tiles + n) * 8 + lane % 4 * thread_channels;
+            first_channel + (warp_n * T::N_TILES + n) * 8 + lane % 4 * thread_channels;
         float bias[thread_channels];
         load_bias(bias, p, channel);
 #pragma unroll
-        for (int half = 0; half < 2 * T::m_tiles; half++) {
-            const int pixel = warp_m * T::m_tiles * 16 + half * 8 + lane / 4;
+        for (int half = 0; half < 2 * T::M_TILES; half++) {
+            const int pixel = warp_m * T::M_TILES * 16 + half * 8 + lane / 4;
             const int y_row = tile_row + pixel / T::TW, y_column = tile_column + pixel % T::TW;
             float values[thread_channels];
 #pragma unroll
@@ -325,8 +347,8 @@ static __device__ __forceinline__ int find_tap(conv_kind kind, int size, int to,
     return kind == CONV_UP ? at / 2 : at;
 }
 
-#define PLAIN_TILE  64 // pixels, and output channels, of a block
-#define PLAIN_DEPTH 16 // columns of the factors in shared memory at a time
+constexpr int PLAIN_TILE = 64;  // pixels, and output channels, of a block
+constexpr int PLAIN_DEPTH = 16; // columns of the factors in shared memory at a time
 
 // Each thread sums 4 pixels by 4 channels; it loads column `threadIdx.x % PLAIN_DEPTH` of the
 // factors.
@@ -408,19 +430,22 @@ static void run_tiles(struct device *device, struct convolution p, size_t B)
                                     cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
                "conv3x3");
     RUN_KERNEL(device, (convolve_tile<KIND, T, PRODUCTS>),
-               static_cast<unsigned>(count_blocks<T>(&p, B)), T::threads, bytes, p);
+               static_cast<unsigned>(count_blocks<T>(&p, B)), T::THREADS, bytes, p);
 }
 
-// Chooses the largest tiles of which there are enough for at least nine tenths of the
-// multiprocessors. The sums of large tiles and the factors of three products would not fit in the
-// registers.
+// Chooses the largest tiles that fit the GPU's shared memory and of which there are enough for at
+// least nine tenths of the multiprocessors. The sums of large tiles and the factors of three
+// products would not fit in the registers.
 template <conv_kind KIND, int PRODUCTS>
 static void choose_tiles(struct device *device, const struct convolution *p, size_t B)
 {
-    const size_t enough = static_cast<size_t>(cuda_state(device)->multiprocessors) * 9 / 10;
+    const struct cuda_state *gpu = cuda_state(device);
+    const size_t enough = static_cast<size_t>(gpu->multiprocessors) * 9 / 10;
+    const bool large_fits = shared_bytes<KIND, large_tile> <= gpu->block_shared_max;
     if (p->O <= thin_tile::N)
         run_tiles<KIND, thin_tile, PRODUCTS>(device, *p, B);
-    else if (PRODUCTS == 1 && p->O > small_tile::N && count_blocks<large_tile>(p, B) >= enough)
+    else if (PRODUCTS == 1 && large_fits && p->O > small_tile::N &&
+             count_blocks<large_tile>(p, B) >= enough)
         run_tiles<KIND, large_tile, 1>(device, *p, B);
     else if (p->O > small_tile::N && count_blocks<medium_tile>(p, B) >= enough)
         run_tiles<KIND, medium_tile, PRODUCTS>(device, *p, B);

@@ -9,11 +9,9 @@
 // that groups may have any size; squares are about the mean of the block's rows, from registers.
 #include "kernels/cuda/vector.h"
 
-#define EPS         1e-6f
-#define THREADS_X   16
-#define THREADS_Y   (THREADS / THREADS_X)
-#define THREAD_ROWS 8 // rows of a thread
-#define BLOCK_ROWS  (THREAD_ROWS * THREADS_Y)
+constexpr float EPS = 1e-6f;
+constexpr int THREADS_X = 16, THREADS_Y = THREADS / THREADS_X;
+constexpr int THREAD_ROWS = 8, BLOCK_ROWS = THREAD_ROWS * THREADS_Y; // rows of a thread, of a block
 
 // The moments of one channel in one chunk of BLOCK_ROWS rows; squares is the sum of the squared
 // deviations from the chunk's mean.

@@ -12,7 +12,7 @@
 #include "kernels/cuda/vector.h"
 #include "kernels/zigzag.h"
 
-#define THREAD_PIXELS 4
+constexpr int THREAD_PIXELS = 4;
 
 // Looks up each of the 256 levels in a table that is computed in double, so that the values have
 // the same bits as on every backend.
@@ -62,7 +62,7 @@ void CUDA_FN(float_to_image)(struct device *device, uint8_t *images, const float
                    images, x, B, H * W);
 }
 
-#define TILES 16 // tiles of 8x8 pixels in a CUDA block
+constexpr int TILES = 16; // tiles of 8x8 pixels in a CUDA block
 
 struct dct {
     const uint8_t *images; // input of encoding

@@ -12,7 +12,7 @@
 // same with a block for each row. Formulas: kernels/ref/norm.c.
 #include "kernels/cuda/vector.h"
 
-#define EPS 1e-6f
+constexpr float EPS = 1e-6f;
 
 struct norm_forward {
     real *sum, *y;
@@ -36,9 +36,8 @@ template <class S> static __device__ __forceinline__ void keep_packed(vector<S, 
             asm volatile("" : "+r"(v));
 }
 
-#define BLOCK_WARPS 8 // each takes a row
-#define COUNT_UNIT  (8 / PACK)
-#define COUNT_MAX   (8 * COUNT_UNIT)
+constexpr int BLOCK_WARPS = 8; // each takes a row
+constexpr int COUNT_UNIT = 8 / PACK, COUNT_MAX = 8 * COUNT_UNIT;
 
 // A lane holds COUNT vectors of PACK columns, 32 PACK columns apart. Only the last COUNT_UNIT of
 // them may be past the end of the row.
@@ -225,9 +224,9 @@ struct norm_backward {
     unsigned chunk, chunks;
 };
 
-#define ROWS_IN_FLIGHT       2    // loaded at once
-#define BACKWARD_THREADS_MAX 640  // leaves 96 registers for each thread
-#define BLOCKS_TO_FILL_GPU   1024 // keep even a large GPU busy
+constexpr int ROWS_IN_FLIGHT = 2;         // loaded at once
+constexpr int BACKWARD_THREADS_MAX = 640; // leaves 96 registers for each thread
+constexpr int BLOCKS_TO_FILL_GPU = 1024;  // keep even a large GPU busy
 
 template <bool GATED>
 static __global__ void __launch_bounds__(BACKWARD_THREADS_MAX)

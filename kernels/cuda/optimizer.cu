@@ -7,7 +7,7 @@
 // flight together.
 #include "kernels/cuda/vector.h"
 
-#define BLOCK_PARAMS static_cast<size_t>(16384)
+constexpr size_t BLOCK_PARAMS = 16384;
 
 static __device__ __forceinline__ size_t block_end(size_t n)
 {

@@ -7,7 +7,7 @@
 
 #include "kernels/cuda/backend.h"
 
-#define THREADS 256 // of a block, unless a kernel has its own number
+constexpr int THREADS = 256; // of a block, unless a kernel has its own number
 
 // N elements of a wide load. bfloat16 is in pairs, as nvcc loads arrays of single ones one by one.
 template <class S, int N> struct alignas(N * sizeof(S)) vector {

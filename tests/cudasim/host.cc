@@ -34,9 +34,27 @@ static int arch()
     return static_cast<int>(setting("CUDASIM_ARCH", 80));
 }
 
+// What differs between architectures ("CUDA C++ Programming Guide", technical specifications per
+// compute capability): the shared memory of a block, in KB (a multiprocessor has 1 KB more), and a
+// multiprocessor's threads. An unknown one is like the last that is older.
+static const struct architecture {
+    int number, shared_kb, threads, multiprocessors;
+} architectures[] = {{0, 95, 2048, 80},     {80, 163, 2048, 108}, {86, 99, 1536, 84},
+                     {87, 163, 1536, 16},   {89, 99, 1536, 128},  {90, 227, 2048, 132},
+                     {100, 227, 2048, 148}, {120, 99, 1536, 170}};
+
+static const architecture &simulated()
+{
+    const architecture *found = architectures;
+    for (const architecture &a : architectures)
+        if (a.number <= arch())
+            found = &a;
+    return *found;
+}
+
 size_t shared_limit()
 {
-    return (arch() >= 90 ? 227 : arch() >= 80 ? 163 : 96) << 10;
+    return static_cast<size_t>(simulated().shared_kb) << 10;
 }
 
 static int device_count()
@@ -74,7 +92,8 @@ cudaError_t allow_shared(const void *kernel, cudaFuncAttribute attribute, int va
 int resident_blocks(int threads, size_t shared)
 {
     const size_t by_shared = (shared_limit() + 1024) / (shared + 1024);
-    return static_cast<int>(std::min<size_t>({2048u / threads, by_shared, 32}));
+    const size_t by_threads = simulated().threads / threads;
+    return static_cast<int>(std::min<size_t>({by_threads, by_shared, 32}));
 }
 
 // Whether CUDASIM_FAULT, KERNEL or KERNEL:N, selects this run of a kernel: the Nth (by default the
@@ -217,7 +236,8 @@ cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int dev
     if (device < 0 || device >= device_count())
         return result(cudaErrorInvalidDevice);
     const int shared = static_cast<int>(shared_limit()), small = 48 << 10, cache = 40 << 20;
-    const int many = static_cast<int>(setting("CUDASIM_MULTIPROCESSORS", arch() >= 90 ? 132 : 108));
+    const int many =
+        static_cast<int>(setting("CUDASIM_MULTIPROCESSORS", simulated().multiprocessors));
     const int values[] = {
         1024,   many,          arch() / 10, arch() % 10,  small,
         shared, shared + 1024, cache,       cache / 4 * 3}; // as cudaDeviceAttr lists them
@@ -239,7 +259,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int device)
     p.major = arch() / 10;
     p.minor = arch() % 10;
     p.maxThreadsPerBlock = 1024;
-    p.maxThreadsPerMultiProcessor = 2048;
+    p.maxThreadsPerMultiProcessor = simulated().threads;
     p.regsPerBlock = 65536;
     p.warpSize = 32;
     p.l2CacheSize = 40 << 20;

@@ -65,9 +65,11 @@ void test_conv3x3(struct check *check)
              {1, 6, 34, 33, 40}, {1, 4, 4, 130, 8}, {1, 32, 34, 32, 48});
     // More channels than are taken at a time, and sizes for every tile that a GPU with 4
     // multiprocessors (CUDASIM_MULTIPROCESSORS) chooses.
-    static const size_t no_sum[] = {0, UP};
+    static const size_t no_sum[] = {0, UP}, neither[] = {0};
     CASES_OF(check, conv3x3, no_sum, {1, 13, 25, 272, 64}, {3, 4, 5, 72, 72}, {1, 9, 17, 24, 72},
              {1, 5, 9, 24, 72});
+    // The large and the medium tiles of a GPU with 132 multiprocessors.
+    CASES_OF(check, conv3x3, neither, {120, 2, 3, 8, 72}, {60, 9, 3, 8, 72});
     BENCH(check, conv3x3, SUM, {1, 32, 32, 512, 512});
     BENCH(check, conv3x3, SUM, {1, 128, 128, 256, 256});
     BENCH(check, conv3x3, SUM, {1, 256, 256, 128, 128});
