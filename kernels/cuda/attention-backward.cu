@@ -7,27 +7,47 @@
 // operations: five products. On tensor cores one block makes all gradients of one head, so that
 // nothing is computed twice and blocks exchange nothing through device memory:
 //
-// Shared memory holds up to 32 WARPS keys at once. Each warp owns 32 of them and accumulates their
+// Shared memory holds up to BLOCK_K keys at once. Each warp owns 32 of them and accumulates their
 // dk and dv in registers. It goes through the queries, 32 at a time, and computes p and ds
 // transposed (keys by queries); the layout in which these come out of two products is the one that
 // the next two, for dv and dk, need. Only dq is a sum over keys of several warps: they exchange ds
-// through shared memory, and after 16 WARPS queries each warp computes dq of 16 of them from all
-// keys there. With T <= 32 WARPS (256) that is the whole of dq; otherwise its partial sums, in
+// through shared memory, and after BLOCK_Q queries each warp computes dq of 16 of them from all
+// keys there. With T <= BLOCK_K (256) that is the whole of dq; otherwise its partial sums, in
 // float32, stay in scratch memory until the next keys. All sums have a fixed order.
+//
+//              BLOCK_Q = 16 WARPS queries                          D columns
+//            +----------------------------+           +------------+------------+
+//   warp 0   | p, ds of 32 keys, 32       | -> sums:  | dk         | dv         |  32 rows
+//   warp 1   | queries at a time          |           |            |            |  32 rows
+//    ...     |                            |           |            |            |
+//            +----------------------------+           +------------+------------+
+//               16   16  ...  columns of ds: warp w computes dq of queries 16 w to 16 w + 15
+//
+// In every square of 8 by 8 the lane with g = lane / 4 and t = lane % 4 has row g, columns 2t and
+// 2t + 1.
 #include "kernels/cuda/attention.cuh"
 
 #if CUDA_BITS == 16
 
 // If one block fills a multiprocessor, the next queries are loaded ahead, into a second stage.
 // Smaller blocks need only one, as other blocks compute while they load.
-template <int D, int WARPS> struct backward_shared {
-    static constexpr int KEYS = 32 * WARPS, QUERIES = 16 * WARPS, STAGES = WARPS == 8 ? 2 : 1;
-    real keys[KEYS * ROW<D>], values[KEYS * ROW<D>];
-    struct {
-        real queries[QUERIES * ROW<D>], dout[QUERIES * ROW<D>];
-    } stages[STAGES];
-    real ds[QUERIES / 16][KEYS / 8][2][64]; // transposed, as the 8x8 matrices that ldmatrix loads
-    float lse2[QUERIES], delta[QUERIES];    // lse2: log2 of the sums of exponentials
+template <int D_, int WARPS_> struct backward_traits {
+    static constexpr int D = D_, WARPS = WARPS_, THREADS = 32 * WARPS;
+    static constexpr int BLOCK_K = 32 * WARPS, BLOCK_Q = 16 * WARPS;
+    static constexpr int STAGES = WARPS == 8 ? 2 : 1, MIN_BLOCKS = 8 / WARPS;
+    struct shared {
+        real keys[BLOCK_K * ROW<D>], values[BLOCK_K * ROW<D>];
+        struct {
+            real queries[BLOCK_Q * ROW<D>], dout[BLOCK_Q * ROW<D>];
+        } stages[STAGES];
+        real ds[BLOCK_Q / 16][BLOCK_K / 8][2][64]; // transposed, as 8x8 matrices for ldmatrix
+        float lse2[BLOCK_Q], delta[BLOCK_Q];       // lse2: log2 of the sums of exponentials
+    };
+    static constexpr int BYTES = sizeof(shared);
+    static_assert(THREADS == 2 * BLOCK_Q, "two threads compute the delta of a query");
+    static_assert(BLOCK_Q % 32 == 0, "a warp takes 32 queries at a time");
+    static_assert(WARPS == 8 || BYTES <= SMALLEST_SHARED_MAX, "any GPU runs the smaller blocks");
+    static_assert(BYTES <= 227 << 10, "Hopper runs the largest");
 };
 
 // p = 2^(scale2 s - lse2) of the logits s (keys by queries), as A fragments of a product over the
@@ -116,27 +136,27 @@ static __device__ __forceinline__ void accumulate_dq(float (&sums)[D / 8][4], fl
 }
 
 // Starts copying the queries from `query` on, and their dout, to shared memory.
-template <int D, int WARPS>
-static __device__ __forceinline__ void load_queries(backward_shared<D, WARPS> *shared, int stage,
+template <class traits>
+static __device__ __forceinline__ void load_queries(typename traits::shared *shared, int stage,
                                                     const real *q, const real *dout,
                                                     const head_offsets &at, int query, int T)
 {
-    constexpr int QUERIES = 16 * WARPS, THREADS = 32 * WARPS;
-    load_rows<D, QUERIES, THREADS>(shared->stages[stage].queries, q + row_offset(query, at.qkv_row),
+    constexpr int D = traits::D, BLOCK_Q = traits::BLOCK_Q, THREADS = traits::THREADS;
+    load_rows<D, BLOCK_Q, THREADS>(shared->stages[stage].queries, q + row_offset(query, at.qkv_row),
                                    at.qkv_row, T - query);
-    load_rows<D, QUERIES, THREADS>(shared->stages[stage].dout, dout + row_offset(query, at.out_row),
+    load_rows<D, BLOCK_Q, THREADS>(shared->stages[stage].dout, dout + row_offset(query, at.out_row),
                                    at.out_row, T - query);
 }
 
-template <int D, int WARPS>
-static __global__ void __launch_bounds__(32 * WARPS, 8 / WARPS)
+template <class traits>
+static __global__ void __launch_bounds__(traits::THREADS, traits::MIN_BLOCKS)
     attention_backward_tensor(real *dqkv, float *dq_sums, const real *dout, const real *qkv,
                               const real *out, const float *lse, int T, int H, float scale,
                               float scale2)
 {
-    using shared_type = backward_shared<D, WARPS>;
-    constexpr int THREADS = 32 * WARPS, KEYS = shared_type::KEYS, QUERIES = shared_type::QUERIES;
-    constexpr int STAGES = shared_type::STAGES, VECTORS = D / 8;
+    using shared_type = typename traits::shared;
+    constexpr int D = traits::D, THREADS = traits::THREADS, STAGES = traits::STAGES;
+    constexpr int BLOCK_K = traits::BLOCK_K, BLOCK_Q = traits::BLOCK_Q, VECTORS = D / 8;
     SHARED_DYNAMIC(shared_type, shared);
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const head_offsets at = find_head(T, H, D);
@@ -146,18 +166,18 @@ static __global__ void __launch_bounds__(32 * WARPS, 8 / WARPS)
     out += at.out;
     lse += at.index * T;
 
-    for (int key = 0; key < T; key += KEYS) {
+    for (int key = 0; key < T; key += BLOCK_K) {
         const int first_key = key + 32 * warp; // the first key of this warp
         real *my_keys = shared->keys + 32 * warp * ROW<D>;
         real *my_values = shared->values + 32 * warp * ROW<D>;
         float dk[2][D / 8][4] = {}, dv[2][D / 8][4] = {};
-        load_rows<D, KEYS, THREADS>(shared->keys, k + row_offset(key, at.qkv_row), at.qkv_row,
-                                    T - key);
-        load_rows<D, KEYS, THREADS>(shared->values, v + row_offset(key, at.qkv_row), at.qkv_row,
-                                    T - key);
-        load_queries<D, WARPS>(shared, 0, q, dout, at, 0, T);
+        load_rows<D, BLOCK_K, THREADS>(shared->keys, k + row_offset(key, at.qkv_row), at.qkv_row,
+                                       T - key);
+        load_rows<D, BLOCK_K, THREADS>(shared->values, v + row_offset(key, at.qkv_row), at.qkv_row,
+                                       T - key);
+        load_queries<traits>(shared, 0, q, dout, at, 0, T);
         cp_async_commit();
-        for (int query = 0, stage = 0; query < T; query += QUERIES) {
+        for (int query = 0, stage = 0; query < T; query += BLOCK_Q) {
             // Two threads compute the delta of a query, from alternate vectors of 8 elements.
             const int row = threadIdx.x / 2, half = threadIdx.x % 2;
             uint4 result[(VECTORS + 1) / 2];
@@ -167,8 +187,8 @@ static __global__ void __launch_bounds__(32 * WARPS, 8 / WARPS)
                     query + row < T && 2 * i + half < VECTORS
                         ? read_vector(out + row_offset(query + row, at.out_row), 2 * i + half)
                         : make_uint4(0, 0, 0, 0);
-            if (STAGES == 2 && query + QUERIES < T)
-                load_queries<D, WARPS>(shared, stage ^ 1, q, dout, at, query + QUERIES, T);
+            if (STAGES == 2 && query + BLOCK_Q < T)
+                load_queries<traits>(shared, stage ^ 1, q, dout, at, query + BLOCK_Q, T);
             cp_async_commit();
             cp_async_wait<STAGES - 1>();
             __syncthreads();
@@ -186,7 +206,7 @@ static __global__ void __launch_bounds__(32 * WARPS, 8 / WARPS)
             }
             __syncthreads();
 
-            const int query_tiles = first_key < T ? (min(QUERIES, T - query) + 31) / 32 : 0;
+            const int query_tiles = first_key < T ? (min(BLOCK_Q, T - query) + 31) / 32 : 0;
 #pragma unroll 1
             for (int tile = 0; tile < query_tiles; tile++) {
                 const real *q_rows = queries + 32 * tile * ROW<D>;
@@ -214,15 +234,15 @@ static __global__ void __launch_bounds__(32 * WARPS, 8 / WARPS)
             if (const int mine = query + 16 * warp; mine < T) {
                 float sums[1][D / 8][4] = {};
 #pragma unroll 2
-                for (int i = 0; i < (min(KEYS, T - key) + 15) / 16; i++) {
+                for (int i = 0; i < (min(BLOCK_K, T - key) + 15) / 16; i++) {
                     unsigned ds[1][4];
                     ldmatrix_trans(ds[0], shared->ds[warp][2 * i][0] + 8 * lane);
                     multiply_add_rows<D, 1>(sums, ds, shared->keys + 16 * i * ROW<D>);
                 }
-                if (T > KEYS)
+                if (T > BLOCK_K)
                     accumulate_dq<D>(sums[0], dq_sums + (at.index * T + mine) * D, T - mine,
-                                     key > 0, key + KEYS < T);
-                if (key + KEYS >= T) {
+                                     key > 0, key + BLOCK_K < T);
+                if (key + BLOCK_K >= T) {
                     real *rows = queries + 16 * warp * ROW<D>;
                     store_fragments<D>(rows, sums[0], scale, scale);
                     store_rows<D, 16>(dq + row_offset(mine, at.qkv_row), at.qkv_row, rows,
@@ -232,8 +252,8 @@ static __global__ void __launch_bounds__(32 * WARPS, 8 / WARPS)
             __syncthreads();
             if (STAGES == 2)
                 stage ^= 1;
-            else if (query + QUERIES < T)
-                load_queries<D, WARPS>(shared, 0, q, dout, at, query + QUERIES, T);
+            else if (query + BLOCK_Q < T)
+                load_queries<traits>(shared, 0, q, dout, at, query + BLOCK_Q, T);
         }
         // No warp needs this warp's keys and values any more: dk and dv overwrite them.
         if (first_key < T) {
@@ -249,31 +269,30 @@ static __global__ void __launch_bounds__(32 * WARPS, 8 / WARPS)
     }
 }
 
-template <int D, int WARPS>
+template <class traits>
 static void run_tensor(struct device *device, real *dqkv, float *dq_sums, const real *dout,
                        const real *qkv, const real *out, const float *lse, size_t B, size_t T,
                        size_t H, size_t)
 {
-    constexpr size_t BYTES = sizeof(backward_shared<D, WARPS>);
+    constexpr int BYTES = traits::BYTES;
+    const float scale = 1 / sqrtf(traits::D);
     cuda_check(device,
-               cudaFuncSetAttribute(attention_backward_tensor<D, WARPS>,
+               cudaFuncSetAttribute(attention_backward_tensor<traits>,
                                     cudaFuncAttributeMaxDynamicSharedMemorySize, BYTES),
                "attention's shared memory");
-    RUN_KERNEL(device, (attention_backward_tensor<D, WARPS>), dim3(1, H, B), 32 * WARPS, BYTES,
-               dqkv, dq_sums, dout, qkv, out, lse, T, H, 1 / sqrtf(D), LOG2_E / sqrtf(D));
+    RUN_KERNEL(device, attention_backward_tensor<traits>, dim3(1, H, B), traits::THREADS, BYTES,
+               dqkv, dq_sums, dout, qkv, out, lse, T, H, scale, LOG2_E * scale);
 }
 
 // Chooses as many warps as there are keys for, if their shared memory fits the GPU.
 template <int D> static auto choose_tensor_kernel(struct device *device, size_t T)
 {
-    int shared_max = 0;
-    cuda_check(device,
-               cudaDeviceGetAttribute(&shared_max, cudaDevAttrMaxSharedMemoryPerBlockOptin,
-                                      cuda_state(device)->index),
-               "the GPU's shared memory");
-    if (T > 128 && sizeof(backward_shared<D, 8>) <= static_cast<size_t>(shared_max))
-        return run_tensor<D, 8>;
-    return T > 64 ? run_tensor<D, 4> : run_tensor<D, 2>;
+    using small = backward_traits<D, 2>;
+    using medium = backward_traits<D, 4>;
+    using large = backward_traits<D, 8>;
+    if (T > medium::BLOCK_K && large::BYTES <= cuda_state(device)->block_shared_max)
+        return run_tensor<large>;
+    return T > small::BLOCK_K ? run_tensor<medium> : run_tensor<small>;
 }
 
 #endif

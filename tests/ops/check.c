@@ -65,7 +65,8 @@ struct session {
     char case_name[160];
     // The body in progress:
     struct trace *trace;
-    bool ran; // it has reached RUN
+    const struct trace *want; // ref's, which is kept while the other devices run
+    bool ran;                 // it has reached RUN
     // The test in progress:
     const char *name;
     bool tests_ref; // the device under test runs ref's own function, so that comparing can't fail
@@ -196,11 +197,17 @@ static double random_value(const struct check *check, size_t element, double spr
     return spread < 0 ? fabs(value) : value;
 }
 
-// The value as an activation of the device under test holds it, so that both devices get the same.
+// The value as an activation of the device under test holds it, or for tf32 as its products see it,
+// with 11 bits. Both devices get the same, as sums that cancel would magnify a rounding.
 static float act_value(const struct session *s, double value)
 {
-    bool narrow = s->tested->backend->act_size == 2;
-    return narrow ? bf16_to_f32(bf16_from_f32((float)value)) : (float)value;
+    const struct backend *backend = s->tested->backend;
+    int exponent;
+    const double fraction = frexp(value, &exponent);
+    if (backend->act_size == 2)
+        return bf16_to_f32(bf16_from_f32((float)value));
+    return (float)(strstr(backend->name, "tf32") ? ldexp(rint(fraction * 2048), exponent - 11)
+                                                 : value);
 }
 
 static void fill(const struct check *check, const struct buffer *b, const void *contents,
@@ -208,7 +215,7 @@ static void fill(const struct check *check, const struct buffer *b, const void *
 {
     unsigned char *to = b->before + GUARD;
     if (b->type == RAW || (contents && b->type != ACT)) {
-        memcpy(to, contents, b->size);
+        memmove(to, contents, b->size); // check_share rounds in place
         return;
     }
     const bool repeats = check->session->timed && !contents && b->n > PERIOD;
@@ -414,6 +421,19 @@ double check_value_now(const struct check *check, const void *buffer, size_t i)
     return value_at(&now, 0);
 }
 
+void check_share(struct check *check, const void *buffer)
+{
+    struct session *s = check->session;
+    const struct buffer *b = find_buffer(check, buffer);
+    if (s->timed) // without ref
+        return;
+    const struct buffer *want = &s->want->buffers[b - s->trace->buffers];
+    if (b == want)
+        device_download(s->ref, b->before + GUARD, buffer, b->size);
+    fill(check, b, want->before + GUARD, 0);
+    device_upload(check->device, b->memory + GUARD, b->before + GUARD, b->size);
+}
+
 size_t check_runs(const struct check *check)
 {
     return check->session->runs;
@@ -489,6 +509,7 @@ static void run_case(struct check *check, check_body *body, const size_t *n)
     if (!name_case(s, n, check->wild))
         return;
     s->cases++;
+    s->want = &want;
     run_body(check, s->ref, body, n, &want);
     run_body(check, s->tested, body, n, &got);
     for (size_t i = 0; i < want.n; i++) {
@@ -644,6 +665,7 @@ static void run_tests(struct session *s, const char *name, const struct backend 
 {
     struct check check = {.seed = s->seed, .session = s};
     open_device(s, name);
+    check.narrow = s->tested->backend->act_size == 2;
     if (s->tested->backend == done)
         s->progress->next = N_TESTS;
     else

@@ -33,6 +33,7 @@ struct check {
     double flops;          // floating-point operations of the run, if the body sets it
     double bytes;  // bytes that the run reads and writes, if the body sets it; else all buffers
     bool wild;     // contents vary over many orders of magnitude
+    bool narrow;   // activations of the device under test have 16 bits
     uint64_t seed; // for operations that draw random numbers
     struct session *session; // the harness's own
 };
@@ -87,6 +88,11 @@ enum type { ACT, F32, F64, U8, RAW };
 // deviation `spread`, or their absolute values if spread is negative. The harness frees it.
 void *check_buffer(struct check *check, enum use use, enum type type, const void *contents,
                    size_t n, double spread);
+
+// Gives both devices the same contents of a buffer that the body computed before RUN: ref's,
+// rounded to the activations of the device under test. Otherwise the rounding of this intermediate
+// result would count as an error of the operation that reads it, however much that magnifies it.
+void check_share(struct check *check, const void *buffer);
 
 static inline const act *in_act(struct check *check, size_t n, double spread)
 {
