@@ -66,7 +66,7 @@ void CUDA_FN(linear_backward_input_gelu)(struct device *device, act *dpre, const
 
 // The sums over the rows of dy (R,O), which is read once: a block of 32 x 8 threads sums BLOCK_ROWS
 // rows of 32 WIDTH columns; then add_block_sums adds the blocks' sums in a fixed order.
-#define BLOCK_ROWS 512
+constexpr int BLOCK_ROWS = 512;
 template <int WIDTH>
 static __global__ void __launch_bounds__(THREADS)
     sum_rows(float *partial, const real *dy, size_t R, size_t O)
@@ -97,15 +97,24 @@ static __global__ void __launch_bounds__(THREADS)
     }
 }
 
-static __global__ void __launch_bounds__(256)
+// A block of 32 x 8 threads adds the partial sums of 32 columns: each row of threads every eighth
+// part, so that eight times as many loads are in flight as with a thread for each column.
+static __global__ void __launch_bounds__(THREADS)
     add_block_sums(float *db, const float *partial, size_t parts, size_t O)
 {
-    const size_t column = blockIdx.x * static_cast<size_t>(blockDim.x) + threadIdx.x;
-    if (column >= O)
-        return;
+    SHARED(float, sums, [8][32]);
+    const size_t column = blockIdx.x * 32ull + threadIdx.x;
     float sum = 0;
-    for (size_t part = 0; part < parts; part++)
-        sum += partial[part * O + column];
+    if (column < O)
+#pragma unroll 4
+        for (size_t part = threadIdx.y; part < parts; part += 8)
+            sum += partial[part * O + column];
+    sums[threadIdx.y][threadIdx.x] = sum;
+    __syncthreads();
+    if (threadIdx.y > 0 || column >= O)
+        return;
+    for (int i = 1; i < 8; i++)
+        sum += sums[i][threadIdx.x];
     db[column] += sum;
 }
 
@@ -130,5 +139,5 @@ void CUDA_FN(linear_backward_weight)(struct device *device, float *dw, float *db
     const auto bias_gradient = wide ? sum_rows<PACK> : sum_rows<1>;
     RUN_KERNEL(device, bias_gradient, dim3(blocks_for(O, 32 * (wide ? PACK : 1)), parts),
                dim3(32, 8), 0, partial, reals(dy), R, O);
-    RUN_KERNEL(device, add_block_sums, blocks_for(O, 256), 256, 0, db, partial, parts, O);
+    RUN_KERNEL(device, add_block_sums, blocks_for(O, 32), dim3(32, 8), 0, db, partial, parts, O);
 }
