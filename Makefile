@@ -185,6 +185,20 @@ $B/obj/cudasim/$1/%.o: kernels/cuda/%.cu
 	$$(Q)$$(CXX) $$(CUDASIM_FLAGS) $$(CUDASIM_TRAPS) -DCUDA_BITS=$1 -x c++ -c $$< -o $$@
 endef
 $(foreach b,16 32,$(eval $(call CUDA_BITS_RULE,$b)))
+# What ptxas says of each kernel on the architectures that the README of kernels/cuda speaks of.
+define RESOURCES_RULE
+$B/resources/%.$1.sm_$2: kernels/cuda/%.cu
+	@mkdir -p $$(@D)
+	$$(call say,NVCC)
+	$$(Q)$$(NVCC) -std=c++17 -O3 -I. -MMD -MP -MT $$@ -MF $$@.d -DCUDA_BITS=$1 -arch=sm_$2 -Xptxas -v \
+	    -cubin -o $$@.cubin $$< 2>$$@.log || { cat $$@.log; exit 1; }
+	@mv $$@.log $$@
+endef
+$(foreach b,16 32,$(foreach a,80 86 89 90a,$(eval $(call RESOURCES_RULE,$b,$a))))
+RESOURCES := $(foreach o,$(CUDA_OPS:kernels/cuda/%.cu=%),$(foreach b,16 32,$(foreach a,80 86 89 90a,$B/resources/$o.$b.sm_$a)))
+cuda-resources: $(RESOURCES) ## registers and spills of each kernel on each architecture, for which nvcc works minutes
+	@kernels/cuda/resources.sh $^
+
 $(PLUGINS)/dit-cuda.so: $(CUDA_OBJ)
 	@mkdir -p $(@D)
 	$(call say,LINK)
@@ -389,9 +403,9 @@ clean: ## remove build/
 help: ## this list
 	@sed -n 's/^\([a-z_.-]*\)\( [a-z-]*\)*:.*## /\1\t/p' Makefile | awk -F'\t' '{ printf "%-22s  %s\n", $$1, $$2 }'
 
--include $(shell find $B/obj -name '*.d' 2>/dev/null)
+-include $(shell find $B/obj $B/resources -name '*.d' 2>/dev/null)
 .SECONDARY:
 .DELETE_ON_ERROR:
-.PHONY: FORCE all programs plugin completions tests deps install-deps demo check check-more run-tests fault \
+.PHONY: FORCE cuda-resources all programs plugin completions tests deps install-deps demo check check-more run-tests fault \
     power-cuts check-valgrind bench bench-peers bench-sharing check-gpu bench-gpu gpu-bundle install uninstall coverage fuzz \
     format clean help
