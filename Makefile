@@ -109,8 +109,8 @@ CUDA_ONCE  := $(foreach s,backend gemm-cublaslt group group-nccl profile,kernels
 CUDA_OPS   := $(filter-out $(CUDA_ONCE),$(wildcard kernels/cuda/*.cu))
 CUDA_OBJ   := $(CUDA_ONCE:%.cu=$B/obj/cuda/%.o) \
               $(foreach b,16 32,$(CUDA_OPS:kernels/cuda/%.cu=$B/obj/cuda/$b/%.o))
-CUDASIM_PLUGIN := $(CUDASIM) $B/obj/cudasim/tests/cudasim/gemm.o \
-                  $(foreach s,backend group profile,$B/obj/cudasim/kernels/cuda/$s.o) \
+CUDASIM_PLUGIN := $(CUDASIM) $B/obj/cudasim/tests/cudasim/cublaslt.o \
+                  $(foreach s,backend gemm-cublaslt group profile,$B/obj/cudasim/kernels/cuda/$s.o) \
                   $(foreach b,16 32,$(CUDA_OPS:kernels/cuda/%.cu=$B/obj/cudasim/$b/%.o))
 
 MAN   := 1 5 7

@@ -56,6 +56,7 @@ static const struct option options[] = {
     TOOL_OPTION_PG,
     TOOL_OPTION_THREADS,
     TOOL_OPTION_DEVICE,
+    TOOL_OPTION_DETERMINISTIC,
     TOOL_OPTIONS_COMMON,
     OPTION_END};
 static const struct tool_info info = {"dit-sample", "[OPTION]... > IMAGES",

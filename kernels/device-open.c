@@ -11,6 +11,8 @@
 #include "lib/base/cpu.h"
 #include "lib/base/team.h"
 
+#define DETERMINISTIC ",deterministic"
+
 static const struct backend *cpu_backend(void)
 {
 #ifdef __x86_64__
@@ -84,17 +86,23 @@ static int open_backend(struct device *device, const char *name, const char *pre
 
 struct device *device_open(const char *name, int threads, char why[256])
 {
-    char base[32];
-    const char *comma = strchr(name, ',');
-    size_t length = comma ? (size_t)(comma - name) : strlen(name);
-    snprintf(base, sizeof base, "%.*s", length < sizeof base ? (int)length : 0, name);
+    char base[32], precision[32] = "";
+    size_t length = strlen(name), suffix = strlen(DETERMINISTIC);
+    bool deterministic = length >= suffix && strcmp(name + length - suffix, DETERMINISTIC) == 0;
+    length -= deterministic ? suffix : 0;
+    const char *comma = memchr(name, ',', length);
+    size_t kind = comma ? (size_t)(comma - name) : length;
+    snprintf(base, sizeof base, "%.*s", kind < sizeof base ? (int)kind : 0, name);
+    if (comma)
+        snprintf(precision, sizeof precision, "%.*s", (int)(length - kind - 1), comma + 1);
     struct device *device = calloc(1, sizeof *device);
     if (!device) {
         snprintf(why, 256, "out of memory");
         return NULL;
     }
     device->threads = threads;
-    if (open_backend(device, base, comma ? comma + 1 : NULL, why) < 0) {
+    device->deterministic = deterministic;
+    if (open_backend(device, base, comma ? precision : NULL, why) < 0) {
         free(device);
         return NULL;
     }

@@ -58,6 +58,12 @@ struct backend {
     void (*send)(struct device *device, void *to, const void *from, size_t bytes);
     void (*send_wait)(struct device *device);
 
+    // Operations between side_begin and side_end take the results of those before them and run in
+    // parallel with those that follow, until side_wait. NULL if nothing is gained by that.
+    void (*side_begin)(struct device *device);
+    void (*side_end)(struct device *device);
+    void (*side_wait)(struct device *device);
+
     // A group of processes, each with a device, that sum and broadcast over a network of their own
     // (lib/model/ranks.h). All are NULL if arrays are in host memory, where the host sums and
     // broadcasts them.
@@ -67,8 +73,9 @@ struct backend {
                       int size, char why[256]);
     // group_sum sums x[n] over the group, in place, for all processes or for `root` alone (x of the
     // others is then undefined); group_broadcast copies the root's bytes to all. Both take the
-    // results of the operations before them and run in parallel with those that follow, until
-    // group_wait. All processes must make the same calls in the same order.
+    // results of the operations before them, also of those at the side, and run in parallel with
+    // those that follow, until group_wait. All processes must make the same calls in the same
+    // order.
     void (*group_sum)(struct device *device, void *x, size_t n, enum group_type type, int root);
     void (*group_broadcast)(struct device *device, void *x, size_t bytes, int root);
     void (*group_wait)(struct device *device);
@@ -79,6 +86,7 @@ struct device {
     const struct op_table *ops; // = backend->ops
     int threads;                // CPU threads for the operations; constant
     struct team *team;          // those threads; NULL for one, and on GPUs
+    bool deterministic;         // the same input gives the same bits in every run
     char description[128];      // "cpu (avx2, 2 threads)"
     char note[320];             // a message for the user, why "auto" chose the CPU; or ""
     char error[256];            // the first error, or ""
@@ -88,8 +96,9 @@ struct device {
 // name: "auto" (the first GPU if one is usable, else the CPU), "auto:N", "cpu", "cuda", "cuda:N";
 // for tests also "ref" and "generic" (the cpu backend without AVX2). A precision may follow after a
 // comma, as in "cuda:1,tf32": "bf16" (16-bit activations, the default of GPUs), "tf32" (float32,
-// but products round their factors to 11 bits) or "f32" (the only one of CPUs). threads >= 1. NULL
-// with a message in why[256].
+// but products round their factors to 11 bits) or "f32" (the only one of CPUs); and then
+// ",deterministic" for the same bits in every run, which CPUs give anyway. threads >= 1. NULL with
+// a message in why[256].
 struct device *device_open(const char *name, int threads, char why[256]);
 void device_close(struct device *device); // NULL is fine
 
@@ -143,6 +152,11 @@ static inline void device_send_wait(struct device *device)
 {
     if (device->backend->send_wait)
         device->backend->send_wait(device);
+}
+static inline void device_side_wait(struct device *device)
+{
+    if (device->backend->side_wait)
+        device->backend->side_wait(device);
 }
 static inline void device_download(struct device *device, void *to, const void *from, size_t bytes)
 {

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <utility>
+
 #include "kernels/cuda-plugin.h"
 #include "kernels/cuda/gemm.h"
 #include "kernels/cuda/group.h"
@@ -196,10 +198,45 @@ void *cuda_scratch(struct device *device, size_t bytes)
     return memory;
 }
 
+static void change_sides(struct cuda_state *state)
+{
+    std::swap(state->stream, state->side.stream);
+    std::swap(state->scratch, state->side.scratch);
+    std::swap(state->scratch_size, state->side.scratch_size);
+    state->side.active = !state->side.active;
+}
+
+static void cuda_side_begin(struct device *device)
+{
+    struct cuda_state *state = cuda_state(device);
+    cuda_check(device, cudaEventRecord(state->side.fork, state->stream), "forking a stream");
+    cuda_check(device, cudaStreamWaitEvent(state->side.stream, state->side.fork, 0),
+               "forking a stream");
+    change_sides(state);
+}
+
+static void cuda_side_end(struct device *device)
+{
+    change_sides(cuda_state(device));
+    cuda_state(device)->side.busy = true;
+}
+
+static void cuda_side_wait(struct device *device)
+{
+    struct cuda_state *state = cuda_state(device);
+    if (!state->side.busy)
+        return;
+    cuda_check(device, cudaEventRecord(state->side.join, state->side.stream), "joining a stream");
+    cuda_check(device, cudaStreamWaitEvent(state->stream, state->side.join, 0), "joining a stream");
+    state->side.busy = false;
+}
+
+// One of the device's list of recorded works.
 struct record {
     cudaGraphExec_t graph; // from the second run on
     bool measured;         // it has run once for DIT_CUDA_PROFILE
-    void *scratch;         // its address when the graph was recorded
+    void *scratch[2];      // the addresses when the graph was recorded, also of the side's
+    struct record *next;
 };
 
 static cudaError_t make_graph(struct device *device, struct record *record,
@@ -218,7 +255,8 @@ static cudaError_t make_graph(struct device *device, struct record *record,
         return error;
     error = cudaGraphInstantiate(&record->graph, graph, 0);
     cudaGraphDestroy(graph);
-    record->scratch = state->scratch;
+    record->scratch[0] = state->scratch;
+    record->scratch[1] = state->side.scratch;
     return error;
 }
 
@@ -229,34 +267,56 @@ static void free_graph(struct record *record)
     record->graph = NULL;
 }
 
+void cuda_free_graphs(struct device *device)
+{
+    for (struct record *r = cuda_state(device)->records; r; r = r->next)
+        free_graph(r);
+}
+
+static void free_record(struct device *device, struct record *record)
+{
+    struct record **at = &cuda_state(device)->records;
+    while (*at != record)
+        at = &(*at)->next;
+    *at = record->next;
+    free_graph(record);
+    free(record);
+}
+
 // The first time the work simply runs, so that products choose their algorithms and scratch memory
 // grows; the second time it is recorded. If scratch memory has moved since, it is recorded again.
 static void cuda_repeat(struct device *device, void **at, void (*work)(void *user), void *user)
 {
+    struct cuda_state *state = cuda_state(device);
     struct record *record = static_cast<struct record *>(*at);
     if (!work) {
-        free_graph(record);
-        free(record);
+        free_record(device, record);
         *at = NULL;
         return;
     }
     if (!record) {
-        *at = calloc(1, sizeof(struct record));
+        *at = record = static_cast<struct record *>(calloc(1, sizeof(struct record)));
+        if (record) {
+            record->next = state->records;
+            state->records = record;
+        }
         work(user);
         return;
     }
+    if (state->group_lost) // what it computes with others can't be repeated
+        return;
     cuda_group_wait(device); // as a graph can't wait for sums that began before it
-    if (profile_takes(device, cuda_state(device)->profile, &record->measured)) {
+    if (profile_takes(device, state->profile, &record->measured)) {
         work(user);
         return;
     }
-    if (record->graph && record->scratch != cuda_state(device)->scratch)
+    if (record->graph &&
+        (record->scratch[0] != state->scratch || record->scratch[1] != state->side.scratch))
         free_graph(record);
     if (!record->graph)
         cuda_check(device, make_graph(device, record, work, user), "recording a graph");
-    if (record->graph && !cuda_state(device)->group_lost) // its graph would use the lost group
-        cuda_check(device, cudaGraphLaunch(record->graph, cuda_state(device)->stream),
-                   "launching a graph");
+    if (record->graph)
+        cuda_check(device, cudaGraphLaunch(record->graph, state->stream), "launching a graph");
 }
 
 static void cuda_close(struct device *device)
@@ -264,11 +324,19 @@ static void cuda_close(struct device *device)
     struct cuda_state *state = cuda_state(device);
     if (!state)
         return;
+    cuda_free_graphs(device);
     cuda_group_leave(device);
     profile_free(device, state->profile);
     if (state->gemm)
         gemm_free(state->gemm);
     cudaFree(state->scratch);
+    cudaFree(state->side.scratch);
+    if (state->side.fork)
+        cudaEventDestroy(state->side.fork);
+    if (state->side.join)
+        cudaEventDestroy(state->side.join);
+    if (state->side.stream)
+        cudaStreamDestroy(state->side.stream);
     if (state->sent)
         cudaEventDestroy(state->sent);
     free_staging(&state->sends);
@@ -302,7 +370,8 @@ static size_t cuda_memory_free(struct device *device)
         .release = cuda_release, .upload = cuda_upload, .download = cuda_download,               \
         .copy = cuda_copy, .zero = cuda_zero, .close = cuda_close, .wait = cuda_wait,            \
         .repeat = cuda_repeat, .peak_flops = cuda_peak_flops, .memory_free = cuda_memory_free,   \
-        .send = cuda_send, .send_wait = cuda_send_wait, .group_make = group_make,                \
+        .send = cuda_send, .send_wait = cuda_send_wait, .side_begin = cuda_side_begin,           \
+        .side_end = cuda_side_end, .side_wait = cuda_side_wait, .group_make = group_make,        \
         .group_join = cuda_group_join, .group_sum = cuda_group_sum,                              \
         .group_broadcast = cuda_group_broadcast, .group_wait = cuda_group_wait                   \
     }
@@ -339,7 +408,13 @@ static int check_gpu(int index, cudaDeviceProp *gpu, char why[256])
         snprintf(why, 256, "there is no GPU %d; this machine has %d, from 0", index, count);
         return -1;
     }
-    if (cudaGetDeviceProperties(gpu, index) != cudaSuccess || gpu->major < 8) {
+    const cudaError_t unknown = cudaGetDeviceProperties(gpu, index);
+    if (unknown != cudaSuccess) {
+        snprintf(why, 256, "GPU %d does not tell its properties: %s", index,
+                 cudaGetErrorString(unknown));
+        return -1;
+    }
+    if (gpu->major < 8) {
         snprintf(why, 256,
                  "GPU %d, %.100s, has compute capability %d.%d; 8.0 (Ampere) or newer is needed",
                  index, gpu->name, gpu->major, gpu->minor);
@@ -348,12 +423,19 @@ static int check_gpu(int index, cudaDeviceProp *gpu, char why[256])
     return 0;
 }
 
-static cudaError_t start_uploads(struct cuda_state *state)
+static cudaError_t start_streams(struct cuda_state *state)
 {
+    struct side *side = &state->side;
     cudaError_t error = cudaSetDevice(state->index);
     if (error == cudaSuccess)
         error = start_staging(&state->uploads);
     state->stream = state->uploads.stream;
+    if (error == cudaSuccess)
+        error = cudaStreamCreateWithFlags(&side->stream, cudaStreamNonBlocking);
+    if (error == cudaSuccess)
+        error = cudaEventCreateWithFlags(&side->fork, cudaEventDisableTiming);
+    if (error == cudaSuccess)
+        error = cudaEventCreateWithFlags(&side->join, cudaEventDisableTiming);
     return error;
 }
 
@@ -388,7 +470,7 @@ extern "C" int dit_cuda_open(struct device *device, int index, const char *preci
     state->multiprocessors = gpu.multiProcessorCount;
     state->major = gpu.major;
     state->block_shared_max = static_cast<int>(gpu.sharedMemPerBlockOptin);
-    const cudaError_t error = start_uploads(state);
+    const cudaError_t error = start_streams(state);
     if (error != cudaSuccess)
         snprintf(why, 256, "GPU %d, %.100s: %s", index, gpu.name, cudaGetErrorString(error));
     else

@@ -3,18 +3,30 @@
 //
 // The sources of operations are compiled twice: with CUDA_BITS 16 for activations in bfloat16, with
 // 32 for float32. CUDA_FN(linear) is cuda_bf16_linear or cuda_f32_linear, and `real` is the
-// activations' type. All operations run on the device's one stream. They neither wait for the GPU
-// nor allocate memory (except cuda_scratch, before recording), so that any list of them can be
-// recorded as a graph.
+// activations' type. All operations run on the device's stream, or between side_begin and side_end
+// on the one beside it. They neither wait for the GPU nor allocate memory (except cuda_scratch,
+// before recording), so that any list of them can be recorded as a graph.
 #ifndef DIT_CUDA_BACKEND_H
 #define DIT_CUDA_BACKEND_H
 
 #include "kernels/cuda/cuda.h"
 #include "kernels/ops.h"
 
+#if !defined CUDASIM && __has_include(<nvtx3/nvToolsExt.h>)
+#include <nvtx3/nvToolsExt.h>
+#else
+static inline void nvtxRangePushA(const char *)
+{
+}
+static inline void nvtxRangePop()
+{
+}
+#endif
+
 struct gemm_context; // kernels/cuda/gemm.h
 struct group;        // kernels/cuda/group.h
 struct profile;      // kernels/cuda/profile.h
+struct record;       // kernels/cuda/backend.cu
 
 // A ring of pinned buffers, through which data are copied to the GPU on a stream.
 #define UPLOAD_STAGES 4
@@ -29,6 +41,16 @@ struct staging {
     int stage; // index of the one that is being filled
 };
 
+// A stream beside the device's, with working memory of its own.
+struct side {
+    cudaStream_t stream;
+    void *scratch;
+    size_t scratch_size;
+    cudaEvent_t fork, join; // order it after, and before, the device's stream
+    bool active;            // operations go there: it has changed places with the device's stream
+    bool busy;              // it has work since the last side_wait
+};
+
 struct cuda_state {
     int index;
     cudaStream_t stream;
@@ -40,7 +62,9 @@ struct cuda_state {
     struct profile *profile; // NULL unless one pass is measured
     void *scratch;
     size_t scratch_size;
+    struct side side;
     bool recording;
+    struct record *records; // of device_repeat
     struct staging uploads; // uses the device's stream
     struct staging sends;   // has its own stream, from the first send on
     cudaEvent_t sent;
@@ -79,11 +103,21 @@ void *cuda_scratch(struct device *device, size_t bytes);
 // for block_shared_max.
 constexpr int SMALLEST_SHARED_MAX = 99 << 10;
 
-// Launches a kernel on the device's stream.
-#define RUN_KERNEL(device, kernel, grid, block, shared, ...)                                 \
-    cuda_check(device,                                                                       \
-               LAUNCH(kernel, grid, block, shared, cuda_state(device)->stream, __VA_ARGS__), \
-               #kernel)
+// Frees what device_repeat has recorded; it is recorded again when it is next repeated.
+void cuda_free_graphs(struct device *device);
+
+// Launches a kernel on the device's stream. NVIDIA's profilers show its name and place as a range.
+#define RUN_KERNEL(device, kernel, grid, block, shared, ...)                                     \
+    do {                                                                                         \
+        static const char kernel_place[] = #kernel " (" __FILE__ ":" TEXT_OF(__LINE__) ")";      \
+        nvtxRangePushA(kernel_place);                                                            \
+        cuda_check(device,                                                                       \
+                   LAUNCH(kernel, grid, block, shared, cuda_state(device)->stream, __VA_ARGS__), \
+                   kernel_place);                                                                \
+        nvtxRangePop();                                                                          \
+    } while (0)
+#define TEXT_OF(macro)     LITERAL_TEXT(macro)
+#define LITERAL_TEXT(text) #text
 
 static inline unsigned blocks_for(size_t n, size_t per_block)
 {

@@ -1,5 +1,4 @@
-// Matrix products, by cuBLASLt (gemm-cublaslt.cu); in the simulator by plain loops
-// (tests/cudasim/gemm.cu). SPDX-License-Identifier: MIT
+// Matrix products, by cuBLASLt (gemm-cublaslt.cu). SPDX-License-Identifier: MIT
 #ifndef DIT_CUDA_GEMM_H
 #define DIT_CUDA_GEMM_H
 
@@ -34,7 +33,14 @@ struct gemm {
 struct gemm_context *gemm_new(struct device *device, char why[256]);
 void gemm_free(struct gemm_context *context);
 // Runs a product, or sets the device's error. The first product of a shape times the algorithms of
-// cuBLASLt, unless a graph is being recorded, and the fastest is used from then on.
+// cuBLASLt, and the fastest is used from then on; if the device is deterministic, or a graph is
+// being recorded, that is the first that cuBLASLt offers. $DIT_CUDA_LOG lists them all.
 void gemm_run(struct device *device, const struct gemm *gemm);
+
+// The epilogue as a kernel of its own (epilogue.cu), in bfloat16 and in float32. The product, with
+// the bias already added if `biased`, is in c; that of GEMM_BIAS_GELU is in aux unless that is
+// NULL.
+void cuda_bf16_gemm_epilogue(struct device *device, const struct gemm *gemm, bool biased);
+void cuda_f32_gemm_epilogue(struct device *device, const struct gemm *gemm, bool biased);
 
 #endif

@@ -10,7 +10,11 @@
 
 #include "kernels/cuda/backend.h"
 
-// Aborts the group if it has failed, as its kernels would wait for the lost ranks for ever.
+#define WARM_UP_BYTES ((size_t)64 << 20) // more than NCCL's algorithms for small arrays take
+
+// Aborts the group if it has failed, as its kernels would wait for the lost ranks for ever. NCCL
+// waits for the graphs that hold sums, so these are freed first; CUDA keeps one that still runs
+// until its kernels have been aborted.
 static void check_group(struct device *device)
 {
     struct cuda_state *state = cuda_state(device);
@@ -22,6 +26,7 @@ static void check_group(struct device *device)
                  "%.80s: the ranks have lost each other: %.130s", device->description, fault);
     if (state->recording) // no kernel runs, and the next wait checks again
         return;
+    cuda_free_graphs(device);
     group_free(state->group, true);
     state->group = NULL;
     state->group_lost = true;
@@ -50,6 +55,11 @@ static void fork_stream(struct device *device)
     cuda_check(device, cudaEventRecord(state->group_fork, state->stream), "starting a sum");
     cuda_check(device, cudaStreamWaitEvent(state->group_stream, state->group_fork, 0),
                "starting a sum");
+    if (state->side.busy) {
+        cuda_check(device, cudaEventRecord(state->side.join, state->side.stream), "starting a sum");
+        cuda_check(device, cudaStreamWaitEvent(state->group_stream, state->side.join, 0),
+                   "starting a sum");
+    }
     state->group_busy = true;
 }
 
@@ -83,19 +93,29 @@ void cuda_group_wait(struct device *device)
     state->group_busy = false;
 }
 
-// Sums one number, so that the ranks connect and NCCL allocates before memory is planned.
-static int try_sum(struct device *device, int size, char why[256])
+// Makes each call that training makes, of many bytes and of few: NCCL connects the ranks and
+// allocates memory when it first uses an algorithm, and memory is planned after this.
+static int warm_up(struct device *device, int size, char why[256])
 {
-    float sum = 1;
-    float *x = static_cast<float *>(device_alloc(device, sizeof sum));
+    float one = 1, sum = 0;
+    const size_t n = WARM_UP_BYTES / sizeof(float);
+    float *x = static_cast<float *>(device_alloc(device, WARM_UP_BYTES)); // zeros
     if (!x) {
         snprintf(why, 256, "out of memory on the GPU");
         return -1;
     }
-    device_upload(device, x, &sum, sizeof sum);
-    cuda_group_sum(device, x, 1, GROUP_FLOAT, GROUP_ALL);
+    device_upload(device, x, &one, sizeof one);
+    cuda_group_sum(device, x, n, GROUP_FLOAT, GROUP_ALL);
     cuda_group_wait(device);
     device_download(device, &sum, x, sizeof sum);
+    device_zero(device, x, WARM_UP_BYTES);
+    cuda_group_sum(device, x, n, GROUP_FLOAT, 0);
+    cuda_group_sum(device, x, 1, GROUP_FLOAT, 0);
+    cuda_group_sum(device, x, 1, GROUP_DOUBLE, GROUP_ALL);
+    cuda_group_broadcast(device, x, WARM_UP_BYTES, 0);
+    cuda_group_broadcast(device, x, sizeof one, 0);
+    cuda_group_wait(device);
+    cuda_wait_for(device, NULL, "joining the ranks");
     device_release(device, x);
     if (device->error[0])
         snprintf(why, 256, "%s", device->error);
@@ -120,7 +140,7 @@ int cuda_group_join(struct device *device, const unsigned char name[GROUP_NAME],
         return -1;
     }
     state->group = group_new(name, rank, size, state->index, why);
-    return state->group ? try_sum(device, size, why) : -1;
+    return state->group ? warm_up(device, size, why) : -1;
 }
 
 void cuda_group_leave(struct device *device)

@@ -54,6 +54,7 @@ struct tool {
     const char *output; // NULL if not given: standard output
     const char *device; // "auto", "cpu", "cuda" or "cuda:N"
     int precision;      // index of the choice in TOOL_OPTION_DEVICE
+    bool deterministic; // --deterministic
     bool provenance;    // --no-pg clears it; see tool_provenance
 };
 extern struct tool tool;
@@ -81,6 +82,9 @@ extern struct tool tool;
                   "where to compute: auto, cpu, cuda or cuda:N (default auto)"),                  \
         OPTION_CHOICE("precision", 0, &tool.precision, "precision of a GPU (default auto: bf16)", \
                       "auto", "bf16", "tf32", "f32")
+#define TOOL_OPTION_DETERMINISTIC                        \
+    OPTION_FLAG("deterministic", 0, &tool.deterministic, \
+                "compute the same bits in every run on a GPU, somewhat slower")
 #define TOOL_OPTION_PG                     \
     OPTION_FLAG("pg", 0, &tool.provenance, \
                 "record this program in the stream's history (--no-pg: don't)")

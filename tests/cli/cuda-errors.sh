@@ -69,6 +69,10 @@ fails 'no GPU' CUDASIM_DEVICES=0 'CUDA finds no GPU (no CUDA-capable device is d
 fails 'an old GPU' CUDASIM_ARCH=75 'GPU 0, simulated GPU, has compute capability 7.5; 8.0 (Ampere) or newer is needed'
 exits 'a number of a GPU that is too high' 64 train dit-train --device cuda:1
 one_line 'a number too high: says how many GPUs there are' 'device cuda:1: there is no GPU 1; this machine has 1, from 0'
+fails 'a GPU that does not tell what it is' CUDASIM_NO_PROPERTIES=1 'GPU 0 does not tell its properties: invalid argument'
+fails 'a log that cannot be written' DIT_CUDA_LOG=/dev/null/log 'DIT_CUDA_LOG /dev/null/log: Not a directory'
+fails 'a cuBLASLt that does not start' CUDASIM_CUBLASLT=cublasLtCreate "cuBLASLt can't be started: CUBLAS_STATUS_ALLOC_FAILED"
+fails 'a GPU with no memory for cuBLASLt' CUDASIM_MEMORY=1000000 '64 MB of working memory for cuBLASLt: out of memory'
 for name in cuda: cuda:x cuda:1024 cuda0; do
     exits "--device $name" 64 train dit-train --device $name
     one_line "--device $name is unknown" "device $name: unknown; expected auto, cpu, cuda or cuda:N"
@@ -82,19 +86,19 @@ exits 'auto takes the GPU' 0 train dit-train --precision auto -v
 says 'in bf16' "computing on $gpu"
 
 # Memory.
-exits 'training that does not fit' 70 train CUDASIM_MEMORY=300000 dit-train --device cuda
+exits 'training that does not fit' 70 train CUDASIM_MEMORY=67408864 dit-train --device cuda
 says 'says how much it needs' 'training in micro-batches of 1 with --recompute block needs 0.000'
 says 'says that no choice fits' " GB, and $gpu has 0.0003 GB free; no choice of these fits"
-exits 'training that could fit' 70 train CUDASIM_MEMORY=965000 dit-train --device cuda \
+exits 'training that could fit' 70 train CUDASIM_MEMORY=68073864 dit-train --device cuda \
     --micro-batch 4 --recompute none
 says 'says how' 'GB free; --micro-batch 1 --recompute none fits'
-exits 'a model that does not fit' 70 simulated CUDASIM_MEMORY=250000 dit-sample -q --device cuda \
+exits 'a model that does not fit' 70 simulated CUDASIM_MEMORY=67358864 dit-sample -q --device cuda \
     -w "$dit" --latents
 says 'says how much it needs, and what would help' "GB, which $gpu does not have; a smaller batch needs less"
-exits 'an autoencoder that does not fit' 70 simulated CUDASIM_MEMORY=250000 vae-encode -q \
+exits 'an autoencoder that does not fit' 70 simulated CUDASIM_MEMORY=67358864 vae-encode -q \
     --device cuda --vae "$vae" "$tmp/images"
 one_line 'an autoencoder that does not fit: says how much it needs' "autoencoder: vae-diffusers-half.safetensors: holding the network's weights needs 0.00116 GB, which $gpu does not have"
-exits 'images that do not fit' 70 simulated CUDASIM_MEMORY=1800000 vae-decode -q \
+exits 'images that do not fit' 70 simulated CUDASIM_MEMORY=68908864 vae-decode -q \
     --device cuda --vae "$vae" "$tmp/codes"
 says 'says how much they need' "vae-diffusers-half.safetensors: a batch of 3 images of 32x32 needs "
 
@@ -104,6 +108,8 @@ for kernel in to_act attention_general attention_dq adamw diffusion_loss:2 adamw
     exits "a fault in $kernel" 70 \
         train CUDASIM_FAULT=$kernel dit-train --device cuda --save-every 100
     line=$(sed 's/(seen at: .*; /(/' "$tmp/err")
+    [ $kernel != to_act ] ||
+        says 'a fault names the kernel, its file and line' 'seen at: to_act (kernels/cuda/elementwise.cu:'
     is "a fault in $kernel: one line" "$line" "dit-train: $gpu: the GPU stopped: an illegal memory access was encountered (CUDA_LAUNCH_BLOCKING=1 says where it was)"
     nothing_saved "a fault in $kernel: nothing is saved"
 done

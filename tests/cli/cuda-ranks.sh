@@ -26,6 +26,9 @@ for streams in eager lazy; do
     ok "a rank that is lost ($streams streams)" \
         lost 'rank 0: simulated GPU (cuda, f32): the ranks have lost each other: ' \
         CUDASIM_GROUP_TIMEOUT=1 "$tool" cuda,f32 2 lose
+    ok "a rank that is lost while a recorded sum waits for it ($streams streams)" \
+        lost 'rank 0: simulated GPU (cuda, f32): the ranks have lost each other: ' \
+        CUDASIM_GROUP_TIMEOUT=1 "$tool" cuda,f32 2 lose-late
 done
 unset CUDASIM_STREAMS
 ok 'two ranks on one GPU' lost 'ranks 0 and 1 are both on GPU 0: ranks must not share a GPU' \
@@ -39,7 +42,7 @@ fi
 export ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}detect_leaks=0"
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 model='-q -@ 1 --device cuda --depth 2 --hidden 64 --heads 1 --patch 4 --classes 10'
-model="$model --batch 6 --lr 1e-3 --log-every 1 --steps 4"
+model="$model --batch 6 --lr 1e-3 --log-every 1 --steps 4 --deterministic"
 train() { # train RANKS RUN [OPTION]...
     n=$1 run=$2
     shift 2

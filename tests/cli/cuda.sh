@@ -21,13 +21,13 @@ train() { # train NAME WIDTH ARGUMENT...
     train_width=$2
     shift 2
     dit-train -q -@ 1 --depth 1 --hidden "$train_width" --heads 1 --patch 4 --classes 10 --batch 5 \
-        --lr 1e-3 --log-every 1 --steps 3 --run "$train_run" "$@" "$tmp/latents"
+        --lr 1e-3 --log-every 1 --steps 3 --deterministic --run "$train_run" "$@" "$tmp/latents"
 }
 sample() { # sample NAME WIDTH ARGUMENT...: with the weights that the CPU trained
     sample_out=$tmp/$1
     sample_width=$2
     shift 2
-    dit-sample -q -@ 1 --no-pg --latents --weights "$tmp/cpu-$sample_width/latest.safetensors" \
+    dit-sample -q -@ 1 --no-pg --deterministic --latents --weights "$tmp/cpu-$sample_width/latest.safetensors" \
         --steps 5 --count 5 --batch 3 --cfg-scale 2 -o "$sample_out" "$@"
 }
 reconstruct() { # reconstruct NAME AUTOENCODER ARGUMENT...

@@ -3,6 +3,12 @@
 //
 // A sum is an operation of a stream. It adds in the order of the ranks and checks that all of them
 // make the same call. A lost rank can't report itself, so waiting for the others has a time limit.
+//
+// As with NCCL, the first call of a kind, for few or for many bytes, takes device memory; and
+// freeing a group waits for the graphs that hold its sums, which is an error here if they still
+// exist when all work is done, as NCCL would wait for ever.
+#include <memory> // before CUDA's headers, which define __noinline__
+
 #include "kernels/cuda/group.h"
 
 #include <errno.h>
@@ -15,6 +21,8 @@
 
 #include <algorithm>
 #include <atomic>
+#include <map>
+#include <string>
 #include <thread>
 
 #include "sim.h"
@@ -22,7 +30,8 @@
 namespace
 {
 constexpr int max_ranks = 16;
-constexpr size_t part = 64 << 10; // bytes that ranks exchange at a time
+constexpr size_t large = 32 << 20, buffer_size = 1 << 20; // bytes
+constexpr size_t part = 256 << 10;                        // bytes that ranks exchange at a time
 
 struct group_call {
     char kind; // 's' or 'd' for a sum of floats or doubles, 'b' for a broadcast
@@ -48,6 +57,8 @@ struct group {
     common *shared;
     uint64_t rounds;
     char fault[160];
+    std::map<std::string, void *> buffers; // device memory for each kind of call
+    std::shared_ptr<int> users;            // each sum that is under way, or in a graph, has a copy
     std::thread clock;
     std::atomic<bool> over;
 };
@@ -138,12 +149,23 @@ static void perform(group *g, char *x, const group_call &call)
     }
 }
 
+static void take_buffer(group *g, const group_call &call)
+{
+    const std::string kind = {call.kind == 'b' ? 'b' : 's', call.root == GROUP_ALL ? 'a' : 'o',
+                              call.bytes >= large ? 'l' : 's'};
+    if (!g->buffers.count(kind) && cudaMalloc(&g->buffers[kind], buffer_size) != cudaSuccess)
+        fail(g, "no memory on the GPU for another algorithm");
+}
+
 static void start(group *g, void *x, const group_call &call, cudaStream_t stream)
 {
     const cudasim::call c;
+    take_buffer(g, call);
     if (!is_device(x, call.bytes))
         fail(g, "%p and %zu bytes from there are not the device's", x, call.bytes);
-    const cudaError_t error = issue(stream, [=] { perform(g, static_cast<char *>(x), call); });
+    const auto user = g->users;
+    const cudaError_t error =
+        issue(stream, [=] { perform(user ? g : nullptr, static_cast<char *>(x), call); });
     if (error != cudaSuccess)
         fail(g, "%s", cudaGetErrorString(error));
 }
@@ -212,6 +234,7 @@ struct group *group_new(const unsigned char name[GROUP_NAME], int rank, int size
         return nullptr;
     }
     group *g = new group();
+    g->users = std::make_shared<int>();
     g->rank = rank;
     g->size = size;
     g->shared = static_cast<common *>(shared);
@@ -241,6 +264,13 @@ void group_free(struct group *g, bool abort)
     if (abort)
         fail(g, "aborted"); // ends the sums under way
     cudaDeviceSynchronize();
+    if (g->users.use_count() > 1) {
+        fprintf(stderr, "cudasim: a group is freed, but graphs still hold %ld of its sums\n",
+                g->users.use_count() - 1);
+        ::abort();
+    }
+    for (const auto &buffer : g->buffers)
+        cudaFree(buffer.second);
     munmap(g->shared, sizeof(common));
     delete g;
 }

@@ -247,6 +247,8 @@ cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int dev
 
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int device)
 {
+    if (setting("CUDASIM_NO_PROPERTIES", 0))
+        return result(cudaErrorInvalidValue);
     cudaDeviceProp &p = *properties = {};
     if (const cudaError_t error =
             cudaDeviceGetAttribute(&p.multiProcessorCount, cudaDevAttrMultiProcessorCount, device))

@@ -473,6 +473,10 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec)
 cudaError_t cudaGraphDestroy(cudaGraph_t graph)
 {
     const call c;
+    for (const work_ptr &node : graph->content->nodes) { // which events may still refer to
+        node->run = nullptr;
+        node->after.clear();
+    }
     delete graph;
     return result(broken());
 }

@@ -1,9 +1,10 @@
-// check-group DEVICE [RANKS [lose]] tests the group_ and send functions of struct backend.
-// SPDX-License-Identifier: MIT
+// check-group DEVICE [RANKS [lose | lose-late]] tests the group_ and send functions of struct
+// backend. SPDX-License-Identifier: MIT
 //
 // RANKS processes, each with its own device, sum, copy, and send data while they compute. With
 // "cuda" rank N uses cuda:N; with "cuda:0" all share one GPU, which must be an error. With "lose"
-// the last rank ends too early.
+// the last rank ends too early; with "lose-late" when the others wait for its part of a recorded
+// sum.
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -14,7 +15,7 @@
 #include "tests/tap.h"
 
 #define RANKS_MAX 16
-#define TESTS     7
+#define TESTS     8
 #define BLOCKS    5
 #define MANY      ((size_t)9 << 20) // floats: more than fit in the pinned memory for uploads
 
@@ -27,6 +28,8 @@ struct common {
 };
 static struct common *common;
 static int rank, ranks = 1;
+static bool lose, lose_late;
+static size_t free_at_first; // bytes of the device, once the group was joined
 static struct device *device;
 static const struct backend *backend;
 
@@ -139,6 +142,8 @@ static bool sum_beside_work(void)
     void *record = NULL;
     bool good = true;
     for (int i = 0; i < 4; i++) {
+        if (lose_late && i == 3 && rank == ranks - 1)
+            _exit(0);
         device_zero(device, p.blocks, BLOCKS * n * sizeof(float));
         device_copy(device, p.early, p.base, n * sizeof(float));
         backend->group_sum(device, p.early, n, GROUP_FLOAT, GROUP_ALL);
@@ -179,6 +184,13 @@ static bool send_beside_work(void)
     return good;
 }
 
+// NCCL must not take memory that was planned for something else. A real GPU may have other users.
+static bool takes_no_more_memory(void)
+{
+    return strncmp(device->description, "simulated", 9) != 0 ||
+           backend->memory_free(device) == free_at_first;
+}
+
 static bool went_well(void)
 {
     const char *error = device_error(device);
@@ -196,6 +208,7 @@ static const struct {
     {"bytes are copied to all", broadcast},
     {"sums run while the device repeats work", sum_beside_work},
     {"data that are sent while the device computes arrive", send_beside_work},
+    {"the group takes all its memory when it is joined", takes_no_more_memory},
     {"nothing failed", went_well},
 };
 
@@ -230,10 +243,11 @@ static int join(const char *name, char why[256])
     return backend->group_join(device, common->name, rank, ranks, why);
 }
 
-static void run_rank(const char *name, bool lose)
+static void run_rank(const char *name)
 {
     if (join(name, common->said[rank]) < 0)
         _exit(1);
+    free_at_first = backend->memory_free(device);
     if (lose && rank == ranks - 1)
         _exit(0);
     for (int t = 0; t < TESTS; t++)
@@ -248,12 +262,14 @@ int main(int argc, char **argv)
     ranks = argc > 2 ? atoi(argv[2]) : 1;
     if (argc < 2 || ranks < 1 || ranks > RANKS_MAX)
         return 64;
+    lose = argc > 3 && strcmp(argv[3], "lose") == 0;
+    lose_late = argc > 3 && strcmp(argv[3], "lose-late") == 0;
     common = mmap(NULL, sizeof *common, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (common == MAP_FAILED)
         return 70;
     for (rank = 0; rank < ranks; rank++)
         if (fork() == 0)
-            run_rank(argv[1], argc > 3);
+            run_rank(argv[1]);
     while (wait(NULL) > 0)
         ;
     if (strstr(common->said[0], "install NCCL")) {

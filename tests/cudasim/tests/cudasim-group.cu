@@ -11,7 +11,7 @@
 #include "tests/tap.h"
 
 constexpr int ranks = 2;
-constexpr size_t many = 40001; // more elements than are exchanged at a time
+constexpr size_t many = 70001; // more elements than are exchanged at a time
 
 static void must(cudaError_t error)
 {
