@@ -57,6 +57,7 @@ struct dit {
 
     act *dx, *dnorm, *dbranch; // (B,T,D)
     act *dqkv, *dfc;           // (B,T,3D), (B,T,4D)
+    float *scratch;            // (B,T,D), for attention's backward pass
     act *dmodulations;         // (B, (6L+2)D)
     act *dc, *dc_silu;         // (B,D)
     act *dtokens;              // (B,T,P*P*2C)
@@ -153,6 +154,13 @@ static void place_block(struct dit *m, size_t l, struct arena *arena)
     b->fc2 = block_linear_at(m, l, "mlp.fc2");
 }
 
+// Whether the gradients of weights are computed beside the rest of the backward pass. What they
+// read must stay until then, which recomputing overwrites.
+static bool is_beside(const struct dit *m)
+{
+    return m->mode == DIT_TRAIN && m->device->backend->side_begin;
+}
+
 static void place(struct dit *m, uintptr_t base)
 {
     const struct dit_config *c = &m->config;
@@ -191,6 +199,8 @@ static void place(struct dit *m, uintptr_t base)
         m->dmodulations = arena_take_act(&arena, B * modulation);
         m->dc = arena_take_act(&arena, B * D);
         m->dc_silu = arena_take_act(&arena, B * D);
+        // Beside attention the gradients of fc1's weights may still read dfc.
+        m->scratch = is_beside(m) ? arena_take_float(&arena, B * T * D) : (float *)m->dfc;
         m->dtokens = m->tokens; // which the backward pass does not read
     }
     m->memory_size = arena.next - base;
@@ -423,6 +433,19 @@ static void recompute_norm(struct dit *m, act *norm, const act *x, size_t l, siz
                      dit_tokens(&m->config), m->config.hidden);
 }
 
+// The gradients of a layer of a block from those of its output, dy (R,O), and its input x (R,I).
+// Neither may be overwritten before device_side_wait.
+static void backward_weight(struct dit *m, const struct linear *layer, const act *dy, const act *x,
+                            size_t R, size_t I, size_t O)
+{
+    struct device *d = m->device;
+    if (is_beside(m))
+        d->backend->side_begin(d);
+    op_linear_backward_weight(d, layer->dw, layer->db, dy, x, R, I, O);
+    if (is_beside(m))
+        d->backend->side_end(d);
+}
+
 // Takes the gradients m->dbranch of b->fc2_out and m->dx of the residual stream after the block.
 // Leaves those of the block's input: m->dnorm of b->norm1, m->dx of the residual stream b->x.
 static void backward_block(struct dit *m, size_t l, size_t B)
@@ -434,25 +457,26 @@ static void backward_block(struct dit *m, size_t l, size_t B)
 
     if (m->mode == DIT_TRAIN_LIGHT)
         op_gelu(d, b->gelu, b->fc1_out, R * D4);
-    op_linear_backward_weight(d, b->fc2.dw, b->fc2.db, m->dbranch, b->gelu, R, D4, D);
+    backward_weight(m, &b->fc2, m->dbranch, b->gelu, R, D4, D);
     op_linear_backward_input_gelu(d, m->dfc, m->dbranch, b->fc2.w, b->fc1_out, R, D4, D);
     if (m->mode == DIT_TRAIN_LIGHT)
         recompute_norm(m, b->norm2, b->x_mid, l, SHIFT2, B);
-    op_linear_backward_weight(d, b->fc1.dw, b->fc1.db, m->dfc, b->norm2, R, D, D4);
     op_linear_backward_input(d, m->dnorm, m->dfc, b->fc1.w, R, D, D4);
+    device_side_wait(d); // for dbranch, and dqkv of the next block
+    backward_weight(m, &b->fc1, m->dfc, b->norm2, R, D, D4);
     op_gate_residual_norm_modulate_backward(d, m->dx, m->dbranch,
                                             modulation_at(m, m->dmodulations, l, SHIFT2), m->dnorm,
                                             m->dx, b->x_mid, b->mean2, b->rstd2, b->proj_out,
                                             modulation_at(m, m->modulations, l, SHIFT2), B, T, D);
-    op_linear_backward_weight(d, b->proj.dw, b->proj.db, m->dbranch, b->attention, R, D, D);
+    backward_weight(m, &b->proj, m->dbranch, b->attention, R, D, D);
     op_linear_backward_input(d, m->dnorm, m->dbranch, b->proj.w, R, D, D);
-    float *scratch = (float *)m->dfc; // dfc is no longer needed, and is large enough
-    op_attention_backward(d, m->dqkv, scratch, m->dnorm, b->qkv_out, b->attention, b->lse, B, T, H,
-                          D / H);
+    op_attention_backward(d, m->dqkv, m->scratch, m->dnorm, b->qkv_out, b->attention, b->lse, B, T,
+                          H, D / H);
     if (m->mode == DIT_TRAIN_LIGHT)
         recompute_norm(m, b->norm1, b->x, l, SHIFT1, B);
-    op_linear_backward_weight(d, b->qkv.dw, b->qkv.db, m->dqkv, b->norm1, R, D, 3 * D);
     op_linear_backward_input(d, m->dnorm, m->dqkv, b->qkv.w, R, D, 3 * D);
+    device_side_wait(d); // for dbranch and dfc
+    backward_weight(m, &b->qkv, m->dqkv, b->norm1, R, D, 3 * D);
 }
 
 static void backward_condition(struct dit *m, const int32_t *y, size_t B)
@@ -514,6 +538,7 @@ void dit_backward(struct dit *m, const float *dout, const int32_t *y, size_t B,
     op_linear_backward_weight(d, m->x_embedder.dw, m->x_embedder.db, m->dx, m->patches, B * T,
                               C * P * P, D);
     backward_condition(m, y, B);
+    device_side_wait(d);
     if (ready) {
         ready(user, block_begin(m, L), final);
         ready(user, 0, block_begin(m, 0));
