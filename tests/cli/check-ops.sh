@@ -26,7 +26,7 @@ finds '... does not keep others from being tested' '^ok .* gelu on cuda, f32'
 exits 'an operation that hangs' 1 one CUDASIM_FAULT_IS=hang
 finds '... is stopped' '^# silu_backward: stopped after 3 s'
 finds '... does not keep others from being tested' '^ok .* gelu on cuda, f32'
-CUDASIM_MEMORY=1000 exits 'a device without memory' 1 "$tool" --backend cuda --only gelu
+CUDASIM_MEMORY=$(((64 << 20) + 1000)) exits 'a device without memory' 1 "$tool" --backend cuda --only gelu
 finds '... is not taken for a fault' '^# gelu {1, .*the device has not enough memory$'
 CUDASIM_FAULT=silu_backward exits 'a measurement of an operation that faults' 1 "$tool" --backend cuda --bench \
     --only silu_backward

@@ -7,7 +7,7 @@ export DIT_CUDA_PLUGIN="$BUILD/lib/dit-cuda-sim.so"
 
 train() { # train RUN MICRO-BATCH
     dit-train -q -@ 1 --depth 2 --hidden 72 --heads 1 --patch 4 --classes 10 --batch 4 --micro-batch "$2" \
-        --steps 4 --device cuda --run "$tmp/$1" "$tmp/latents"
+        --steps 4 --device cuda --deterministic --run "$tmp/$1" "$tmp/latents"
 }
 # row OPERATION COUNT GFLOP: the table has a line with these numbers, and a time.
 row() {

@@ -200,7 +200,8 @@ cudaError_t cudaMalloc(void **memory, size_t bytes)
         return result(broken() ? broken() : cudaErrorStreamCaptureUnsupported);
     if (bytes == 0)
         return cudaSuccess;
-    if (bytes > setting("CUDASIM_MEMORY", 8ull << 30) - allocated)
+    if (bytes > setting("CUDASIM_MEMORY", 8ull << 30) - allocated ||
+        bytes == setting("CUDASIM_NO_ALLOCATION", 0))
         return result(cudaErrorMemoryAllocation);
     unsigned char *base = static_cast<unsigned char *>(
         aligned_alloc(256, guard_bytes + round_up(bytes, 256) + guard_bytes));
