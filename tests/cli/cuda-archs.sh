@@ -3,7 +3,7 @@
 # simulator: 227 KB a block (Hopper), 99 KB (86, 89). SPDX-License-Identifier: MIT
 # shellcheck disable=SC2317 # functions that are arguments of others
 . tests/tap.sh
-export DIT_CUDA_PLUGIN="$BUILD/lib/dit-cuda-sim.so" CUDASIM_MULTIPROCESSORS=4 OMP_WAIT_POLICY=passive
+export DIT_CUDA_PLUGIN="$BUILD/lib/dit-cuda-sim.so" CUDASIM_MULTIPROCESSORS=4
 
 agrees() { # agrees ARCHITECTURE SEED OPERATION: prints the failures
     CUDASIM_ARCH=$1 SEED=$2 "$BUILD/tests/check-ops" --backend cuda,bf16 --only "$3" >"$tmp/tap" && return
