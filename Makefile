@@ -66,8 +66,17 @@ program_objects = $(patsubst %.c,$B/obj/%.o,$(wildcard bin/$1.c bin/$1/*.c))
 LIB_SRC   := $(filter-out $(MPI_SRC) $(KINDS_LACK:%=formats/images/%.c),$(wildcard lib/*/*.c formats/*/*.c kernels/*.c kernels/ref/*.c))
 CPU_SRC   := $(wildcard kernels/cpu/*.c)
 # What the compiler makes code for may be another processor than this one.
-ISAS      := generic $(if $(filter __x86_64__,$(shell echo | $(CC) -dM -E - 2>/dev/null)),avx2)
-ISA_avx2  := -mavx2 -mfma -mf16c
+MACROS      := $(shell echo | $(CC) -dM -E - 2>/dev/null)
+X86_64      := $(filter __x86_64__,$(MACROS))
+ISAS        := generic $(if $(X86_64),avx2 avx512)
+# On arm64 gcc's first scheduler, which is off on x86-64, moves so many loads up that sums are spilled.
+ISA_generic := $(if $(filter __aarch64__,$(MACROS)),$(if $(filter __clang__,$(MACROS)),,-fno-schedule-insns))
+ISA_avx2    := -mavx2 -mfma -mf16c
+ISA_avx512  := $(ISA_avx2) -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512cd -mprefer-vector-width=512
+# The vectors and tiles of AVX-512 for processors without it: the tests compute with these as well.
+ISA_lanes16 := $(if $(X86_64),$(ISA_avx2),$(ISA_generic)) -DLANES=16 -Wno-psabi
+LANES16_OBJ := $(CPU_SRC:kernels/cpu/%.c=$B/obj/kernels/lanes16/%.o)
+LANES16     := $(addprefix $B/tests/,check-ops dit-reference autoencoder-kl draws normal)
 LIB_OBJ   := $(LIB_SRC:%.c=$B/obj/%.o) $(foreach i,$(ISAS),$(CPU_SRC:kernels/cpu/%.c=$B/obj/kernels/$i/%.o))
 UNIT      := $(patsubst tests/unit/%.c,$B/tests/%,$(wildcard tests/unit/*.c))
 TOOLS     := $(patsubst tests/tools/%.c,$B/tests/tools/%,$(wildcard tests/tools/*.c))
@@ -159,7 +168,7 @@ $B/obj/kernels/$1/%.o: kernels/cpu/%.c
 	$$(call say,CC  )
 	$$(Q)$$(CC) $$(COMMON) $$(CFLAGS) -fopenmp-simd $$(KERNEL) $$(PKG_CFLAGS) $$(ISA_$1) -DCPU_ISA=$1 -c $$< -o $$@
 endef
-$(foreach i,$(ISAS),$(eval $(call ISA_RULE,$i)))
+$(foreach i,$(ISAS) lanes16,$(eval $(call ISA_RULE,$i)))
 
 $B/obj/cudasim/%.o: %.cc
 	@mkdir -p $(@D)
@@ -240,6 +249,7 @@ $1/tests/tools/%: $B/obj/tests/tools/%.o $B/lib/libdit-tools.a
 endef
 $(eval $(call LINK_RULES,$B,LINK))
 $(eval $(call LINK_RULES,$(BUNDLE)/build,BUNDLE_LINK))
+$(LANES16): $(LANES16_OBJ)
 $B/bin/decode: $B/bin/decode-images
 	$(Q)ln -sf decode-images $@
 $(CUDASIM_TESTS): $B/tests/%: $B/obj/cudasim/tests/cudasim/tests/%.o $(CUDASIM)

@@ -9,17 +9,43 @@
 #include "kernels/device.h"
 #include "kernels/ops.h"
 #include "lib/base/cpu.h"
+#include "lib/base/error.h"
 #include "lib/base/team.h"
 
 #define DETERMINISTIC ",deterministic"
 
-static const struct backend *cpu_backend(void)
-{
+// The backends that compute on the host. "cpu" is the last of those that may be used.
+static const struct {
+    const struct backend *backend; // NULL if it is not linked in
+    enum cpu_isa isa;              // that it needs
+} hosts[] = {
+    {&ref_backend, CPU_GENERIC},
 #ifdef __x86_64__
-    if (cpu_has_avx2())
-        return &avx2_backend;
+    {&lanes16_backend, CPU_AVX2}, {&generic_backend, CPU_GENERIC},
+    {&avx2_backend, CPU_AVX2},    {&avx512_backend, CPU_AVX512},
+#else
+    {&lanes16_backend, CPU_GENERIC},
+    {&generic_backend, CPU_GENERIC},
 #endif
-    return &generic_backend;
+};
+
+const char *device_host_name(size_t i)
+{
+    for (size_t k = 0; k < sizeof hosts / sizeof *hosts; k++)
+        if (hosts[k].backend && hosts[k].isa <= cpu_isa() && i-- == 0)
+            return hosts[k].backend->name;
+    return NULL;
+}
+
+// NULL if there is none of that name, or it may not be used.
+static const struct backend *find_host(const char *name)
+{
+    const struct backend *found = NULL;
+    for (size_t k = 0; k < sizeof hosts / sizeof *hosts; k++)
+        if (hosts[k].backend && hosts[k].isa <= cpu_isa() &&
+            (strcmp(name, "cpu") == 0 || strcmp(name, hosts[k].backend->name) == 0))
+            found = hosts[k].backend;
+    return found;
 }
 
 // Returns N of "KIND:N", 0 for "KIND", -1 for any other name.
@@ -74,12 +100,9 @@ static int open_backend(struct device *device, const char *name, const char *pre
             return -1;
         snprintf(device->note, sizeof device->note, "computing on the CPU: %s", why);
     }
-    if (automatic >= 0 || strcmp(name, "cpu") == 0)
-        return open_host(device, cpu_backend(), precision, why);
-    if (strcmp(name, "generic") == 0)
-        return open_host(device, &generic_backend, precision, why);
-    if (strcmp(name, "ref") == 0)
-        return open_host(device, &ref_backend, precision, why);
+    const struct backend *host = find_host(automatic >= 0 ? "cpu" : name);
+    if (host)
+        return open_host(device, host, precision, why);
     snprintf(why, 256, "unknown; expected auto, cpu, cuda or cuda:N");
     return -1;
 }
@@ -102,6 +125,11 @@ struct device *device_open(const char *name, int threads, char why[256])
     }
     device->threads = threads;
     device->deterministic = deterministic;
+    if (cpu_check() < 0) {
+        snprintf(why, 256, "%s", error_message());
+        free(device);
+        return NULL;
+    }
     if (open_backend(device, base, comma ? precision : NULL, why) < 0) {
         free(device);
         return NULL;

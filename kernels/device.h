@@ -94,12 +94,15 @@ struct device {
 };
 
 // name: "auto" (the first GPU if one is usable, else the CPU), "auto:N", "cpu", "cuda", "cuda:N";
-// for tests also "ref" and "generic" (the cpu backend without AVX2). A precision may follow after a
+// for tests also those that device_host_name lists. A precision may follow after a
 // comma, as in "cuda:1,tf32": "bf16" (16-bit activations, the default of GPUs), "tf32" (float32,
 // but products round their factors to 11 bits) or "f32" (the only one of CPUs); and then
 // ",deterministic" for the same bits in every run, which CPUs give anyway. threads >= 1. NULL with
 // a message in why[256].
 struct device *device_open(const char *name, int threads, char why[256]);
+// The i-th backend that computes on this host: "ref", "lanes16" if it is linked in, "generic" and,
+// where the processor has it and DIT_CPU allows it, "avx2", "avx512". NULL past the last.
+const char *device_host_name(size_t i);
 void device_close(struct device *device); // NULL is fine
 
 // The device's peak rate in operations a second, a multiply-add counting as two: measured on CPUs,

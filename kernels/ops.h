@@ -54,8 +54,9 @@ enum conv_kind {
     CONV_UP,   // CONV_SAME of x after doubling its sides by nearest neighbours: H' = 2 H
 };
 
-// Each backend has its own functions: ref_NAME; avx2_NAME and generic_NAME, from the cpu backend's
-// sources compiled twice; cuda_bf16_NAME and cuda_f32_NAME likewise.
+// Each backend has its own functions: ref_NAME; generic_NAME, avx2_NAME, avx512_NAME and
+// lanes16_NAME (Makefile), from the cpu backend's sources compiled for each; cuda_bf16_NAME and
+// cuda_f32_NAME likewise.
 #define OP(name, cpu, params, args) void ref_##name(struct device *device OP_PARAMS params);
 #define OP_PARAMS(...)              , __VA_ARGS__
 #include "kernels/ops.def"
@@ -79,8 +80,10 @@ struct op_table {
 extern const struct op_table ref_ops;
 extern const struct backend ref_backend, generic_backend;
 #ifdef __x86_64__
-extern const struct backend avx2_backend;
+extern const struct backend avx2_backend, avx512_backend;
 #endif
+// Only tests link this one; elsewhere its address is NULL.
+extern const struct backend lanes16_backend __attribute__((weak));
 
 #ifdef __cplusplus
 }

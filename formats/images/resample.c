@@ -420,7 +420,7 @@ static const struct kernels kernels_avx2 = {filter_horizontal_avx2, halve_horizo
 static const struct kernels *kernels_fastest(void)
 {
 #ifdef AVX2
-    if (cpu_has_avx2())
+    if (cpu_isa() >= CPU_AVX2)
         return &kernels_avx2;
 #endif
     return &kernels_plain;

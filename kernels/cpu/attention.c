@@ -28,7 +28,7 @@ INLINE void add_to_sums(vec (*sums)[2], size_t rows, size_t K, struct left_facto
 #pragma GCC unroll 4
     for (size_t k = 0; k < K; k++, a.at += a.column, b += TILE_N) {
         const vec b0 = *(const vec *)b, b1 = *(const vec *)(b + LANES);
-#pragma GCC unroll 6
+#pragma GCC unroll 12
         for (size_t i = 0; i < rows; i++) {
             sums[i][0] = vec_multiply_add(a.at[i * a.row], b0, sums[i][0]);
             sums[i][1] = vec_multiply_add(a.at[i * a.row], b1, sums[i][1]);
@@ -42,13 +42,13 @@ INLINE void multiply_few_rows(float *c, bool add, size_t rows, size_t K, struct 
                               const float *b, vec *row_max)
 {
     vec sums[TILE_M][2], *to = (vec *)c;
-#pragma GCC unroll 6
+#pragma GCC unroll 12
     for (size_t i = 0; i < rows; i++)
         sums[i][0] = sums[i][1] = vec_of(0);
     for (; K > a.run; K -= a.run, a.at += a.next, b += a.run * TILE_N)
         add_to_sums(sums, rows, a.run, a, b);
     add_to_sums(sums, rows, K, a, b);
-#pragma GCC unroll 6
+#pragma GCC unroll 12
     for (size_t i = 0; i < rows; i++) {
         if (add)
             sums[i][0] += to[2 * i], sums[i][1] += to[2 * i + 1];
@@ -73,8 +73,10 @@ INLINE void multiply_panel(float *c, bool add, size_t M, size_t K, struct left_f
 {
     for (; M % 6; M -= 4, c += 4 * TILE_N, a.at += 4 * a.row)
         multiply_few_rows(c, add, 4, K, a, b, row_max);
-    for (; M; M -= 6, c += 6 * TILE_N, a.at += 6 * a.row)
+    for (; TILE_M > 6 && M % TILE_M; M -= 6, c += 6 * TILE_N, a.at += 6 * a.row)
         multiply_few_rows(c, add, 6, K, a, b, row_max);
+    for (; M; M -= TILE_M, c += TILE_M * TILE_N, a.at += TILE_M * a.row)
+        multiply_few_rows(c, add, TILE_M, K, a, b, row_max);
 }
 
 // c (M,TILE_N) = A B; the rows of A are contiguous.

@@ -69,10 +69,11 @@ static void fill_im2col(const void *a_source, float *to, size_t i, size_t rows, 
     }
 }
 
-// Whether the transforms cost far less than the multiplications that they save.
+// Whether the channels fill panels, and the transforms cost far less than the multiplications that
+// they save.
 static bool suits_winograd(const struct convolution *p)
 {
-    return p->I % 16 == 0 && p->O % 16 == 0 && p->I >= 32 && p->O >= 32 &&
+    return p->I % 16 == 0 && p->O % WINOGRAD_PANEL == 0 && p->I >= 32 && p->O >= 32 &&
            p->H * p->W >= (p->kind == CONV_DOWN ? 1024 : 512);
 }
 

@@ -14,7 +14,8 @@ struct convolution {
     size_t B, H, W, I, O, out_H, out_W;
 };
 
-// By Winograd's minimal filtering. I and O must be multiples of 16.
+// By Winograd's minimal filtering. I must be a multiple of 16, and O one of WINOGRAD_PANEL.
+#define WINOGRAD_PANEL (LANES < 8 ? 16 : 2 * LANES)
 void CPU_FN(winograd)(struct device *device, const struct convolution *p);
 
 #endif

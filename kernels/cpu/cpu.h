@@ -1,6 +1,6 @@
 // The declarations that the sources of the cpu backend share. They are compiled once for every
-// instruction set, whose name is CPU_ISA: CPU_FN(linear) is avx2_linear or generic_linear.
-// SPDX-License-Identifier: MIT
+// instruction set, whose name is CPU_ISA: CPU_FN(linear) is avx2_linear, generic_linear or the
+// like. SPDX-License-Identifier: MIT
 #ifndef DIT_CPU_H
 #define DIT_CPU_H
 

@@ -71,7 +71,8 @@ static size_t coefficients_side(size_t n)
     return extent;
 }
 
-#define ACROSS 8 // blocks of 8x8 pixels that are encoded together, a vector lane each
+// Blocks of 8x8 pixels that are encoded together: a vector lane each, or two vectors of 4 lanes.
+#define ACROSS (LANES < 8 ? 8 : LANES)
 
 // Converts 8 rows of n pixels to Y, B - Y and R - Y, with levels centred on 0.
 INLINE void take_levels(float ycc[3][8][8 * ACROSS], const uint8_t *from, size_t stride, size_t n)
@@ -87,11 +88,29 @@ INLINE void take_levels(float ycc[3][8][8 * ACROSS], const uint8_t *from, size_t
         }
 }
 
+// to (8,ACROSS) = the transpose of `from` (ACROSS,8), behind which further LANES - 8 floats are
+// read.
+INLINE void transpose_blocks(float to[8][ACROSS], const float *from)
+{
+#if LANES > 8
+    vec rows[LANES];
+    for (size_t i = 0; i < LANES; i++)
+        rows[i] = vec_load(from + 8 * i); // its second half, the next row, ends in no result
+    vec_transpose(rows);
+    for (size_t i = 0; i < 8; i++)
+        *(vec_u *)to[i] = rows[i];
+#else
+    transpose(to[0], ACROSS, from, 8, ACROSS, 8);
+#endif
+}
+
 // The DCT along the columns of ACROSS blocks: half[u][column][block], for u < extent.
 INLINE void transform_columns(float half[8][8][ACROSS], const float rows[8][8 * ACROSS],
                               const float basis[8][8], size_t extent)
 {
-    float line[8][8 * ACROSS];
+    float line[9][8 * ACROSS];
+    if (LANES > 8) // transpose_blocks reads the beginning of this row
+        memset(line[extent], 0, sizeof line[extent]);
     for (size_t j = 0; j < 8 * ACROSS; j += LANES) {
         vec row[8];
         for (size_t i = 0; i < 8; i++)
@@ -104,7 +123,7 @@ INLINE void transform_columns(float half[8][8][ACROSS], const float rows[8][8 * 
         }
     }
     for (size_t u = 0; u < extent; u++)
-        transpose(half[u][0], ACROSS, line[u], 8, ACROSS, 8);
+        transpose_blocks(half[u], line[u]);
 }
 
 // The DCT along the rows, one coefficient of every block: z = factor times half times basis.

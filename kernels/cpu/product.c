@@ -9,7 +9,7 @@
 #include "kernels/cpu/tile.h"
 
 #define BLOCK_K  384
-#define BLOCK_M  144               // a multiple of TILE_M
+#define BLOCK_M  144               // a multiple of TILE_M, 6 or 12
 #define GROUP_N  (4 * TILE_N)      // columns of B packed at a time
 #define PACKED_B ((size_t)4 << 20) // floats of B that are packed at once, roughly
 // Rows to prefetch ahead: the hardware prefetcher doesn't follow strides this large.
@@ -44,20 +44,21 @@ static void pack_a_rows(float *to, const float *from, size_t stride, size_t rows
     for (size_t i = 0; i < TILE_M; i++)
         row[i] = from + min(i, rows - 1) * stride;
     size_t k = 0;
-#if LANES >= TILE_M
-    // Each store of LANES floats spills past its row of TILE_M, and the next one overwrites the
-    // spill. So the last row is left to the loop below.
+    // LANES rows of A make a part of each row of the panel. The last part may spill past its row of
+    // TILE_M, and the next row overwrites the spill. So the last row is left to the loop below.
+    enum { PARTS = (TILE_M + LANES - 1) / LANES };
     for (; k + LANES < K; k += LANES) {
-        vec block[LANES] = {{0}};
+        vec block[PARTS * LANES] = {{0}};
         for (size_t i = 0; i < TILE_M; i++) {
             block[i] = *(const vec_u *)(row[i] + k);
             __builtin_prefetch(row[i] + TILE_M * stride + k);
         }
-        vec_transpose(block);
+        for (size_t part = 0; part < PARTS; part++)
+            vec_transpose(block + part * LANES);
         for (size_t i = 0; i < LANES; i++)
-            *(vec_u *)(to + (k + i) * TILE_M) = block[i];
+            for (size_t part = 0; part < PARTS; part++)
+                *(vec_u *)(to + (k + i) * TILE_M + part * LANES) = block[part * LANES + i];
     }
-#endif
     for (; k < K; k++)
         for (size_t i = 0; i < TILE_M; i++)
             to[k * TILE_M + i] = row[i][k];
@@ -177,13 +178,14 @@ static void pack_block_of_a(const struct product *p, const struct product_block 
 // Prefetches what a tile of C reads and writes.
 INLINE void prefetch_tile(const struct product *p, size_t i, size_t j)
 {
-    for (size_t row = i; row < i + TILE_M; row++) {
-        __builtin_prefetch(p->c + row * p->c_row + j, 1);
-        if (p->epilogue_in)
-            __builtin_prefetch(p->epilogue_in + row * p->N + j);
-        if (p->epilogue_out)
-            __builtin_prefetch(p->epilogue_out + row * p->N + j, 1);
-    }
+    for (size_t row = i; row < i + TILE_M; row++)
+        for (size_t line = 0; line < TILE_N; line += LINE) {
+            __builtin_prefetch(p->c + row * p->c_row + j + line, 1);
+            if (p->epilogue_in)
+                __builtin_prefetch(p->epilogue_in + row * p->N + j + line);
+            if (p->epilogue_out)
+                __builtin_prefetch(p->epilogue_out + row * p->N + j + line, 1);
+        }
 }
 
 static void multiply_block(const struct product *p, const struct product_block *block)

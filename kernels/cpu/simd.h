@@ -1,5 +1,6 @@
-// Vectors of floats (vec_NAME), and elementary functions (simd_NAME) that compilers vectorise in
-// `#pragma omp simd` loops: plain C without branches, tables or calls. SPDX-License-Identifier: MIT
+// Elementary functions: of vectors (vec_NAME), and of floats (simd_NAME) in plain C without
+// branches, tables or calls, which compilers vectorise in `#pragma omp simd` loops.
+// SPDX-License-Identifier: MIT
 #ifndef DIT_CPU_SIMD_H
 #define DIT_CPU_SIMD_H
 
@@ -7,96 +8,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "kernels/cpu/vec.h"
 #include "lib/base/float-bits.h"
-
-#ifdef __AVX2__
-#include <immintrin.h>
-#define LANES 8
-#else
-#define LANES 4
-#endif
-
-// A vector of LANES floats; vec_u is one without alignment.
-typedef float vec __attribute__((vector_size(4 * LANES), may_alias));
-typedef float vec_u __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
-
-#define INLINE static inline __attribute__((always_inline))
-
-// a b + c, by a fused multiply-add where the processor has one.
-INLINE float multiply_add(float a, float b, float c)
-{
-#if defined __FMA__ || defined __ARM_FEATURE_FMA
-    return __builtin_fmaf(a, b, c);
-#else
-    return a * b + c;
-#endif
-}
-
-INLINE vec vec_of(float x)
-{
-    return x - (vec){0};
-}
-
-INLINE vec vec_load(const float *at)
-{
-    return *(const vec_u *)at;
-}
-
-// a b + c.
-INLINE vec vec_fma(vec a, vec b, vec c)
-{
-#ifdef __FMA__
-    return _mm256_fmadd_ps(a, b, c);
-#else
-    for (int i = 0; i < LANES; i++)
-        c[i] = multiply_add(a[i], b[i], c[i]);
-    return c;
-#endif
-}
-INLINE vec vec_multiply_add(float a, vec b, vec c)
-{
-    return vec_fma(vec_of(a), b, c);
-}
-
-// The greater of each pair; b where either is NaN.
-INLINE vec vec_max(vec a, vec b)
-{
-#ifdef __AVX2__
-    return _mm256_max_ps(a, b);
-#else
-    for (int i = 0; i < LANES; i++)
-        a[i] = a[i] > b[i] ? a[i] : b[i];
-    return a;
-#endif
-}
-
-// Element j of rows[i] becomes element i of rows[j].
-INLINE void vec_transpose(vec rows[LANES])
-{
-#ifdef __AVX2__
-    vec pairs[LANES], fours[LANES];
-    for (int i = 0; i < LANES; i += 2) {
-        pairs[i] = _mm256_unpacklo_ps(rows[i], rows[i + 1]);
-        pairs[i + 1] = _mm256_unpackhi_ps(rows[i], rows[i + 1]);
-    }
-    for (int i = 0; i < LANES; i += 4)
-        for (int j = 0; j < 2; j++) {
-            fours[i + 2 * j] = _mm256_shuffle_ps(pairs[i + j], pairs[i + j + 2], 0x44);
-            fours[i + 2 * j + 1] = _mm256_shuffle_ps(pairs[i + j], pairs[i + j + 2], 0xee);
-        }
-    for (int i = 0; i < 4; i++) {
-        rows[i] = _mm256_permute2f128_ps(fours[i], fours[i + 4], 0x20);
-        rows[i + 4] = _mm256_permute2f128_ps(fours[i], fours[i + 4], 0x31);
-    }
-#else
-    for (int i = 0; i < LANES; i++)
-        for (int j = 0; j < i; j++) {
-            float swapped = rows[i][j];
-            rows[i][j] = rows[j][i];
-            rows[j][i] = swapped;
-        }
-#endif
-}
 
 // to[j * to_row + i] = from[i * from_row + j].
 INLINE void transpose(float *to, size_t to_row, const float *from, size_t from_row, size_t rows,
@@ -117,9 +30,11 @@ INLINE void transpose(float *to, size_t to_row, const float *from, size_t from_r
             to[j * to_row + i] = from[i * from_row + j];
 }
 
+#define LINE 16 // floats of a line of memory
+
 INLINE void prefetch_floats(const float *from, size_t n)
 {
-    for (size_t i = 0; i < n; i += 16)
+    for (size_t i = 0; i < n; i += LINE)
         __builtin_prefetch(from + i);
 }
 

@@ -6,8 +6,13 @@
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/simd.h"
 
-// Rows and columns of a tile: its 12 sums, 2 vectors of B and one of A fill 15 registers.
+// Rows and columns of a tile. Two vectors for each row are its sums, two are of B, one or more of
+// A: 15 of 16 registers, or 27 of 32. More rows read B less often.
+#if REGISTERS == 32
+#define TILE_M 12
+#else
 #define TILE_M 6
+#endif
 #define TILE_N (2 * LANES)
 
 // Copies rows (rows,columns) between a tile, or a part of one, and memory; columns <= TILE_N.
@@ -49,34 +54,26 @@ INLINE void multiply_tile(float *c, size_t c_row, const float *start, const floa
                           const float *a, size_t a_row, size_t a_column, const float *b,
                           const float *ahead, size_t ahead_step)
 {
-    vec c00 = {0}, c01 = {0}, c10 = {0}, c11 = {0}, c20 = {0}, c21 = {0};
-    vec c30 = {0}, c31 = {0}, c40 = {0}, c41 = {0}, c50 = {0}, c51 = {0};
+    vec sums[TILE_M][2];
+#pragma GCC unroll 12
+    for (size_t i = 0; i < TILE_M; i++)
+        sums[i][0] = sums[i][1] = vec_of(0);
 #pragma GCC unroll 4
     for (size_t k = 0; k < K; k++, a += a_column, b += TILE_N) {
-        vec b0 = *(const vec *)b, b1 = *(const vec *)(b + LANES);
+        const vec b0 = *(const vec *)b, b1 = *(const vec *)(b + LANES);
         if (ahead) {
             __builtin_prefetch(ahead, 0, 2);
             ahead += ahead_step;
         }
-        c00 = vec_multiply_add(a[0 * a_row], b0, c00);
-        c01 = vec_multiply_add(a[0 * a_row], b1, c01);
-        c10 = vec_multiply_add(a[1 * a_row], b0, c10);
-        c11 = vec_multiply_add(a[1 * a_row], b1, c11);
-        c20 = vec_multiply_add(a[2 * a_row], b0, c20);
-        c21 = vec_multiply_add(a[2 * a_row], b1, c21);
-        c30 = vec_multiply_add(a[3 * a_row], b0, c30);
-        c31 = vec_multiply_add(a[3 * a_row], b1, c31);
-        c40 = vec_multiply_add(a[4 * a_row], b0, c40);
-        c41 = vec_multiply_add(a[4 * a_row], b1, c41);
-        c50 = vec_multiply_add(a[5 * a_row], b0, c50);
-        c51 = vec_multiply_add(a[5 * a_row], b1, c51);
+#pragma GCC unroll 12
+        for (size_t i = 0; i < TILE_M; i++) {
+            sums[i][0] = vec_multiply_add(a[i * a_row], b0, sums[i][0]);
+            sums[i][1] = vec_multiply_add(a[i * a_row], b1, sums[i][1]);
+        }
     }
-    store_tile_row(c, 0 * c_row, c00, c01, start, bias);
-    store_tile_row(c, 1 * c_row, c10, c11, start, bias);
-    store_tile_row(c, 2 * c_row, c20, c21, start, bias);
-    store_tile_row(c, 3 * c_row, c30, c31, start, bias);
-    store_tile_row(c, 4 * c_row, c40, c41, start, bias);
-    store_tile_row(c, 5 * c_row, c50, c51, start, bias);
+#pragma GCC unroll 12
+    for (size_t i = 0; i < TILE_M; i++)
+        store_tile_row(c, i * c_row, sums[i][0], sums[i][1], start, bias);
 }
 
 #endif

@@ -25,7 +25,7 @@
 #include "kernels/cpu/tile.h"
 
 #define BLOCK_K   128
-#define TILES_MAX 66 // tiles of a block: a multiple of TILE_M, a little over a power of two
+#define TILES_MAX ((64 / TILE_M + 1) * TILE_M) // tiles of a block, a little over a power of two
 #define WEIGHTS   ((size_t)9 << 19) // transformed weights at a time, but at least a panel
 #define SIDE_MAX  10                // the largest count in `tilings`
 
@@ -234,7 +234,7 @@ INLINE void transform_tile(const struct winograd *p, enum conv_kind kind, float 
             for (size_t row = 0; row < in; row++) {
                 from[row] = vec_load(pixels[row][column] + i);
                 // Prefetches the next tile's pixel. An address past the end of x does no harm.
-                if (column >= in - step && i % TILE_N == 0)
+                if (column >= in - step && i % LINE == 0)
                     __builtin_prefetch(pixels[row][column] + step * I + i, 0, 2);
             }
             transform_x(kind, half[column], from);
@@ -281,7 +281,7 @@ INLINE void transform_outputs(const struct winograd *p, enum conv_kind kind, con
         transform_y(kind, line, y);
         for (size_t column = 0; column < out && column < columns; column++) {
             const size_t offset = first + (row * conv->out_W + column) * O;
-            if (o % TILE_N == 0) { // once for a line of memory: the next tile's outputs
+            if (o % LINE == 0) { // the next tile's outputs
                 __builtin_prefetch(conv->y + offset + out * O, 1);
                 if (conv->sum && conv->sum != conv->y)
                     __builtin_prefetch(conv->sum + offset + out * O);
@@ -292,6 +292,13 @@ INLINE void transform_outputs(const struct winograd *p, enum conv_kind kind, con
             *(vec_u *)(conv->y + offset) = value;
         }
     }
+}
+
+// Not inlined: in a larger function the compiler runs out of registers.
+__attribute__((noinline)) static void multiply_point(float *c, bool add, size_t K, const float *x,
+                                                     size_t x_row, const float *w)
+{
+    multiply_tile(c, TILE_N, add ? c : NULL, NULL, K, x, x_row, 1, w, NULL, 0);
 }
 
 // The matrix products of n tiles, one for each pair of points: y = x weights.
@@ -311,11 +318,9 @@ static void multiply_points(const struct winograd *p, size_t n, float *x, float 
                 const size_t share = K * TILE_N * TILE_M / rows;
                 float *to = y + (panel * p->points + point) * p->y_plane;
                 for (size_t t = 0; t < rows; t += TILE_M) {
-                    for (size_t ahead = 0; ahead < share; ahead += 16)
+                    for (size_t ahead = 0; ahead < share; ahead += LINE)
                         __builtin_prefetch(next + t / TILE_M * share + ahead);
-                    float *c = to + t * TILE_N;
-                    multiply_tile(c, TILE_N, k > 0 ? c : NULL, NULL, K, plane + t * I + k, I, 1, w,
-                                  NULL, 0);
+                    multiply_point(to + t * TILE_N, k > 0, K, plane + t * I + k, I, w);
                 }
             }
         }

@@ -165,7 +165,7 @@ int floats_read(float *dst, const void *src, enum dtype dtype, size_t n)
             memcpy(dst, src, n * sizeof *dst);
         return 0;
     case DTYPE_F16:
-        for (size_t i = cpu_has_avx2() ? f16_read(dst, bytes, n) : 0; i < n; i++) {
+        for (size_t i = cpu_isa() >= CPU_AVX2 ? f16_read(dst, bytes, n) : 0; i < n; i++) {
             memcpy(&half, bytes + i * sizeof half, sizeof half);
             dst[i] = f16_to_f32(half);
         }

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "lib/base/cgroup.h"
+#include "lib/base/cpu.h"
 #include "lib/base/mem.h"
 #include "lib/base/tempfile.h"
 #include "lib/tool/options.h"
@@ -122,6 +123,8 @@ char **tool_start(int argc, char **argv, const struct tool_info *info)
         tool_usage_error("%s", error_message());
     }
     progress_setup(info->name, tool.progress && !tool.quiet && tool.rank.index == 0);
+    if (cpu_check() < 0)
+        tool_usage_error("%s", error_message());
     if (tool.threads == 0)
         tool.threads = processors();
     return operands;

@@ -660,16 +660,13 @@ static void open_device(struct session *s, const char *name)
     snprintf(s->progress->device, sizeof s->progress->device, "%s", s->tested->backend->name);
 }
 
-// Tests the operations from s->progress->next on, on a device that was not tested yet.
-static void run_tests(struct session *s, const char *name, const struct backend *done)
+// Tests the operations from s->progress->next on.
+static void run_tests(struct session *s, const char *name)
 {
     struct check check = {.seed = s->seed, .session = s};
     open_device(s, name);
     check.narrow = s->tested->backend->act_size == 2;
-    if (s->tested->backend == done)
-        s->progress->next = N_TESTS;
-    else
-        printf("# %s, seed %" PRIu64 "\n", s->tested->description, s->seed);
+    printf("# %s, seed %" PRIu64 "\n", s->tested->description, s->seed);
     if (s->bench && s->progress->next < N_TESTS)
         measure_device(&check);
     while (s->progress->next < N_TESTS) {
@@ -714,7 +711,7 @@ static void report_end(struct session *s, int status)
 
 // Tests in a process of its own, and after a fault, a crash or a test that hangs goes on with the
 // next operation in another one, as a device that has faulted serves its process no more.
-static void guard_tests(struct session *s, const char *name, const struct backend *done)
+static void guard_tests(struct session *s, const char *name)
 {
     int status = 0;
     do {
@@ -724,7 +721,7 @@ static void guard_tests(struct session *s, const char *name, const struct backen
         if (process < 0)
             tool_usage_error("a process can't be started: %s", strerror(errno));
         if (process == 0) {
-            run_tests(s, name, done);
+            run_tests(s, name);
             exit(0);
         }
         while (waitpid(process, &status, 0) < 0 && errno == EINTR)
@@ -786,13 +783,13 @@ int main(int argc, char **argv)
                             MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (session.progress == MAP_FAILED)
         tool_usage_error("out of memory");
-    const char *const all[] = {"generic", "cpu", NULL}, *const one[] = {backend, NULL};
-    const char *const fast[] = {"cpu", NULL};
-    const struct backend *done = NULL;
-    for (const char *const *name = backend ? one : session.bench ? fast : all; *name; name++) {
+    const bool all = !backend && !session.bench; // but ref, with which they are compared
+    for (size_t i = 1; !all || device_host_name(i); i++) {
+        const char *name = all ? device_host_name(i) : backend ? backend : "cpu";
         session.progress->next = 0;
-        (session.alone ? run_tests : guard_tests)(&session, *name, done);
-        done = session.progress->backend;
+        (session.alone ? run_tests : guard_tests)(&session, name);
+        if (!all)
+            break;
     }
     const int failed = session.bench ? session.progress->complained : tap_done();
     const int status = tool_finish();

@@ -60,9 +60,9 @@ void test_conv3x3(struct check *check)
 {
     CASES_OF(check, conv3x3, any_size, {1, 1, 1, 1, 1}, {2, 2, 4, 3, 5}, {1, 5, 7, 4, 17},
              {2, 8, 6, 13, 3}, {1, 16, 16, 32, 16}, {1, 6, 34, 33, 40}, {1, 4, 4, 130, 8},
-             {2, 24, 23, 48, 32}, {1, 32, 34, 32, 48});
+             {2, 24, 23, 48, 32}, {1, 32, 34, 32, 48}, {1, 16, 33, 32, 64});
     CASES_OF(check, conv3x3, even_size, {2, 2, 4, 3, 5}, {2, 8, 6, 13, 3}, {1, 16, 16, 32, 16},
-             {1, 6, 34, 33, 40}, {1, 4, 4, 130, 8}, {1, 32, 34, 32, 48});
+             {1, 6, 34, 33, 40}, {1, 4, 4, 130, 8}, {1, 32, 34, 32, 48}, {1, 34, 32, 32, 64});
     // More channels than are taken at a time, and sizes for every tile that a GPU with 4
     // multiprocessors (CUDASIM_MULTIPROCESSORS) chooses.
     static const size_t no_sum[] = {0, UP}, neither[] = {0};

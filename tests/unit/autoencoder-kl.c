@@ -133,8 +133,10 @@ static void test_names(struct device *device)
     }
 }
 
-static void test_batches(struct autoencoder *ae)
+static void test_batches(const char *backend)
 {
+    struct device *device = open_device(backend);
+    struct autoencoder *ae = load(device, "vae-diffusers-half.safetensors", KL_BOTH);
     enum { B = 3, H = 32, W = 48, IMAGE = H * W * 3, LATENT = C * 4 * 6 };
     static uint8_t images[B * IMAGE], decoded[B * IMAGE], one_image[IMAGE];
     float mean[B * LATENT], std[B * LATENT], one_mean[LATENT], one_std[LATENT];
@@ -148,7 +150,9 @@ static void test_batches(struct autoencoder *ae)
                memcmp(one_mean, mean + b * LATENT, sizeof one_mean) == 0 &&
                memcmp(one_std, std + b * LATENT, sizeof one_std) == 0 &&
                memcmp(one_image, decoded + b * IMAGE, sizeof one_image) == 0;
-    ok(same, "the images of a batch don't depend on each other");
+    ok(same, "the images of a batch don't depend on each other on %s", backend);
+    autoencoder_close(ae);
+    device_close(device);
 }
 
 static void test_finite(struct autoencoder *ae)
@@ -356,13 +360,13 @@ int main(int argc, char **argv)
         test_reference(argv[1], 1);
         return tap_done();
     }
-    test_reference("ref", 1);
-    test_reference("generic", 2);
-    test_reference("cpu", 2);
+    for (size_t i = 0; device_host_name(i); i++)
+        test_reference(device_host_name(i), i ? 2 : 1);
+    for (size_t i = 1; device_host_name(i); i++) // ref, which is slow, has no batches
+        test_batches(device_host_name(i));
     struct device *device = open_device("cpu");
     test_names(device);
     struct autoencoder *ae = load(device, "vae-diffusers-half.safetensors", KL_BOTH);
-    test_batches(ae);
     test_finite(ae);
     autoencoder_close(ae);
     test_tiles(96, 96, 1);
