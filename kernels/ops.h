@@ -54,6 +54,28 @@ enum conv_kind {
     CONV_UP,   // CONV_SAME of x after doubling its sides by nearest neighbours: H' = 2 H
 };
 
+// A convolution (conv2d_relu in kernels/ops.def) of x (B,H,W,I) to y (B,H',W',O):
+// H' = (H + 2 pad_H - kernel_H) / stride + 1, and W' likewise.
+struct conv2d {
+    size_t H, W, I, O;
+    size_t kernel_H, kernel_W, stride, pad_H, pad_W;
+};
+static inline size_t conv2d_out_H(const struct conv2d *p)
+{
+    return (p->H + 2 * p->pad_H - p->kernel_H) / p->stride + 1;
+}
+static inline size_t conv2d_out_W(const struct conv2d *p)
+{
+    return (p->W + 2 * p->pad_W - p->kernel_W) / p->stride + 1;
+}
+
+enum pool_kind { POOL_MAX, POOL_MEAN };
+// The side of the output of pool3x3, from that of its input.
+static inline size_t pool3x3_out(size_t side, size_t stride, size_t padding)
+{
+    return (side + 2 * padding - 3) / stride + 1;
+}
+
 // Each backend has its own functions: ref_NAME; generic_NAME, avx2_NAME, avx512_NAME and
 // lanes16_NAME (Makefile), from the cpu backend's sources compiled for each; cuda_bf16_NAME and
 // cuda_f32_NAME likewise.

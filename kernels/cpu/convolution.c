@@ -1,8 +1,9 @@
-// The 3x3 convolutions of the autoencoder as matrix products, by an implicit im2col: row n of A
-// holds the nine pixels that output n depends on, (3,3,I) as in the weights. A is never stored as a
-// whole: the product asks for one block of it at a time. SPDX-License-Identifier: MIT
+// Convolutions as matrix products, by an implicit im2col: row n of A holds the pixels that output n
+// depends on, (3,3,I) or (kernel_H,kernel_W,I) as in the weights. A is never stored as a whole: the
+// product asks for one block of it at a time. SPDX-License-Identifier: MIT
 #include "kernels/cpu/convolution.h"
 #include "kernels/cpu/product.h"
+#include "kernels/cpu/tile.h"
 
 // The columns k .. k + K - 1 of a row of A that are requested, and where to write them.
 struct row_segment {
@@ -87,7 +88,9 @@ void CPU_FN(conv3x3)(struct device *device, act *y, const act *x, const act *w, 
         .w = const_floats(w),
         .bias = const_floats(b),
         .sum = const_floats(sum),
+        .y_row = O,
         .kind = kind,
+        .padding = kind == CONV_DOWN ? 0 : 1,
         .B = B,
         .H = H,
         .W = W,
@@ -114,5 +117,91 @@ void CPU_FN(conv3x3)(struct device *device, act *y, const act *x, const act *w, 
                                     .c_row = O,
                                     .start = p.sum,
                                     .bias = p.bias};
+    CPU_FN(product)(device, &product);
+}
+
+// A convolution by conv2d_relu.
+struct conv2d_source {
+    const struct conv2d *p;
+    const float *x;
+    size_t out_H, out_W;
+};
+
+// The fill_a of struct product, as fill_im2col, for any kernel. Of the taps of a line those inside
+// x are a run of pixels; the padding on both sides is zeros.
+static void fill_conv2d(const void *a_source, float *to, size_t i, size_t rows, size_t k, size_t K)
+{
+    const struct conv2d_source *s = a_source;
+    const struct conv2d *p = s->p;
+    const size_t I = p->I, line_size = p->kernel_W * I;
+    for (size_t n = i; n < i + rows; n++, to += K) {
+        const struct row_segment segment = {to, k, K};
+        const size_t column = n % s->out_W * p->stride, line = n / s->out_W;
+        const size_t row = line % s->out_H * p->stride;
+        const float *x = s->x + line / s->out_H * p->H * p->W * I;
+        const size_t left = column < p->pad_W ? min(p->pad_W - column, p->kernel_W) : 0;
+        const size_t first = column + left - p->pad_W; // of x
+        const size_t inside = first < p->W ? min(p->kernel_W - left, p->W - first) : 0;
+        for (size_t tap = k / line_size; tap < p->kernel_H && tap * line_size < k + K; tap++) {
+            const size_t from = row + tap - p->pad_H; // above x it wraps around
+            if (from >= p->H) {
+                fill_segment(&segment, tap * line_size, NULL, line_size);
+                continue;
+            }
+            size_t at = tap * line_size;
+            fill_segment(&segment, at, NULL, left * I);
+            fill_segment(&segment, at + left * I, x + (from * p->W + first) * I, inside * I);
+            at += (left + inside) * I;
+            fill_segment(&segment, at, NULL, (tap + 1) * line_size - at);
+        }
+    }
+}
+
+// Epilogue: the maximum with 0.
+static void apply_relu(const struct product *p __attribute__((unused)), float *tile,
+                       size_t i __attribute__((unused)), size_t j __attribute__((unused)),
+                       size_t rows __attribute__((unused)), size_t columns __attribute__((unused)))
+{
+#pragma omp simd
+    for (size_t n = 0; n < TILE_M * TILE_N; n++)
+        tile[n] = tile[n] > 0 ? tile[n] : 0;
+}
+
+void CPU_FN(conv2d_relu)(struct device *device, act *y, size_t y_stride, const act *x, const act *w,
+                         const act *b, const struct conv2d *p, size_t B)
+{
+    const struct conv2d_source source = {p, const_floats(x), conv2d_out_H(p), conv2d_out_W(p)};
+    const struct convolution square = {.y = floats(y),
+                                       .x = source.x,
+                                       .w = const_floats(w),
+                                       .bias = const_floats(b),
+                                       .y_row = y_stride,
+                                       .kind = CONV_SAME,
+                                       .padding = p->pad_H,
+                                       .relu = true,
+                                       .B = B,
+                                       .H = p->H,
+                                       .W = p->W,
+                                       .I = p->I,
+                                       .O = p->O,
+                                       .out_H = source.out_H,
+                                       .out_W = source.out_W};
+    if (p->kernel_H == 3 && p->kernel_W == 3 && p->stride == 1 && p->pad_H == p->pad_W &&
+        p->pad_H <= 1 && suits_winograd(&square)) {
+        CPU_FN(winograd)(device, &square);
+        return;
+    }
+    const bool pointwise = p->kernel_H * p->kernel_W == 1 && p->stride == 1 && p->pad_H == 0;
+    const struct product product = {.M = B * source.out_H * source.out_W,
+                                    .N = p->O,
+                                    .K = p->kernel_H * p->kernel_W * p->I,
+                                    .a = {source.x, p->I, 1},
+                                    .fill_a = pointwise ? NULL : fill_conv2d,
+                                    .a_source = &source,
+                                    .b = {square.w, 1, p->kernel_H * p->kernel_W * p->I},
+                                    .c = square.y,
+                                    .c_row = y_stride,
+                                    .bias = square.bias,
+                                    .epilogue = apply_relu};
     CPU_FN(product)(device, &product);
 }

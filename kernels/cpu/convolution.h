@@ -7,10 +7,13 @@
 #include "kernels/cpu/simd.h"
 
 struct convolution {
-    float *y;                  // (B,out_H,out_W,O)
+    float *y;                  // (B,out_H,out_W,O), whose pixels are y_row floats apart
     const float *x, *w, *bias; // (B,H,W,I), (O,3,3,I), (O)
-    const float *sum;          // (B,out_H,out_W,O): added to the result; may be y, or NULL
+    const float *sum;          // as y: added to the result; may be y, or NULL
+    size_t y_row;
     enum conv_kind kind;
+    size_t padding; // pixels of zeros above x and on its left
+    bool relu;      // the maximum of the result and 0; only by winograd
     size_t B, H, W, I, O, out_H, out_W;
 };
 

@@ -214,7 +214,7 @@ INLINE void transform_tile(const struct winograd *p, enum conv_kind kind, float 
 {
     const struct convolution *conv = p->conv;
     const size_t I = conv->I, in = tilings[kind].in, points = tilings[kind].points;
-    const size_t step = tilings[kind].step, before = kind == CONV_DOWN ? 0 : 1;
+    const size_t step = tilings[kind].step, before = conv->padding;
     const struct tile_position at = find_tile(p, tile);
     const float *pixels[SIDE_MAX][SIDE_MAX];
     for (size_t i = 0; i < in; i++)
@@ -259,7 +259,7 @@ INLINE void transform_outputs(const struct winograd *p, enum conv_kind kind, con
                               size_t tile, size_t o)
 {
     const struct convolution *conv = p->conv;
-    const size_t points = tilings[kind].points, out = tilings[kind].out, O = conv->O;
+    const size_t points = tilings[kind].points, out = tilings[kind].out, y_row = conv->y_row;
     const struct tile_position at = find_tile(p, tile);
     vec half[SIDE_MAX][SIDE_MAX];
     for (size_t column = 0; column < points; column++) {
@@ -272,7 +272,7 @@ INLINE void transform_outputs(const struct winograd *p, enum conv_kind kind, con
     const vec bias = vec_load(conv->bias + o);
     const size_t rows = conv->out_H - at.row * out, columns = conv->out_W - at.column * out;
     const size_t first =
-        ((at.image * conv->out_H + at.row * out) * conv->out_W + at.column * out) * O + o;
+        ((at.image * conv->out_H + at.row * out) * conv->out_W + at.column * out) * y_row + o;
     for (size_t row = 0; row < out && row < rows; row++) {
         vec y[SIDE_MAX], line[SIDE_MAX];
 #pragma GCC unroll 10
@@ -280,15 +280,17 @@ INLINE void transform_outputs(const struct winograd *p, enum conv_kind kind, con
             y[column] = half[column][row];
         transform_y(kind, line, y);
         for (size_t column = 0; column < out && column < columns; column++) {
-            const size_t offset = first + (row * conv->out_W + column) * O;
+            const size_t offset = first + (row * conv->out_W + column) * y_row;
             if (o % LINE == 0) { // the next tile's outputs
-                __builtin_prefetch(conv->y + offset + out * O, 1);
+                __builtin_prefetch(conv->y + offset + out * y_row, 1);
                 if (conv->sum && conv->sum != conv->y)
-                    __builtin_prefetch(conv->sum + offset + out * O);
+                    __builtin_prefetch(conv->sum + offset + out * y_row);
             }
             vec value = line[column] + bias;
             if (conv->sum)
                 value += vec_load(conv->sum + offset);
+            if (conv->relu)
+                value = vec_max(value, (vec){0});
             *(vec_u *)(conv->y + offset) = value;
         }
     }

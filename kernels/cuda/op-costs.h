@@ -61,6 +61,17 @@
 #define COST_group_norm (silu ? 14 : 10) * B * n * C, 3 * A * B * n * C
 #define COST_posterior  5 * B * n * C, 2 * (A + F) * B * n * C
 
+#define COST_resize_images 12 * 3 * B * out * out, 3 * B * H * W + 3 * A * B * out * out
+#define CONV2D_OUT         B * conv2d_out_H(p) * conv2d_out_W(p) * p->O
+#define CONV2D_INPUTS      p->kernel_H * p->kernel_W * p->I
+#define COST_conv2d_relu \
+    2 * CONV2D_OUT * CONV2D_INPUTS, A * (B * p->H * p->W * p->I + p->O * CONV2D_INPUTS + CONV2D_OUT)
+#define POOL3X3_OUT B * pool3x3_out(H, stride, padding) * pool3x3_out(W, stride, padding) * C
+#define COST_pool3x3      9 * POOL3X3_OUT, A * (B * H * W * C + POOL3X3_OUT)
+#define COST_mean_pixels  B * n * C, A * B * n * C + F * B * C
+#define COST_take_columns 0, (A + F) * R * n
+#define COST_product_f64  2 * R * I * O, sizeof(double) * (R * I + O * I + 2 * R * O)
+
 // clang-format on
 
 #endif

@@ -27,6 +27,7 @@ enum rng_purpose {
     RNG_SAMPLE_NOISE, // sampling: noise of a step
     RNG_SAMPLE_CLASS, // sampling: random classes
     RNG_TEST,
+    RNG_SUBSET, // evaluation: subsets of KID; step = subset, sample = set
 };
 
 struct rng {

@@ -34,13 +34,14 @@ sources() {
 # Each room, and the rooms that its files may include, itself apart.
 rooms='
 bin:                formats/containers formats/tstream formats/images formats/latents formats/weights
-                    lib/tool lib/model lib/base kernels
+                    lib/tool lib/evaluation lib/model lib/base kernels
 formats/latents:    formats/tstream formats/containers lib/base
 formats/images:     formats/tstream formats/containers lib/base
 formats/weights:    formats/containers lib/model lib/base kernels
 formats/tstream:    formats/containers lib/base
 formats/containers: lib/base
 lib/tool:           kernels lib/base
+lib/evaluation:     kernels lib/base
 lib/model:          kernels lib/base
 kernels:            lib/base
 lib/base:
@@ -78,7 +79,7 @@ none 'no modules include each other' circles
 # Only programs and lib/tool end the process, print, or read the options of the tool.
 outspoken() {
     grep -nE '(^|[^.>_a-z])(_?exit|abort|v?printf|f?puts|putchar|perror)\(|\b(stdout|stderr)\b|\btool[._]' \
-        formats/*/*.[ch] lib/base/*.[ch] lib/model/*.[ch] | grep -vE '^[^:]*:[0-9]+: *//'
+        formats/*/*.[ch] lib/base/*.[ch] lib/evaluation/*.[ch] lib/model/*.[ch] | grep -vE '^[^:]*:[0-9]+: *//'
     [ $? = 1 ]
 }
 none 'the library neither exits nor prints nor reads options' outspoken
