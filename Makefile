@@ -314,7 +314,7 @@ bench: tests ## measure the operations, the streams and the programs on this mac
 	@B=$B PATH="$(abspath $B/bin):$$PATH" tests/bench/run
 
 bench-peers: programs $(TOOLS) ## measure against Pillow and PyTorch (PYTHON=one that has them)
-	@for bench in decode train vae; do \
+	@for bench in decode train vae inception; do \
 	    B=$B PATH="$(abspath $B/bin):$$PATH" tests/bench/$$bench.sh $(or $(PYTHON),python3) || exit; \
 	done
 
