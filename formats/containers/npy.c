@@ -14,7 +14,6 @@
 
 #define MAGIC      "\x93NUMPY"
 #define MAGIC_SIZE (sizeof MAGIC - 1)
-#define HEADER_MAX ((size_t)64 << 10) // with the bytes before it; NumPy accepts 10,000
 
 // The header while it is parsed.
 struct npy_header {
@@ -121,7 +120,7 @@ static int read_dict(struct npy_header *h, struct npy *npy)
     return h->at == h->end ? 0 : expected(h, "blanks after the header");
 }
 
-int npy_parse(struct npy *npy, const uint8_t *file, size_t size)
+int npy_parse_header(struct npy *npy, const uint8_t *file, size_t size)
 {
     struct npy_header h = {file, file, file + size};
     if (size < MAGIC_SIZE + 4 || memcmp(file, MAGIC, MAGIC_SIZE) != 0)
@@ -134,33 +133,62 @@ int npy_parse(struct npy *npy, const uint8_t *file, size_t size)
                          version[1]);
     const size_t start = MAGIC_SIZE + (version[0] == 1 ? 4 : 6);
     size_t length = start <= size ? get_le(version + 2, start - MAGIC_SIZE - 2) : 0;
-    if (start > size || length > size - start || length > HEADER_MAX - start)
+    if (start > size || length > size - start || length > NPY_HEADER_MAX - start)
         return error_set(STATUS_DATA,
                          "expected a header that ends before byte %zu, found one of %zu bytes from "
                          "byte %zu on",
-                         size < HEADER_MAX ? size : HEADER_MAX, length, start);
+                         size < NPY_HEADER_MAX ? size : NPY_HEADER_MAX, length, start);
     h.at = file + start;
     h.end = h.at + length;
     if (read_dict(&h, npy) < 0)
         return -1;
     char text[128];
-    size_t wanted, found = size - start - length;
+    size_t bytes;
     shape_text(npy->shape, npy->rank, text, sizeof text);
     if (!shape_count(npy->shape, npy->rank, &npy->count) ||
-        !size_mul(npy->count, dtype_size(npy->dtype), &wanted))
+        !size_mul(npy->count, dtype_size(npy->dtype), &bytes))
         return error_set(STATUS_DATA, "%s of %s is too large", dtype_name(npy->dtype), text);
-    if (found != wanted)
-        return error_set(STATUS_DATA, "byte %zu: expected %zu bytes of data (%s %s), found %zu",
-                         start + length, wanted, dtype_name(npy->dtype), text, found);
     npy->data = h.end;
     return 0;
+}
+
+int npy_parse(struct npy *npy, const uint8_t *file, size_t size)
+{
+    char text[128];
+    if (npy_parse_header(npy, file, size) < 0)
+        return -1;
+    const size_t start = (size_t)(npy->data - file), found = size - start;
+    const size_t wanted = npy->count * dtype_size(npy->dtype);
+    if (found != wanted)
+        return error_set(STATUS_DATA, "byte %zu: expected %zu bytes of data (%s %s), found %zu",
+                         start, wanted, dtype_name(npy->dtype),
+                         shape_text(npy->shape, npy->rank, text, sizeof text), found);
+    return 0;
+}
+
+void npy_make_header(uint8_t header[NPY_HEADER_SIZE], enum dtype dtype, const size_t *shape,
+                     size_t rank)
+{
+    const size_t prefix = MAGIC_SIZE + 4, length = NPY_HEADER_SIZE - prefix;
+    char text[NPY_HEADER_SIZE];
+    int used = snprintf(text, sizeof text, "{'descr': '%s', 'fortran_order': False, 'shape': (",
+                        dtype_npy(dtype));
+    for (size_t i = 0; i < rank; i++)
+        used += snprintf(text + used, sizeof text - (size_t)used, i ? " %zu%s" : "%zu%s", shape[i],
+                         i + 1 < rank || rank == 1 ? "," : "");
+    used += snprintf(text + used, sizeof text - (size_t)used, "), }");
+    memcpy(header, MAGIC "\1\0", MAGIC_SIZE + 2);
+    put_le(header + MAGIC_SIZE + 2, 2, length);
+    memset(header + prefix, ' ', length);
+    memcpy(header + prefix, text, (size_t)used);
+    header[NPY_HEADER_SIZE - 1] = '\n';
 }
 
 int npy_read(struct npy *npy, const char *path, size_t size_max)
 {
     size_t size;
     *npy = (struct npy){0};
-    if (file_read_regular(path, &npy->file, &size, HEADER_MAX + size_max) < 0)
+    if (file_read_regular(path, &npy->file, &size, NPY_HEADER_MAX + size_max) < 0)
         return -1;
     if (npy_parse(npy, npy->file, size) == 0)
         return 0;

@@ -16,6 +16,9 @@
 
 #define ZIP_EXTRA_ZIP64 1
 
+#define ZIP_METHOD_STORED   0
+#define ZIP_METHOD_DEFLATED 8
+
 enum zip_signature {
     ZIP_SIG_LOCAL = 0x04034b50,
     ZIP_SIG_DESCRIPTOR = 0x08074b50,

@@ -19,6 +19,7 @@ struct archive {
     size_t size;
     uint64_t n, start, end; // of the directory: entries, first byte, byte after it
     struct member_extent *extents;
+    bool deflated; // members may be
 };
 
 // The bytes that a member occupies in the archive, header and data.
@@ -128,33 +129,39 @@ static int read_member(const struct archive *archive, const struct zip_header *e
     if (entry->flags & ~(uint64_t)(ZIP_FLAG_DESCRIPTOR | ZIP_FLAG_UTF8))
         return error_set(STATUS_DATA, "byte %zu: \"%s\" has unknown flags 0x%" PRIX64, entry->at,
                          name, entry->flags);
-    if (entry->method)
-        return error_set(STATUS_DATA,
-                         "byte %zu: expected stored members, \"%s\" is compressed (method %" PRIu64
-                         ")",
-                         entry->at, name, entry->method);
-    if (entry->packed != entry->size)
+    const bool deflated = entry->method == ZIP_METHOD_DEFLATED;
+    if (entry->method != ZIP_METHOD_STORED && !(deflated && archive->deflated))
+        return error_set(
+            STATUS_DATA,
+            "byte %zu: expected stored%s members, \"%s\" is compressed (method %" PRIu64 ")",
+            entry->at, archive->deflated ? " or deflated" : "", name, entry->method);
+    if (!deflated && entry->packed != entry->size)
         return error_set(STATUS_DATA,
                          "byte %zu: \"%s\" is stored, but with two sizes, %" PRIu64 " and %" PRIu64,
                          entry->at, name, entry->packed, entry->size);
     if (read_header(archive, entry->offset, archive->start, false, &local, &data) < 0)
         return error_prefix("\"%s\"", name);
-    if (local.flags != entry->flags || local.method ||
+    if (local.flags != entry->flags || local.method != entry->method ||
         !field_agrees(&local, local.crc, entry->crc) ||
-        !field_agrees(&local, local.packed, entry->size) ||
+        !field_agrees(&local, local.packed, entry->packed) ||
         !field_agrees(&local, local.size, entry->size) || local.name_size != entry->name_size ||
         memcmp(local.name, entry->name, local.name_size) != 0)
         return error_set(STATUS_DATA,
                          "byte %zu: the header of \"%s\" differs from the directory's (byte %zu)",
                          local.at, name, entry->at);
-    if (entry->size > archive->start - data)
+    if (entry->packed > archive->start - data)
         return error_set(STATUS_DATA,
                          "byte %zu: \"%s\" has %" PRIu64 " bytes, %" PRIu64
                          " are before the directory",
-                         entry->at, name, entry->size, archive->start - data);
-    *member = (struct zip_member){(const char *)entry->name, entry->name_size,
-                                  archive->bytes + data, (size_t)entry->size};
-    *extent = (struct member_extent){entry->offset, data + entry->size};
+                         entry->at, name, entry->packed, archive->start - data);
+    *member = (struct zip_member){.name = (const char *)entry->name,
+                                  .name_size = entry->name_size,
+                                  .data = archive->bytes + data,
+                                  .size = (size_t)entry->size,
+                                  .packed = (size_t)entry->packed,
+                                  .deflated = deflated,
+                                  .crc = (uint32_t)entry->crc};
+    *extent = (struct member_extent){entry->offset, data + entry->packed};
     return 0;
 }
 
@@ -262,9 +269,9 @@ static int find_directory(struct archive *archive)
     return 0;
 }
 
-int zip_read_directory(struct zip_directory *zip, const uint8_t *bytes, size_t size)
+int zip_read_directory(struct zip_directory *zip, const uint8_t *bytes, size_t size, bool deflated)
 {
-    struct archive archive = {.bytes = bytes, .size = size};
+    struct archive archive = {.bytes = bytes, .size = size, .deflated = deflated};
     *zip = (struct zip_directory){0};
     if (find_directory(&archive) < 0)
         return -1;

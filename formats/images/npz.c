@@ -8,15 +8,14 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "formats/containers/npy.h"
 #include "formats/containers/zip-write.h"
-#include "lib/base/bytes.h"
 #include "lib/base/error.h"
 #include "lib/base/mem.h"
 #include "lib/base/scratch.h"
 #include "lib/base/tensor.h"
 
-#define HEADER_SIZE 128 // of a .npy header, padded so that a rewritten count fits
-#define COPY_SIZE   ((size_t)1 << 20)
+#define COPY_SIZE ((size_t)1 << 20)
 
 struct npz_writer {
     struct output *output;
@@ -27,34 +26,15 @@ struct npz_writer {
     int spool;              // temporary file that holds the images until they are counted, or -1
 };
 
-// Makes the header of a .npy file of version 1.0. tail: the dimensions after the first, as text.
-static void make_header(uint8_t header[HEADER_SIZE], const char *dtype, uint64_t count,
-                        const char *tail)
-{
-    const size_t prefix = 10; // magic, version, u16 length of what follows
-    const size_t length = HEADER_SIZE - prefix;
-    memcpy(header, "\x93NUMPY\1\0", 8);
-    put_le(header + 8, 2, length);
-    char text[HEADER_SIZE];
-    int used = snprintf(text, sizeof text,
-                        "{'descr': '%s', 'fortran_order': False, 'shape': (%" PRIu64 ",%s), }",
-                        dtype, count, tail);
-    memset(header + prefix, ' ', length);
-    memcpy(header + prefix, text, (size_t)used);
-    header[HEADER_SIZE - 1] = '\n';
-}
-
-static void make_image_header(const struct npz_writer *npz, uint8_t header[HEADER_SIZE],
+static void make_image_header(const struct npz_writer *npz, uint8_t header[NPY_HEADER_SIZE],
                               uint64_t count)
 {
-    char tail[64];
-    snprintf(tail, sizeof tail, " %zu, %zu, 3", npz->height, npz->width);
-    make_header(header, dtype_npy(DTYPE_U8), count, tail);
+    npy_make_header(header, DTYPE_U8, (const size_t[]){count, npz->height, npz->width, 3}, 4);
 }
 
 static int start_images(struct npz_writer *npz, uint64_t count)
 {
-    uint8_t header[HEADER_SIZE];
+    uint8_t header[NPY_HEADER_SIZE];
     make_image_header(npz, header, count);
     return zip_start(npz->zip, "arr_0.npy") < 0 || zip_write(npz->zip, header, sizeof header) < 0
                ? -1
@@ -126,7 +106,7 @@ static int write_spooled(struct npz_writer *npz)
 
 static int rewrite_header(struct npz_writer *npz)
 {
-    uint8_t old[HEADER_SIZE], header[HEADER_SIZE];
+    uint8_t old[NPY_HEADER_SIZE], header[NPY_HEADER_SIZE];
     make_image_header(npz, old, npz->stated);
     make_image_header(npz, header, npz->count);
     return zip_replace_start(npz->zip, old, header, sizeof header);
@@ -151,9 +131,8 @@ static int end_images(struct npz_writer *npz)
 
 static int write_labels(struct npz_writer *npz, const int64_t *labels)
 {
-    uint8_t header[HEADER_SIZE];
-    const uint16_t one = 1;
-    make_header(header, *(const uint8_t *)&one ? "<i8" : ">i8", npz->count, "");
+    uint8_t header[NPY_HEADER_SIZE];
+    npy_make_header(header, DTYPE_I64, (const size_t[]){npz->count}, 1);
     return zip_start(npz->zip, "arr_1.npy") < 0 || zip_write(npz->zip, header, sizeof header) < 0 ||
                    zip_write(npz->zip, labels, npz->count * sizeof *labels) < 0 ||
                    zip_end(npz->zip) < 0

@@ -105,7 +105,7 @@ static int check_byte_order(const struct torch_file *file)
 static int read_zip(struct torch_file *file, const uint8_t *bytes, size_t size)
 {
     size_t folder;
-    if (zip_read_directory(&file->zip, bytes, size) < 0)
+    if (zip_read_directory(&file->zip, bytes, size, false) < 0)
         return -1;
     const struct zip_member *member = find_pickle(&file->zip, &folder);
     if (!member || !(file->path = mem_new(folder + strlen("data/") + TORCH_KEY_MAX, 1)))

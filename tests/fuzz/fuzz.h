@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #define FUZZ_TARGETS(X) \
+    X(arrays)           \
     X(convert)          \
     X(documents)        \
     X(image)            \

@@ -1,4 +1,4 @@
-// Fuzz targets for what people bring: image, lists, npy, options and resume.
+// Fuzz targets for what people bring: arrays, image, lists, npy, options and resume.
 // SPDX-License-Identifier: MIT
 #include <stdlib.h>
 #include <string.h>
@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "bin/dit-train/training.h"
+#include "formats/containers/arrays.h"
 #include "formats/containers/npy.h"
 #include "formats/images/class-choice.h"
 #include "formats/images/image-file.h"
@@ -102,6 +103,34 @@ void fuzz_lists(const uint8_t *data, size_t size)
 static void ignore_stray(const char *path)
 {
     (void)path;
+}
+
+// An archive of arrays, each of which is read to its end.
+void fuzz_arrays(const uint8_t *data, size_t size)
+{
+    static const char *const names[] = {"arr_0", "mu", "sigma", "features"};
+    struct arrays arrays;
+    fuzz_write("x.npz", data, size);
+    char *path = fuzz_path("x.npz");
+    if (fuzz_succeeded(arrays_open(&arrays, path))) {
+        for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+            uint8_t values[1000 * sizeof(double)];
+            struct array *array =
+                arrays_have(&arrays, names[i]) ? array_open(&arrays, names[i]) : NULL;
+            if (!array)
+                continue;
+            fuzz_promise(array->npy.rank <= TENSOR_RANK_MAX, "an array has at most 8 dimensions");
+            size_t left = array->npy.count < 1000000 ? array->npy.count : 1000000, n = 0;
+            for (int rc = 0; rc == 0 && left > 0; left -= n) {
+                n = left < 1000 ? left : 1000;
+                if (!fuzz_succeeded(rc = array_read(array, values, n)))
+                    break;
+            }
+            array_close(array);
+        }
+        arrays_close(&arrays);
+    }
+    free(path);
 }
 
 // The size of a latent's file in 16 bits, that file, and a label's.
