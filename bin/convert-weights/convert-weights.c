@@ -4,6 +4,7 @@
 
 #include "bin/convert-weights/convert.h"
 #include "formats/weights/diffusers.h"
+#include "formats/weights/inception-file.h"
 #include "lib/base/error.h"
 #include "lib/tool/tool.h"
 
@@ -13,7 +14,7 @@ static bool ends_with(const char *text, const char *end)
     return length >= n && strcmp(text + length - n, end) == 0;
 }
 
-enum model { MODEL_DIT, MODEL_KL };
+enum model { MODEL_DIT, MODEL_KL, MODEL_INCEPTION };
 
 // Tells which model a file holds. -1 with an error.
 static int find_model(const char *path)
@@ -23,7 +24,8 @@ static int find_model(const char *path)
         enum model model;
     } marks[] = {{"x_embedder.proj.weight", MODEL_DIT},
                  {"pos_embed.proj.weight", MODEL_DIT},
-                 {"encoder.conv_in.weight", MODEL_KL}};
+                 {"encoder.conv_in.weight", MODEL_KL},
+                 {INCEPTION_MARKER, MODEL_INCEPTION}};
     struct weights weights;
     if (weights_open(&weights, path) < 0)
         return -1;
@@ -34,9 +36,10 @@ static int find_model(const char *path)
                 return marks[m].model;
             }
     int rc = error_set(STATUS_DATA,
-                       "%s: neither a DiT nor an autoencoder: none of its %zu tensors is named %s, "
-                       "%s or %s",
-                       path, weights.n_weights, marks[0].ending, marks[1].ending, marks[2].ending);
+                       "%s: neither a DiT nor an autoencoder nor Inception: none of its %zu "
+                       "tensors is named %s, %s, %s or %s",
+                       path, weights.n_weights, marks[0].ending, marks[1].ending, marks[2].ending,
+                       marks[3].ending);
     weights_close(&weights);
     return rc;
 }
@@ -50,7 +53,9 @@ static int convert_file(const char *in, const char *out, const struct convert_op
         path = diffusers_find(in, "vae");
     int model = path ? find_model(path) : -1, rc = -1;
     if (model >= 0)
-        rc = model == MODEL_DIT ? convert_dit(path, out, options) : convert_kl(path, out, options);
+        rc = model == MODEL_DIT  ? convert_dit(path, out, options)
+             : model == MODEL_KL ? convert_kl(path, out, options)
+                                 : convert_inception(path, out, options);
     free(path);
     return rc;
 }

@@ -15,10 +15,11 @@ struct convert_options {
     struct dit_hints hints;
 };
 
-// Convert a DiT's weights or training, or an autoencoder. OUT appears when it is complete, and may
-// be IN. -1 with an error.
+// Convert a DiT's weights or training, an autoencoder, or the Inception network of FID. OUT appears
+// when it is complete, and may be IN. -1 with an error.
 int convert_dit(const char *in, const char *out, const struct convert_options *options);
 int convert_kl(const char *in, const char *out, const struct convert_options *options);
+int convert_inception(const char *in, const char *out, const struct convert_options *options);
 
 // The ending of OUT names its format. -1 with an error if it names none.
 int convert_check_ending(const char *out);
