@@ -28,6 +28,7 @@ run_case() {
     shard-latents) $under shard-latents -@ 2 --records-per-shard 10 -o shards "$in/latents" ;;
     tstream-cat) $under tstream-cat -@ 2 --rechunk 5 -o out "$in/latents" "$in/latents" ;;
     tstream-info) $under tstream-info -@ 2 -c -j "$in/latents" ;;
+    evaluate-images) $under evaluate-images -@ 2 --inception "$in/inception.safetensors" -m fid,kid -r "$in/reference.npz" --save saved.npz -o out "$in/images" ;;
     npz-pack) $under npz-pack -@ 2 -l -o out.npz "$in/images" ;;
     tile-images) $under tile-images -@ 2 "$in/images" ;;
     import-features) $under import-features -@ 2 -o out "$in/features" ;;
@@ -42,7 +43,7 @@ run_case() {
     esac
 }
 cases='decode-images decode-tiff decode-list vae-encode vae-encode-kl vae-decode shard-latents tstream-cat
-    tstream-info npz-pack tile-images import-features convert-to-pt convert-from-pt convert-classes
+    tstream-info evaluate-images npz-pack tile-images import-features convert-to-pt convert-from-pt convert-classes
     convert-legacy dit-sample dit-train dit-train-pipe dit-train-resume'
 train() { # a path of --valid would make a checkpoint its folder's own
     [ -e latents ] || ln -s "$in/latents" latents
@@ -63,6 +64,8 @@ with open('$in/pictures/b/3.tif', 'wb') as f:
     f.write(b''.join(struct.pack('<HHII', tag, 3, 1, value) for tag, value in tags) + bytes(4))"
     printf '%s\n' "$in/pictures/a/1.jpg" "$in/pictures/b/2.png" >"$in/list"
     "$build/tests/tools/make-stream" images 6 16 3 >"$in/images"
+    "$build/tests/tools/inception-network" make 4 "$in/inception.safetensors"
+    evaluate-images -q --inception "$in/inception.safetensors" --save "$in/reference.npz" "$in/images" >"$in/figures" 2>&1
     "$build/tests/tools/make-stream" latents 24 4 6 \
         'classes=["a","b","c","d","e","f","g","h","i","j"]' >"$in/latents"
     cp tests/data/vae-diffusers-half.safetensors "$in/kl.safetensors"

@@ -1,0 +1,431 @@
+// Gathers sets of images from streams and archives. SPDX-License-Identifier: MIT
+#include "bin/evaluate-images/image-set.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "formats/containers/arrays.h"
+#include "formats/images/image-stream.h"
+#include "formats/weights/inception-file.h"
+#include "lib/base/error.h"
+#include "lib/base/hash.h"
+#include "lib/base/mem.h"
+#include "lib/tool/tool-device.h"
+#include "lib/tool/tool.h"
+
+#define ZIP_MAGIC "PK"
+#define ROWS      256 // of features that are read at a time
+
+int feature_source_open(struct feature_source *source, const char *what)
+{
+    if (source->net)
+        return 0;
+    if (!source->path)
+        return error_set(STATUS_USAGE,
+                         "%s: its images need the Inception network: --inception "
+                         "pt_inception-2015-12-05-6726825d.pth, or $DIT_INCEPTION",
+                         what);
+    if (!source->device && !(source->device = tool_open_device()))
+        return -1;
+    float *fc;
+    source->net = inception_file_load(source->device, source->path, &fc, &source->hash);
+    if (!source->net)
+        return -1;
+    if (source->fc)
+        free(fc);
+    else
+        source->fc = fc;
+    return 0;
+}
+
+void feature_source_close(struct feature_source *source)
+{
+    inception_free(source->net);
+    free(source->fc);
+    if (source->device != source->host)
+        device_close(source->device);
+    device_close(source->host);
+}
+
+// -1 with an error if the set has features of another number.
+static int expect_width(struct image_set *set, const char *path, size_t D)
+{
+    if (set->D && set->D != D)
+        return error_set(STATUS_DATA, "%s: expected %zu features an image, found %zu", path, set->D,
+                         D);
+    set->D = D;
+    return 0;
+}
+
+static int start_moments(struct moments *m, struct device *host, size_t D)
+{
+    return m->D ? 0 : moments_init(m, host, D);
+}
+
+// Keeps features, and lets them count for the Inception Score.
+static int add_features(struct image_set *set, const float *features, size_t n)
+{
+    if (set->score) {
+        inception_score_add(set->score, features, n);
+        set->n_scored += n;
+    }
+    if (!set->keep)
+        return 0;
+    if (mem_grow(&set->features, set->n_features, n, set->D * sizeof *features) < 0)
+        return -1;
+    memcpy(set->features + set->n_features * set->D, features, n * set->D * sizeof *features);
+    set->n_features += n;
+    return 0;
+}
+
+// A run of images through the network: what is wanted of them, and memory for a batch.
+struct image_run {
+    struct image_set *set;
+    struct feature_source *source;
+    bool pool, spatial; // whether the statistics take them
+    size_t height, width, n;
+    uint64_t seen;   // images, of which a part is taken
+    uint8_t *images; // (batch,height,width,3)
+    float *features, *spatial_features;
+};
+
+static int finish_batch(struct image_run *run)
+{
+    struct inception *net = run->source->net;
+    struct image_set *set = run->set;
+    const size_t n = run->n;
+    run->n = 0;
+    if (n == 0)
+        return 0;
+    if (inception_features(net, run->images, n, run->height, run->width, run->features,
+                           run->spatial_features) < 0)
+        return -1;
+    if (run->pool)
+        moments_add(&set->pool, run->features, n);
+    if (run->spatial)
+        moments_add(&set->spatial, run->spatial_features, n);
+    progress_add(n);
+    return add_features(set, run->features, n);
+}
+
+static void image_run_end(struct image_run *run)
+{
+    free(run->images);
+    free(run->features);
+    free(run->spatial_features);
+}
+
+static int image_run_start(struct image_run *run, const char *path)
+{
+    struct image_set *set = run->set;
+    struct feature_source *source = run->source;
+    size_t size;
+    if (feature_source_open(source, path) < 0 || expect_width(set, path, source->net->features) < 0)
+        return -1;
+    if (set->height && (set->height != run->height || set->width != run->width))
+        tool_warn("%s: its images are of %zux%zu pixels, others of %zux%zu", path, run->width,
+                  run->height, set->width, set->height);
+    set->height = run->height;
+    set->width = run->width;
+    if (!size_mul(run->height, run->width, &size) || !size_mul(size, 3, &size))
+        return error_set(STATUS_DATA, "%s: its images are too large", path);
+    run->images = mem_new(source->batch, size);
+    run->features = mem_new(source->batch, source->net->features * sizeof(float));
+    run->spatial_features = mem_new(source->batch, source->net->spatial_features * sizeof(float));
+    return run->images && run->features && run->spatial_features &&
+                   start_moments(&set->pool, source->host, set->D) == 0 &&
+                   start_moments(&set->spatial, source->host, source->net->spatial_features) == 0
+               ? 0
+               : -1;
+}
+
+// Where the next image goes, or NULL if it is of another part.
+static uint8_t *next_image(struct image_run *run)
+{
+    const struct part *part = &run->set->part;
+    if (run->seen++ % part->count != part->index)
+        return NULL;
+    run->set->n_images++;
+    return run->images + run->n++ * run->height * run->width * 3;
+}
+
+static int add_stream(struct image_set *set, struct feature_source *source, const char *path)
+{
+    struct image_stream in;
+    if (image_stream_open(&in, path, (size_t)tool.threads, false) < 0)
+        return -1;
+    struct image_run run = {.set = set,
+                            .source = source,
+                            .pool = true,
+                            .spatial = true,
+                            .height = in.height,
+                            .width = in.width};
+    int rc = image_run_start(&run, in.name);
+    struct batch *batch;
+    progress_start("images", in.counted ? in.count / set->part.count : 0);
+    while (rc == 0 && (rc = tstream_read(in.reader, &batch)) > 0) {
+        rc = 0;
+        for (size_t i = 0; rc == 0 && i < batch->rows; i++) {
+            uint8_t *to = next_image(&run);
+            if (to)
+                memcpy(to, batch->data[in.image] + i * in.image_size, in.image_size);
+            rc = run.n == source->batch ? finish_batch(&run) : 0;
+        }
+        batch_free(batch);
+    }
+    if (rc == 0)
+        rc = finish_batch(&run);
+    progress_finish();
+    image_run_end(&run);
+    tstream_close(in.reader);
+    return rc;
+}
+
+// The images of arr_0, for the statistics that the archive lacks.
+static int add_arr_0(struct image_set *set, struct feature_source *source,
+                     const struct arrays *arrays, bool pool, bool spatial)
+{
+    struct array *array = array_expect(arrays, "arr_0", DTYPE_U8, (const size_t[]){0, 0, 0, 3}, 4);
+    if (!array)
+        return -1;
+    const struct npy *npy = &array->npy;
+    struct image_run run = {.set = set,
+                            .source = source,
+                            .pool = pool,
+                            .spatial = spatial,
+                            .height = npy->shape[1],
+                            .width = npy->shape[2]};
+    int rc = npy->count == 0 ? error_set(STATUS_DATA, "%s: arr_0 is empty", arrays->path)
+                             : image_run_start(&run, arrays->path);
+    progress_start("images", npy->shape[0] / set->part.count);
+    for (size_t i = 0; rc == 0 && i < npy->shape[0]; i++) {
+        uint8_t *to = next_image(&run);
+        // Images of other parts are read, too, and overwritten: an archive may be compressed.
+        uint8_t *at =
+            to ? to : run.images + (run.n < source->batch ? run.n : 0) * run.height * run.width * 3;
+        rc = array_read(array, at, run.height * run.width * 3);
+        if (rc == 0 && run.n == source->batch)
+            rc = finish_batch(&run);
+    }
+    if (rc == 0)
+        rc = finish_batch(&run);
+    progress_finish();
+    image_run_end(&run);
+    array_close(array);
+    return rc;
+}
+
+static int read_features(struct image_set *set, const struct arrays *arrays)
+{
+    struct array *array =
+        array_expect(arrays, "features", DTYPE_F32, (const size_t[]){0, set->D}, 2);
+    if (!array)
+        return -1;
+    const size_t n = array->npy.shape[0];
+    float *rows = mem_new(ROWS, set->D * sizeof *rows);
+    int rc = rows ? 0 : -1;
+    for (size_t i = 0, some; rc == 0 && i < n; i += some) {
+        some = n - i < ROWS ? n - i : ROWS;
+        rc = array_read(array, rows, some * set->D);
+        if (rc == 0)
+            rc = add_features(set, rows, some);
+    }
+    free(rows);
+    array_close(array);
+    return rc;
+}
+
+// An integer of shape (n).
+static int read_numbers(const struct arrays *arrays, const char *name, int64_t *to, size_t n)
+{
+    struct array *array = array_expect(arrays, name, DTYPE_I64, &n, 1);
+    int rc = array ? array_read(array, to, n) : -1;
+    array_close(array);
+    return rc;
+}
+
+static double *read_doubles(const struct arrays *arrays, const char *name, const size_t *shape,
+                            size_t rank)
+{
+    struct array *array = array_expect(arrays, name, DTYPE_F64, shape, rank);
+    double *values = array ? mem_new(array->npy.count, sizeof *values) : NULL;
+    if (values && array_read(array, values, array->npy.count) < 0) {
+        free(values);
+        values = NULL;
+    }
+    array_close(array);
+    return values;
+}
+
+// Merges a mean and covariance of `count` images; 0: nobody knows of how many.
+static int read_moments(struct moments *m, struct device *host, const struct arrays *arrays,
+                        const char *mean_name, const char *covariance_name, uint64_t count)
+{
+    struct array *array = array_expect(arrays, mean_name, DTYPE_F64, (const size_t[]){0}, 1);
+    const size_t D = array ? array->npy.shape[0] : 0;
+    array_close(array);
+    if (!array)
+        return -1;
+    if (m->D && m->D != D)
+        return error_set(STATUS_DATA, "%s: expected %s of [%zu], found [%zu]", arrays->path,
+                         mean_name, m->D, D);
+    double *mean = read_doubles(arrays, mean_name, &D, 1);
+    double *covariance =
+        mean ? read_doubles(arrays, covariance_name, (const size_t[]){D, D}, 2) : NULL;
+    int rc = covariance ? start_moments(m, host, D) : -1;
+    if (rc == 0) // of one set alone the number cancels out
+        moments_merge(m, count ? count : 1 << 20, mean, covariance);
+    free(mean);
+    free(covariance);
+    return rc;
+}
+
+static int add_members(struct image_set *set, struct feature_source *source,
+                       const struct arrays *arrays)
+{
+    const bool images = arrays_have(arrays, "arr_0"), features = arrays_have(arrays, "features");
+    const bool pool = arrays_have(arrays, "mu"), spatial = arrays_have(arrays, "mu_s");
+    int64_t count = 0, sides[2];
+    if (!images && !pool)
+        return error_set(STATUS_DATA,
+                         "%s: expected the arrays mu and sigma, or arr_0, found neither",
+                         arrays->path);
+    if (set->part.count > 1 && !images)
+        return error_set(STATUS_USAGE, "%s: --part takes parts of images, and it has none",
+                         arrays->path);
+    if (arrays_have(arrays, "count")) {
+        if (read_numbers(arrays, "count", &count, 1) < 0)
+            return -1;
+        if (count < 1)
+            return error_set(STATUS_DATA, "%s: expected a count above 0, found %" PRId64,
+                             arrays->path, count);
+    }
+    if (pool && (set->uncounted || (count == 0 && set->pool.D)))
+        return error_set(STATUS_DATA,
+                         "%s: statistics of several files are merged only if each says of how many "
+                         "images (count, as --save writes it)",
+                         arrays->path);
+    set->uncounted |= pool && count == 0;
+    if (pool && read_moments(&set->pool, source->host, arrays, "mu", "sigma", (uint64_t)count) < 0)
+        return -1;
+    if (pool && expect_width(set, arrays->path, set->pool.D) < 0)
+        return -1;
+    if (spatial &&
+        read_moments(&set->spatial, source->host, arrays, "mu_s", "sigma_s", (uint64_t)count) < 0)
+        return -1;
+    if (arrays_have(arrays, "image_size") && !images) {
+        if (read_numbers(arrays, "image_size", sides, 2) < 0)
+            return -1;
+        set->height = (size_t)sides[0], set->width = (size_t)sides[1];
+    }
+    if (!images)
+        set->n_images += (uint64_t)count;
+    const bool wanted = set->keep || set->score;
+    if (features && wanted && set->D)
+        return read_features(set, arrays);
+    return images && (wanted || !pool || !spatial) ? add_arr_0(set, source, arrays, !pool, !spatial)
+                                                   : 0;
+}
+
+static int add_archive(struct image_set *set, struct feature_source *source, const char *path)
+{
+    struct arrays arrays;
+    if (arrays_open(&arrays, path) < 0)
+        return -1;
+    int rc = add_members(set, source, &arrays);
+    if (rc == 0)
+        set->hash =
+            hash_bytes(set->hash ? set->hash : HASH_START, arrays.file.data, arrays.file.size);
+    arrays_close(&arrays);
+    return rc;
+}
+
+// Whether a regular file begins as a zip archive does: 1 or 0. -1 with an error.
+static int find_archive(const char *path)
+{
+    char start[sizeof ZIP_MAGIC - 1];
+    size_t got = 0;
+    if (strcmp(path, "-") == 0 || !file_is_regular(path))
+        return 0;
+    const int fd = file_open_regular(path);
+    if (fd < 0)
+        return -1;
+    int rc = fd_read_full(fd, start, sizeof start, &got);
+    if (rc < 0)
+        error_set_errno(STATUS_NO_INPUT, "%s: cannot read", path);
+    close(fd);
+    return rc < 0 ? -1 : got == sizeof start && memcmp(start, ZIP_MAGIC, got) == 0;
+}
+
+int image_set_add(struct image_set *set, struct feature_source *source, const char *path)
+{
+    const int archive = find_archive(path);
+    return archive < 0 ? -1
+           : archive   ? add_archive(set, source, path)
+                       : add_stream(set, source, path);
+}
+
+static int save_array(struct zip_writer *zip, const char *name, enum dtype dtype,
+                      const size_t *shape, size_t rank, const void *values)
+{
+    size_t count;
+    shape_count(shape, rank, &count);
+    return arrays_start(zip, name, dtype, shape, rank) < 0 ||
+                   zip_write(zip, values, count * dtype_size(dtype)) < 0 || zip_end(zip) < 0
+               ? -1
+               : 0;
+}
+
+static int save_moments(struct zip_writer *zip, struct moments *m, const char *mean,
+                        const char *covariance)
+{
+    double *values = mem_new(m->D, m->D * sizeof *values);
+    if (!values)
+        return -1;
+    moments_finish(m, values);
+    const size_t shape[] = {m->D, m->D};
+    int rc = save_array(zip, mean, DTYPE_F64, shape, 1, m->mean);
+    if (rc == 0)
+        rc = save_array(zip, covariance, DTYPE_F64, shape, 2, values);
+    free(values);
+    return rc;
+}
+
+static int save_members(struct image_set *set, struct zip_writer *zip)
+{
+    const int64_t sides[2] = {(int64_t)set->height, (int64_t)set->width};
+    if (save_moments(zip, &set->pool, "mu", "sigma") < 0)
+        return -1;
+    if (set->spatial.D && save_moments(zip, &set->spatial, "mu_s", "sigma_s") < 0)
+        return -1;
+    if (set->n_features &&
+        save_array(zip, "features", DTYPE_F32, (const size_t[]){set->n_features, set->D}, 2,
+                   set->features) < 0)
+        return -1;
+    if (set->height && save_array(zip, "image_size", DTYPE_I64, (const size_t[]){2}, 1, sides) < 0)
+        return -1;
+    const int64_t count = (int64_t)set->pool.n; // complete since save_moments
+    return set->uncounted ? 0 : save_array(zip, "count", DTYPE_I64, (const size_t[]){1}, 1, &count);
+}
+
+int image_set_save(struct image_set *set, struct output *output)
+{
+    struct zip_writer *zip = zip_new(output);
+    int rc = zip && save_members(set, zip) == 0 && zip_finish(zip) == 0 ? 0 : -1;
+    zip_free(zip);
+    if (rc == 0)
+        return output_commit(output);
+    output_discard(output);
+    return rc;
+}
+
+void image_set_free(struct image_set *set)
+{
+    if (set->score)
+        inception_score_free(set->score);
+    moments_free(&set->pool);
+    moments_free(&set->spatial);
+    free(set->features);
+}

@@ -1,0 +1,129 @@
+#!/bin/sh
+# evaluate-images: sets, references, what is merged, what is refused. SPDX-License-Identifier: MIT
+# shellcheck disable=SC2317 # functions that are arguments of others
+. tests/tap.sh
+unset DIT_INCEPTION
+
+network=$BUILD/tests/tools/inception-network
+"$network" make 4 "$tmp/net.safetensors"
+export DIT_INCEPTION="$tmp/net.safetensors"
+"$BUILD/tests/tools/draw-shapes" -q -o "$tmp/shapes" -n 40 -s 32
+find "$tmp/shapes" -type f | sort | decode-images -q -s 32 --no-labels -o "$tmp/all"
+tstream-cat -q --part 1/2 "$tmp/all" -o "$tmp/one"
+tstream-cat -q --part 2/2 "$tmp/all" -o "$tmp/two"
+npz-pack -q "$tmp/two" -o "$tmp/two.npz"
+
+# figure KEY FILE: its value there.
+figure() {
+    sed -n "s/^  \"$1\": \(.*[^,]\),\{0,1\}\$/\1/p" "$2"
+}
+# near A B LIMIT
+near() {
+    awk "BEGIN { d = $1 - $2; exit !(d <= $3 && -d <= $3) }"
+}
+
+exits 'a stream against an archive' 0 evaluate-images -r "$tmp/two.npz" "$tmp/one" --save "$tmp/one.npz"
+cp "$tmp/out" "$tmp/figures"
+for key in fid sfid inception_score precision recall kid images reference_images; do
+    ok "... has a value of $key" [ -n "$(figure $key "$tmp/figures")" ]
+done
+says 'tells people, too' 'evaluate-images: FID '
+says 'warns of a covariance without full rank' 'images are too few for 256 features'
+is '... counts the images' "$(figure images "$tmp/figures")" "$(tstream-info "$tmp/one" | sed -n 's/.*records *\([0-9]*\).*/\1/p' | head -n 1)"
+
+exits 'the features that were saved' 0 evaluate-images -r "$tmp/two.npz" "$tmp/one.npz" -o "$tmp/again"
+for key in fid sfid inception_score precision recall; do
+    ok "... give the same $key" near "$(figure $key "$tmp/again")" "$(figure $key "$tmp/figures")" 1e-9
+done
+exits 'a set against itself without a network' 0 \
+    env -u DIT_INCEPTION evaluate-images -m fid,precision -r "$tmp/one.npz" "$tmp/one.npz"
+ok '... is at 0' near "$(figure fid "$tmp/out")" 0 1e-6
+ok '... and all within its own manifold' near "$(figure precision "$tmp/out")" 1 0
+
+for part in 1 2 3; do
+    evaluate-images -q -m fid --save "$tmp/part$part.npz" -r "$tmp/two.npz" --part $part/3 "$tmp/one" >"$tmp/null" 2>&1
+done
+exits 'three parts' 0 evaluate-images -m fid -r "$tmp/two.npz" "$tmp"/part[123].npz
+ok '... merge into the FID of the whole' near "$(figure fid "$tmp/out")" "$(figure fid "$tmp/figures")" 1e-9
+exits 'images after statistics' 0 evaluate-images -m fid -r "$tmp/one.npz" "$tmp/part1.npz" "$tmp/two.npz"
+ok '... are counted' [ "$(figure images "$tmp/out")" -gt "$(figure reference_images "$tmp/out")" ]
+
+exits 'no network for images' 64 env -u DIT_INCEPTION evaluate-images -m fid -r "$tmp/one.npz" "$tmp/two.npz"
+says 'names the option' "$tmp/two.npz: its images need the Inception network: --inception"
+exits 'no reference' 64 evaluate-images -m fid "$tmp/one"
+says 'names the option' 'these --metrics need a --reference'
+exits 'an unknown figure' 64 evaluate-images -m fid,fud "$tmp/one"
+says 'is named' "found 'fud'"
+exits 'a file that is no stream' 65 evaluate-images -r "$tmp/one.npz" "$tmp/net.safetensors"
+exits 'a missing reference' 66 evaluate-images -r "$tmp/none" "$tmp/one"
+
+"$network" make 4 "$tmp/bare.safetensors" bare
+exits 'weights without the last layer' 0 evaluate-images --inception "$tmp/bare.safetensors" -r "$tmp/one.npz" "$tmp/two.npz"
+says 'gives no Inception Score' 'has no last layer (fc.weight): no Inception Score'
+is '... which is left out' "$(figure inception_score "$tmp/out")" ''
+exits 'its Inception Score by name' 65 evaluate-images --inception "$tmp/bare.safetensors" -m inception-score "$tmp/one"
+"$network" make 4 "$tmp/other.safetensors" other
+exits "torchvision's network" 65 evaluate-images --inception "$tmp/other.safetensors" -m inception-score "$tmp/one"
+says 'is refused by name' "this is torchvision's Inception, another network"
+exits 'weights of something else' 65 evaluate-images --inception tests/data/dit-a.safetensors -m inception-score "$tmp/one"
+says 'is not an Inception network' 'not an Inception network: it has no tensor'
+head -c 100000 "$tmp/net.safetensors" >"$tmp/cut.safetensors"
+exits 'weights that are cut' 65 evaluate-images --inception "$tmp/cut.safetensors" -m inception-score "$tmp/one"
+
+exits 'weights for PyTorch' 0 convert-weights -q "$tmp/net.safetensors" "$tmp/net.pth"
+exits '... and back' 0 convert-weights -q "$tmp/net.pth" "$tmp/back.safetensors"
+ok '... are the same' cmp -s "$tmp/net.safetensors" "$tmp/back.safetensors"
+evaluate-images -q -m fid -r "$tmp/one.npz" "$tmp/two.npz" >"$tmp/plain" 2>"$tmp/null"
+exits 'weights of PyTorch' 0 evaluate-images --inception "$tmp/net.pth" -m fid -r "$tmp/one.npz" "$tmp/two.npz"
+is '... compute what those of safetensors do' "$(figure fid "$tmp/out")" "$(figure fid "$tmp/plain")"
+exits 'names of another model' 64 convert-weights --names diffusers "$tmp/net.safetensors" "$tmp/x.pth"
+says 'are refused' 'is an Inception network: it has one set of weights'
+
+head -c 20000 "$tmp/two.npz" >"$tmp/cut.npz"
+exits 'an archive that is cut' 65 evaluate-images -m fid -r "$tmp/one.npz" "$tmp/cut.npz"
+says 'is named' 'expected the end of a zip archive: the file was cut short'
+head -c 3000 "$tmp/one" >"$tmp/cut"
+exits 'a stream that is cut' 65 evaluate-images -m fid -r "$tmp/one.npz" "$tmp/cut"
+
+# archive OUT EXPRESSION: an archive that Python writes; a is the two images of zeros.
+archive() {
+    python '
+z = np.zeros
+getattr(np, sys.argv[3])(sys.argv[1], **eval(sys.argv[2]))' "$1" "$2" "${3:-savez}"
+}
+archive "$tmp/grey.npz" '{"arr_0": z((3, 8, 8, 1), np.uint8)}'
+exits 'images of one channel' 65 evaluate-images -m fid -r "$tmp/one.npz" "$tmp/grey.npz"
+says 'are refused' "$tmp/grey.npz: expected arr_0 of U8 [N, N, N, 3], found U8 [3, 8, 8, 1]"
+archive "$tmp/keys.npz" '{"x": z(3)}'
+exits 'an archive of other arrays' 65 evaluate-images -m fid -r "$tmp/keys.npz" "$tmp/one.npz"
+says 'is refused' "$tmp/keys.npz: expected the arrays mu and sigma, or arr_0, found neither"
+archive "$tmp/nan.npz" '{"mu": z(256), "sigma": z((256, 256)) * np.nan}'
+exits 'statistics with NaN' 65 evaluate-images -m fid -r "$tmp/nan.npz" "$tmp/one.npz"
+says 'are refused' 'a mean or covariance holds numbers that are not finite'
+archive "$tmp/narrow.npz" '{"mu": z(64), "sigma": z((64, 64))}'
+exits 'statistics of another width' 65 evaluate-images -m fid -r "$tmp/narrow.npz" "$tmp/one.npz"
+says 'are refused' "expected 256 features an image, as the samples have, found 64"
+archive "$tmp/uneven.npz" '{"mu": z(64), "sigma": z((64, 63))}'
+exits 'a covariance that is not square' 65 evaluate-images -m fid -r "$tmp/uneven.npz" "$tmp/one.npz"
+archive "$tmp/zeros.npz" '{"mu": z(256), "sigma": z((256, 256))}'
+exits 'statistics without a count' 0 evaluate-images -m fid -r "$tmp/zeros.npz" "$tmp/one.npz"
+exits '... twice' 65 evaluate-images -m fid -r "$tmp/one.npz" "$tmp/zeros.npz" "$tmp/zeros.npz"
+says 'cannot be merged' 'merged only if each says of how many'
+exits 'figures that need features of a set without' 65 evaluate-images -m precision -r "$tmp/zeros.npz" "$tmp/one.npz"
+says 'are refused if they are named' "precision can't be computed: a set has no features"
+archive "$tmp/packed.npz" '{"arr_0": np.load(sys.argv[1].replace("packed", "two"))["arr_0"]}' savez_compressed
+exits 'a compressed archive' 0 evaluate-images -m fid -r "$tmp/one.npz" "$tmp/packed.npz"
+is '... gives what a plain one does' "$(figure fid "$tmp/out")" "$(figure fid "$tmp/plain")"
+python '
+b = bytearray(open(sys.argv[1], "rb").read())
+b[len(b) // 2] ^= 255
+open(sys.argv[2], "wb").write(b)' "$tmp/two.npz" "$tmp/flipped.npz"
+exits 'an archive with a flipped byte' 65 evaluate-images -m fid -r "$tmp/one.npz" "$tmp/flipped.npz"
+says 'is found by its checksum' 'its checksum is wrong'
+python '
+header = repr({"descr": "|u1", "fortran_order": False, "shape": (300000, 256, 256, 3)}).ljust(117) + "\n"
+with zipfile.ZipFile(sys.argv[1], "w") as f:
+    f.writestr("arr_0.npy", b"\x93NUMPY\x01\x00v\x00" + header.encode() + bytes(1000))' "$tmp/large.npz"
+exits 'an archive of 60 GB by its header' 65 evaluate-images -m fid -r "$tmp/one.npz" "$tmp/large.npz"
+says 'is refused' 'expected 58982400000 bytes of data (U8 [300000, 256, 256, 3]), found 1000'
+done_testing
