@@ -95,11 +95,25 @@ other_weights() {
 exits 'sample-50k.sh refuses other weights in the same folder' 64 other_weights
 says 'and says what to do' 'choose another WORK'
 
+"$BUILD/tests/tools/inception-network" make 4 "$tmp/inception.safetensors"
+"$BUILD/tests/tools/make-stream" images 6 32 3 | npz-pack -q -o "$tmp/reference.npz"
+evaluate() { # evaluate OPTIONS
+    WORK=$tmp/evaluated COUNT=6 PARTS=2 SAMPLE_STEPS=2 REFERENCE=$tmp/reference.npz EVALUATE_OPTIONS=$1 \
+        SAMPLE_OPTIONS='-@ 1 --vae tests/data/vae-diffusers-half.safetensors' \
+        DIT_INCEPTION=$tmp/inception.safetensors pipelines/evaluate-50k.sh tests/data/dit-a.safetensors
+}
+exits 'evaluate-50k.sh' 0 evaluate '-m fid'
+ok '... prints the FID of its samples' grep -q '"fid": ' "$tmp/out"
+exits 'evaluate-50k.sh once more' 0 evaluate '-m fid'
+ok '... prints what it has' cmp -s "$tmp/out" "$tmp/evaluated/evaluation.json"
+exits 'evaluate-50k.sh with other options' 64 evaluate '-m kid'
+says 'is refused' "$tmp/evaluated holds an evaluation made with another reference or other settings"
+
 top=$PWD
 elsewhere() { # with no programs on the PATH
     cd "$tmp" && env PATH="$(getconf PATH)" "$top/pipelines/$1" "$2"
 }
-for script in imagenet256.sh sample-50k.sh; do
+for script in imagenet256.sh sample-50k.sh evaluate-50k.sh; do
     exits "$script --help" 0 elsewhere $script --help
     exits "$script with an unknown option" 64 elsewhere $script --unknown
     exits "$script with a missing operand" 64 elsewhere $script "$tmp/no"
