@@ -335,7 +335,8 @@ $(eval $(call COMPLETION_RULE,fish,fish/%.fish))
 
 # What the tests and measurements on a GPU run.
 GPU_BIN   := dit-train dit-sample vae-encode vae-decode npz-pack
-GPU_TOOLS := check-ops dit-reference autoencoder-kl tools/make-stream tools/check-group
+GPU_TOOLS := check-ops dit-reference flow-reference autoencoder-kl tools/make-stream \
+             tools/check-group
 GPU_BUILT := programs plugin $(GPU_TOOLS:%=$B/tests/%) \
              $(if $(filter-out 0,$(CUDA)),$B/tests/gpu/cuda-primitives)
 $B/tests/gpu/cuda-primitives: $B/obj/cuda/tests/cudasim/tests/cuda-primitives.o

@@ -11,7 +11,7 @@ extern "C" {
 
 // The interface between a program and its plug-in, which must have been built with the same one:
 // the sizes of the structs that they share, and the operations with their parameters.
-#define CUDA_SIZES 7
+#define CUDA_SIZES 8
 static inline const char *cuda_interface(size_t sizes[CUDA_SIZES])
 {
     sizes[0] = sizeof(struct device);
@@ -21,6 +21,7 @@ static inline const char *cuda_interface(size_t sizes[CUDA_SIZES])
     sizes[4] = sizeof(struct adamw);
     sizes[5] = sizeof(struct modulation);
     sizes[6] = sizeof(struct conv2d);
+    sizes[7] = sizeof(struct flow_training);
     return ""
 #define OP(name, cpu, params, args) #name #params "\n"
 #include "kernels/ops.def"

@@ -8,28 +8,47 @@
 #include <stdint.h>
 
 #include "kernels/device.h"
+#include "lib/base/flow-path.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-// The coefficients of the loss at one sample's time step t, in float32 (lib/model/diffusion.h
-// computes them). abar is the product of the alphas up to t.
+// The coefficients of the loss at one sample's time t, in float32 (lib/model/diffusion.h and
+// flow.h compute them). The last three rows are those of the variational bound, of diffusion
+// alone; abar is the product of the alphas up to t.
 struct diffusion_terms {
-    float signal, noise;    // sqrt(abar_t), sqrt(1 - abar_t)
+    float signal, noise;    // x_t = signal x0 + noise eps
+    float out, data, eps;   // the residual is out f(x_t) - data x0 - eps eps, f the model
+    float weight;           // of its square in the loss
     float x0_x, x0_eps;     // x0 = x0_x x_t - x0_eps eps: sqrt(1/abar), sqrt(1/abar - 1)
     float mean_x0, mean_x;  // posterior mean = mean_x0 x0 + mean_x x_t
     float log_max, log_min; // log beta_t, log of the posterior variance (clipped)
     int32_t first;          // t = 0, where the bound is that of the discretized Gaussian
 };
 
-// The coefficients of one step of the sampler (sample_step in kernels/ops.def).
+enum flow_weight { FLOW_WEIGHT_NONE, FLOW_WEIGHT_VELOCITY, FLOW_WEIGHT_LIKELIHOOD };
+
+// How flow matching draws its times, and the loss there (kernels/flow-terms.h).
+struct flow_training {
+    enum flow_path path;
+    enum flow_prediction prediction;
+    enum flow_weight weight; // of the loss of predicted noise or score
+    bool reversed;           // the model sees 1 - t, and its output is negated
+    double low, high;        // bounds of t
+    bool logit_normal;       // t is the logistic function of N(mean, std), else uniform
+    double mean, std;
+};
+
+#define SAMPLER_STATES 4 // the most arrays that a sampler keeps of its samples
+
+// The coefficients of one step of a sampler (sample_step in kernels/ops.def): a matrix on its
+// states and the model's output, and the standard deviation of the noise.
 struct sampler_step {
-    float x0_x, x0_eps;
-    float mean_x0, mean_x, mean_eps;
-    float log_max, log_min; // learned variance (DDPM)
-    float sigma;            // fixed standard deviation (DDIM)
-    bool learned, last;
+    float state[SAMPLER_STATES][SAMPLER_STATES], out[SAMPLER_STATES];
+    float sigma;            // 0: no noise
+    bool learned;           // the model's output has the standard deviation, not sigma
+    float log_max, log_min; // the bounds of its log variance
 };
 
 struct adamw {

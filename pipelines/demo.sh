@@ -5,14 +5,15 @@ set -eu
 
 usage() {
     cat <<'EOF'
-Usage: demo.sh [--minutes M] [--size N] [--out FOLDER] [PICTURES]
+Usage: demo.sh [--minutes M] [--size N] [--objective NAME] [--out FOLDER] [PICTURES]
 Trains a small Diffusion Transformer on PICTURES, a folder with one subfolder for each class, and
 draws samples from it. Without PICTURES it first draws its own set of pictures in ten classes.
 
-      --minutes=M   train for M minutes (default: 7)
-      --size=N      crop and scale pictures to N x N pixels (default: 32)
-      --out=FOLDER  write everything into FOLDER (default: demo)
-  -h, --help        show this help
+      --minutes=M       train for M minutes (default: 7)
+      --size=N          crop and scale pictures to N x N pixels (default: 32)
+      --objective=NAME  train by diffusion (default) or flow
+      --out=FOLDER      write everything into FOLDER (default: demo)
+  -h, --help            show this help
 
 Makes FOLDER/samples.png, FOLDER/samples.npz, FOLDER/loss.png and FOLDER/run with the weights.
 Run again with the same FOLDER, it continues the training for M more minutes.
@@ -26,12 +27,13 @@ fail() {
 
 minutes=7
 size=32
+objective=diffusion
 out=demo
 pictures=
 while [ $# -gt 0 ]; do
     value=${1#*=}
     case $1 in
-    --minutes | --size | --out)
+    --minutes | --size | --objective | --out)
         [ $# -gt 1 ] || fail "option $1 needs a value"
         value=$2
         ;;
@@ -39,6 +41,7 @@ while [ $# -gt 0 ]; do
     case $1 in
     --minutes | --minutes=*) minutes=$value ;;
     --size | --size=*) size=$value ;;
+    --objective | --objective=*) objective=$value ;;
     --out | --out=*) out=$value ;;
     -h | --help) usage && exit 0 ;;
     -*) fail "unknown option '$1'; see --help" ;;
@@ -47,7 +50,7 @@ while [ $# -gt 0 ]; do
         pictures=$1
         ;;
     esac
-    case $1 in --minutes | --size | --out) shift ;; esac
+    case $1 in --minutes | --size | --objective | --out) shift ;; esac
     shift
 done
 
@@ -79,7 +82,7 @@ say "Encoding $(tr -cd '\0' <"$out/files" | wc -c) pictures at ${size}x$size"
 { decode -0 --size "$size" <"$out/files" || [ $? -eq 1 ]; } | vae-encode -o "$out/latents.tstream"
 
 say "Training for $minutes minutes"
-dit-train --run "$out/run" --resume --minutes "$minutes" \
+dit-train --run "$out/run" --resume --minutes "$minutes" --objective "$objective" \
     --hidden 192 --depth 6 --heads 3 --patch 1 --batch 32 \
     --lr 1e-3 --lr-warmup 200 --clip 1 --ema-decay 0.998 --log-every 100 <"$out/latents.tstream"
 

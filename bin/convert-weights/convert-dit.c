@@ -228,6 +228,8 @@ static int make_metadata(struct dit_conversion *c)
     drop_metadata(c->metadata, "args."); // PyTorch's; what counts is read from the file
     drop_metadata(c->metadata, "opt.");
     if (dit_file_add_sizes(c->metadata, &file->config) < 0 ||
+        (file->objective.kind == OBJECTIVE_FLOW &&
+         dit_objective_save(&file->objective, c->metadata) < 0) ||
         set_metadata(c->metadata, "format", json_string("pt")) < 0)
         return -1;
     if (c->which != CONVERT_ALL || !file->has_training) {
@@ -253,8 +255,8 @@ static int write_dit(const struct write_list *list, struct output *output, void 
         return write_list_safetensors(list, c->metadata, output);
     if (c->which != CONVERT_ALL)
         return convert_write_state_dict(list, NULL, output);
-    return convert_write_training(list, c->file->layout.n_params, &c->file->config, c->metadata,
-                                  output);
+    return convert_write_training(list, c->file->layout.n_params, &c->file->config,
+                                  &c->file->objective, c->metadata, output);
 }
 
 // The names of the classes as diffusers has them, by number; NULL without any.
@@ -287,7 +289,7 @@ static json_t *dit_config_json(const struct dit_conversion *c)
         "gelu-approximate", "norm_type", "ada_norm_zero", "attention_bias", 1, "num_layers",
         (json_int_t)config->depth, "num_attention_heads", (json_int_t)config->heads,
         "attention_head_dim", (json_int_t)(config->hidden / config->heads), "in_channels",
-        (json_int_t)config->channels, "out_channels", (json_int_t)(2 * config->channels),
+        (json_int_t)config->channels, "out_channels", (json_int_t)dit_out_channels(config),
         "patch_size", (json_int_t)config->patch, "sample_size", (json_int_t)config->input_size,
         "num_embeds_ada_norm", (json_int_t)config->classes, "dropout", 0.0,
         "norm_elementwise_affine", 0, "norm_eps", 1e-6);
@@ -335,7 +337,12 @@ int convert_dit(const char *in, const char *out, const struct convert_options *o
                          in);
     if (dit_file_open(&file, in, &options->hints) < 0)
         return -1;
-    int rc = convert_open_dit(&c, out, options);
+    int rc = c.diffusers && file.objective.kind == OBJECTIVE_FLOW
+                 ? error_set(STATUS_DATA,
+                             "%s was trained by flow matching, which diffusers would take for "
+                             "diffusion: its --names are published",
+                             file.path)
+                 : convert_open_dit(&c, out, options);
     write_list_free(&c.list);
     naming_free(&c.naming);
     json_decref(c.metadata);

@@ -149,9 +149,24 @@ static void put_optimizer(struct torch_writer *torch, const struct write_list *l
     torch_end(torch);
 }
 
+// Puts the names that SiT's programs, or REPA's where time runs to noise, have for the objective.
+static void put_flow(struct torch_writer *torch, const struct objective *objective)
+{
+    static const char *const sit_paths[] = {"", "Linear", "GVP", "VP"};
+    static const char *const predictions[] = {"", "velocity", "noise", "score"};
+    const bool repa = objective->time == FLOW_TIME_NOISE;
+    torch_text(torch, "path_type");
+    torch_text(torch, repa ? (objective->path == FLOW_GVP ? "cosine" : "linear")
+                           : sit_paths[objective->path]);
+    torch_text(torch, "prediction");
+    torch_text(torch, repa ? "v" : predictions[objective->prediction]);
+    torch_text(torch, "loss_weight");
+    torch_none(torch);
+}
+
 // Puts those arguments of train.py that people's scripts read.
 static void put_args(struct torch_writer *torch, const struct dit_config *config,
-                     const json_t *metadata)
+                     const struct objective *objective, const json_t *metadata)
 {
     const struct {
         const char *theirs, *ours;
@@ -164,6 +179,8 @@ static void put_args(struct torch_writer *torch, const struct dit_config *config
     };
     char model[96];
     dit_config_text(config, model, sizeof model);
+    if (objective->kind == OBJECTIVE_FLOW)
+        memcpy(model, "SiT", 3);
     torch_begin(torch, TORCH_DICT);
     if (strchr(model, '/')) { // a published model's name
         torch_text(torch, "model");
@@ -174,6 +191,10 @@ static void put_args(struct torch_writer *torch, const struct dit_config *config
         if (value >= 0 && value < 0x1p53)
             put_key_integer(torch, numbers[i].theirs, (int64_t)value);
     }
+    if (objective->kind == OBJECTIVE_FLOW)
+        put_flow(torch, objective);
+    if (!config->learn_sigma)
+        put_key_bool(torch, "learn_sigma", false);
     torch_end(torch);
 }
 
@@ -191,8 +212,8 @@ static void put_metadata(struct torch_writer *torch, const json_t *metadata)
 }
 
 int convert_write_training(const struct write_list *list, size_t n_params,
-                           const struct dit_config *config, const json_t *metadata,
-                           struct output *output)
+                           const struct dit_config *config, const struct objective *objective,
+                           const json_t *metadata, struct output *output)
 {
     struct torch_writer *torch = torch_new(output);
     size_t each = 1 + n_params; // tensors of a state dict, with pos_embed
@@ -206,7 +227,7 @@ int convert_write_training(const struct write_list *list, size_t n_params,
     torch_text(torch, "opt");
     put_optimizer(torch, list, 2 * each, n_params, metadata);
     torch_text(torch, "args");
-    put_args(torch, config, metadata);
+    put_args(torch, config, objective, metadata);
     torch_text(torch, "metadata");
     put_metadata(torch, metadata);
     torch_end(torch);

@@ -64,7 +64,7 @@ int main(int argc, char **argv)
 {
     static const enum dtype dtypes[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16};
     int64_t heads = 0, image_size = 0;
-    int names = -1, which = -1, dtype = -1;
+    int names = -1, which = -1, dtype = -1, objective = -1, path = -1, prediction = -1;
     const struct option options[] = {
         OPTION_CHOICE(
             "names", 0, &names,
@@ -76,6 +76,14 @@ int main(int argc, char **argv)
         OPTION_CHOICE("dtype", 0, &dtype,
                       "convert the weights to this type (default: keep their types)", "f32", "f16",
                       "bf16"),
+        OPTION_CHOICE("objective", 0, &objective,
+                      "what the model was trained for, if IN does not tell it", "diffusion",
+                      "flow"),
+        OPTION_CHOICE("path", 0, &path, "path of flow matching, if IN does not tell it", "linear",
+                      "gvp", "vp"),
+        OPTION_CHOICE("prediction", 0, &prediction,
+                      "what a model of flow matching predicts, if IN does not tell it", "velocity",
+                      "noise", "score"),
         OPTION_INT("heads", 0, &heads, 1, 1024,
                    "number of attention heads, where IN does not give it"),
         OPTION_INT("image-size", 0, &image_size, 8, 32768,
@@ -96,7 +104,11 @@ int main(int argc, char **argv)
                          .names = names,
                          .which = which,
                          .dtype = dtype < 0 ? DTYPE_COUNT : dtypes[dtype],
-                         .hints = {.heads = (size_t)heads, .image_size = (size_t)image_size}}) < 0)
+                         .hints = {.heads = (size_t)heads,
+                                   .image_size = (size_t)image_size,
+                                   .objective = {(enum objective_kind)(objective + 1),
+                                                 (enum flow_path)(path + 1),
+                                                 (enum flow_prediction)(prediction + 1), 0}}}) < 0)
         tool_fail();
     return tool_finish();
 }

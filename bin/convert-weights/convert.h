@@ -39,12 +39,12 @@ int convert_write_config(const char *out, json_t *config);
 // dict unless that is NULL. -1 with an error.
 int convert_write_state_dict(const struct write_list *list, const char *wrapper,
                              struct output *output);
-// Writes a training for PyTorch: the dict of model, ema, opt and args that fast-DiT's train.py
-// saves, and metadata. The list holds the state dicts of `model.` and `ema.`, and then, unless the
-// optimizer's state is missing, `step`, `exp_avg` and `exp_avg_sq` of each parameter in the same
-// order. -1 with an error.
+// Writes a training for PyTorch: the dict of model, ema, opt and args that fast-DiT's and SiT's
+// train.py save, and metadata. The list holds the state dicts of `model.` and `ema.`, and then,
+// unless the optimizer's state is missing, `step`, `exp_avg` and `exp_avg_sq` of each parameter in
+// the same order. -1 with an error.
 int convert_write_training(const struct write_list *list, size_t n_params,
-                           const struct dit_config *config, const json_t *metadata,
-                           struct output *output);
+                           const struct dit_config *config, const struct objective *objective,
+                           const json_t *metadata, struct output *output);
 
 #endif

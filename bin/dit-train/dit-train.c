@@ -17,6 +17,22 @@ static void apply_options(struct training *t)
                          (long long)t->options->batch, ranks_size(t->ranks));
 }
 
+// What is learned: what the options say and the weights to start from.
+static int choose_loss(struct training *t)
+{
+    struct objective asked = train_options_objective(t->options);
+    struct loss_settings *loss = &t->settings.loss;
+    if (t->source.path) {
+        loss->objective = t->source.objective;
+        if (objective_join(&loss->objective, t->source.path, &asked, "the options") < 0)
+            return -1;
+    } else {
+        loss->objective = asked;
+        objective_complete(&loss->objective);
+    }
+    return train_options_loss(t->options, loss);
+}
+
 static void open_data(struct training *t, char **shards)
 {
     if (ranks_size(t->ranks) > 1 && (!shards[0] || strcmp(shards[0], "-") == 0))
@@ -59,10 +75,12 @@ static void open_source(struct training *t)
             error_prefix("%s", t->source.path);
         tool_check(ranks_check(t->ranks, rc));
     } else if (o->init) {
-        struct dit_hints hints = {.heads = (size_t)o->heads, .other_data = true};
+        struct dit_hints hints = {
+            .heads = (size_t)o->heads, .other_data = true, .objective = train_options_objective(o)};
         tool_check(ranks_check(t->ranks, dit_file_open(&t->source, o->init, &hints)));
     }
     apply_options(t);
+    tool_check(ranks_check(t->ranks, choose_loss(t)));
 }
 
 // A pipe is read once, unless a limit is given; files are read again and again.
@@ -93,6 +111,7 @@ static void make_preview(struct training *t, const struct dit_config *config)
                                       .vae = o->vae,
                                       .valid = train_options_validate(o) ? o->valid : NULL,
                                       .valid_records = (size_t)o->valid_count,
+                                      .loss = t->settings.loss,
                                       .threads = (size_t)tool.threads};
     bool here = ranks_rank(t->ranks) == 0 && (wanted.samples || wanted.valid);
     if (here)
@@ -104,6 +123,7 @@ static void make_trainer(struct training *t)
 {
     struct dit_config config = {0};
     tool_check(training_choose_config(t, &config));
+    tool_check(training_choose_end(t));
     make_preview(t, &config);
     tool_check(training_plan_memory(t, &config));
     t->trainer = trainer_new(t->device, &config, &t->settings, t->ranks);

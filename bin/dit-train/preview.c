@@ -19,7 +19,7 @@
 #include "lib/model/sampler.h"
 
 #define SAMPLES_AT_ONCE 8
-#define RESPACING       "50"
+#define STEPS           "50"
 #define VALID_MEMORY    ((uint64_t)64 << 20) // for reading the held-out latents
 
 struct preview {
@@ -104,7 +104,7 @@ static int open_held_out(struct preview *p, const struct latents *data,
     if (!(p->memory = device_alloc(p->device, p->memory_size)))
         return device_lacks(p->device, preview_memory(p), NULL, "--valid");
     place_batch(p, (uintptr_t)p->memory);
-    return diffusion_upload_terms(p->device, p->batch.table);
+    return loss_batch_prepare(&p->batch, p->config, &settings->loss);
 }
 
 static int open_autoencoder(struct preview *p, const struct schema *data,
@@ -138,9 +138,9 @@ struct preview *preview_new(struct device *device, const struct dit_config *conf
     p->samples = settings->samples;
     p->valid = settings->valid;
     struct sampler_settings sampling = {
-        .respacing = RESPACING,
+        .objective = settings->loss.objective,
+        .steps = STEPS,
         .cfg_scale = -1,
-        .cfg_channels = sampler_guided_channels(config->channels),
         .seed = settings->seed,
     };
     if (!(p->sampler = sampler_new(device, config, SAMPLES_AT_ONCE, NULL, &sampling)))

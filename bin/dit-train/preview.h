@@ -19,6 +19,7 @@ struct preview_settings {
     const char *valid;    // file of held-out latents; NULL: none
     size_t valid_records; // the most to take of these
     size_t threads;       // for decompressing them
+    struct loss_settings loss;
 };
 
 struct preview;

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: MIT
 #include "bin/dit-train/train-options.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +14,10 @@
 static struct train_options values = {
     .batch = 256,
     .recompute = -1,
+    .objective = -1,
+    .path = -1,
+    .prediction = -1,
+    .lr_schedule = -1,
     .lr = 1e-4,
     .beta1 = 0.9,
     .beta2 = 0.999,
@@ -52,9 +57,28 @@ static const struct option rows[] = {
     OPTION_CHOICE("recompute", 0, &values.recompute,
                   "recompute activations to save memory (default light; on a GPU none if it fits)",
                   "none", "light", "block"),
+    OPTION_CHOICE("objective", 0, &values.objective,
+                  "what the model learns: the noise of diffusion, or a flow (default diffusion)",
+                  "diffusion", "flow"),
+    OPTION_CHOICE("path", 0, &values.path, "path of the flow from noise to data (default linear)",
+                  "linear", "gvp", "vp"),
+    OPTION_CHOICE("prediction", 0, &values.prediction,
+                  "what a model of the flow predicts (default velocity)", "velocity", "noise",
+                  "score"),
+    OPTION_STRING("loss-weight", 0, &values.loss_weight, "WEIGHT",
+                  "weight of the loss over time: none (default), min-snr[:G] for diffusion; for "
+                  "predicted noise or score velocity or likelihood"),
+    OPTION_STRING("timesteps", 0, &values.timesteps, "LAW",
+                  "how times are drawn: uniform (default), for flow logit-normal[:MEAN,STD]"),
     OPTION_FLOAT("lr", 0, &values.lr, 0, 1000, "learning rate (default 1e-4)"),
     OPTION_INT("lr-warmup", 0, &values.lr_warmup, 0, 1e15,
                "steps over which the learning rate rises (default 0)"),
+    OPTION_CHOICE("lr-schedule", 0, &values.lr_schedule,
+                  "learning rate after that: constant, falling, or falling over the last fifth of "
+                  "the steps (default constant)",
+                  "constant", "cosine", "wsd"),
+    OPTION_FLOAT("lr-final", 0, &values.lr_final, 0, 1,
+                 "share of the learning rate to which cosine and wsd fall (default 0)"),
     OPTION_FLOAT("beta1", 0, &values.beta1, 0, 0.999999,
                  "AdamW's decay of the first moment (default 0.9)"),
     OPTION_FLOAT("beta2", 0, &values.beta2, 0, 0.999999,
@@ -239,6 +263,71 @@ bool train_options_validate(const struct train_options *o)
     return o->valid && *o->valid;
 }
 
+struct objective train_options_objective(const struct train_options *o)
+{
+    return (struct objective){.kind = (enum objective_kind)(o->objective + 1),
+                              .path = (enum flow_path)(o->path + 1),
+                              .prediction = (enum flow_prediction)(o->prediction + 1)};
+}
+
+// Whether the text is `name`, or that with a colon and numbers after it, of which *numbers is set.
+static bool has_name(const char *text, const char *name, const char **numbers)
+{
+    size_t length = strlen(name);
+    *numbers = text[length] == ':' ? text + length + 1 : NULL;
+    return strncmp(text, name, length) == 0 && (!text[length] || *numbers);
+}
+
+static int read_weight(struct loss_settings *loss, const char *text)
+{
+    const bool flow = loss->objective.kind == OBJECTIVE_FLOW;
+    const bool weighted = flow && loss->objective.prediction != FLOW_VELOCITY;
+    const char *number;
+    char *end;
+    if (!text || strcmp(text, "none") == 0)
+        return 0;
+    if (!flow && has_name(text, "min-snr", &number)) {
+        loss->min_snr = number ? strtod(number, &end) : 5;
+        if (loss->min_snr > 0 && isfinite(loss->min_snr) && (!number || !*end))
+            return 0;
+    } else if (weighted && strcmp(text, "velocity") == 0) {
+        loss->weight = FLOW_WEIGHT_VELOCITY;
+        return 0;
+    } else if (weighted && strcmp(text, "likelihood") == 0) {
+        loss->weight = FLOW_WEIGHT_LIKELIHOOD;
+        return 0;
+    }
+    return error_set(STATUS_USAGE, "--loss-weight %.40s: expected %s", text,
+                     !flow      ? "none or min-snr:G with G > 0, for diffusion"
+                     : weighted ? "none, velocity or likelihood, for flow"
+                                : "none, for a flow's velocity");
+}
+
+static int read_timesteps(struct loss_settings *loss, const char *text)
+{
+    const char *numbers;
+    int end = 0;
+    loss->time_mean = 0;
+    loss->time_std = 1;
+    if (!text || strcmp(text, "uniform") == 0)
+        return 0;
+    loss->logit_normal = true;
+    if (loss->objective.kind == OBJECTIVE_FLOW && has_name(text, "logit-normal", &numbers) &&
+        (!numbers || (sscanf(numbers, "%lf,%lf%n", &loss->time_mean, &loss->time_std, &end) == 2 &&
+                      !numbers[end] && isfinite(loss->time_mean) && loss->time_std > 0 &&
+                      isfinite(loss->time_std))))
+        return 0;
+    return error_set(STATUS_USAGE, "--timesteps %.40s: expected uniform%s", text,
+                     loss->objective.kind == OBJECTIVE_FLOW
+                         ? " or logit-normal:MEAN,STD with STD > 0"
+                         : ", for diffusion");
+}
+
+int train_options_loss(const struct train_options *o, struct loss_settings *loss)
+{
+    return read_weight(loss, o->loss_weight) < 0 ? -1 : read_timesteps(loss, o->timesteps);
+}
+
 struct trainer_settings train_options_trainer(const struct train_options *o)
 {
     return (struct trainer_settings){
@@ -248,6 +337,8 @@ struct trainer_settings train_options_trainer(const struct train_options *o)
         .mode = o->recompute < 0 ? DIT_TRAIN : DIT_TRAIN + (enum dit_mode)o->recompute,
         .lr = o->lr,
         .lr_warmup_steps = (uint64_t)o->lr_warmup,
+        .lr_schedule = o->lr_schedule < 0 ? LR_CONSTANT : (enum lr_schedule)o->lr_schedule,
+        .lr_final = o->lr_final,
         .beta1 = o->beta1,
         .beta2 = o->beta2,
         .eps = o->eps,

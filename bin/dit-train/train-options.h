@@ -16,8 +16,12 @@ struct train_options {
     int64_t depth, hidden, heads, patch, classes; // 0: not given
 
     // The settings, which are kept in every checkpoint, so that --resume needs none of them again.
-    int64_t batch, micro_batch; // micro_batch 0: not given
-    int recompute;              // none, light, block; -1: not given
+    int64_t batch, micro_batch;          // micro_batch 0: not given
+    int recompute;                       // none, light, block; -1: not given
+    int objective, path, prediction;     // -1: not given
+    const char *loss_weight, *timesteps; // NULL: not given
+    int lr_schedule;                     // enum lr_schedule; -1: not given
+    double lr_final;
     double lr, beta1, beta2, eps, weight_decay, clip, ema_decay, class_dropout;
     int64_t lr_warmup;
     bool ema_warmup;
@@ -52,6 +56,11 @@ int train_options_check_paths(void);
 int train_options_save(json_t *metadata);
 
 bool train_options_validate(const struct train_options *options); // held-out losses are wanted
+// What the options say of the objective.
+struct objective train_options_objective(const struct train_options *options);
+// Sets the weight of the loss and the law of the times, for loss->objective, which is complete. -1
+// with an error (64).
+int train_options_loss(const struct train_options *options, struct loss_settings *loss);
 struct trainer_settings train_options_trainer(const struct train_options *options);
 
 #endif

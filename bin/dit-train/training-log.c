@@ -55,6 +55,12 @@ static int validate(struct training *t, bool last, double *loss)
     return t->preview ? preview_validate(t->preview, loss) : 0;
 }
 
+// Whether the loss has two parts.
+static bool has_bound(const struct training *t)
+{
+    return t->settings.loss.objective.kind != OBJECTIVE_FLOW;
+}
+
 static json_t *make_log_line(const struct training *t, double rate, double flops, double valid,
                              bool partial)
 {
@@ -71,8 +77,10 @@ static json_t *make_log_line(const struct training *t, double rate, double flops
         json_object_set_new(line, "peak_share", json_real(flops / t->peak));
     if (n > 0) {
         json_object_set_new(line, "loss", json_real(s->loss / n));
-        json_object_set_new(line, "mse", json_real(s->mse / n));
-        json_object_set_new(line, "vb", json_real(s->vb / n));
+        if (has_bound(t)) {
+            json_object_set_new(line, "mse", json_real(s->mse / n));
+            json_object_set_new(line, "vb", json_real(s->vb / n));
+        }
         json_object_set_new(line, "grad_norm", json_real(s->grad_norm / n));
     }
     if (isfinite(valid))
@@ -86,16 +94,17 @@ static void print_log_line(const struct training *t, double rate, double flops, 
 {
     const struct training_sums *s = &t->sums;
     double n = (double)(s->steps - s->skipped);
-    char peak[32] = "", held_out[32] = "";
+    char peak[32] = "", held_out[32] = "", parts[64] = "";
+    if (has_bound(t))
+        snprintf(parts, sizeof parts, "  mse %.4f  vb %.5f", s->mse / n, s->vb / n);
     if (t->peak > 0)
         snprintf(peak, sizeof peak, " (%.0f%% of peak)", 100 * flops / t->peak);
     if (isfinite(valid))
         snprintf(held_out, sizeof held_out, "  valid %.4f", valid);
     if (n > 0)
-        tool_note("step %6llu  loss %.4f  mse %.4f  vb %.5f%s  grad %.3f  lr %.2e  %.1f images/s  "
-                  "%.1f GFLOP/s%s",
-                  (unsigned long long)t->step, s->loss / n, s->mse / n, s->vb / n, held_out,
-                  s->grad_norm / n, t->lr, rate, flops * 1e-9, peak);
+        tool_note("step %6llu  loss %.4f%s%s  grad %.3f  lr %.2e  %.1f images/s  %.1f GFLOP/s%s",
+                  (unsigned long long)t->step, s->loss / n, parts, held_out, s->grad_norm / n,
+                  t->lr, rate, flops * 1e-9, peak);
 }
 
 // Writes a line about the `seconds` since t->start. The held-out loss is NAN if it is not due.

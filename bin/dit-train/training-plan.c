@@ -82,6 +82,8 @@ int training_choose_config(const struct training *t, struct dit_config *config)
         *config = t->source.config;
     else if (dit_config_named(config, "DiT-S/2") < 0)
         return -1;
+    else
+        config->learn_sigma = t->settings.loss.objective.kind != OBJECTIVE_FLOW;
     if (description_of_latents(&data, "the latents", t->latents, config) < 0 ||
         apply_sizes(o, config) < 0)
         return -1;
@@ -202,6 +204,14 @@ static uint64_t find_last_step(const struct training *t)
     return last ? last : t->one_pass ? records / B : TRAINER_STEPS_DEFAULT;
 }
 
+int training_choose_end(struct training *t)
+{
+    t->settings.last_step = t->last_step = find_last_step(t);
+    if (t->settings.lr_schedule == LR_CONSTANT || t->last_step)
+        return 0;
+    return error_set(STATUS_USAGE, "--lr-schedule needs --steps: where the pipe ends is not known");
+}
+
 int training_check_same(const struct training *t)
 {
     uint64_t data = latents_fingerprint(t->latents);
@@ -290,7 +300,6 @@ int training_describe(struct training *t)
               t->settings.batch, ranks, t->settings.micro_batch,
               (double)(trainer_memory(t->trainer) + preview_memory(t->preview)) * 1e-9,
               (double)latents_memory(t->latents) * 1e-9, t->device->description);
-    t->last_step = find_last_step(t);
     t->flops = 3 * dit_forward_flops(c);
     t->peak = n_ranks * device_peak_flops(t->device);
     if (ranks_rank(t->ranks) == 0 &&

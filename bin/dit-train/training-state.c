@@ -281,6 +281,7 @@ json_t *training_metadata(const struct training *t)
     int rc = train_options_save(metadata);
     rc |= json_object_set_new(metadata, "kind", json_string("dit-checkpoint"));
     rc |= json_object_set_new(metadata, "format", json_string("pt")); // for PyTorch's readers
+    rc |= dit_objective_save(&t->settings.loss.objective, metadata);
     rc |= json_object_set_new(metadata, "step", number_text(t->step));
     rc |= json_object_set_new(metadata, "position", number_text(t->position));
     rc |= json_object_set_new(metadata, "ema_start",

@@ -69,13 +69,15 @@ struct training {
 // Sizes come from the options, else from `source`, else from the named model; shape and classes
 // from the data. -1 with an error.
 int training_choose_config(const struct training *training, struct dit_config *config);
+// Sets last_step. -1 with an error if the learning rate depends on it and it is not known.
+int training_choose_end(struct training *training);
 // Chooses micro_batch and mode where no option gives them: on a CPU light recomputing and 2 GiB of
 // activations, on a GPU what its free memory holds. All ranks get rank 0's. -1 with an error (70)
 // that says what would fit.
 int training_plan_memory(struct training *training, const struct dit_config *config);
 // -1 with an error if the ranks differ in settings, data or kind of device.
 int training_check_same(const struct training *training);
-// Sets last_step, says what is trained and where, writes config.json and opens the log.
+// Says what is trained and where, writes config.json and opens the log.
 int training_describe(struct training *training);
 
 // training-state.c: how a run starts, and what it remembers.

@@ -16,7 +16,8 @@
 #define POSITIONS_MAX    (16 << 20) // bytes of a table, beside the size of the weights
 
 // What else may stand beside a set of weights, below the same beginning.
-static const char *const beside[] = {"pos_embed", "model.", "ema.", "opt.", "state_dict."};
+static const char *const beside[] = {"pos_embed", "model.",      "ema.",
+                                     "opt.",      "state_dict.", "projectors."};
 #define BESIDE (sizeof beside / sizeof *beside)
 
 // The beginning of the names of the set that tells the sizes.
@@ -238,6 +239,10 @@ static int read_config(struct dit_file *file, const char *prefix, const json_t *
     if (read_classes(file, config, table) < 0)
         return -1;
     c->depth = find_depth(file, prefix);
+    const struct weight *bias = require_tensor(file, prefix, "final_layer.linear.bias", 1);
+    if (!bias)
+        return -1;
+    c->learn_sigma = bias->shape[0] != c->patch * c->patch * c->channels;
     if (choose_heads(file, config, hints) < 0 || choose_side(file, prefix, config, hints) < 0)
         return -1;
     if (dit_config_check(c) < 0) // the file is at fault here, not the usage
@@ -321,17 +326,17 @@ static int bind_all(struct dit_file *file)
     return 0;
 }
 
-// The same weights, trained for another purpose, would be drawn from without a sign of it.
-static int refuse_flows(const struct dit_file *file)
+// Kin of the DiT normalise queries and keys.
+static int refuse_norms(const struct dit_file *file)
 {
-    static const char *const keys[] = {"args.path_type", "path_type"};
-    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
-        if (weights_get(&file->weights, keys[i]))
-            return error_set(
-                STATUS_DATA,
-                "%s holds a SiT, which learned the velocity of a flow (%s): only DiTs, "
-                "which learned the noise of a diffusion, are supported",
-                file->path, keys[i]);
+    for (size_t i = 0; i < file->weights.n_weights; i++) {
+        const char *name = file->weights.all[i].name;
+        if (strstr(name, ".attn.q_norm.") || strstr(name, ".attn.k_norm."))
+            return error_set(STATUS_DATA,
+                             "%s: tensor %s: a model that normalises its queries and keys is not "
+                             "supported",
+                             file->path, name);
+    }
     return 0;
 }
 
@@ -355,10 +360,13 @@ static int name_classes(struct dit_file *file, const json_t *config)
 
 static int open_sets(struct dit_file *file, const json_t *config, const struct dit_hints *hints)
 {
-    if (dit_sets_find(&file->sets, &file->weights) < 0 || refuse_flows(file) < 0)
+    if (dit_sets_find(&file->sets, &file->weights) < 0)
         return -1;
     file->style = file->sets.style;
-    if (read_config(file, main_prefix(file), config, hints) < 0 || bind_all(file) < 0)
+    if (read_config(file, main_prefix(file), config, hints) < 0 ||
+        dit_objective_read(&file->objective, &file->weights, file->config.learn_sigma,
+                           &hints->objective) < 0 ||
+        refuse_norms(file) < 0 || bind_all(file) < 0)
         return -1;
     return file->style == NAMING_OWN ? 0 : name_classes(file, config);
 }

@@ -4,6 +4,7 @@
 
 #include <jansson.h>
 
+#include "formats/weights/dit-objective.h"
 #include "formats/weights/dit-sets.h"
 #include "formats/weights/write-list.h"
 #include "lib/model/dit.h"
@@ -18,6 +19,7 @@ struct dit_file {
     char *path;
     struct weights weights; // weights.metadata is the checkpoint's
     struct dit_config config;
+    struct objective objective;  // complete
     bool has_training;           // the file holds all arrays, so that training can resume
     char foreign_optimizer[256]; // why its optimizer's state is not that of AdamW; "" without one
     bool classes_said;           // else the last row of the class table is taken for no class
@@ -31,7 +33,8 @@ struct dit_file {
 
 // What the user says that a file may not; 0 is unknown.
 struct dit_hints {
-    size_t heads;      // --heads
+    size_t heads;               // --heads
+    struct objective objective; // --objective, --path, --prediction
     size_t image_size; // --image-size: the images' side in pixels, 8 times that of the latents
     bool other_data;   // the data decide the size, so that the file need not
 };
@@ -41,7 +44,8 @@ struct dit_hints {
 // (`num_heads`), the config.json beside the file (the hints must agree with these two), the hints,
 // the published model of this width, a width of 64 or 72 a head. The images' size comes from the
 // hints, `pos_embed`, the metadata or the config.json. hints may be NULL. Returns -1 with an error
-// that names a tensor that is missing, misshapen or extra; also for a broken config.json, or a SiT.
+// that names a tensor that is missing, misshapen or extra; also for a broken config.json, or hints
+// that contradict the file.
 int dit_file_open(struct dit_file *file, const char *path, const struct dit_hints *hints);
 void dit_file_close(struct dit_file *file);
 // Reads a whole number from the metadata. -1 with an error.

@@ -99,137 +99,203 @@ template <int WIDTH>
 static __global__ void __launch_bounds__(THREADS)
     diffusion_loss_kernel(float *mse, float *vb, float *dout, const float *out, const float *x0,
                           const float *xt, const float *noise, const struct diffusion_terms *terms,
-                          float grad_scale, size_t n)
+                          float grad_scale, size_t stride, size_t n)
 {
     const size_t b = blockIdx.x;
     const struct diffusion_terms t = terms[b];
     const float span = t.log_max - t.log_min, scale = grad_scale / static_cast<float>(n);
     const float nats = 1.44269504f /* 1 / ln 2 */, dv_scale = scale * nats * 0.5f * span;
     const float precision = expf(-t.log_min) * t.mean_x0 * t.mean_x0;
+    const float dout_scale = 2 * scale * t.weight * t.out;
     float mse_sum = 0, vb_sum = 0;
     for (size_t i = threadIdx.x * WIDTH; i < n; i += THREADS * WIDTH) {
-        float eps[WIDTH], v[WIDTH], truth[WIDTH], x[WIDTH], e[WIDTH];
-        load(eps, out + 2 * b * n + i);
-        load(v, out + (2 * b + 1) * n + i);
+        float predicted[WIDTH], truth[WIDTH], e[WIDTH];
+        load(predicted, out + b * stride + i);
         load(truth, x0 + b * n + i);
-        load(x, xt + b * n + i);
         load(e, noise + b * n + i);
-        for (int k = 0; k < WIDTH; k++) {
-            const float miss = eps[k] - e[k], fraction = 0.5f * (v[k] + 1);
-            struct bound bound;
-            if (t.first) {
-                const double x0_model =
-                    static_cast<double>(t.x0_x) * x[k] - static_cast<double>(t.x0_eps) * eps[k];
-                const double mean = t.mean_x0 * x0_model + static_cast<double>(t.mean_x) * x[k];
-                bound = discretized_nll(truth[k], mean, t.log_min + fraction * span);
-            } else {
-                const float error = truth[k] - (t.x0_x * x[k] - t.x0_eps * eps[k]);
-                bound = normal_kl(error * error * precision, -fraction * span);
+        if (vb) {
+            float v[WIDTH], x[WIDTH];
+            load(v, out + b * stride + n + i);
+            load(x, xt + b * n + i);
+            for (int k = 0; k < WIDTH; k++) {
+                const float eps = predicted[k], fraction = 0.5f * (v[k] + 1);
+                struct bound bound;
+                if (t.first) {
+                    const double x0_model =
+                        static_cast<double>(t.x0_x) * x[k] - static_cast<double>(t.x0_eps) * eps;
+                    const double mean = t.mean_x0 * x0_model + static_cast<double>(t.mean_x) * x[k];
+                    bound = discretized_nll(truth[k], mean, t.log_min + fraction * span);
+                } else {
+                    const float error = truth[k] - (t.x0_x * x[k] - t.x0_eps * eps);
+                    bound = normal_kl(error * error * precision, -fraction * span);
+                }
+                vb_sum += bound.value;
+                v[k] = dv_scale * bound.dlogvar;
             }
-            mse_sum += miss * miss;
-            vb_sum += bound.value;
-            eps[k] = 2 * scale * miss;
-            v[k] = dv_scale * bound.dlogvar;
+            if (dout)
+                store(dout + b * stride + n + i, v);
         }
-        if (dout) {
-            store(dout + 2 * b * n + i, eps);
-            store(dout + (2 * b + 1) * n + i, v);
+        for (int k = 0; k < WIDTH; k++) {
+            const float residual = t.out * predicted[k] - t.data * truth[k] - t.eps * e[k];
+            mse_sum += residual * residual;
+            predicted[k] = dout_scale * residual;
         }
+        if (dout)
+            store(dout + b * stride + i, predicted);
     }
+    if (dout && !vb)
+        for (size_t i = n + threadIdx.x; i < stride; i += THREADS)
+            dout[b * stride + i] = 0;
     mse_sum = block_sum(mse_sum);
     vb_sum = block_sum(vb_sum);
     if (threadIdx.x == 0) {
-        mse[b] = mse_sum / static_cast<float>(n);
-        vb[b] = vb_sum * nats / static_cast<float>(n);
+        mse[b] = t.weight * mse_sum / static_cast<float>(n);
+        if (vb)
+            vb[b] = vb_sum * nats / static_cast<float>(n);
     }
 }
 
 void CUDA_FN(diffusion_loss)(struct device *device, float *mse, float *vb, float *dout,
                              const float *out, const float *x0, const float *xt, const float *noise,
-                             const struct diffusion_terms *terms, float grad_scale, size_t B,
-                             size_t n)
+                             const struct diffusion_terms *terms, float grad_scale, size_t stride,
+                             size_t B, size_t n)
 {
     if (B == 0)
         return;
-    const auto diffusion_loss = can_be_wide(n, 4, dout, out, x0, xt, noise)
-                                    ? diffusion_loss_kernel<4>
-                                    : diffusion_loss_kernel<1>;
+    const bool wide = can_be_wide(n, 4, dout, out, x0, xt, noise) && stride % 4 == 0;
+    const auto diffusion_loss = wide ? diffusion_loss_kernel<4> : diffusion_loss_kernel<1>;
     RUN_KERNEL(device, diffusion_loss, static_cast<unsigned>(B), THREADS, 0, mse, vb, dout, out, x0,
-               xt, noise, terms, grad_scale, n);
+               xt, noise, terms, grad_scale, stride, n);
 }
 
-// cond and uncond hold samples of `size` elements, of which the first n are guided.
+// Both halves have B rows, `stride` floats apart, of which the first n are guided.
 template <int WIDTH>
 static __global__ void __launch_bounds__(THREADS)
-    guide_kernel(float *cond, const float *uncond, float scale, size_t B, size_t size, size_t n)
+    guide_kernel(float *rows, const float *away, float scale, size_t stride, size_t B, size_t n)
 {
     const size_t i = thread_place(WIDTH);
     if (i >= n)
         return;
     for (size_t b = blockIdx.y; b < B; b += gridDim.y) {
         float c[WIDTH], u[WIDTH];
-        load(c, cond + b * size + i);
-        load(u, uncond + b * size + i);
+        load(c, rows + b * stride + i);
+        load(u, away + b * stride + i);
         for (int k = 0; k < WIDTH; k++)
             c[k] = u[k] + scale * (c[k] - u[k]);
-        store(cond + b * size + i, c);
+        store(rows + b * stride + i, c);
     }
 }
 
-void CUDA_FN(guide)(struct device *device, float *out, float scale, size_t guided, size_t B,
-                    size_t C, size_t n)
+// With rescaling a block takes a row, which it reads four times: means, deviations, the result.
+// Each thread comes back to the elements that it wrote.
+static __global__ void __launch_bounds__(THREADS)
+    guide_rescale_kernel(float *rows, const float *away, float scale, float rescale, size_t guided,
+                         size_t stride, size_t n)
 {
-    if (B == 0 || guided * n == 0)
-        return;
-    const size_t size = 2 * C * n;
-    const float *uncond = out + B * size;
-    const bool wide = can_be_wide(size, 4, out, uncond) && can_be_wide(guided * n, 4, out);
-    const auto guide = wide ? guide_kernel<4> : guide_kernel<1>;
-    RUN_KERNEL(device, guide, sample_grid(B, guided * n, wide ? 4 : 1), THREADS, 0, out, uncond,
-               scale, B, size, guided * n);
+    float *row = rows + blockIdx.x * stride;
+    const float *from = away + blockIdx.x * stride;
+    float sum = 0, guided_sum = 0, square = 0, guided_square = 0;
+    for (size_t i = threadIdx.x; i < n; i += THREADS) {
+        sum += row[i];
+        guided_sum += i < guided ? from[i] + scale * (row[i] - from[i]) : row[i];
+    }
+    const float mean = block_sum(sum) / static_cast<float>(n);
+    const float guided_mean = block_sum(guided_sum) / static_cast<float>(n);
+    for (size_t i = threadIdx.x; i < n; i += THREADS) {
+        const float before = row[i],
+                    after = i < guided ? from[i] + scale * (before - from[i]) : before;
+        square += (before - mean) * (before - mean);
+        guided_square += (after - guided_mean) * (after - guided_mean);
+        row[i] = after;
+    }
+    square = block_sum(square);
+    guided_square = block_sum(guided_square);
+    const float factor =
+        guided_square > 0 ? rescale * sqrtf(square / guided_square) + 1 - rescale : 1;
+    for (size_t i = threadIdx.x; i < n; i += THREADS)
+        row[i] *= factor;
 }
 
-// Reads the variance only if it is learned, and no noise in the last step.
-template <int WIDTH>
+void CUDA_FN(guide)(struct device *device, float *out, float scale, float rescale, size_t guided,
+                    size_t stride, size_t B, size_t C, size_t n)
+{
+    if (B == 0 || C * n == 0)
+        return;
+    const float *away = out + B * stride;
+    if (rescale > 0) {
+        RUN_KERNEL(device, guide_rescale_kernel, static_cast<unsigned>(B), THREADS, 0, out, away,
+                   scale, rescale, guided * n, stride, C * n);
+        return;
+    }
+    if (guided == 0)
+        return;
+    const bool wide = can_be_wide(stride, 4, out, away) && can_be_wide(guided * n, 4, out);
+    const auto guide = wide ? guide_kernel<4> : guide_kernel<1>;
+    RUN_KERNEL(device, guide, sample_grid(B, guided * n, wide ? 4 : 1), THREADS, 0, out, away,
+               scale, stride, B, guided * n);
+}
+
+// Reads the variance only if it is learned, and noise only if there is some.
+template <int WIDTH, int K>
 static __global__ void __launch_bounds__(THREADS)
-    sample_step_kernel(float *x, const float *out, const float *noise, struct sampler_step p,
-                       size_t B, size_t n)
+    sample_step_kernel(float *states, const float *out, const float *noise, struct sampler_step p,
+                       size_t stride, size_t B, size_t n)
 {
     const size_t i = thread_place(WIDTH);
     if (i >= n)
         return;
     for (size_t b = blockIdx.y; b < B; b += gridDim.y) {
-        float now[WIDTH], eps[WIDTH], std[WIDTH], e[WIDTH];
-        load(now, x + b * n + i);
-        load(eps, out + 2 * b * n + i);
-        for (int k = 0; k < WIDTH; k++) {
-            const float x0 = p.x0_x * now[k] - p.x0_eps * eps[k];
-            now[k] = p.mean_x0 * x0 + p.mean_x * now[k] + p.mean_eps * eps[k];
-            std[k] = p.sigma;
-        }
-        if (!p.last) {
+        float now[K][WIDTH], next[K][WIDTH], predicted[WIDTH] = {};
+        for (int k = 0; k < K; k++)
+            load(now[k], states + (k * B + b) * n + i);
+        if (out)
+            load(predicted, out + b * stride + i);
+        for (int k = 0; k < K; k++)
+            for (int w = 0; w < WIDTH; w++) {
+                next[k][w] = p.out[k] * predicted[w];
+                for (int j = 0; j < K; j++)
+                    next[k][w] += p.state[k][j] * now[j][w];
+            }
+        if (p.learned || p.sigma > 0) {
+            float std[WIDTH], e[WIDTH];
+            for (int w = 0; w < WIDTH; w++)
+                std[w] = p.sigma;
             if (p.learned) {
-                load(std, out + (2 * b + 1) * n + i);
-                for (int k = 0; k < WIDTH; k++) {
-                    const float f = 0.5f * (std[k] + 1);
-                    std[k] = expf(0.5f * (f * p.log_max + (1 - f) * p.log_min));
+                load(std, out + b * stride + n + i);
+                for (int w = 0; w < WIDTH; w++) {
+                    const float f = 0.5f * (std[w] + 1);
+                    std[w] = expf(0.5f * (f * p.log_max + (1 - f) * p.log_min));
                 }
             }
             load(e, noise + b * n + i);
-            for (int k = 0; k < WIDTH; k++)
-                now[k] += std[k] * e[k];
+            for (int w = 0; w < WIDTH; w++)
+                next[0][w] += std[w] * e[w];
         }
-        store(x + b * n + i, now);
+        for (int k = 0; k < K; k++)
+            store(states + (k * B + b) * n + i, next[k]);
     }
 }
 
-void CUDA_FN(sample_step)(struct device *device, float *x, const float *out, const float *noise,
-                          const struct sampler_step *p, size_t B, size_t n)
+template <int K>
+static void sample_step_of(struct device *device, float *states, const float *out,
+                           const float *noise, const struct sampler_step *p, size_t stride,
+                           size_t B, size_t n)
+{
+    const bool wide = can_be_wide(n, 4, states, out, noise) && stride % 4 == 0;
+    const auto sample_step = wide ? sample_step_kernel<4, K> : sample_step_kernel<1, K>;
+    RUN_KERNEL(device, sample_step, sample_grid(B, n, wide ? 4 : 1), THREADS, 0, states, out, noise,
+               *p, stride, B, n);
+}
+
+void CUDA_FN(sample_step)(struct device *device, float *states, const float *out,
+                          const float *noise, const struct sampler_step *p, size_t K, size_t stride,
+                          size_t B, size_t n)
 {
     if (B == 0 || n == 0)
         return;
-    const bool wide = can_be_wide(n, 4, x, out, noise);
-    const auto sample_step = wide ? sample_step_kernel<4> : sample_step_kernel<1>;
-    RUN_KERNEL(device, sample_step, sample_grid(B, n, wide ? 4 : 1), THREADS, 0, x, out, noise, *p,
-               B, n);
+    const auto step = K == 1   ? sample_step_of<1>
+                      : K == 2 ? sample_step_of<2>
+                      : K == 3 ? sample_step_of<3>
+                               : sample_step_of<4>;
+    step(device, states, out, noise, p, stride, B, n);
 }

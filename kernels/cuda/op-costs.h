@@ -38,12 +38,13 @@
 
 #define COST_fill_normal    40 * B * n, F * B * n
 #define COST_draw_times     40 * B, (F + 2 * sizeof *terms) * B
+#define COST_draw_flow_times 100 * B, (F + sizeof *terms) * B
 #define COST_drop_labels    40 * B, 2 * sizeof *labels * B
 #define COST_latent_draw    2 * n, 4 * F * n
 #define COST_diffuse        3 * B * n, 3 * F * B * n
-#define COST_diffusion_loss 100 * B * n, F * B * n * (dout ? 7 : 5)
+#define COST_diffusion_loss (vb ? 100 : 6) * B * n, F * B * n * ((dout ? 4 : 3) + (vb ? dout ? 3 : 2 : 0))
 #define COST_guide          3 * B *guided * n, 3 * F * B *guided * n
-#define COST_sample_step    20 * B * n, 5 * F * B * n
+#define COST_sample_step    (20 + 2 * K * K) * B * n, (2 * K + 3) * F * B * n
 
 #define COST_sum_squares 2 * n, F * n
 #define COST_adamw       20 * n, (9 * F + A) * n

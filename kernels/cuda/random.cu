@@ -7,7 +7,7 @@
 // float32. For time steps and labels each thread takes one sample, and the results equal the other
 // backends'.
 #include "kernels/cuda/vector.h"
-#include "lib/base/philox.h"
+#include "kernels/flow-terms.h"
 
 // sqrt(-2 log u) of u = (word + 0.5) / 2^32. Above 1/2 it uses the distance from 1, which is exact.
 static __device__ __forceinline__ float radius(uint32_t word)
@@ -88,6 +88,29 @@ void CUDA_FN(draw_times)(struct device *device, float *t, struct diffusion_terms
     if (B)
         RUN_KERNEL(device, draw_times_kernel, blocks_for(B, THREADS), THREADS, 0, t, terms, table,
                    static_cast<uint32_t>(steps), seed, purpose, step, first, B);
+}
+
+static __global__ void __launch_bounds__(THREADS)
+    draw_flow_times_kernel(float *t, struct diffusion_terms *terms, struct flow_training flow,
+                           uint64_t seed, uint32_t purpose, uint32_t step, uint64_t first, size_t B)
+{
+    const size_t b = thread_place(1);
+    if (b >= B)
+        return;
+    uint32_t words[4];
+    philox_block(seed, purpose, step, first + b, 0, words);
+    const float time = flow_draw_time(&flow, words);
+    t[b] = flow_model_time(&flow, time);
+    terms[b] = flow_terms(&flow, time);
+}
+
+void CUDA_FN(draw_flow_times)(struct device *device, float *t, struct diffusion_terms *terms,
+                              const struct flow_training *flow, uint64_t seed, uint32_t purpose,
+                              uint32_t step, uint64_t first, size_t B)
+{
+    if (B)
+        RUN_KERNEL(device, draw_flow_times_kernel, blocks_for(B, THREADS), THREADS, 0, t, terms,
+                   *flow, seed, purpose, step, first, B);
 }
 
 static __global__ void __launch_bounds__(THREADS)

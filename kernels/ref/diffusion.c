@@ -5,8 +5,8 @@
 // denoising diffusion probabilistic models", 2021.
 #include <math.h>
 
+#include "kernels/flow-terms.h"
 #include "kernels/host-act.h"
-#include "lib/base/philox.h"
 
 void ref_fill_normal(DEVICE, float *x, uint64_t seed, uint32_t purpose, uint32_t step,
                      uint64_t first, size_t B, size_t n)
@@ -31,6 +31,19 @@ void ref_draw_times(DEVICE, float *t, struct diffusion_terms *terms,
         uint64_t at = philox_below(seed, purpose, step, first + b, steps);
         t[b] = (float)at;
         terms[b] = table[at];
+    }
+}
+
+void ref_draw_flow_times(DEVICE, float *t, struct diffusion_terms *terms,
+                         const struct flow_training *flow, uint64_t seed, uint32_t purpose,
+                         uint32_t step, uint64_t first, size_t B)
+{
+    for (size_t b = 0; b < B; b++) {
+        uint32_t words[4];
+        philox_block(seed, purpose, step, first + b, 0, words);
+        float time = flow_draw_time(flow, words);
+        t[b] = flow_model_time(flow, time);
+        terms[b] = flow_terms(flow, time);
     }
 }
 
@@ -107,54 +120,88 @@ static struct element_bound discretized_nll(double x, double mean, double logvar
 
 void ref_diffusion_loss(DEVICE, float *mse, float *vb, float *dout, const float *out,
                         const float *x0, const float *xt, const float *noise,
-                        const struct diffusion_terms *terms, float grad_scale, size_t B, size_t n)
+                        const struct diffusion_terms *terms, float grad_scale, size_t stride,
+                        size_t B, size_t n)
 {
     for (size_t b = 0; b < B; b++) {
         const struct diffusion_terms *t = terms + b;
-        double mse_sum = 0, vb_sum = 0;
+        const float *row = out + b * stride;
+        float *drow = dout ? dout + b * stride : NULL;
+        double mse_sum = 0, vb_sum = 0, scale = grad_scale / (double)n;
         for (size_t i = 0; i < n; i++) {
-            double eps = out[2 * b * n + i], v = out[(2 * b + 1) * n + i];
-            double x = xt[b * n + i], truth = x0[b * n + i], eps_error = eps - noise[b * n + i];
+            double truth = x0[b * n + i], prediction = row[i];
+            double residual = t->out * prediction - t->data * truth - t->eps * noise[b * n + i];
+            mse_sum += t->weight * residual * residual;
+            if (drow)
+                drow[i] = (float)(scale * 2 * t->weight * t->out * residual);
+        }
+        mse[b] = (float)(mse_sum / (double)n);
+        for (size_t i = n; drow && i < stride; i++)
+            drow[i] = 0;
+        for (size_t i = 0; vb && i < n; i++) {
+            double eps = row[i], v = row[n + i], x = xt[b * n + i], truth = x0[b * n + i];
             double fraction = (v + 1) / 2;
             double logvar = fraction * t->log_max + (1 - fraction) * t->log_min;
             double x0_model = t->x0_x * x - t->x0_eps * eps;
             struct element_bound bound =
                 t->first ? discretized_nll(truth, t->mean_x0 * x0_model + t->mean_x * x, logvar)
                          : normal_kl(t->mean_x0 * (truth - x0_model), t->log_min, logvar);
-            mse_sum += eps_error * eps_error;
             vb_sum += bound.value;
-            if (dout) {
-                double scale = grad_scale / (double)n;
+            if (drow) {
                 double dlogvar_dv = 0.5 * ((double)t->log_max - t->log_min);
-                dout[2 * b * n + i] = (float)(scale * 2 * eps_error);
-                dout[(2 * b + 1) * n + i] = (float)(scale / M_LN2 * bound.dlogvar * dlogvar_dv);
+                drow[n + i] = (float)(scale / M_LN2 * bound.dlogvar * dlogvar_dv);
             }
         }
-        mse[b] = (float)(mse_sum / (double)n);
-        vb[b] = (float)(vb_sum / (double)n / M_LN2);
+        if (vb)
+            vb[b] = (float)(vb_sum / (double)n / M_LN2);
     }
 }
 
-void ref_guide(DEVICE, float *out, float scale, size_t guided, size_t B, size_t C, size_t n)
+static double standard_deviation(const float *x, size_t n)
+{
+    double mean = 0, square = 0;
+    for (size_t i = 0; i < n; i++)
+        mean += x[i] / (double)n;
+    for (size_t i = 0; i < n; i++)
+        square += (x[i] - mean) * (x[i] - mean) / (double)n;
+    return sqrt(square);
+}
+
+void ref_guide(DEVICE, float *out, float scale, float rescale, size_t guided, size_t stride,
+               size_t B, size_t C, size_t n)
 {
     for (size_t b = 0; b < B; b++) {
-        float *cond = out + b * 2 * C * n;
-        const float *uncond = out + (B + b) * 2 * C * n;
+        float *row = out + b * stride;
+        const float *away = out + (B + b) * stride;
+        double before = rescale > 0 ? standard_deviation(row, C * n) : 0;
         for (size_t i = 0; i < guided * n; i++)
-            cond[i] = (float)(uncond[i] + scale * ((double)cond[i] - uncond[i]));
+            row[i] = (float)(away[i] + scale * ((double)row[i] - away[i]));
+        if (rescale > 0) {
+            double after = standard_deviation(row, C * n);
+            double factor = after > 0 ? rescale * before / after + 1 - rescale : 1;
+            for (size_t i = 0; i < C * n; i++)
+                row[i] = (float)(factor * row[i]);
+        }
     }
 }
 
-void ref_sample_step(DEVICE, float *x, const float *out, const float *noise,
-                     const struct sampler_step *p, size_t B, size_t n)
+void ref_sample_step(DEVICE, float *states, const float *out, const float *noise,
+                     const struct sampler_step *p, size_t K, size_t stride, size_t B, size_t n)
 {
     for (size_t i = 0; i < B * n; i++) {
-        double eps = out[i / n * 2 * n + i % n], v = out[(i / n * 2 + 1) * n + i % n];
-        double x0 = (double)p->x0_x * x[i] - p->x0_eps * eps;
-        double mean = p->mean_x0 * x0 + (double)p->mean_x * x[i] + p->mean_eps * eps;
-        double fraction = (v + 1) / 2;
+        const float *predicted = out ? out + i / n * stride + i % n : NULL;
+        double next[SAMPLER_STATES];
+        for (size_t k = 0; k < K; k++) {
+            next[k] = predicted ? (double)p->out[k] * *predicted : 0;
+            for (size_t j = 0; j < K; j++)
+                next[k] += (double)p->state[k][j] * states[j * B * n + i];
+        }
+        double fraction = p->learned ? (predicted[n] + 1.0) / 2 : 0;
         double logvar = fraction * p->log_max + (1 - fraction) * p->log_min;
         double std = p->learned ? exp(0.5 * logvar) : p->sigma;
-        x[i] = (float)(mean + (p->last ? 0 : std * noise[i]));
+        if (std > 0)
+            next[0] += std * noise[i];
+        for (size_t k = 0; k < K; k++)
+            states[k * B * n + i] = (float)next[k];
     }
 }

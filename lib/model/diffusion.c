@@ -3,7 +3,6 @@
 #include <ctype.h>
 #include <errno.h>
 #include <math.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -146,6 +145,9 @@ struct diffusion_terms diffusion_terms(const struct diffusion *d, size_t i)
     return (struct diffusion_terms){
         .signal = (float)sqrt(d->alphas_cumprod[i]),
         .noise = (float)sqrt(1 - d->alphas_cumprod[i]),
+        .out = 1,
+        .eps = 1,
+        .weight = 1,
         .x0_x = (float)d->sqrt_recip_alphas_cumprod[i],
         .x0_eps = (float)d->sqrt_recipm1_alphas_cumprod[i],
         .mean_x0 = (float)d->posterior_mean_coef1[i],
@@ -156,43 +158,66 @@ struct diffusion_terms diffusion_terms(const struct diffusion *d, size_t i)
     };
 }
 
-int diffusion_upload_terms(struct device *device, struct diffusion_terms *terms)
+int diffusion_upload_terms(struct device *device, struct diffusion_terms *terms, double min_snr)
 {
     struct diffusion diffusion;
     struct diffusion_terms all[DIFFUSION_STEPS];
     if (diffusion_init(&diffusion, "") < 0)
         return -1;
-    for (size_t i = 0; i < DIFFUSION_STEPS; i++)
+    for (size_t i = 0; i < DIFFUSION_STEPS; i++) {
+        double snr = diffusion.alphas_cumprod[i] / (1 - diffusion.alphas_cumprod[i]);
         all[i] = diffusion_terms(&diffusion, i);
+        if (min_snr > 0)
+            all[i].weight = (float)(fmin(snr, min_snr) / snr);
+    }
     device_upload(device, terms, all, sizeof all);
     diffusion_free(&diffusion);
     return 0;
 }
 
-struct sampler_step diffusion_ddpm_step(const struct diffusion *d, size_t i)
+// Both samplers predict the data from the noise, and go to a mean of it, the samples and the noise.
+static void set_means(const struct diffusion *d, size_t i, struct sampler_stage *stage,
+                      double mean_x0, double mean_x, double mean_eps)
 {
-    return (struct sampler_step){
-        .x0_x = (float)d->sqrt_recip_alphas_cumprod[i],
-        .x0_eps = (float)d->sqrt_recipm1_alphas_cumprod[i],
-        .mean_x0 = (float)d->posterior_mean_coef1[i],
-        .mean_x = (float)d->posterior_mean_coef2[i],
-        .log_max = (float)log(d->betas[i]),
-        .log_min = (float)d->posterior_log_variance_clipped[i],
-        .learned = true,
-        .last = i == 0,
-    };
+    struct blend x = blend_state(0), eps = {.out = 1};
+    struct blend x0 =
+        blend_sum(d->sqrt_recip_alphas_cumprod[i], x, -d->sqrt_recipm1_alphas_cumprod[i], eps);
+    stage_set(stage, 0, blend_sum(mean_x0, x0, 1, blend_sum(mean_x, x, mean_eps, eps)));
 }
 
-struct sampler_step diffusion_ddim_step(const struct diffusion *d, size_t i, double eta)
+static void set_ddpm(const struct diffusion *d, size_t i, struct sampler_stage *stage)
+{
+    set_means(d, i, stage, d->posterior_mean_coef1[i], d->posterior_mean_coef2[i], 0);
+    stage->step.log_max = (float)log(d->betas[i]);
+    stage->step.log_min = (float)d->posterior_log_variance_clipped[i];
+    stage->step.learned = i > 0;
+}
+
+static void set_ddim(const struct diffusion *d, size_t i, double eta, struct sampler_stage *stage)
 {
     double abar = d->alphas_cumprod[i], before = d->alphas_cumprod_prev[i];
     double sigma = eta * sqrt((1 - before) / (1 - abar)) * sqrt(1 - abar / before);
-    return (struct sampler_step){
-        .x0_x = (float)d->sqrt_recip_alphas_cumprod[i],
-        .x0_eps = (float)d->sqrt_recipm1_alphas_cumprod[i],
-        .mean_x0 = (float)sqrt(before),
-        .mean_eps = (float)sqrt(fmax(0, 1 - before - sigma * sigma)),
-        .sigma = (float)sigma,
-        .last = i == 0,
-    };
+    set_means(d, i, stage, sqrt(before), 0, sqrt(fmax(0, 1 - before - sigma * sigma)));
+    stage->step.sigma = i > 0 ? (float)sigma : 0;
+}
+
+int diffusion_stages(struct sampler_stages *stages, const char *respacing, bool ddim, double eta)
+{
+    struct diffusion d;
+    if (diffusion_init(&d, respacing) < 0)
+        return -1;
+    int rc = stages_init(stages, d.steps, 1);
+    for (size_t i = 0; rc == 0 && i < d.steps; i++) {
+        struct sampler_stage *stage = &stages->all[d.steps - 1 - i];
+        stage->evaluate = true;
+        stage->t = (double)d.timestep_map[i];
+        stage->noise_time = stage->t / (DIFFUSION_STEPS - 1);
+        stage->noise = (uint32_t)d.timestep_map[i];
+        if (ddim)
+            set_ddim(&d, i, eta, stage);
+        else
+            set_ddpm(&d, i, stage);
+    }
+    diffusion_free(&d);
+    return rc;
 }

@@ -89,6 +89,9 @@ int dit_config_compare(const struct dit_config *a, const char *a_name, const str
         if (sizes[i].a != sizes[i].b)
             return error_set(STATUS_DATA, "the %s is %zu in %s, but %zu in %s", sizes[i].name,
                              sizes[i].a, a_name, sizes[i].b, b_name);
+    if (a->learn_sigma != b->learn_sigma)
+        return error_set(STATUS_DATA, "the output has the variance in %s, but not in %s",
+                         a->learn_sigma ? a_name : b_name, a->learn_sigma ? b_name : a_name);
     return 0;
 }
 
@@ -115,6 +118,11 @@ size_t dit_class_rows(const struct dit_config *config)
     return config->classes + !config->no_null_class;
 }
 
+size_t dit_out_channels(const struct dit_config *config)
+{
+    return config->learn_sigma ? 2 * config->channels : config->channels;
+}
+
 int dit_check_label(const struct dit_config *config, int64_t label)
 {
     if (label >= (int64_t)config->classes)
@@ -134,8 +142,9 @@ size_t dit_modulations(const struct dit_config *config)
 double dit_forward_flops(const struct dit_config *c)
 {
     double T = (double)dit_tokens(c), D = (double)c->hidden, L = (double)c->depth;
-    double patch = (double)(c->patch * c->patch * c->channels);
-    double per_token = patch * D + 2 * patch * D + L * (4 + 2 * DIT_MLP_RATIO) * D * D;
+    double patch = (double)(c->patch * c->patch);
+    double per_token = patch * (double)(c->channels + dit_out_channels(c)) * D +
+                       L * (4 + 2 * DIT_MLP_RATIO) * D * D;
     double attention = 2 * L * T * T * D;
     double per_sample = (double)dit_modulations(c) * D * D + DIT_TIME_FEATURES * D + D * D;
     return 2 * (T * per_token + attention + per_sample);
@@ -186,7 +195,7 @@ int dit_layout_init(struct layout *layout, const struct dit_config *c)
     }
     add_modulations(layout, c, false);
     add_modulations(layout, c, true);
-    layout_add_linear(layout, "final_layer.linear", 2 * c->channels * c->patch * c->patch, D);
+    layout_add_linear(layout, "final_layer.linear", dit_out_channels(c) * c->patch * c->patch, D);
     return layout_finish(layout);
 }
 

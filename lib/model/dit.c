@@ -187,7 +187,7 @@ static void place(struct dit *m, uintptr_t base)
     m->c = arena_take_act(&arena, B * D);
     m->c_silu = arena_take_act(&arena, B * D);
     m->modulations = arena_take_act(&arena, B * modulation);
-    m->tokens = arena_take_act(&arena, B * T * 2 * patch);
+    m->tokens = arena_take_act(&arena, B * T * c->patch * c->patch * dit_out_channels(c));
     for (size_t l = 0; l <= L; l++)
         place_block(m, l, &arena);
     if (m->mode != DIT_INFER) {
@@ -405,7 +405,7 @@ void dit_forward(struct dit *m, float *out, const float *x, const float *t, cons
     struct device *d = m->device;
     const struct dit_config *c = &m->config;
     size_t S = c->input_size, C = c->channels, P = c->patch, T = dit_tokens(c), D = c->hidden;
-    size_t L = c->depth;
+    size_t L = c->depth, O = dit_out_channels(c);
     struct dit_block *first = &m->blocks[0], *last = &m->blocks[L];
 
     forward_condition(m, t, y, B);
@@ -421,9 +421,9 @@ void dit_forward(struct dit *m, float *out, const float *x, const float *t, cons
                                        b->fc2_out, modulation_at(m, m->modulations, l + 1, SHIFT1),
                                        B, T, D);
     }
-    op_linear(d, m->tokens, 2 * C * P * P, last->norm1, m->final_linear.w, m->final_linear.b, B * T,
-              D, 2 * C * P * P);
-    op_unpatchify(d, out, m->tokens, B, 2 * C, S, S, P);
+    op_linear(d, m->tokens, O * P * P, last->norm1, m->final_linear.w, m->final_linear.b, B * T, D,
+              O * P * P);
+    op_unpatchify(d, out, m->tokens, B, O, S, S, P);
 }
 
 // Recomputes a modulated norm of x (B,T,D); l and shift as for modulation_at.
@@ -508,16 +508,16 @@ void dit_backward(struct dit *m, const float *dout, const int32_t *y, size_t B,
     struct device *d = m->device;
     const struct dit_config *c = &m->config;
     size_t S = c->input_size, C = c->channels, P = c->patch, T = dit_tokens(c), D = c->hidden;
-    size_t L = c->depth;
+    size_t L = c->depth, O = dit_out_channels(c);
     struct dit_block *first = &m->blocks[0], *last = &m->blocks[L];
 
-    op_unpatchify_backward(d, m->dtokens, dout, B, 2 * C, S, S, P);
+    op_unpatchify_backward(d, m->dtokens, dout, B, O, S, S, P);
     op_linear_backward_weight(d, m->final_linear.dw, m->final_linear.db, m->dtokens, last->norm1,
-                              B * T, D, 2 * C * P * P);
+                              B * T, D, O * P * P);
     size_t final = (size_t)(m->final_linear.dw - m->gradients);
     if (ready)
         ready(user, final, m->layout.size);
-    op_linear_backward_input(d, m->dnorm, m->dtokens, m->final_linear.w, B * T, D, 2 * C * P * P);
+    op_linear_backward_input(d, m->dnorm, m->dtokens, m->final_linear.w, B * T, D, O * P * P);
     for (size_t l = L; l-- > 0;) {
         struct dit_block *b = &m->blocks[l], *next = b + 1;
         if (m->mode == DIT_TRAIN_BLOCK) {

@@ -31,6 +31,7 @@ struct dit_config {
     // The class table has no row for the null class: the model was trained on labels alone, so that
     // it can't be guided.
     bool no_null_class;
+    bool learn_sigma; // the output has the variance's channels after the C predicted ones
 };
 
 // Sets depth, hidden, heads and patch from a published name such as "DiT-XL/2" or "XL/2". -1 with
@@ -46,7 +47,8 @@ int dit_config_compare(const struct dit_config *a, const char *a_name, const str
                        const char *b_name);
 // Writes "DiT-S/2", or for other sizes "DiT of depth 6, width 192, 3 heads, patch 1".
 void dit_config_text(const struct dit_config *config, char *text, size_t size);
-size_t dit_tokens(const struct dit_config *config); // T
+size_t dit_tokens(const struct dit_config *config);       // T
+size_t dit_out_channels(const struct dit_config *config); // C, or 2C with the variance
 // Rows of the class table: one for each class, and one for the null class.
 size_t dit_class_rows(const struct dit_config *config);
 // -1 with an error (65) if the model lacks the class of a label; below 0 is the null class.
@@ -105,10 +107,10 @@ int dit_set_positions(struct dit *dit, const float *table);
 act *dit_weights(struct dit *dit);
 float *dit_gradients(struct dit *dit);
 
-// Predicts the noise and the variance from x (B,C,S,S), the time steps t (B) and the classes y (B),
-// which are rows of the class table. out (B,2C,S,S) holds the noise in its first C channels. All
-// are in device memory; B
-// <= batch.
+// Predicts the noise, or what else the model learned, and the variance if it learned that, from x
+// (B,C,S,S), the times t (B) and the classes y (B), which are rows of the class table. out
+// (B,dit_out_channels,S,S) holds the prediction in its first C channels. All are in device memory;
+// B <= batch.
 void dit_forward(struct dit *dit, float *out, const float *x, const float *t, const int32_t *y,
                  size_t B);
 // Adds the gradients of sum(dout out) to those of the weights; B and y are those of the last

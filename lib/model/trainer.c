@@ -7,7 +7,6 @@
 #include "lib/base/mem.h"
 #include "lib/base/rng.h"
 #include "lib/model/device-check.h"
-#include "lib/model/diffusion.h"
 #include "lib/model/loss-batch.h"
 #include "lib/model/trainer.h"
 
@@ -22,6 +21,28 @@ const struct trainer_settings trainer_defaults = {
     .ema_decay = 0.9999,
     .class_dropout = 0.1,
 };
+
+#define WSD_CONSTANT 0.8 // of the steps
+
+// How far `step` is from begin to end, as a share.
+static double share_between(double step, double begin, double end)
+{
+    return end > begin ? fmin(1, fmax(0, (step - begin) / (end - begin))) : 1;
+}
+
+double trainer_learning_rate(const struct trainer_settings *s, uint64_t step)
+{
+    const double at = (double)step, warmup = (double)s->lr_warmup_steps;
+    const double last = (double)s->last_step;
+    double fall = 0; // of the way from lr to its final share
+    if (step < s->lr_warmup_steps)
+        return s->lr * (at + 1) / warmup;
+    if (s->lr_schedule == LR_COSINE)
+        fall = 0.5 - 0.5 * cos(M_PI * share_between(at, warmup, last));
+    else if (s->lr_schedule == LR_WSD && at > WSD_CONSTANT * last)
+        fall = sqrt(share_between(at, WSD_CONSTANT * last, last));
+    return s->lr * (1 - fall * (1 - s->lr_final));
+}
 
 // Latents that were sent to the device. Device memory.
 struct sent_latents {
@@ -52,7 +73,7 @@ struct trainer {
     struct sent_latents sent[2]; // one for the running step, one to receive the next step's
     size_t last_sent;            // index into sent
     struct loss_batch batch;     // the micro-batch
-    float *dout;                 // (micro,2C,S,S)
+    float *dout;                 // (micro, batch.stride)
     float *step_losses;          // (2 count): mse, then vb, of all the step's samples
     double *norm2;               // (1): the squared norm of the gradient
 
@@ -98,7 +119,7 @@ static void place_trainer(struct trainer *tr, const struct dit_config *config, u
         sent->labels = arena_take(&arena, count * sizeof *sent->labels);
     }
     loss_batch_place(&tr->batch, &arena, tr->device, config, micro);
-    tr->dout = arena_take_float(&arena, micro * 2 * n);
+    tr->dout = arena_take_float(&arena, micro * tr->batch.stride);
     tr->step_losses = arena_take_float(&arena, 2 * count);
     tr->norm2 = arena_take(&arena, sizeof *tr->norm2);
     tr->memory_size = arena.next - base;
@@ -156,7 +177,7 @@ struct trainer *trainer_new(struct device *device, const struct dit_config *conf
     place_trainer(tr, config, (uintptr_t)tr->memory);
     if (masters_are_weights(device))
         tr->arrays[TRAINER_MODEL] = (float *)dit_weights(dit) + tr->part.first;
-    if (diffusion_upload_terms(device, tr->batch.table) == 0)
+    if (loss_batch_prepare(&tr->batch, config, &settings->loss) == 0)
         return tr;
 failed:
     trainer_free(tr);
@@ -280,15 +301,10 @@ struct trainer_inputs trainer_inputs(struct trainer *tr)
     return (struct trainer_inputs){tr->batch.x0, tr->batch.noise};
 }
 
-void trainer_set_conditions(struct trainer *tr, const int64_t *t, const int32_t *labels, size_t B)
+void trainer_set_conditions(struct trainer *tr, const double *t, const int32_t *labels, size_t B)
 {
-    struct device *d = tr->device;
-    for (size_t b = 0; b < B; b++) {
-        float time = (float)t[b];
-        device_copy(d, tr->batch.terms + b, tr->batch.table + t[b], sizeof *tr->batch.terms);
-        device_upload(d, tr->batch.t + b, &time, sizeof time);
-    }
-    device_upload(d, tr->batch.labels, labels, B * sizeof *labels);
+    loss_batch_set_times(&tr->batch, t, B);
+    device_upload(tr->device, tr->batch.labels, labels, B * sizeof *labels);
 }
 
 int trainer_send(struct trainer *tr, const float *mean, const float *std, const int64_t *labels)
@@ -442,9 +458,7 @@ void trainer_begin(struct trainer *tr, uint64_t step)
         device_copy(d, tr->step_losses + at, tr->batch.mse, B * sizeof *tr->step_losses);
         device_copy(d, tr->step_losses + count + at, tr->batch.vb, B * sizeof *tr->step_losses);
     }
-    tr->lr = tr->settings.lr;
-    if (step < tr->settings.lr_warmup_steps)
-        tr->lr *= (double)(step + 1) / (double)tr->settings.lr_warmup_steps;
+    tr->lr = trainer_learning_rate(&tr->settings, step);
     begin_update(tr, tr->lr);
 }
 

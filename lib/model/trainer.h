@@ -12,13 +12,24 @@
 
 #define TRAINER_STEPS_DEFAULT 400000 // the steps of the published models
 
+// How the learning rate goes on after its warm-up.
+enum lr_schedule {
+    LR_CONSTANT,
+    LR_COSINE, // along half a cosine to lr_final at the last step
+    LR_WSD,    // constant, and over the last fifth of the steps down as 1 - sqrt
+};
+
 struct trainer_settings {
     uint64_t seed;
     size_t batch;       // samples of a step, over all ranks
     size_t micro_batch; // samples that go through the model at once, on each rank
+    struct loss_settings loss;
     enum dit_mode mode; // DIT_TRAIN, or a mode that saves memory; on a CPU the bits are the same
     double lr;
     uint64_t lr_warmup_steps; // the learning rate rises linearly over these
+    enum lr_schedule lr_schedule;
+    double lr_final;    // share of lr
+    uint64_t last_step; // at which the schedule ends; of LR_CONSTANT any
     double beta1, beta2, eps, weight_decay;
     double clip; // gradients with a larger norm are scaled down to it; 0: no clipping
     double ema_decay;
@@ -27,6 +38,9 @@ struct trainer_settings {
     bool shard_optimizer; // each rank holds and updates its part of the arrays below alone
 };
 extern const struct trainer_settings trainer_defaults; // those of DiT's published training
+
+// The learning rate of a step, from 0.
+double trainer_learning_rate(const struct trainer_settings *settings, uint64_t step);
 
 // The four arrays of a training run, each laid out as the model's parameters.
 enum trainer_array {
@@ -38,7 +52,7 @@ enum trainer_array {
 };
 
 struct trainer_stats {
-    double loss, mse, vb; // means over the batch; vb in bits per dimension
+    double loss, mse, vb; // means over the batch; vb in bits per dimension, 0 without a variance
     double grad_norm;     // before clipping
     double lr;
     bool skipped; // loss or gradient not finite: nothing was changed
@@ -102,8 +116,8 @@ struct trainer_inputs {
     float *x0, *noise; // (micro_batch,C,S,S), device memory
 };
 struct trainer_inputs trainer_inputs(struct trainer *trainer);
-// Time steps t[B] and classes labels[B] (K: the null class), host memory.
-void trainer_set_conditions(struct trainer *trainer, const int64_t *t, const int32_t *labels,
+// Times t[B], of diffusion a time step, and classes labels[B] (K: the null class), host memory.
+void trainer_set_conditions(struct trainer *trainer, const double *t, const int32_t *labels,
                             size_t B);
 // Adds the gradients of B samples' losses / total; mse and vb (B), per sample, host memory.
 void trainer_accumulate(struct trainer *trainer, size_t B, size_t total, float *mse, float *vb);

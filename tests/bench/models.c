@@ -60,7 +60,8 @@ static void report(const char *what, double best, size_t n, const char *unit, do
 
 static struct dit_config config_of(const char *model)
 {
-    struct dit_config config = {.input_size = 32, .channels = 4, .classes = 1000};
+    struct dit_config config = {
+        .input_size = 32, .channels = 4, .classes = 1000, .learn_sigma = true};
     check(dit_config_named(&config, model) >= 0);
     return config;
 }
@@ -111,7 +112,7 @@ static void sample(const char *model, size_t batch)
 {
     struct device *device = open_device();
     struct dit_config config = config_of(model);
-    struct sampler_settings settings = {.respacing = "4", .cfg_scale = 4, .cfg_channels = 3};
+    struct sampler_settings settings = {.steps = "4", .cfg_scale = 4, .cfg_channels = 3};
     struct sampler *sampler = sampler_new(device, &config, batch, NULL, &settings);
     check(sampler);
     const struct layout *layout = dit_get_layout(sampler_model(sampler));

@@ -12,6 +12,7 @@ agrees() { # agrees TEST DEVICE: prints the failures
 }
 for precision in bf16 tf32 f32; do
     ok "dit-reference in $precision" agrees dit-reference cuda,$precision
+    ok "flow-reference in $precision" agrees flow-reference cuda,$precision
 done
 ok 'draws in f32' agrees draws cuda,f32
 ok 'autoencoder-kl in bf16' agrees autoencoder-kl cuda,bf16

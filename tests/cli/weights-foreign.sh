@@ -116,8 +116,32 @@ refused 'averaged weights under unknown names' unknown.pt 'are not named as thos
 reads '... with --which model the others' unknown.pt --which model
 refused 'several averaged sets' several.pt 'several sets of averaged weights, ema_1.* and ema_2.*'
 refused 'several sets' two.pt 'several sets of weights, net.* and student.*'
-python 'write_torch(tmp + "sit.pt", {"ema": T(ema), "args": {"path_type": "Linear", "prediction": "velocity"}})'
-refused 'a SiT' sit.pt 'holds a SiT, which learned the velocity of a flow'
+
+# SiT's.
+python '
+args = {"path_type": "GVP", "prediction": "velocity", "loss_weight": None, "num_classes": 10}
+write_torch(tmp + "sit.pt", {"model": T(ours), "ema": T(ema), "opt": adam(["exp_avg", "exp_avg_sq"]), "args": args})
+write_torch(tmp + "sit-path.pt", {"ema": T(ema), "args": {**args, "path_type": "spiral"}})
+'
+exits "a SiT's training" 0 convert -q "$tmp/sit.pt" "$tmp/sit.safetensors"
+ok '... is one of flow matching' python '
+m = read_safetensors(tmp + "sit.safetensors")[1]
+assert [m[k] for k in ("objective", "path", "prediction", "time")] == ["flow", "gvp", "velocity", "data"], m
+'
+exits '... is drawn from' 0 dit-sample -q --heads 4 --latents -w "$tmp/sit.pt" -n 1 --steps 2 -o "$tmp/latents"
+exits '... goes back to PyTorch' 0 convert -q "$tmp/sit.safetensors" "$tmp/sit-again.pt"
+exits '... and comes again' 0 convert -q "$tmp/sit-again.pt" "$tmp/sit-again.safetensors"
+ok '... with every bit' python '
+a, b = (read_safetensors(tmp + name)[0] for name in ("sit.safetensors", "sit-again.safetensors"))
+assert a == b and len(a) > 4 * len(names) - 4
+'
+refused '... is not drawn from by diffusion' sit.pt 'the objective is flow in ' --heads 4 --objective diffusion
+refused '... nor along another path' sit.pt 'the path is gvp in ' --heads 4 --path vp
+refused 'a path that is not known' sit-path.pt 'path_type "spiral" is not supported' --heads 4
+exits 'bare weights of a SiT' 0 convert -q --objective flow "$tmp/plain.pt" "$tmp/bare-sit.safetensors"
+ok '... are said to be some' python '
+assert read_safetensors(tmp + "bare-sit.safetensors")[1]["objective"] == "flow"
+'
 
 # Classes.
 python '

@@ -92,6 +92,8 @@ for precision in bf16 tf32 f32; do
         ${repeat:+--repeat} --limit "${LIMIT:-20}" ${OPERATIONS:+--only "$OPERATIONS"}
     # shellcheck disable=SC2086
     check "dit-reference-$precision" "${OPS_SECONDS:-60}" $WRAP "$build/tests/dit-reference" cuda,$precision
+    # shellcheck disable=SC2086
+    check "flow-reference-$precision" 60 $WRAP "$build/tests/flow-reference" cuda,$precision
 done
 for precision in bf16 tf32 f32; do
     # shellcheck disable=SC2086

@@ -72,10 +72,10 @@ int main(void)
     refuse("-5");
     refuse("500,500,500");
     refuse(" 5");
-    struct diffusion d;
-    ok(diffusion_init(&d, "1") == 0 && d.steps == 1 &&
-           isfinite(diffusion_ddim_step(&d, 0, 0).mean_x0),
+    struct sampler_stages stages;
+    ok(diffusion_stages(&stages, "1", true, 0) == 0 && stages.n == 1 &&
+           isfinite(stages.all[0].step.state[0][0]),
        "a diffusion of one step is possible");
-    diffusion_free(&d);
+    stages_free(&stages);
     return tap_done();
 }

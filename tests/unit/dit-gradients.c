@@ -13,8 +13,14 @@
 
 #define BATCH 3
 
-static const struct dit_config config = {
-    .input_size = 6, .channels = 3, .patch = 2, .depth = 2, .hidden = 24, .heads = 3, .classes = 4};
+static const struct dit_config config = {.input_size = 6,
+                                         .channels = 3,
+                                         .patch = 2,
+                                         .depth = 2,
+                                         .hidden = 24,
+                                         .heads = 3,
+                                         .classes = 4,
+                                         .learn_sigma = true};
 #define LATENT ((size_t)3 * 6 * 6)
 
 struct model {

@@ -79,7 +79,7 @@ static float *run_forward(struct dit *dit, const struct weights *doc, const char
     dit_forward(dit, dout, dx, dt, dy, B);
     const struct dit_config *c = dit_get_config(dit);
     if (cfg_scale != 1)
-        op_guide(device, dout, (float)cfg_scale, 3, B / 2, c->channels,
+        op_guide(device, dout, (float)cfg_scale, 0, 3, 2 * n, B / 2, c->channels,
                  c->input_size * c->input_size);
     device_download(device, out, dout, 2 * B * n * sizeof *out);
     void *on_device[] = {dx, dt, dout, dy};
@@ -281,7 +281,10 @@ static void check_training(const char *model)
         int32_t labels[4];
         for (size_t b = 0; b < 4; b++)
             labels[b] = (int32_t)(ints[2][b] ? (int64_t)file.config.classes : ints[1][b]);
-        trainer_set_conditions(trainer, ints[0], labels, 4);
+        double times[4];
+        for (size_t b = 0; b < 4; b++)
+            times[b] = (double)ints[0][b];
+        trainer_set_conditions(trainer, times, labels, 4);
         trainer_accumulate(trainer, 4, 4, mse, vb);
         if (step == 0) {
             float *gradients = mem_new(layout->size, sizeof *gradients);
@@ -321,8 +324,9 @@ static void check_sampling(const char *model, const char *method, const char *re
     struct dit_file file;
     open_weights(&file, model);
     struct weights doc = reference_open(name);
-    struct sampler_settings settings = {.respacing = respacing,
-                                        .ddim = strcmp(method, "ddpm") != 0,
+    bool ddim = strcmp(method, "ddpm") != 0;
+    struct sampler_settings settings = {.steps = respacing,
+                                        .method = ddim ? SAMPLER_DDIM : SAMPLER_DDPM,
                                         .eta = eta,
                                         .cfg_scale = 1.5,
                                         .cfg_channels = 3};
@@ -335,14 +339,14 @@ static void check_sampling(const char *model, const char *method, const char *re
     float *trajectory = reference_floats(&doc, "trajectory", NULL), x[2 * 4096];
     int64_t *y = reference_ints(&doc, "y", NULL);
     int32_t *labels = to_labels(y, 2);
-    size_t steps = sampler_steps(sampler);
+    const struct sampler_stages *stages = sampler_get_stages(sampler);
     double worst = 0;
     sampler_start(sampler, labels, 2);
     device_upload(device, sampler_state(sampler), z, 2 * n * sizeof *z);
-    for (size_t i = steps; i-- > 0;) {
-        size_t at = (steps - 1 - i) * 4 * n;
+    for (size_t i = 0; i < stages->n; i++) {
+        size_t at = i * 4 * n;
         device_upload(device, sampler_noise(sampler), noise + at, 2 * n * sizeof *noise);
-        sampler_advance(sampler, i);
+        sampler_advance(sampler, &stages->all[i]);
         device_download(device, x, sampler_state(sampler), 2 * n * sizeof *x);
         worst = worse(worst, relative_error(x, trajectory + at, 2 * n));
     }

@@ -301,7 +301,7 @@ static const float grad_scale = 0.5f;
 static void run_loss(struct diffusion_problem *p)
 {
     op_diffusion_loss(p->device, &p->mse, &p->vb, p->dout, p->out, p->x0, p->xt, p->noise,
-                      &p->terms, grad_scale, 1, ELEMENTS);
+                      &p->terms, grad_scale, 2 * ELEMENTS, 1, ELEMENTS);
 }
 static double mse_loss(void *problem)
 {

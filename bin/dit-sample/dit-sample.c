@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bin/dit-sample/sample-options.h"
 #include "formats/images/class-choice.h"
 #include "formats/tstream/tstream.h"
 #include "formats/weights/autoencoder-open.h"
@@ -10,57 +11,6 @@
 #include "lib/model/sampler.h"
 #include "lib/tool/tool-device.h"
 #include "lib/tool/tool.h"
-
-static const char *weights = "run/latest.safetensors", *classes = "balanced", *steps = "250", *vae;
-static int64_t count = 16, batch = 8, heads, image_size;
-static int which = DIT_WEIGHTS_EMA;
-static int method;
-enum { METHOD_DDPM, METHOD_DDIM }; // of --sampler
-static int guided = -1;            // not given
-enum { GUIDED_3, GUIDED_ALL };     // of --cfg-channels
-static double eta, cfg_scale = -1; // the latter is not given
-static bool want_latents;
-static struct part part = {0, 1};
-static const struct option options[] = {
-    OPTION_STRING("weights", 'w', &weights, "FILE",
-                  "weights of the model, or a run's folder (default run/latest.safetensors)"),
-    OPTION_CHOICE("which", 0, &which,
-                  "the averaged (EMA) weights or those of the last step (default ema)", "ema",
-                  "model"),
-    OPTION_INT("heads", 0, &heads, 1, 1024,
-               "attention heads of the model, where the file does not give them"),
-    OPTION_INT("image-size", 0, &image_size, 8, 32768,
-               "side of the images in pixels, where the file does not give it"),
-    OPTION_INT("count", 'n', &count, 1, 1e12, "number of samples (default 16)"),
-    OPTION_STRING("classes", 'c', &classes, "LIST",
-                  "comma-separated names or numbers of classes, or random, or balanced (default)"),
-    OPTION_PART("part", 0, &part, "draw only the I-th of N equal parts of the samples"),
-    OPTION_FLOAT(
-        "cfg-scale", 's', &cfg_scale, 0, 1000,
-        "scale of classifier-free guidance; 1 turns it off (default 4; 1 without a null class)"),
-    OPTION_CHOICE(
-        "cfg-channels", 0, &guided,
-        "guided channels (default: the first 3 of 4, as published, or all of any other number)",
-        "3", "all"),
-    OPTION_STRING("steps", 0, &steps, "SPEC",
-                  "sampling steps out of 1000: N, ddimN or A,B,C (default 250)"),
-    OPTION_CHOICE("sampler", 0, &method, "sampling method (default ddpm)", "ddpm", "ddim"),
-    OPTION_FLOAT("eta", 0, &eta, 0, 1, "noise of the ddim sampler, 0 to 1 (default 0)"),
-    OPTION_INT("batch", 'b', &batch, 1, 65536, "samples drawn at a time (default 8)"),
-    OPTION_FLAG("latents", 0, &want_latents, "write latents instead of images"),
-    OPTION_STRING("vae", 0, &vae, "FILE",
-                  "autoencoder (default: the one that made the model's latents)"),
-    TOOL_OPTION_SEED,
-    TOOL_OPTION_OUTPUT,
-    TOOL_OPTION_LEVEL,
-    TOOL_OPTION_PG,
-    TOOL_OPTION_THREADS,
-    TOOL_OPTION_DEVICE,
-    TOOL_OPTION_DETERMINISTIC,
-    TOOL_OPTIONS_COMMON,
-    OPTION_END};
-static const struct tool_info info = {"dit-sample", "[OPTION]... > IMAGES",
-                                      "Draw images from a trained Diffusion Transformer.", options};
 
 // The stream's schema; for latents, `ae` is NULL. What the checkpoint says of its data is true of
 // the samples, too.
@@ -92,11 +42,19 @@ static struct schema *samples_schema_new(const struct dit_file *file, const stru
     return schema;
 }
 
-static size_t choose_guided(size_t channels)
+// Opens the files of the model and, if it is asked for, of the one to guide away from.
+static void open_weights(const struct sample_options *o, struct dit_file *file,
+                         struct dit_file *guide)
 {
-    if (guided < 0)
-        return sampler_guided_channels(channels);
-    return guided == GUIDED_ALL || channels < 3 ? channels : 3;
+    struct dit_hints hints = sample_options_hints(o);
+    tool_check(dit_file_open(file, o->weights, &hints));
+    *guide = (struct dit_file){0};
+    if (!o->guide_weights)
+        return;
+    hints.heads = 0;
+    tool_check(dit_file_open(guide, o->guide_weights, &hints));
+    struct objective both = file->objective;
+    tool_check(objective_join(&both, file->path, &guide->objective, guide->path));
 }
 
 // The progress counts the steps of all samples: one sample may take minutes.
@@ -147,56 +105,50 @@ static void draw_samples(struct sampler *sampler, struct autoencoder *ae,
 
 int main(int argc, char **argv)
 {
-    char **operands = tool_start(argc, argv, &info);
-    if (operands[0])
-        tool_usage_error("%s: unexpected operand; --weights names the model", operands[0]);
+    const struct sample_options *o = sample_options_parse(argc, argv);
     struct output *output = output_open(tool.output);
     if (!output)
         tool_fail();
-    struct dit_file file;
-    tool_check(dit_file_open(
-        &file, weights,
-        &(struct dit_hints){.heads = (size_t)heads, .image_size = (size_t)image_size}));
+    struct dit_file file, guide;
+    open_weights(o, &file, &guide);
     if (!file.classes_said)
         tool_note("%s: its class table has %zu rows; the last one is taken for the null class",
-                  weights, file.config.classes + 1);
-    double start = which == DIT_WEIGHTS_EMA ? dit_file_ema_start(&file) : 0;
+                  o->weights, file.config.classes + 1);
+    double start = o->which == DIT_WEIGHTS_EMA ? dit_file_ema_start(&file) : 0;
     if (start > DIT_FILE_START_MAX)
         tool_warn("%s: %.0f%% of the averaged weights are still those that training began with; "
                   "--which model takes those of the last step",
                   file.path, 100 * start);
     struct class_choice choice;
-    tool_check(class_choice_parse(&choice, classes, weights_get(&file.weights, "classes"),
+    tool_check(class_choice_parse(&choice, o->classes, weights_get(&file.weights, "classes"),
                                   file.config.classes, !file.config.no_null_class));
-    uint64_t first = (uint64_t)count * part.index / part.count;
-    uint64_t end = (uint64_t)count * (part.index + 1) / part.count;
-    if (end > first && (uint64_t)batch > end - first)
-        batch = (int64_t)(end - first);
+    uint64_t first = (uint64_t)o->count * o->part.index / o->part.count;
+    uint64_t end = (uint64_t)o->count * (o->part.index + 1) / o->part.count;
+    size_t batch = (size_t)o->batch;
+    if (end > first && batch > end - first)
+        batch = (size_t)(end - first);
 
     struct device *device = tool_open_device();
     if (!device)
         tool_fail();
     struct autoencoder *ae = NULL;
-    if (!want_latents && !(ae = autoencoder_open_for(device, vae, file.weights.metadata,
-                                                     file.config.channels, KL_DECODER, weights))) {
+    if (!o->want_latents &&
+        !(ae = autoencoder_open_for(device, o->vae, file.weights.metadata, file.config.channels,
+                                    KL_DECODER, o->weights))) {
         error_set(error_status(), "%s (--latents needs no autoencoder)", error_message());
         tool_fail();
     }
-    struct sampler_settings settings = {
-        .respacing = steps,
-        .ddim = method == METHOD_DDIM,
-        .eta = eta,
-        .cfg_scale = cfg_scale,
-        .cfg_channels = choose_guided(file.config.channels),
-        .seed = tool.seed,
-    };
+    struct sampler_settings settings =
+        sample_options_settings(o, &file, guide.path ? &guide : NULL);
     // On a CPU the weights are used in the mapped file, whose memory other processes share.
     const float **in_place =
-        device->backend->host_floats ? dit_file_in_place(&file, (enum dit_weights)which) : NULL;
-    struct sampler *sampler = sampler_new(device, &file.config, (size_t)batch, in_place, &settings);
+        device->backend->host_floats ? dit_file_in_place(&file, (enum dit_weights)o->which) : NULL;
+    struct sampler *sampler = sampler_new(device, &file.config, batch, in_place, &settings);
     if (!sampler)
         tool_fail();
-    tool_check(dit_file_load(&file, which, sampler_model(sampler)));
+    tool_check(dit_file_load(&file, o->which, sampler_model(sampler)));
+    if (sampler_guide(sampler))
+        tool_check(dit_file_load(&guide, DIT_WEIGHTS_EMA, sampler_guide(sampler)));
     struct schema *schema = samples_schema_new(&file, ae, end - first);
     struct tstream_writer *out =
         tstream_create(output, schema, (size_t)tool.threads, tool_level(output));
@@ -204,14 +156,14 @@ int main(int argc, char **argv)
         tool_fail();
     const struct dit_config *c = dit_get_config(sampler_model(sampler));
     size_t n = c->channels * c->input_size * c->input_size;
-    float *latents = mem_new((size_t)batch * n, sizeof *latents);
-    int32_t *labels = mem_new((size_t)batch, sizeof *labels);
+    float *latents = mem_new(batch * n, sizeof *latents);
+    int32_t *labels = mem_new(batch, sizeof *labels);
     if (!latents || !labels)
         tool_fail();
     struct sampling_progress shown = {.all = end - first, .unit = ae ? "images" : "latents"};
-    progress_start("steps", (end - first) * sampler_steps(sampler));
-    for (uint64_t at = first; at < end; at += (uint64_t)batch) {
-        size_t rows = end - at < (uint64_t)batch ? (size_t)(end - at) : (size_t)batch;
+    progress_start("steps", (end - first) * sampler_evaluations(sampler));
+    for (uint64_t at = first; at < end; at += batch) {
+        size_t rows = end - at < batch ? (size_t)(end - at) : batch;
         draw_samples(sampler, ae, &choice, out, schema, at, rows, latents, labels, &shown);
     }
     progress_text("%llu %s", (unsigned long long)shown.done, shown.unit);
@@ -224,6 +176,8 @@ int main(int argc, char **argv)
     sampler_free(sampler);
     free(in_place);
     dit_file_close(&file);
+    if (guide.path)
+        dit_file_close(&guide);
     autoencoder_close(ae);
     device_close(device);
     class_choice_free(&choice);
