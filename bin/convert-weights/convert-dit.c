@@ -234,8 +234,8 @@ static int make_metadata(struct dit_conversion *c)
         return -1;
     if (c->which != CONVERT_ALL || !file->has_training) {
         static const char *const of_training[] = {
-            "kind",      "step",  "updates",   "position",   "fingerprint", "shards",
-            "since_log", "ranks", "ema_start", CHECKSUM_KEY, "folder",      "setting."};
+            "kind",  "step",      "updates",  "position",   "fingerprint", "shards",  "since_log",
+            "ranks", "ema_start", "averages", CHECKSUM_KEY, "folder",      "setting."};
         for (size_t i = 0; i < sizeof of_training / sizeof *of_training; i++)
             drop_metadata(c->metadata, of_training[i]);
         return 0;
@@ -320,7 +320,8 @@ static int convert_open_dit(struct dit_conversion *c, const char *out,
     else if (c->torch)
         rc = add_torch_training(c);
     else if ((rc = add_positions(c, TRAINER_EMA, "")) == 0)
-        rc = dit_file_list_arrays(&c->list, &c->naming, file->arrays);
+        rc = dit_file_list_arrays(&c->list, &c->naming, file->arrays, file->more_decays,
+                                  file->n_more);
     if (rc < 0 || convert_write(out, &c->list, weights_file_size(&file->weights), write_dit, c) < 0)
         return -1;
     return c->diffusers ? convert_write_config(out, dit_config_json(c)) : 0;

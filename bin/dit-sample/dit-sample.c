@@ -114,7 +114,9 @@ int main(int argc, char **argv)
     if (!file.classes_said)
         tool_note("%s: its class table has %zu rows; the last one is taken for the null class",
                   o->weights, file.config.classes + 1);
-    double start = o->which == DIT_WEIGHTS_EMA ? dit_file_ema_start(&file) : 0;
+    enum dit_weights which;
+    tool_check(dit_file_parse_which(&file, o->which, &which));
+    double start = which == DIT_WEIGHTS_EMA ? dit_file_ema_start(&file) : 0;
     if (start > DIT_FILE_START_MAX)
         tool_warn("%s: %.0f%% of the averaged weights are still those that training began with; "
                   "--which model takes those of the last step",
@@ -141,12 +143,11 @@ int main(int argc, char **argv)
     struct sampler_settings settings =
         sample_options_settings(o, &file, guide.path ? &guide : NULL);
     // On a CPU the weights are used in the mapped file, whose memory other processes share.
-    const float **in_place =
-        device->backend->host_floats ? dit_file_in_place(&file, (enum dit_weights)o->which) : NULL;
+    const float **in_place = device->backend->host_floats ? dit_file_in_place(&file, which) : NULL;
     struct sampler *sampler = sampler_new(device, &file.config, batch, in_place, &settings);
     if (!sampler)
         tool_fail();
-    tool_check(dit_file_load(&file, o->which, sampler_model(sampler)));
+    tool_check(dit_file_load(&file, which, sampler_model(sampler)));
     if (sampler_guide(sampler))
         tool_check(dit_file_load(&guide, DIT_WEIGHTS_EMA, sampler_guide(sampler)));
     struct schema *schema = samples_schema_new(&file, ae, end - first);

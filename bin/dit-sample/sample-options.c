@@ -8,7 +8,7 @@
 static struct sample_options values = {
     .weights = "run/latest.safetensors",
     .classes = "balanced",
-    .which = DIT_WEIGHTS_EMA,
+    .which = "ema",
     .count = 16,
     .batch = 8,
     .objective = -1,
@@ -27,9 +27,10 @@ enum { GUIDED_3, GUIDED_ALL }; // of --cfg-channels
 static const struct option rows[] = {
     OPTION_STRING("weights", 'w', &values.weights, "FILE",
                   "weights of the model, or a run's folder (default run/latest.safetensors)"),
-    OPTION_CHOICE("which", 0, &values.which,
-                  "the averaged (EMA) weights or those of the last step (default ema)", "ema",
-                  "model"),
+    OPTION_STRING(
+        "which", 0, &values.which, "WHICH",
+        "weights to draw from: ema, the averaged ones (default), model, those of the last "
+        "step, or ema:DECAY"),
     OPTION_INT("heads", 0, &values.heads, 1, 1024,
                "attention heads of the model, where the file does not give them"),
     OPTION_INT("image-size", 0, &values.image_size, 8, 32768,

@@ -12,8 +12,7 @@
 // Each member is the value of the option of its name. Choices are -1 where they are not given;
 // those of enums that begin with "unsaid" or "usual" are one less.
 struct sample_options {
-    const char *weights, *classes;
-    int which;                               // enum dit_weights
+    const char *weights, *classes, *which;
     const char *steps, *vae, *guide_weights; // NULL: not given
     const char *cfg_interval;
     int64_t count, batch;

@@ -32,7 +32,8 @@ struct checkpoints {
     bool failed;            // that save failed
     double pause, retry_at; // seconds; retry_at on the clock
 
-    float *copy; // (TRAINER_ARRAYS,layout->size), or NULL before the first
+    size_t arrays; // of the trainer
+    float *copy;   // (arrays,layout->size), or NULL before the first
     uint64_t updates;
     json_t *metadata;
     pthread_t thread;
@@ -55,6 +56,7 @@ struct checkpoints *checkpoints_new(struct run_folder *run, struct trainer *trai
     c->sharded = sharded && ranks_size(ranks) > 1;
     c->rule = rule;
     c->layout = dit_get_layout(trainer_model(trainer));
+    c->arrays = trainer_arrays(trainer);
     c->step = step;
     c->saved_at = clock_seconds();
     c->values = mem_new(layout_largest(c->layout), sizeof *c->values);
@@ -131,7 +133,7 @@ bool checkpoints_retry(struct checkpoints *c)
 static bool allocate_copy(struct checkpoints *c)
 {
     size_t n, bytes;
-    if (!c->copy && size_mul(TRAINER_ARRAYS, c->layout->size, &n) &&
+    if (!c->copy && size_mul(c->arrays, c->layout->size, &n) &&
         size_mul(n, sizeof *c->copy, &bytes) && bytes < mem_available())
         c->copy = mem_new(n, sizeof *c->copy);
     if (!c->copy)
@@ -148,7 +150,7 @@ static float *copy_at(const struct checkpoints *c, enum trainer_array array,
 
 static int copy_arrays(struct checkpoints *c)
 {
-    for (int array = 0; array < TRAINER_ARRAYS; array++)
+    for (size_t array = 0; array < c->arrays; array++)
         for (size_t i = 0; i < c->layout->n_params; i++) {
             const struct param *param = &c->layout->params[i];
             if (trainer_get(c->trainer, array, param, copy_at(c, array, param)) < 0)
@@ -184,7 +186,10 @@ static struct dit_source
 make_source(const struct checkpoints *c, uint64_t updates,
             const float *(*get)(void *, enum trainer_array, const struct param *), void *user)
 {
-    return (struct dit_source){.config = dit_get_config(trainer_model(c->trainer)),
+    const struct trainer_settings *settings = trainer_get_settings(c->trainer);
+    return (struct dit_source){.decays = settings->more_decays,
+                               .n_more = settings->n_more,
+                               .config = dit_get_config(trainer_model(c->trainer)),
                                .layout = c->layout,
                                .updates = updates,
                                .get = get,
@@ -207,7 +212,7 @@ static void *write_copy(void *arg)
 static int join_trainer_get(struct checkpoints *c, size_t from)
 {
     size_t n = c->layout->n_params;
-    for (size_t i = c->sharded ? from : TRAINER_ARRAYS * n; i < TRAINER_ARRAYS * n; i++)
+    for (size_t i = c->sharded ? from : c->arrays * n; i < c->arrays * n; i++)
         if (trainer_get(c->trainer, (enum trainer_array)(i / n), &c->layout->params[i % n],
                         c->values) < 0)
             return -1;

@@ -30,6 +30,8 @@ static int choose_loss(struct training *t)
         loss->objective = asked;
         objective_complete(&loss->objective);
     }
+    if (train_options_averages(t->options, &t->settings) < 0)
+        return -1;
     return train_options_loss(t->options, loss);
 }
 

@@ -22,7 +22,7 @@ static struct train_options values = {
     .beta1 = 0.9,
     .beta2 = 0.999,
     .eps = 1e-8,
-    .ema_decay = 0.9999,
+    .ema_decay = "0.9999",
     .ema_warmup = true,
     .class_dropout = 0.1,
     .log_every = 100,
@@ -88,8 +88,9 @@ static const struct option rows[] = {
                  "AdamW's weight decay (default 0)"),
     OPTION_FLOAT("clip", 0, &values.clip, 0, 1e9,
                  "clip the gradient to this norm; 0 for no clipping (default 0)"),
-    OPTION_FLOAT("ema-decay", 0, &values.ema_decay, 0, 1,
-                 "decay of the averaged (EMA) weights (default 0.9999)"),
+    OPTION_STRING("ema-decay", 0, &values.ema_decay, "LIST",
+                  "decays of the averaged (EMA) weights; the first one is drawn from (default "
+                  "0.9999)"),
     OPTION_FLAG(
         "ema-warmup", 0, &values.ema_warmup,
         "let the decay rise to --ema-decay (--no-ema-warmup: keep it constant, as published)"),
@@ -328,6 +329,29 @@ int train_options_loss(const struct train_options *o, struct loss_settings *loss
     return read_weight(loss, o->loss_weight) < 0 ? -1 : read_timesteps(loss, o->timesteps);
 }
 
+int train_options_averages(const struct train_options *o, struct trainer_settings *settings)
+{
+    double decays[1 + TRAINER_AVERAGES_MAX];
+    size_t n = 0;
+    const char *at = o->ema_decay;
+    char *end;
+    bool good;
+    do {
+        decays[n] = strtod(at, &end);
+        good = end > at && decays[n] >= 0 && decays[n] <= 1;
+        n++;
+        at = end + 1;
+    } while (good && *end == ',' && n < 1 + TRAINER_AVERAGES_MAX);
+    if (!good || *end)
+        return error_set(STATUS_USAGE,
+                         "--ema-decay %.60s: expected 1 to %d numbers from 0 to 1, with commas",
+                         o->ema_decay, 1 + TRAINER_AVERAGES_MAX);
+    settings->ema_decay = decays[0];
+    settings->n_more = n - 1;
+    memcpy(settings->more_decays, decays + 1, (n - 1) * sizeof *decays);
+    return 0;
+}
+
 struct trainer_settings train_options_trainer(const struct train_options *o)
 {
     return (struct trainer_settings){
@@ -344,7 +368,6 @@ struct trainer_settings train_options_trainer(const struct train_options *o)
         .eps = o->eps,
         .weight_decay = o->weight_decay,
         .clip = o->clip,
-        .ema_decay = o->ema_decay,
         .ema_warmup = o->ema_warmup,
         .class_dropout = o->class_dropout,
         .shard_optimizer = o->shard_optimizer,

@@ -22,7 +22,8 @@ struct train_options {
     const char *loss_weight, *timesteps; // NULL: not given
     int lr_schedule;                     // enum lr_schedule; -1: not given
     double lr_final;
-    double lr, beta1, beta2, eps, weight_decay, clip, ema_decay, class_dropout;
+    double lr, beta1, beta2, eps, weight_decay, clip, class_dropout;
+    const char *ema_decay;
     int64_t lr_warmup;
     bool ema_warmup;
     int64_t steps, epochs; // 0: not given
@@ -61,6 +62,8 @@ struct objective train_options_objective(const struct train_options *options);
 // Sets the weight of the loss and the law of the times, for loss->objective, which is complete. -1
 // with an error (64).
 int train_options_loss(const struct train_options *options, struct loss_settings *loss);
+// Sets the decays of the averages. -1 with an error (64).
+int train_options_averages(const struct train_options *options, struct trainer_settings *settings);
 struct trainer_settings train_options_trainer(const struct train_options *options);
 
 #endif

@@ -1,5 +1,6 @@
 // Lists and writes the checkpoints of dit-train. SPDX-License-Identifier: MIT
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "formats/containers/checksum.h"
@@ -15,19 +16,39 @@ static const char *const prefixes[TRAINER_ARRAYS] = {
     [TRAINER_EXP_AVG_SQ] = "opt.exp_avg_sq.",
 };
 
-int dit_file_list_arrays(struct write_list *list, const struct naming *naming,
-                         const struct binding *arrays)
+void dit_file_average_prefix(double decay, char prefix[DIT_AVERAGE_SIZE])
 {
-    for (int array = 0; array < TRAINER_ARRAYS; array++) {
+    snprintf(prefix, DIT_AVERAGE_SIZE, "ema_%.15g.", decay);
+}
+
+int dit_file_list_arrays(struct write_list *list, const struct naming *naming,
+                         const struct binding *arrays, const double *more_decays, size_t n_more)
+{
+    for (size_t array = 0; array < TRAINER_ARRAYS + n_more; array++) {
+        char average[DIT_AVERAGE_SIZE];
+        if (array >= TRAINER_ARRAYS)
+            dit_file_average_prefix(more_decays[array - TRAINER_ARRAYS], average);
+        const char *prefix = array < TRAINER_ARRAYS ? prefixes[array] : average;
         if (array == TRAINER_EXP_AVG)
             list->dtype = DTYPE_COUNT; // the optimizer's state keeps its type
         if (arrays && !arrays[array].tensors)
             continue;
         for (size_t i = 0; i < naming->layout->n_params; i++)
-            if (write_list_add_param(list, prefixes[array], naming, arrays ? &arrays[array] : NULL,
-                                     i) < 0)
+            if (write_list_add_param(list, prefix, naming, arrays ? &arrays[array] : NULL, i) < 0)
                 return -1;
     }
+    return 0;
+}
+
+// Lists the further averages as "averages".
+static int add_averages(json_t *metadata, const double *decays, size_t n)
+{
+    char text[TRAINER_AVERAGES_MAX * DIT_AVERAGE_SIZE] = "";
+    json_object_del(metadata, "averages");
+    for (size_t i = 0, at = 0; i < n; i++)
+        at += (size_t)snprintf(text + at, sizeof text - at, "%s%.15g", i ? "," : "", decays[i]);
+    if (n && json_object_set_new(metadata, "averages", json_string(text)) < 0)
+        return error_set(STATUS_INTERNAL, "no memory for a checkpoint's metadata");
     return 0;
 }
 
@@ -79,8 +100,11 @@ int dit_file_save(struct output *output, const struct dit_source *source, json_t
     int rc = -1;
     if (positions && naming_make(&naming, source->layout, NAMING_OWN, c->depth) == 0 &&
         write_list_add_values(&list, "", "pos_embed", shape, 3, positions) == 0 &&
-        dit_file_list_arrays(&list, &naming, NULL) == 0 && dit_file_add_sizes(metadata, c) == 0 &&
-        dit_file_add_updates(metadata, source->updates) == 0 && checksum_reserve(metadata) == 0) {
+        dit_file_list_arrays(&list, &naming, NULL, source->decays, source->n_more) == 0 &&
+        dit_file_add_sizes(metadata, c) == 0 &&
+        dit_file_add_updates(metadata, source->updates) == 0 &&
+        add_averages(metadata, source->decays, source->n_more) == 0 &&
+        checksum_reserve(metadata) == 0) {
         dit_position_table(c, positions);
         rc = write_list_safetensors(&list, metadata, output);
     }

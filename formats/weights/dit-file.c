@@ -302,6 +302,27 @@ static int bind_optimizer(struct dit_file *file)
     return 0;
 }
 
+// The further averages of dit-train, as the metadata lists them.
+static int bind_averages(struct dit_file *file)
+{
+    const char *text = weights_get(&file->weights, "averages");
+    char *end = NULL, prefix[DIT_AVERAGE_SIZE];
+    for (; text && *text; text = *end == ',' ? end + 1 : end) {
+        double decay = strtod(text, &end);
+        if (end == text || (*end && *end != ',') || file->n_more == TRAINER_AVERAGES_MAX)
+            return error_set(
+                STATUS_DATA, "%s: metadata averages is \"%.60s\", expected up to %d decays",
+                file->path, weights_get(&file->weights, "averages"), TRAINER_AVERAGES_MAX);
+        dit_file_average_prefix(decay, prefix);
+        if (!find_tensor(file, prefix, "x_embedder.proj.weight"))
+            continue; // convert-weights has left it out
+        if (bind_set(file, TRAINER_ARRAYS + (int)file->n_more, prefix) < 0)
+            return -1;
+        file->more_decays[file->n_more++] = decay;
+    }
+    return 0;
+}
+
 static int bind_all(struct dit_file *file)
 {
     const struct dit_sets *sets = &file->sets;
@@ -314,6 +335,8 @@ static int bind_all(struct dit_file *file)
                                      sets->list, file->positions[TRAINER_MODEL]) < 0) ||
         bind_moments(file, TRAINER_EXP_AVG, "opt.exp_avg.") < 0 ||
         bind_moments(file, TRAINER_EXP_AVG_SQ, "opt.exp_avg_sq.") < 0 || bind_optimizer(file) < 0)
+        return -1;
+    if (bind_averages(file) < 0)
         return -1;
     // A single set is both, unless its name says that it is averaged.
     if (sets->has_ema && !sets->has_model && !*sets->ema && bind_set(file, TRAINER_MODEL, "") < 0)
@@ -406,7 +429,7 @@ int dit_file_open(struct dit_file *file, const char *path, const struct dit_hint
 
 void dit_file_close(struct dit_file *file)
 {
-    for (int array = 0; array < TRAINER_ARRAYS; array++)
+    for (int array = 0; array < TRAINER_ARRAYS_MAX; array++)
         binding_free(&file->arrays[array]);
     naming_free(&file->naming);
     layout_free(&file->layout);
@@ -444,9 +467,32 @@ double dit_file_ema_start(const struct dit_file *file)
     return pow(decay ? strtod(decay, NULL) : trainer_defaults.ema_decay, (double)updates);
 }
 
+int dit_file_parse_which(const struct dit_file *file, const char *text, enum dit_weights *which)
+{
+    const char *first = weights_get(&file->weights, "setting.ema-decay");
+    char *end;
+    *which = strcmp(text, "model") == 0 ? DIT_WEIGHTS_MODEL : DIT_WEIGHTS_EMA;
+    if (*which == DIT_WEIGHTS_MODEL || strcmp(text, "ema") == 0)
+        return 0;
+    double decay = strncmp(text, "ema:", 4) == 0 ? strtod(text + 4, &end) : -1;
+    if (decay < 0 || decay > 1 || *end)
+        return error_set(STATUS_USAGE, "--which %.40s: expected ema, model or ema:DECAY", text);
+    if (first && strtod(first, NULL) == decay)
+        return 0;
+    for (size_t i = 0; i < file->n_more; i++)
+        if (file->more_decays[i] == decay) {
+            *which = (enum dit_weights)(DIT_WEIGHTS_MORE + i);
+            return 0;
+        }
+    return error_set(STATUS_DATA, "%s has no average of the weights with the decay %g", file->path,
+                     decay);
+}
+
 const struct binding *dit_file_choose(const struct dit_file *file, enum dit_weights which)
 {
-    int array = which == DIT_WEIGHTS_MODEL ? TRAINER_MODEL : TRAINER_EMA;
+    int array = which == DIT_WEIGHTS_MODEL ? TRAINER_MODEL
+                : which == DIT_WEIGHTS_EMA ? TRAINER_EMA
+                                           : TRAINER_ARRAYS + (int)which - DIT_WEIGHTS_MORE;
     if (file->arrays[array].tensors)
         return &file->arrays[array];
     if (array == TRAINER_EMA)
@@ -561,6 +607,18 @@ int dit_file_initial_weights(const struct dit_file *file, const struct dit_confi
     return from ? 0 : -1;
 }
 
+// A run keeps the averages that it was begun with.
+static int compare_averages(const struct dit_file *file, const struct trainer *trainer)
+{
+    const struct trainer_settings *settings = trainer_get_settings(trainer);
+    for (size_t i = 0; i < settings->n_more; i++)
+        if (i >= file->n_more || settings->more_decays[i] != file->more_decays[i])
+            return error_set(STATUS_DATA,
+                             "%s has no average of the weights with the decay %g in its place",
+                             file->path, settings->more_decays[i]);
+    return 0;
+}
+
 int dit_file_restore(const struct dit_file *file, struct trainer *trainer)
 {
     const struct layout *layout = dit_get_layout(trainer_model(trainer));
@@ -571,11 +629,11 @@ int dit_file_restore(const struct dit_file *file, struct trainer *trainer)
     if (!file->has_training)
         return error_set(STATUS_DATA, "%s holds weights but no optimizer state to resume from%s%s",
                          file->path, *file->foreign_optimizer ? ": " : "", file->foreign_optimizer);
-    if (dit_file_updates(file, &updates) < 0)
+    if (dit_file_updates(file, &updates) < 0 || compare_averages(file, trainer) < 0)
         return -1;
     float *values = mem_new(layout_largest(layout), sizeof *values);
     int rc = values ? 0 : -1;
-    for (int array = 0; rc == 0 && array < TRAINER_ARRAYS; array++)
+    for (size_t array = 0; rc == 0 && array < trainer_arrays(trainer); array++)
         for (size_t i = 0; rc == 0 && i < layout->n_params; i++) {
             rc = binding_read(&file->arrays[array], i, values);
             if (rc == 0)

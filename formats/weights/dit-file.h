@@ -19,7 +19,9 @@ struct dit_file {
     char *path;
     struct weights weights; // weights.metadata is the checkpoint's
     struct dit_config config;
-    struct objective objective;  // complete
+    struct objective objective;               // complete
+    double more_decays[TRAINER_AVERAGES_MAX]; // of the further averages
+    size_t n_more;
     bool has_training;           // the file holds all arrays, so that training can resume
     char foreign_optimizer[256]; // why its optimizer's state is not that of AdamW; "" without one
     bool classes_said;           // else the last row of the class table is taken for no class
@@ -27,8 +29,8 @@ struct dit_file {
     enum naming_style style;
     struct layout layout;
     struct naming naming;
-    struct binding arrays[TRAINER_ARRAYS];          // .tensors is NULL if the file lacks the array
-    const struct weight *positions[TRAINER_ARRAYS]; // the array's pos_embed (1,T,D), or NULL
+    struct binding arrays[TRAINER_ARRAYS_MAX]; // .tensors is NULL if the file lacks the array
+    const struct weight *positions[TRAINER_ARRAYS_MAX]; // the array's pos_embed (1,T,D), or NULL
 };
 
 // What the user says that a file may not; 0 is unknown.
@@ -58,7 +60,10 @@ int dit_file_updates(const struct dit_file *file, uint64_t *updates);
 double dit_file_ema_start(const struct dit_file *file);
 #define DIT_FILE_START_MAX 0.01 // a larger share shows in pictures
 
-enum dit_weights { DIT_WEIGHTS_EMA, DIT_WEIGHTS_MODEL };
+// A further average has the number DIT_WEIGHTS_MORE or above.
+enum dit_weights { DIT_WEIGHTS_EMA, DIT_WEIGHTS_MODEL, DIT_WEIGHTS_MORE };
+// Reads "ema", "model" or "ema:DECAY". -1 with an error, also if the file has no such average.
+int dit_file_parse_which(const struct dit_file *file, const char *text, enum dit_weights *which);
 // The array that is meant. A file with one set of weights, which its names don't call averaged,
 // holds it as both. NULL with an error.
 const struct binding *dit_file_choose(const struct dit_file *file, enum dit_weights which);
@@ -88,6 +93,8 @@ struct dit_source {
     const struct dit_config *config;
     const struct layout *layout;
     uint64_t updates;
+    const double *decays; // (n_more): of the further averages
+    size_t n_more;
     // Returns values[param->count], which must stay until the next call, or NULL with an error. It
     // is called for each array, and in it for each parameter, in their order.
     const float *(*get)(void *user, enum trainer_array array, const struct param *param);
@@ -98,9 +105,13 @@ struct dit_source {
 int dit_file_save(struct output *output, const struct dit_source *source, json_t *metadata);
 // The rest are parts of dit_file_save, for a program that rewrites checkpoints. -1 with an error.
 // Lists a checkpoint's tensors in their order, after the table of positions: those of the arrays
-// that `arrays[TRAINER_ARRAYS]` has, or if it is NULL all, with values that the list fetches.
+// that `arrays[TRAINER_ARRAYS + n_more]` has, or if it is NULL all, with values that the list
+// fetches.
 int dit_file_list_arrays(struct write_list *list, const struct naming *naming,
-                         const struct binding *arrays);
+                         const struct binding *arrays, const double *more_decays, size_t n_more);
+// What precedes the names of a further average.
+#define DIT_AVERAGE_SIZE 32
+void dit_file_average_prefix(double decay, char prefix[DIT_AVERAGE_SIZE]);
 int dit_file_add_sizes(json_t *metadata, const struct dit_config *config);
 int dit_file_add_updates(json_t *metadata, uint64_t updates);
 

@@ -86,3 +86,27 @@ void CPU_FN(adamw)(struct device *device, float *w, act *value, float *ema, floa
     };
     team_for(team_of(device, n), n, GRAIN, step_elements, &s);
 }
+
+struct averaging {
+    float *average;
+    const float *w;
+    float rest; // the share of w
+};
+
+static void average_elements(const void *context, struct team_range range)
+{
+    const struct averaging *p = context;
+    float *average = p->average;
+    const float *w = p->w, rest = p->rest;
+#pragma omp simd
+    for (size_t i = range.first; i < range.end; i++)
+        average[i] += rest * (w[i] - average[i]);
+}
+
+void CPU_FN(average)(struct device *device, float *average, const float *w, const double *norm2,
+                     double decay, size_t n)
+{
+    const struct averaging p = {average, w, (float)(1 - decay)};
+    if (isfinite(*norm2))
+        team_for(team_of(device, n), n, GRAIN, average_elements, &p);
+}

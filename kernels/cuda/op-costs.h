@@ -48,6 +48,7 @@
 
 #define COST_sum_squares 2 * n, F * n
 #define COST_adamw       20 * n, (9 * F + A) * n
+#define COST_average     3 * n, 3 * F * n
 
 #define COST_image_to_float 2 * 3 * B * H * W, (1 + F) * 3 * B * H * W
 #define COST_float_to_image 4 * 3 * B * H * W, (1 + F) * 3 * B * H * W

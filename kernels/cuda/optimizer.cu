@@ -120,3 +120,31 @@ void CUDA_FN(adamw)(struct device *device, float *w, act *value, float *ema, flo
     RUN_KERNEL(device, adamw, blocks_for(n, BLOCK_PARAMS), THREADS, 0, w, copy, ema, m, v, g, norm2,
                u, n);
 }
+
+template <int WIDTH>
+static __global__ void __launch_bounds__(THREADS)
+    average_kernel(float *average, const float *w, const double *norm2, float rest, size_t n)
+{
+    if (!isfinite(*norm2))
+        return;
+    const size_t end = block_end(n);
+    for (size_t i = blockIdx.x * BLOCK_PARAMS + threadIdx.x * WIDTH; i < end;
+         i += THREADS * WIDTH) {
+        float wi[WIDTH], ai[WIDTH];
+        load(wi, w + i);
+        load(ai, average + i);
+        for (int k = 0; k < WIDTH; k++)
+            ai[k] += rest * (wi[k] - ai[k]);
+        store(average + i, ai);
+    }
+}
+
+void CUDA_FN(average)(struct device *device, float *average, const float *w, const double *norm2,
+                      double decay, size_t n)
+{
+    if (n == 0)
+        return;
+    const auto kernel = can_be_wide(n, 4, average, w) ? average_kernel<4> : average_kernel<1>;
+    RUN_KERNEL(device, kernel, blocks_for(n, BLOCK_PARAMS), THREADS, 0, average, w, norm2,
+               static_cast<float>(1 - decay), n);
+}

@@ -31,3 +31,10 @@ void ref_adamw(DEVICE, float *w, act *value, float *ema, float *m, float *v, con
         value[i].v = w[i];
     }
 }
+
+void ref_average(DEVICE, float *average, const float *w, const double *norm2, double decay,
+                 size_t n)
+{
+    for (size_t i = 0; isfinite(*norm2) && i < n; i++)
+        average[i] = (float)(decay * average[i] + (1 - decay) * w[i]);
+}

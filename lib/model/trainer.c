@@ -61,7 +61,7 @@ struct trainer {
     size_t n; // elements of a latent
     uint64_t updates;
     double ema_start;  // the product of the averaging's decays so far
-    double ema_decay;  // of the step that has begun
+    double ema_decay;  // of the step that has begun, of the first average
     double lr;         // of the step that has begun
     void *recorded[2]; // run_micro_batch as a GPU recorded it, without and with `last`
 
@@ -69,7 +69,7 @@ struct trainer {
     size_t memory_size;
     struct share part; // the elements of the layout whose state this rank holds
     // (part.count) each; TRAINER_MODEL lies in the model's memory where masters_are_weights
-    float *arrays[TRAINER_ARRAYS];
+    float *arrays[TRAINER_ARRAYS_MAX];
     struct sent_latents sent[2]; // one for the running step, one to receive the next step's
     size_t last_sent;            // index into sent
     struct loss_batch batch;     // the micro-batch
@@ -109,7 +109,7 @@ static void place_trainer(struct trainer *tr, const struct dit_config *config, u
 {
     size_t micro = tr->settings.micro_batch, count = tr->share.count, n = tr->n;
     struct arena arena = {base, tr->device->backend->act_size};
-    for (int i = 0; i < TRAINER_ARRAYS; i++)
+    for (size_t i = 0; i < trainer_arrays(tr); i++)
         if (i != TRAINER_MODEL || !masters_are_weights(tr->device))
             tr->arrays[i] = arena_take_float(&arena, tr->part.count);
     for (size_t i = 0; i < count_sent(tr->device); i++) {
@@ -198,6 +198,16 @@ void trainer_free(struct trainer *tr)
     free(tr);
 }
 
+const struct trainer_settings *trainer_get_settings(const struct trainer *tr)
+{
+    return &tr->settings;
+}
+
+size_t trainer_arrays(const struct trainer *tr)
+{
+    return TRAINER_ARRAYS + tr->settings.n_more;
+}
+
 struct dit *trainer_model(struct trainer *tr)
 {
     return tr->dit;
@@ -250,6 +260,8 @@ void trainer_set_weights(struct trainer *tr, const float *weights)
         ranks_device_broadcast(tr->ranks, tr->device, tr->arrays[TRAINER_MODEL], bytes, 0);
     ranks_device_wait(tr->ranks, tr->device);
     device_copy(tr->device, tr->arrays[TRAINER_EMA], tr->arrays[TRAINER_MODEL], bytes);
+    for (size_t i = TRAINER_ARRAYS; i < trainer_arrays(tr); i++)
+        device_copy(tr->device, tr->arrays[i], tr->arrays[TRAINER_MODEL], bytes);
     trainer_weights_changed(tr);
 }
 
@@ -395,18 +407,17 @@ void trainer_accumulate(struct trainer *tr, size_t B, size_t total, float *mse, 
 }
 
 // Without a warm-up the averaged weights of a short run are mostly the first ones, which are noise.
-static double next_ema_decay(const struct trainer *tr)
+static double next_ema_decay(const struct trainer *tr, double decay)
 {
     double n = (double)tr->updates;
-    return tr->settings.ema_warmup ? fmin(tr->settings.ema_decay, (1 + n) / (10 + n))
-                                   : tr->settings.ema_decay;
+    return tr->settings.ema_warmup ? fmin(decay, (1 + n) / (10 + n)) : decay;
 }
 
 static void begin_update(struct trainer *tr, double lr)
 {
     struct device *d = tr->device;
     const struct trainer_settings *s = &tr->settings;
-    tr->ema_decay = next_ema_decay(tr);
+    tr->ema_decay = next_ema_decay(tr, s->ema_decay);
     float *gradients = dit_gradients(tr->dit);
     op_sum_squares(d, tr->norm2, gradients + tr->part.first, tr->part.count);
     if (s->shard_optimizer) {
@@ -424,6 +435,9 @@ static void begin_update(struct trainer *tr, double lr)
     op_adamw(d, tr->arrays[TRAINER_MODEL], act_at(d, dit_weights(tr->dit), tr->part.first),
              tr->arrays[TRAINER_EMA], tr->arrays[TRAINER_EXP_AVG], tr->arrays[TRAINER_EXP_AVG_SQ],
              gradients + tr->part.first, tr->norm2, &adamw, tr->part.count);
+    for (size_t i = 0; i < s->n_more; i++)
+        op_average(d, tr->arrays[TRAINER_ARRAYS + i], tr->arrays[TRAINER_MODEL], tr->norm2,
+                   next_ema_decay(tr, s->more_decays[i]), tr->part.count);
     share_weights(tr);
     device_zero(d, gradients, tr->layout->size * sizeof *gradients);
 }

@@ -10,6 +10,7 @@
 #include "lib/model/loss-batch.h"
 #include "lib/model/ranks.h"
 
+#define TRAINER_AVERAGES_MAX  3      // beside the first
 #define TRAINER_STEPS_DEFAULT 400000 // the steps of the published models
 
 // How the learning rate goes on after its warm-up.
@@ -33,6 +34,8 @@ struct trainer_settings {
     double beta1, beta2, eps, weight_decay;
     double clip; // gradients with a larger norm are scaled down to it; 0: no clipping
     double ema_decay;
+    double more_decays[TRAINER_AVERAGES_MAX]; // of further averages, which nothing samples from
+    size_t n_more;                            // of them
     bool ema_warmup;      // after n updates the decay is at most (1 + n) / (10 + n)
     double class_dropout; // share of labels replaced by the null class
     bool shard_optimizer; // each rank holds and updates its part of the arrays below alone
@@ -42,7 +45,7 @@ extern const struct trainer_settings trainer_defaults; // those of DiT's publish
 // The learning rate of a step, from 0.
 double trainer_learning_rate(const struct trainer_settings *settings, uint64_t step);
 
-// The four arrays of a training run, each laid out as the model's parameters.
+// The arrays of a training run, each laid out as the model's parameters.
 enum trainer_array {
     TRAINER_MODEL,
     TRAINER_EMA,
@@ -50,6 +53,8 @@ enum trainer_array {
     TRAINER_EXP_AVG_SQ,
     TRAINER_ARRAYS,
 };
+// The further averages of a run follow.
+#define TRAINER_ARRAYS_MAX (TRAINER_ARRAYS + TRAINER_AVERAGES_MAX)
 
 struct trainer_stats {
     double loss, mse, vb; // means over the batch; vb in bits per dimension, 0 without a variance
@@ -66,6 +71,8 @@ struct trainer *trainer_new(struct device *device, const struct dit_config *conf
                             const struct trainer_settings *settings, struct ranks *ranks);
 void trainer_free(struct trainer *trainer); // NULL is fine
 struct dit *trainer_model(struct trainer *trainer);
+const struct trainer_settings *trainer_get_settings(const struct trainer *trainer);
+size_t trainer_arrays(const struct trainer *trainer); // TRAINER_ARRAYS and the further averages
 // Bytes of device memory, the model's included: of a trainer, and of one to be made.
 size_t trainer_memory(const struct trainer *trainer);
 size_t trainer_memory_needed(struct device *device, const struct dit_config *config,

@@ -45,3 +45,19 @@ void test_adamw(struct check *check)
     BENCH(check, adamw, 2, {1 << 22, 10});
     BENCH_GPU(check, adamw, 2, {1 << 26, 10});
 }
+
+// n: parameters, 1 if the norm of the gradient is not finite.
+static void average(struct check *check, const size_t *n)
+{
+    const double norm = n[1] ? INFINITY : 7.25;
+    const double *norm2 = check_buffer(check, IN, RAW, &norm, sizeof norm, 0);
+    float *values = inout_f32(check, n[0], 1);
+    const float *w = in_f32(check, n[0], 1);
+    RUN(check, average, values, w, norm2, 0.9, n[0]);
+}
+
+void test_average(struct check *check)
+{
+    CASES(check, average, 0, {1}, {7}, {1003}, {16, 1}, {20000});
+    BENCH(check, average, 0, {1 << 22});
+}
