@@ -18,7 +18,7 @@ is 'bash: all options that begin so' "$(completes dit-train --valid)" '--valid -
 is 'bash: the choices of an option' "$(completes dit-train --recompute '')" 'none light block'
 is 'bash: a choice by its beginning' "$(completes dit-train --recompute li)" light
 is 'bash: a choice after =' "$(completes dit-train --recompute = b)" block
-is 'bash: all choices after =' "$(completes dit-sample --which =)" 'ema model'
+is 'bash: all choices after =' "$(completes dit-sample --schedule =)" 'linear karras'
 is 'bash: --no-NAME where the help has it' "$(completes vae-encode --no-)" '--no-pg --no-progress'
 is 'bash: a value without choices is left to file names' "$(completes dit-train --run '')" ''
 is 'bash: so is an operand' "$(completes dit-train sh)" ''

@@ -89,7 +89,7 @@ says 'in bf16' "computing on $gpu"
 exits 'training that does not fit' 70 train CUDASIM_MEMORY=67408864 dit-train --device cuda
 says 'says how much it needs' 'training in micro-batches of 1 with --recompute block needs 0.000'
 says 'says that no choice fits' " GB, and $gpu has 0.0003 GB free; no choice of these fits"
-exits 'training that could fit' 70 train CUDASIM_MEMORY=68073864 dit-train --device cuda \
+exits 'training that could fit' 70 train CUDASIM_MEMORY=68088864 dit-train --device cuda \
     --micro-batch 4 --recompute none
 says 'says how' 'GB free; --micro-batch 1 --recompute none fits'
 exits 'a model that does not fit' 70 simulated CUDASIM_MEMORY=67358864 dit-sample -q --device cuda \
