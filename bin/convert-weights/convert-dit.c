@@ -52,6 +52,10 @@ static int choose_which(struct dit_conversion *c, const struct convert_options *
         tool_warn("%s has no null class, which a .pt of weights alone can't say: its readers will "
                   "take class %zu for that",
                   file->path, file->config.classes - 1);
+    if (c->torch && c->which != CONVERT_ALL && file->objective.kind == OBJECTIVE_FLOW)
+        tool_warn("%s was trained by flow matching, which a .pt of weights alone can't say: its "
+                  "readers need --objective flow, and its path and prediction",
+                  file->path);
     if (two && *file->foreign_optimizer)
         tool_note(
             "%s holds the state of an optimizer that is not dit-train's, which is left out (%s)",
@@ -218,6 +222,21 @@ static int adopt_checkpoint(struct dit_conversion *c, uint64_t updates)
     return 0;
 }
 
+// A .pt holds the first of several averages alone.
+static int drop_averages(const struct dit_conversion *c)
+{
+    const char *decays = weights_get(&c->file->weights, "setting.ema-decay");
+    if (c->file->n_more == 0)
+        return 0;
+    tool_note("%s: a .pt holds one average of the weights: of those with the decays %s it gets the "
+              "first",
+              c->file->path, decays ? decays : "in it");
+    drop_metadata(c->metadata, "averages");
+    return decays ? set_metadata(c->metadata, "setting.ema-decay",
+                                 json_sprintf("%.*s", (int)strcspn(decays, ","), decays))
+                  : 0;
+}
+
 static int make_metadata(struct dit_conversion *c)
 {
     const struct dit_file *file = c->file;
@@ -243,7 +262,7 @@ static int make_metadata(struct dit_conversion *c)
     if (dit_file_updates(file, &updates) < 0 || dit_file_add_updates(c->metadata, updates) < 0)
         return -1;
     c->updates = (float)updates;
-    if (!c->torch && checksum_reserve(c->metadata) < 0)
+    if ((c->torch ? drop_averages(c) : checksum_reserve(c->metadata)) < 0)
         return -1;
     return kind && strcmp(kind, "dit-checkpoint") == 0 ? 0 : adopt_checkpoint(c, updates);
 }

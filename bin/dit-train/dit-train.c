@@ -28,9 +28,9 @@ static int choose_loss(struct training *t)
             return -1;
     } else {
         loss->objective = asked;
-        objective_complete(&loss->objective);
     }
-    if (train_options_averages(t->options, &t->settings) < 0)
+    if (objective_complete(&loss->objective) < 0 ||
+        train_options_averages(t->options, &t->settings) < 0)
         return -1;
     return train_options_loss(t->options, loss);
 }

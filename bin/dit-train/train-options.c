@@ -339,13 +339,16 @@ int train_options_averages(const struct train_options *o, struct trainer_setting
     do {
         decays[n] = strtod(at, &end);
         good = end > at && decays[n] >= 0 && decays[n] <= 1;
+        for (size_t i = 0; i < n; i++)
+            good = good && decays[i] != decays[n];
         n++;
         at = end + 1;
     } while (good && *end == ',' && n < 1 + TRAINER_AVERAGES_MAX);
     if (!good || *end)
-        return error_set(STATUS_USAGE,
-                         "--ema-decay %.60s: expected 1 to %d numbers from 0 to 1, with commas",
-                         o->ema_decay, 1 + TRAINER_AVERAGES_MAX);
+        return error_set(
+            STATUS_USAGE,
+            "--ema-decay %.60s: expected 1 to %d different numbers from 0 to 1, with commas",
+            o->ema_decay, 1 + TRAINER_AVERAGES_MAX);
     settings->ema_decay = decays[0];
     settings->n_more = n - 1;
     memcpy(settings->more_decays, decays + 1, (n - 1) * sizeof *decays);

@@ -607,10 +607,17 @@ int dit_file_initial_weights(const struct dit_file *file, const struct dit_confi
     return from ? 0 : -1;
 }
 
-// A run keeps the averages that it was begun with.
+// A run keeps the averages that it was begun with, of which the first alone can have another decay
+// from then on, unless there are others to take it for.
 static int compare_averages(const struct dit_file *file, const struct trainer *trainer)
 {
     const struct trainer_settings *settings = trainer_get_settings(trainer);
+    const char *first = weights_get(&file->weights, "setting.ema-decay");
+    if (file->n_more && first && strtod(first, NULL) != settings->ema_decay)
+        return error_set(STATUS_DATA,
+                         "%s has averages of the weights with the decays %s, of which the first "
+                         "can't become %g",
+                         file->path, first, settings->ema_decay);
     for (size_t i = 0; i < settings->n_more; i++)
         if (i >= file->n_more || settings->more_decays[i] != file->more_decays[i])
             return error_set(STATUS_DATA,

@@ -98,7 +98,8 @@ int dit_objective_read(struct objective *objective, const struct weights *weight
                          "%s predicts no variance, as models of flow matching do, but does not say "
                          "what it was trained for; give --objective",
                          weights->path);
-    objective_complete(&said);
+    if (objective_complete(&said) < 0)
+        return error_prefix("%s", weights->path);
     *objective = said;
     return 0;
 }

@@ -70,11 +70,20 @@ int objective_join(struct objective *objective, const char *name, const struct o
     return 0;
 }
 
-void objective_complete(struct objective *objective)
+int objective_complete(struct objective *objective)
 {
     static const struct objective usual = {OBJECTIVE_DIFFUSION, FLOW_LINEAR, FLOW_VELOCITY,
                                            FLOW_TIME_DATA};
+    if (!objective->kind)
+        objective->kind = usual.kind;
+    if (objective->kind == OBJECTIVE_DIFFUSION)
+        return !objective->path && !objective->prediction
+                   ? 0
+                   : error_set(STATUS_USAGE,
+                               "a path and a prediction are of flow matching, but the "
+                               "objective is diffusion; --objective flow?");
     for (size_t f = 0; f < OBJECTIVE_FIELDS; f++)
         if (!get_field(objective, f))
             set_field(objective, f, get_field(&usual, f));
+    return 0;
 }

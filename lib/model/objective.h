@@ -31,7 +31,8 @@ const char *objective_text(const struct objective *objective, size_t field, cons
 // "the path is gvp in RUN, but linear in OPTIONS", where the last two are `name` and `from_name`.
 int objective_join(struct objective *objective, const char *name, const struct objective *from,
                    const char *from_name);
-// Fills in what isn't said: diffusion; a linear path, velocity, time to data.
-void objective_complete(struct objective *objective);
+// Fills in what isn't said: diffusion; of a flow a linear path, velocity, time to data. -1 with an
+// error (64) if diffusion has a path or a prediction.
+int objective_complete(struct objective *objective);
 
 #endif

@@ -82,6 +82,12 @@ static int choose_guidance(struct sampler *s, const struct dit_config *config)
                   : second              ? GUIDANCE_MODEL
                   : config->classes > 0 ? GUIDANCE_NULL_CLASS
                                         : GUIDANCE_NONE;
+    if (s->guidance == GUIDANCE_NONE &&
+        (second || s->settings.cfg_rescale > 0 || s->settings.cfg_high > 0))
+        return error_set(STATUS_USAGE,
+                         "--cfg-interval, --cfg-rescale and --guide-weights need guidance, and "
+                         "there is none%s",
+                         *scale == 1 ? " with a scale of 1" : " of a model without classes");
     return 0;
 }
 
@@ -93,7 +99,8 @@ static int parse_steps(const char *text, size_t *steps)
     return value && !*end
                ? 0
                : error_set(STATUS_USAGE,
-                           "sampling steps \"%s\": this sampler takes a number of them", text);
+                           "sampling steps \"%s\": expected a whole number from 1 for this sampler",
+                           text);
 }
 
 static int check_method(const struct sampler_settings *settings, enum sampler_method method,
@@ -101,9 +108,13 @@ static int check_method(const struct sampler_settings *settings, enum sampler_me
 {
     bool flow = settings->objective.kind == OBJECTIVE_FLOW;
     if (flow != (method >= SAMPLER_EULER))
-        return error_set(STATUS_USAGE, "the sampler is one of %s, but the model was trained by %s",
-                         flow ? "diffusion" : "flow matching",
-                         flow ? "flow matching" : "diffusion");
+        return error_set(
+            STATUS_USAGE,
+            "the sampler is one of %s, but the model was trained by %s, whose samplers "
+            "are %s",
+            flow ? "diffusion" : "flow matching", flow ? "flow matching" : "diffusion",
+            flow ? "euler, heun, sde-euler and sde-heun"
+                 : "ddpm, ddim, dpm++, dpm++2m, sde-dpm++2m and unipc");
     if (method == SAMPLER_DDPM && !learn_sigma)
         return error_set(STATUS_USAGE, "the ddpm sampler needs a model that predicts the variance, "
                                        "which this one does not");
@@ -140,11 +151,15 @@ static int make_stages(struct sampler_stages *stages, const struct sampler_setti
 static int check_guide(const struct dit_config *config, const struct dit_config *guide)
 {
     if (guide->channels == config->channels && guide->input_size == config->input_size &&
-        guide->classes == config->classes && guide->learn_sigma == config->learn_sigma)
+        guide->classes == config->classes && guide->learn_sigma == config->learn_sigma &&
+        (!guide->no_null_class || config->no_null_class))
         return 0;
+    if (guide->no_null_class && !config->no_null_class)
+        return error_set(STATUS_DATA, "the model to guide away from has no null class, which the "
+                                      "model to draw from has");
     return error_set(STATUS_DATA,
                      "the model to guide away from is for %zu classes of latents %zux%zux%zu, %s "
-                     "variance; expected %zu of %zux%zux%zu, %s",
+                     "variance; the model to draw from is for %zu of %zux%zux%zu, %s variance",
                      guide->classes, guide->channels, guide->input_size, guide->input_size,
                      guide->learn_sigma ? "with" : "without", config->classes, config->channels,
                      config->input_size, config->input_size,

@@ -40,7 +40,9 @@ exits 'resuming it with another list' 65 train again --resume --steps 7 --ema-de
 says '... is refused with what is missing' 'has no average of the weights with the decay 0.7'
 exits 'drawing from an average that is not there' 65 sample three --which ema:0.7
 exits 'drawing from something else' 64 sample three --which average
-for list in '' x 2 -0.1 '0.9,' 0.9,,0.5 0.9,0.8,0.7,0.6,0.5; do
+exits 'resuming it with another first decay' 65 train again --resume --steps 7 --ema-decay 0.5,0.99
+says '... is refused' "can't become 0.5"
+for list in '' x 2 -0.1 '0.9,' 0.9,,0.5 0.9,0.90 0.9,0.8,0.7,0.6,0.5; do
     exits "--ema-decay '$list'" 64 train refused --steps 1 --ema-decay="$list"
 done
 exits 'converting its checkpoint' 0 convert-weights -q "$tmp/three/latest.safetensors" "$tmp/copy.safetensors"
@@ -48,7 +50,10 @@ ok '... keeps all averages' python '
 a, b = tensors(tmp + "three/0000006.safetensors"), tensors(tmp + "copy.safetensors")
 assert a.keys() == b.keys() and all(np.array_equal(a[k], b[k]) for k in a)
 '
-exits "converting it to PyTorch's format and back" 0 convert-weights -q "$tmp/three/latest.safetensors" "$tmp/copy.pt"
+exits "converting it to PyTorch's format and back" 0 convert-weights "$tmp/three/latest.safetensors" "$tmp/copy.pt"
+says '... says what is left out' 'with the decays 0.9,0.5,0.99 it gets the first'
 exits '... which has the first one alone' 0 convert-weights -q --heads 2 "$tmp/copy.pt" "$tmp/back.safetensors"
 exits '... can be drawn from' 0 dit-sample -q --latents -w "$tmp/back.safetensors" -n 1 --steps 1 -o "$tmp/latents"
+mkdir "$tmp/resumed" && mv "$tmp/back.safetensors" "$tmp/resumed/latest.safetensors"
+exits '... and resumed' 0 train resumed --resume --steps 7
 done_testing

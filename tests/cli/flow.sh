@@ -100,6 +100,8 @@ assert raw("whole/0000008.safetensors") == raw("halves/0000008.safetensors")
 '
 exits 'resuming it by another objective' 65 train whole --resume --steps 9 --objective diffusion
 says '... is refused with what differs' 'the objective is flow in '
+exits 'a path of diffusion' 64 train other --steps 1 --path gvp
+says '... is refused' 'a path and a prediction are of flow matching'
 exits 'fine-tuning it along another path' 65 train other --steps 1 --init "$tmp/whole" --objective flow --path vp
 says '... is refused with what differs' 'the path is gvp in '
 exits 'fine-tuning it' 0 train tuned --steps 1 --init "$tmp/whole"
@@ -171,6 +173,11 @@ done <<EOF
 64 diffusion --eta 0.5
 64 flow --cfg-interval 0.7,0.2
 64 flow --cfg-interval 0.2
+64 flow -s 1 --cfg-interval 0.2,0.7
+64 flow -s 1 --cfg-rescale 0.5
+64 flow -s 1 --guide-weights $tmp/flow
+64 diffusion --path gvp
+64 diffusion --prediction noise
 65 flow --guide-weights $tmp/diffusion
 EOF
 ok 'what is refused leaves no file' [ ! -e "$tmp/none" ]

@@ -55,6 +55,8 @@ tune() { # tune FOLDER FROM ARGUMENT...
 exits '--init from weights without a null class' 0 tune added run
 says 'adds one' 'has no null class: one is added'
 exits '--init from them with --class-dropout 0' 0 tune without run --class-dropout 0
+exits 'guiding away from weights without a null class' 65 sample "$tmp/added" --guide-weights "$tmp/run" -c none
+says '... is refused' 'the model to guide away from has no null class'
 exits '--init from weights with a null class and --class-dropout 0' 0 tune kept added --class-dropout 0
 ok '--init keeps the rows of the classes, and a null class that is there' python '
 run, added, without, kept = (tensors(tmp + n + "/latest.safetensors")["model." * (n != "run") + table]

@@ -130,8 +130,9 @@ static void check_trajectory(const char *name, const char *model, struct sampler
     snprintf(text, sizeof text, "%zu", steps);
     settings.steps = text;
     settings.cfg_scale = 1.5;
-    objective_complete(&settings.objective);
-    struct sampler *sampler = sampler_new(device, &file.config, B, NULL, &settings);
+    struct sampler *sampler = objective_complete(&settings.objective) < 0
+                                  ? NULL
+                                  : sampler_new(device, &file.config, B, NULL, &settings);
     if (!sampler || dit_file_load(&file, DIT_WEIGHTS_EMA, sampler_model(sampler)) < 0)
         bail_out();
     const struct sampler_stages *stages = sampler_get_stages(sampler);
