@@ -56,7 +56,7 @@ small the side of the latents is 8 in $run, but 4
 sixteen the number of the latents' channels is 4 in $run, but 16
 END
 exits 'one pass over a pipe, otherwise described' 0 sh -c "cat $tmp/data | dit-train -q -@ 1 \\
-    --depth 1 --hidden 32 --heads 2 --patch 2 --batch 8 --classes 10 --run $tmp/pipe --minutes 1"
+    --depth 1 --hidden 32 --heads 2 --patch 2 --batch 8 --classes 10 --run $tmp/pipe --epochs 1"
 exits 'is refused, though its records are not compared' 65 sh -c "cat $tmp/cats |
     dit-train -q -@ 1 --resume --run $tmp/pipe"
 says 'by the name of the class' 'class 0 is called "a"'
