@@ -53,7 +53,7 @@ static void start_score(struct image_set *set, struct feature_source *source,
                         struct inception_score *score, bool named)
 {
     if (!source->path && !named)
-        return;
+        return; // report_missing tells of it
     tool_check(feature_source_open(source, "the Inception Score"));
     if (source->fc) {
         tool_check(inception_score_init(score, source->host, source->fc, INCEPTION_CLASSES,
@@ -182,17 +182,21 @@ static void write_results(struct output *output, json_t *results)
     free(text);
 }
 
-// Names the figures that were asked for by name, but can't be computed.
-static void check_found(const struct figures *f, bool named)
+// Figures that can't be computed are an error if --metrics names them; else each gets a note.
+static void report_missing(const struct figures *f, const struct image_set *samples,
+                           const struct image_set *reference)
 {
-    for (unsigned figure = 1; named && figure < FIGURE_ALL; figure *= 2)
-        if (f->wanted & figure && !(f->found & figure)) {
-            error_set(STATUS_DATA, "%s can't be computed: %s", figure_name(figure),
-                      figure == FIGURE_SCORE  ? "the features of the images are unknown"
-                      : figure == FIGURE_SFID ? "a set has no spatial statistics (mu_s, sigma_s)"
-                                              : "a set has no features, or too few images");
+    char why[512];
+    for (unsigned figure = 1; figure < FIGURE_ALL; figure *= 2) {
+        if (!(f->wanted & figure) || f->found & figure || (!reference && figure != FIGURE_SCORE))
+            continue;
+        figure_explain(figure, samples, reference, why, sizeof why);
+        if (given.metrics) {
+            error_set(STATUS_DATA, "%s can't be computed: %s", figure_name(figure), why);
             tool_fail();
         }
+        tool_note("no %s: %s", figure_name(figure), why);
+    }
 }
 
 int main(int argc, char **argv)
@@ -246,7 +250,7 @@ int main(int argc, char **argv)
         tool_check(image_set_save(&samples, saved));
     tool_check(
         figures_compute(&figures, source.host, &samples, given.reference ? &reference : NULL));
-    check_found(&figures, given.metrics);
+    report_missing(&figures, &samples, given.reference ? &reference : NULL);
     print_line(&figures);
     write_results(
         output, describe_results(&figures, &source, &samples, given.reference ? &reference : NULL));

@@ -1,6 +1,7 @@
 // Computes the figures of an evaluation. SPDX-License-Identifier: MIT
 #include "bin/evaluate-images/figures.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -72,18 +73,43 @@ static size_t lesser(size_t a, size_t b)
     return a < b ? a : b;
 }
 
+// How many images of each set a figure of features needs.
+static size_t least_images(enum figure figure)
+{
+    return figure == FIGURE_KID ? 2 : NEIGHBOURS + 1;
+}
+
+void figure_explain(enum figure figure, const struct image_set *samples,
+                    const struct image_set *reference, char *why, size_t size)
+{
+    const char *without =
+        figure == FIGURE_SFID ? samples->without_spatial : samples->without_features;
+    if (!without && figure != FIGURE_SCORE)
+        without = figure == FIGURE_SFID ? reference->without_spatial : reference->without_features;
+    const struct image_set *smaller =
+        reference && reference->n_features < samples->n_features ? reference : samples;
+    if (figure == FIGURE_SCORE && !samples->score)
+        snprintf(why, size, "it needs the Inception network (--inception)");
+    else if (without)
+        snprintf(why, size, "%s lacks the %s of all its images", without,
+                 figure == FIGURE_SFID ? "spatial statistics (mu_s, sigma_s)" : "features");
+    else
+        snprintf(why, size, "expected at least %zu images, found %zu in %s", least_images(figure),
+                 smaller->n_features, smaller->name);
+}
+
 static int compute_of_features(struct figures *f, struct device *host,
                                const struct image_set *samples, const struct image_set *reference)
 {
     const struct feature_set x = {samples->features, samples->n_features, samples->D};
     const struct feature_set y = {reference->features, reference->n_features, reference->D};
     const size_t least = lesser(x.n, y.n);
-    if (f->wanted & (FIGURE_PRECISION | FIGURE_RECALL) && least > NEIGHBOURS) {
+    if (f->wanted & (FIGURE_PRECISION | FIGURE_RECALL) && least >= least_images(FIGURE_RECALL)) {
         if (precision_recall(host, &x, &y, f->half, &f->precision, &f->recall) < 0)
             return -1;
         f->found |= f->wanted & (FIGURE_PRECISION | FIGURE_RECALL);
     }
-    if (f->wanted & FIGURE_KID && least > 1) {
+    if (f->wanted & FIGURE_KID && least >= least_images(FIGURE_KID)) {
         f->kid_size = lesser(KID_SIZE, least);
         if (kernel_distance(host, &x, &y, KID_SUBSETS, f->kid_size, f->seed, &f->kid,
                             &f->kid_deviation) < 0)
@@ -96,7 +122,7 @@ static int compute_of_features(struct figures *f, struct device *host,
 int figures_compute(struct figures *f, struct device *host, struct image_set *samples,
                     struct image_set *reference)
 {
-    if (f->wanted & FIGURE_SCORE && samples->n_scored) {
+    if (f->wanted & FIGURE_SCORE && samples->n_scored && !samples->without_features) {
         f->score = inception_score_finish(samples->score);
         f->found |= FIGURE_SCORE;
     }
@@ -107,13 +133,14 @@ int figures_compute(struct figures *f, struct device *host, struct image_set *sa
             return -1;
         f->found |= FIGURE_FID;
     }
-    if (f->wanted & FIGURE_SFID && samples->spatial.D && reference->spatial.D) {
+    if (f->wanted & FIGURE_SFID && !samples->without_spatial && !reference->without_spatial) {
         if (compute_distance(host, &samples->spatial, &reference->spatial, reference->name,
                              &f->sfid) < 0)
             return -1;
         f->found |= FIGURE_SFID;
     }
-    return f->wanted & FIGURE_OF_FEATURES && samples->D == reference->D
+    return f->wanted & FIGURE_OF_FEATURES && !samples->without_features &&
+                   !reference->without_features
                ? compute_of_features(f, host, samples, reference)
                : 0;
 }

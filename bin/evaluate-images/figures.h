@@ -27,6 +27,9 @@ struct figures {
 // Parses a list of names, such as "fid,kid". -1 with an error (STATUS_USAGE).
 int figures_parse(const char *list, unsigned *wanted);
 const char *figure_name(enum figure figure);
+// Why a figure that was not found can't be computed of these sets, as a clause in why[size].
+void figure_explain(enum figure figure, const struct image_set *samples,
+                    const struct image_set *reference, char *why, size_t size);
 // Computes those wanted figures for which the sets have what is needed. `reference` is NULL if
 // there is none. -1 with an error.
 int figures_compute(struct figures *figures, struct device *host, struct image_set *samples,

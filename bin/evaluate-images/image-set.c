@@ -217,13 +217,26 @@ static int add_arr_0(struct image_set *set, struct feature_source *source,
     return rc;
 }
 
-static int read_features(struct image_set *set, const struct arrays *arrays)
+// Notes the first file that lacks something.
+static void lack(const char **without, const char *path)
+{
+    if (!*without)
+        *without = path;
+}
+
+// The features of `count` images; 0: nobody knows of how many.
+static int read_features(struct image_set *set, const struct arrays *arrays, uint64_t count)
 {
     struct array *array =
         array_expect(arrays, "features", DTYPE_F32, (const size_t[]){0, set->D}, 2);
     if (!array)
         return -1;
     const size_t n = array->npy.shape[0];
+    if (n == 0 || (count && n != count)) {
+        lack(&set->without_features, arrays->path);
+        array_close(array);
+        return 0;
+    }
     float *rows = mem_new(ROWS, set->D * sizeof *rows);
     int rc = rows ? 0 : -1;
     for (size_t i = 0, some; rc == 0 && i < n; i += some) {
@@ -282,11 +295,21 @@ static int read_moments(struct moments *m, struct device *host, const struct arr
     return rc;
 }
 
+static int refuse_uncounted(const char *path)
+{
+    return error_set(STATUS_DATA,
+                     "%s: statistics of several files are merged only if each says of how many "
+                     "images (count, as --save writes it)",
+                     path);
+}
+
 static int add_members(struct image_set *set, struct feature_source *source,
                        const struct arrays *arrays)
 {
     const bool images = arrays_have(arrays, "arr_0"), features = arrays_have(arrays, "features");
     const bool pool = arrays_have(arrays, "mu"), spatial = arrays_have(arrays, "mu_s");
+    const bool wanted = set->keep || set->score;
+    const bool through = images && (!pool || !spatial || (wanted && !features));
     int64_t count = 0, sides[2];
     if (!images && !pool)
         return error_set(STATUS_DATA,
@@ -302,11 +325,8 @@ static int add_members(struct image_set *set, struct feature_source *source,
             return error_set(STATUS_DATA, "%s: expected a count above 0, found %" PRId64,
                              arrays->path, count);
     }
-    if (pool && (set->uncounted || (count == 0 && set->pool.D)))
-        return error_set(STATUS_DATA,
-                         "%s: statistics of several files are merged only if each says of how many "
-                         "images (count, as --save writes it)",
-                         arrays->path);
+    if (pool && count == 0 && set->pool.D)
+        return refuse_uncounted(arrays->path);
     set->uncounted |= pool && count == 0;
     if (pool && read_moments(&set->pool, source->host, arrays, "mu", "sigma", (uint64_t)count) < 0)
         return -1;
@@ -320,13 +340,15 @@ static int add_members(struct image_set *set, struct feature_source *source,
             return -1;
         set->height = (size_t)sides[0], set->width = (size_t)sides[1];
     }
-    if (!images)
+    if (!through)
         set->n_images += (uint64_t)count;
-    const bool wanted = set->keep || set->score;
-    if (features && wanted && set->D)
-        return read_features(set, arrays);
-    return images && (wanted || !pool || !spatial) ? add_arr_0(set, source, arrays, !pool, !spatial)
-                                                   : 0;
+    if (!images && !features)
+        lack(&set->without_features, arrays->path);
+    if (!images && !spatial)
+        lack(&set->without_spatial, arrays->path);
+    return through              ? add_arr_0(set, source, arrays, !pool, !spatial)
+           : features && wanted ? read_features(set, arrays, (uint64_t)count)
+                                : 0;
 }
 
 static int add_archive(struct image_set *set, struct feature_source *source, const char *path)
@@ -361,6 +383,8 @@ static int find_archive(const char *path)
 
 int image_set_add(struct image_set *set, struct feature_source *source, const char *path)
 {
+    if (set->uncounted) // whatever comes after it can't be weighed against it
+        return refuse_uncounted(path);
     const int archive = find_archive(path);
     return archive < 0 ? -1
            : archive   ? add_archive(set, source, path)
@@ -398,9 +422,9 @@ static int save_members(struct image_set *set, struct zip_writer *zip)
     const int64_t sides[2] = {(int64_t)set->height, (int64_t)set->width};
     if (save_moments(zip, &set->pool, "mu", "sigma") < 0)
         return -1;
-    if (set->spatial.D && save_moments(zip, &set->spatial, "mu_s", "sigma_s") < 0)
+    if (!set->without_spatial && save_moments(zip, &set->spatial, "mu_s", "sigma_s") < 0)
         return -1;
-    if (set->n_features &&
+    if (set->n_features && !set->without_features &&
         save_array(zip, "features", DTYPE_F32, (const size_t[]){set->n_features, set->D}, 2,
                    set->features) < 0)
         return -1;
@@ -412,6 +436,12 @@ static int save_members(struct image_set *set, struct zip_writer *zip)
 
 int image_set_save(struct image_set *set, struct output *output)
 {
+    if (set->without_spatial)
+        tool_note("%s: no spatial statistics are saved, as %s lacks those of all its images",
+                  output_name(output), set->without_spatial);
+    if (set->keep && set->without_features)
+        tool_note("%s: no features are saved, as %s lacks those of all its images",
+                  output_name(output), set->without_features);
     struct zip_writer *zip = zip_new(output);
     int rc = zip && save_members(set, zip) == 0 && zip_finish(zip) == 0 ? 0 : -1;
     zip_free(zip);

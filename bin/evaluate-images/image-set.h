@@ -33,7 +33,10 @@ struct image_set {
     bool keep;       // the features
     float *features; // (n_features,D)
     size_t n_features;
-    uint64_t n_images;    // in all, as far as files tell
+    // The first file without features, or without spatial statistics, of all its images; NULL if
+    // there is none, so that those of the set are of all its images.
+    const char *without_features, *without_spatial;
+    uint64_t n_images;    // in all; 0 if a file does not tell
     size_t height, width; // of the images; 0 if unknown
     struct part part;     // the images to take, I, I + N, ...
     uint64_t hash;        // of the file, of an archive
@@ -47,7 +50,8 @@ void feature_source_close(struct feature_source *source);
 // archive mu, sigma, mu_s and sigma_s give the statistics, features the features, and arr_0
 // (N,H,W,3) the images, which serve for what is missing of those. -1 with an error.
 int image_set_add(struct image_set *set, struct feature_source *source, const char *path);
-// Completes the statistics of a set and writes them to an archive, with the features that it keeps.
+// Completes the statistics of a set and writes them to an archive, with the features that it keeps;
+// features and spatial statistics that are not of all images are left out, with a note.
 // Takes ownership of the output, even on failure. -1 with an error.
 int image_set_save(struct image_set *set, struct output *output);
 void image_set_free(struct image_set *set);

@@ -48,6 +48,29 @@ ok '... merge into the FID of the whole' near "$(figure fid "$tmp/out")" "$(figu
 exits 'images after statistics' 0 evaluate-images -m fid -r "$tmp/one.npz" "$tmp/part1.npz" "$tmp/two.npz"
 ok '... are counted' [ "$(figure images "$tmp/out")" -gt "$(figure reference_images "$tmp/out")" ]
 
+python '
+a = dict(np.load(sys.argv[1]))
+np.savez(sys.argv[2], **{k: a[k] for k in ("mu", "sigma", "count")})
+np.savez(sys.argv[3], **{**a, "features": a["features"][:9]})' "$tmp/one.npz" "$tmp/lean.npz" "$tmp/few.npz"
+exits 'a set of which some images have no features' 0 \
+    evaluate-images -r "$tmp/two.npz" "$tmp/one.npz" "$tmp/lean.npz" --save "$tmp/merged.npz"
+for key in sfid inception_score precision recall kid; do
+    is "... has no value of $key" "$(figure $key "$tmp/out")" ''
+done
+ok '... has a FID' [ -n "$(figure fid "$tmp/out")" ]
+for name in sfid inception-score precision recall kid; do
+    is "... gets one note about $name" "$(grep -c "no $name: $tmp/lean.npz lacks the " "$tmp/err")" 1
+done
+says 'is saved without features, which is told' "$tmp/merged.npz: no features are saved, as $tmp/lean.npz lacks"
+is '... holds what is of all images' "$(python 'print(*sorted(np.load(sys.argv[1])))' "$tmp/merged.npz")" \
+    'count image_size mu sigma'
+for name in sfid inception-score precision recall kid; do
+    exits "its $name by name" 65 evaluate-images -m $name -r "$tmp/two.npz" "$tmp/one.npz" "$tmp/lean.npz"
+    says 'is refused' "$name can't be computed: $tmp/lean.npz lacks the "
+done
+exits 'features of fewer images than are counted' 65 evaluate-images -m kid -r "$tmp/two.npz" "$tmp/few.npz"
+says 'are refused' "kid can't be computed: $tmp/few.npz lacks the features of all its images"
+
 exits 'no network for images' 64 env -u DIT_INCEPTION evaluate-images -m fid -r "$tmp/one.npz" "$tmp/two.npz"
 says 'names the option' "$tmp/two.npz: its images need the Inception network: --inception"
 exits 'no reference' 64 evaluate-images -m fid "$tmp/one"
@@ -110,7 +133,8 @@ exits 'statistics without a count' 0 evaluate-images -m fid -r "$tmp/zeros.npz" 
 exits '... twice' 65 evaluate-images -m fid -r "$tmp/one.npz" "$tmp/zeros.npz" "$tmp/zeros.npz"
 says 'cannot be merged' 'merged only if each says of how many'
 exits 'figures that need features of a set without' 65 evaluate-images -m precision -r "$tmp/zeros.npz" "$tmp/one.npz"
-says 'are refused if they are named' "precision can't be computed: a set has no features"
+says 'are refused if they are named' "precision can't be computed: $tmp/zeros.npz lacks the features of all its images"
+exits 'images after them' 65 evaluate-images -m fid -r "$tmp/one.npz" "$tmp/zeros.npz" "$tmp/two.npz"
 archive "$tmp/packed.npz" '{"arr_0": np.load(sys.argv[1].replace("packed", "two"))["arr_0"]}' savez_compressed
 exits 'a compressed archive' 0 evaluate-images -m fid -r "$tmp/one.npz" "$tmp/packed.npz"
 is '... gives what a plain one does' "$(figure fid "$tmp/out")" "$(figure fid "$tmp/plain")"
