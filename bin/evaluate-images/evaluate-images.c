@@ -199,6 +199,33 @@ static void report_missing(const struct figures *f, const struct image_set *samp
     }
 }
 
+// An output must not replace an input, nor the other output. Fails with a usage error.
+static void check_output(const char *option, const char *path, const char *other, const char *what)
+{
+    if (path && other && file_is_same(path, other))
+        tool_usage_error("%s: %s is %s, too", option, path, what);
+}
+
+static const char *path_or(const char *path, const char *standard)
+{
+    return path && strcmp(path, "-") == 0 ? standard : path;
+}
+
+static void check_paths(char **inputs)
+{
+    const char *reference = path_or(given.reference, "/dev/stdin");
+    const char *saved = path_or(given.save, "/dev/stdout");
+    const char *output = tool.output ? path_or(tool.output, "/dev/stdout") : "/dev/stdout";
+    check_output("--save", saved, output, "where the figures go");
+    check_output("--save", saved, reference, "the reference");
+    check_output("--output", output, reference, "the reference");
+    for (; *inputs; inputs++) {
+        const char *input = path_or(*inputs, "/dev/stdin");
+        check_output("--save", saved, input, "an input");
+        check_output("--output", output, input, "an input");
+    }
+}
+
 int main(int argc, char **argv)
 {
     char **operands =
@@ -215,6 +242,8 @@ int main(int argc, char **argv)
         tool_usage_error("these --metrics need a --reference");
     if (!given.reference && !given.save && !(figures.wanted & FIGURE_SCORE))
         tool_usage_error("expected --reference or --save");
+
+    check_paths(inputs);
 
     struct output *output = tool.output ? output_open(tool.output) : NULL;
     if (tool.output && !output)

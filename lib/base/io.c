@@ -293,6 +293,29 @@ bool file_is_regular(const char *path)
     return found && S_ISREG(st.st_mode);
 }
 
+// The folder of a path; false if there is none.
+static bool stat_folder(const char *path, const char *name, struct stat *st)
+{
+    char folder[PATH_MAX];
+    const int n = snprintf(folder, sizeof folder, "%.*s.", (int)(name - path), path);
+    return n < (int)sizeof folder && stat(folder, st) == 0;
+}
+
+bool file_is_same(const char *a, const char *b)
+{
+    struct stat x, y;
+    const bool a_exists = stat(a, &x) == 0, b_exists = stat(b, &y) == 0;
+    if (a_exists && b_exists)
+        return (S_ISREG(x.st_mode) || S_ISFIFO(x.st_mode)) && x.st_dev == y.st_dev &&
+               x.st_ino == y.st_ino;
+    if (a_exists || b_exists)
+        return false;
+    const char *a_slash = strrchr(a, '/'), *b_slash = strrchr(b, '/');
+    const char *a_name = a_slash ? a_slash + 1 : a, *b_name = b_slash ? b_slash + 1 : b;
+    return strcmp(a_name, b_name) == 0 && stat_folder(a, a_name, &x) &&
+           stat_folder(b, b_name, &y) && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
 static int open_input(const char *path)
 {
     if (strcmp(path, "-") == 0)

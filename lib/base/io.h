@@ -37,6 +37,9 @@ void output_discard(struct output *output); // NULL is fine
 
 // In these, path "-" is standard input.
 bool file_is_regular(const char *path);
+// Whether two paths, of which none is "-", name one regular file or FIFO, or would name one file
+// that does not exist yet.
+bool file_is_same(const char *a, const char *b);
 const char *file_name(const char *path); // for messages: the path, or "standard input"
 // Reads the whole file into *data, which is malloc'd and has a 0 byte after its end. -1 with an
 // error: STATUS_NO_INPUT, or STATUS_DATA if it holds more than size_max bytes.

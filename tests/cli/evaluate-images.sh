@@ -75,6 +75,21 @@ exits 'no network for images' 64 env -u DIT_INCEPTION evaluate-images -m fid -r 
 says 'names the option' "$tmp/two.npz: its images need the Inception network: --inception"
 exits 'no reference' 64 evaluate-images -m fid "$tmp/one"
 says 'names the option' 'these --metrics need a --reference'
+cp "$tmp/one.npz" "$tmp/kept.npz"
+ln "$tmp/kept.npz" "$tmp/linked.npz"
+for output in --save --output; do
+    exits "$output into an input" 64 evaluate-images -m fid -r "$tmp/two.npz" "$tmp/kept.npz" $output "$tmp/linked.npz"
+    says 'is refused' "$output: $tmp/linked.npz is an input, too"
+    exits "$output into the reference" 64 evaluate-images -m fid -r "$tmp/kept.npz" "$tmp/one" $output "$tmp/./kept.npz"
+    says 'is refused' "$output: $tmp/./kept.npz is the reference, too"
+done
+ok '... leaves the file' cmp -s "$tmp/one.npz" "$tmp/kept.npz"
+exits 'statistics and figures into one file' 64 evaluate-images -m fid -r "$tmp/two.npz" "$tmp/one" --save "$tmp/new" -o "$tmp/./new"
+says 'are refused' "--save: $tmp/new is where the figures go, too"
+ok '... leave no file' [ ! -e "$tmp/new" ]
+exits 'statistics into standard output, as the figures' 64 evaluate-images -m fid -r "$tmp/two.npz" "$tmp/one" --save -
+exits 'outputs into /dev/null' 0 evaluate-images -m fid -r "$tmp/two.npz" "$tmp/one.npz" --save /dev/null -o /dev/null
+
 exits 'an unknown figure' 64 evaluate-images -m fid,fud "$tmp/one"
 says 'is named' "found 'fud'"
 exits 'a file that is no stream' 65 evaluate-images -r "$tmp/one.npz" "$tmp/net.safetensors"
