@@ -106,7 +106,8 @@ static json_t *describe_results(const struct figures *f, const struct feature_so
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         if (f->found & rows[i].figure)
             json_object_set_new(all, rows[i].key, json_real(rows[i].value));
-    json_object_set_new(all, "images", json_integer((json_int_t)samples->n_images));
+    if (samples->n_images)
+        json_object_set_new(all, "images", json_integer((json_int_t)samples->n_images));
     if (f->found & FIGURE_KID) {
         json_object_set_new(all, "kid_subsets", json_integer(KID_SUBSETS));
         json_object_set_new(all, "kid_subset_size", json_integer((json_int_t)f->kid_size));
@@ -216,6 +217,9 @@ static void check_paths(char **inputs)
     const char *reference = path_or(given.reference, "/dev/stdin");
     const char *saved = path_or(given.save, "/dev/stdout");
     const char *output = tool.output ? path_or(tool.output, "/dev/stdout") : "/dev/stdout";
+    for (char **i = inputs; given.reference && *i; i++)
+        if (strcmp(given.reference, "-") == 0 && strcmp(*i, "-") == 0)
+            tool_usage_error("--reference and the images can't both be standard input");
     check_output("--save", saved, output, "where the figures go");
     check_output("--save", saved, reference, "the reference");
     check_output("--output", output, reference, "the reference");
@@ -238,10 +242,9 @@ int main(int argc, char **argv)
     struct figures figures = {.wanted = FIGURE_ALL, .half = given.half, .seed = tool.seed};
     if (given.metrics)
         tool_check(figures_parse(given.metrics, &figures.wanted));
-    if (!given.reference && given.metrics && figures.wanted & ~(unsigned)FIGURE_SCORE)
-        tool_usage_error("these --metrics need a --reference");
-    if (!given.reference && !given.save && !(figures.wanted & FIGURE_SCORE))
-        tool_usage_error("expected --reference or --save");
+    if (!given.reference && !given.save && given.metrics &&
+        figures.wanted & ~(unsigned)FIGURE_SCORE)
+        tool_usage_error("these --metrics need a --reference, or --save for later");
 
     check_paths(inputs);
 
@@ -256,8 +259,7 @@ int main(int argc, char **argv)
         error_set(STATUS_INTERNAL, "%s", why);
         tool_fail();
     }
-    const bool keep = given.reference ? figures.wanted & FIGURE_OF_FEATURES
-                                      : given.save && figures.wanted & FIGURE_OF_FEATURES;
+    const bool keep = (given.reference || given.save) && figures.wanted & FIGURE_OF_FEATURES;
     struct image_set reference = {.name = given.reference, .keep = keep, .part = {0, 1}};
     struct image_set samples = {.name = file_name(*inputs), .keep = keep, .part = given.part};
     struct inception_score score;

@@ -18,6 +18,7 @@
 #define BUFFER_SIZE   ((size_t)16 << 10)
 #define PIECE_MAX     ((size_t)256 << 10) // a seek table is read in pieces: its stated size may lie
 #define BLOCK_MAX     ((size_t)128 << 10) // of zstd
+#define ZIP_MAGIC     0x04034B50u         // "PK" 3 4: of a file in a zip archive
 // Frames' buffers begin at a page, and their documents DOCUMENT_ROOM bytes after one. The kernel
 // and libc copy by `rep movsb`, which on Zen 3 runs at a quarter of its speed if the target's
 // offset within its page is 1 to 63 bytes above the source's. Copies from a pipe's pages into what
@@ -222,6 +223,12 @@ int frame_read_header(struct byte_input *input, struct frame *frame)
         return read_zstd_header(input, frame);
     if (magic == TSTREAM_SKIPPABLE_MAGIC)
         return read_table_header(input, frame);
+    if (magic == ZIP_MAGIC)
+        return error_set(STATUS_DATA,
+                         "%s: byte %" PRIu64
+                         ": not a tensor stream but a zip archive: where an .npz is accepted, it "
+                         "must be a regular file, given by its name",
+                         input->name, frame->offset);
     return error_set(
         STATUS_DATA,
         "%s: byte %" PRIu64

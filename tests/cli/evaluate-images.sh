@@ -75,6 +75,9 @@ exits 'no network for images' 64 env -u DIT_INCEPTION evaluate-images -m fid -r 
 says 'names the option' "$tmp/two.npz: its images need the Inception network: --inception"
 exits 'no reference' 64 evaluate-images -m fid "$tmp/one"
 says 'names the option' 'these --metrics need a --reference'
+exits 'statistics saved without a reference' 0 evaluate-images -m fid,sfid --save "$tmp/lone.npz" "$tmp/one"
+is '... hold no features' "$(python 'print(*sorted(np.load(sys.argv[1])))' "$tmp/lone.npz")" \
+    'count image_size mu mu_s sigma sigma_s'
 cp "$tmp/one.npz" "$tmp/kept.npz"
 ln "$tmp/kept.npz" "$tmp/linked.npz"
 for output in --save --output; do
@@ -129,6 +132,23 @@ archive() {
 z = np.zeros
 getattr(np, sys.argv[3])(sys.argv[1], **eval(sys.argv[2]))' "$1" "$2" "${3:-savez}"
 }
+mkfifo "$tmp/fifo"
+cat "$tmp/two.npz" >"$tmp/fifo" 2>"$tmp/null" &
+exits 'an archive through a FIFO' 65 timeout 20 evaluate-images -m fid -r "$tmp/one.npz" "$tmp/fifo"
+says 'is told to be a regular file' "$tmp/fifo: byte 0: not a tensor stream but a zip archive: where an .npz is accepted, it must be a regular file"
+wait
+from() {
+    path=$1
+    shift
+    "$@" <"$path"
+}
+exits 'an archive on standard input' 65 from "$tmp/two.npz" evaluate-images -m fid -r "$tmp/one.npz"
+says 'is told to be given by its name' 'must be a regular file, given by its name'
+exits 'reference and images from standard input' 64 from "$tmp/one" evaluate-images -m fid -r -
+says 'are refused' "--reference and the images can't both be standard input"
+exits 'a reference from standard input' 0 from "$tmp/one" evaluate-images -m fid -r - "$tmp/two"
+is '... has no hash' "$(figure reference_hash "$tmp/out")" ''
+
 archive "$tmp/grey.npz" '{"arr_0": z((3, 8, 8, 1), np.uint8)}'
 exits 'images of one channel' 65 evaluate-images -m fid -r "$tmp/one.npz" "$tmp/grey.npz"
 says 'are refused' "$tmp/grey.npz: expected arr_0 of U8 [N, N, N, 3], found U8 [3, 8, 8, 1]"
@@ -145,7 +165,9 @@ archive "$tmp/uneven.npz" '{"mu": z(64), "sigma": z((64, 63))}'
 exits 'a covariance that is not square' 65 evaluate-images -m fid -r "$tmp/uneven.npz" "$tmp/one.npz"
 archive "$tmp/zeros.npz" '{"mu": z(256), "sigma": z((256, 256))}'
 exits 'statistics without a count' 0 evaluate-images -m fid -r "$tmp/zeros.npz" "$tmp/one.npz"
-exits '... twice' 65 evaluate-images -m fid -r "$tmp/one.npz" "$tmp/zeros.npz" "$tmp/zeros.npz"
+exits 'images of an unknown number' 0 evaluate-images -m fid -r "$tmp/one.npz" "$tmp/zeros.npz"
+is '... have no number' "$(figure images "$tmp/out")" ''
+exits 'statistics without a count twice' 65 evaluate-images -m fid -r "$tmp/one.npz" "$tmp/zeros.npz" "$tmp/zeros.npz"
 says 'cannot be merged' 'merged only if each says of how many'
 exits 'figures that need features of a set without' 65 evaluate-images -m precision -r "$tmp/zeros.npz" "$tmp/one.npz"
 says 'are refused if they are named' "precision can't be computed: $tmp/zeros.npz lacks the features of all its images"
