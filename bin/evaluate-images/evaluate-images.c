@@ -48,23 +48,25 @@ static const char *find_inception(void)
     return path && *path ? path : NULL;
 }
 
-// Prepares the Inception Score, unless the weights lack the last layer, on which it rests.
+// Prepares the Inception Score; takes it from the wanted figures, unless --metrics names it, if the
+// weights lack the last layer, on which it rests.
 static void start_score(struct image_set *set, struct feature_source *source,
-                        struct inception_score *score, bool named)
+                        struct inception_score *score, struct figures *figures)
 {
-    if (!source->path && !named)
+    if (!source->path && !given.metrics)
         return; // report_missing tells of it
     tool_check(feature_source_open(source, "the Inception Score"));
     if (source->fc) {
         tool_check(inception_score_init(score, source->host, source->fc, INCEPTION_CLASSES,
                                         source->net->features, SCORE_SPLIT));
         set->score = score;
-    } else if (named) {
+    } else if (given.metrics) {
         error_set(STATUS_DATA, "%s: the Inception Score needs the network's last layer, fc.weight",
                   source->path);
         tool_fail();
     } else {
         tool_note("%s has no last layer (fc.weight): no Inception Score", source->path);
+        figures->wanted &= ~(unsigned)FIGURE_SCORE;
     }
 }
 
@@ -78,9 +80,9 @@ static void add_files(struct image_set *set, struct feature_source *source, char
     }
     const uint64_t n = set->pool.n + set->pool.n_pending;
     if (!set->uncounted && n <= set->D)
-        tool_warn("%s: %" PRIu64 " images are too few for %zu features: the covariance lacks full "
+        tool_warn("%s: %" PRIu64 " %s too few for %zu features: the covariance lacks full "
                   "rank, and FID is biased upwards",
-                  set->name, n, set->D);
+                  set->name, n, n == 1 ? "image is" : "images are", set->D);
 }
 
 static json_t *hash_text(uint64_t hash)
@@ -101,15 +103,16 @@ static json_t *describe_results(const struct figures *f, const struct feature_so
                 {FIGURE_SCORE, "inception_score", f->score},
                 {FIGURE_PRECISION, "precision", f->precision},
                 {FIGURE_RECALL, "recall", f->recall},
-                {FIGURE_KID, "kid", f->kid},
-                {FIGURE_KID, "kid_std", f->kid_deviation}};
+                {FIGURE_KID, "kid", f->kid}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         if (f->found & rows[i].figure)
             json_object_set_new(all, rows[i].key, json_real(rows[i].value));
+    if (f->found & FIGURE_KID && f->kid_subsets > 1)
+        json_object_set_new(all, "kid_std", json_real(f->kid_deviation));
     if (samples->n_images)
         json_object_set_new(all, "images", json_integer((json_int_t)samples->n_images));
     if (f->found & FIGURE_KID) {
-        json_object_set_new(all, "kid_subsets", json_integer(KID_SUBSETS));
+        json_object_set_new(all, "kid_subsets", json_integer((json_int_t)f->kid_subsets));
         json_object_set_new(all, "kid_subset_size", json_integer((json_int_t)f->kid_size));
         json_object_set_new(all, "seed", json_integer((json_int_t)f->seed));
     }
@@ -264,7 +267,7 @@ int main(int argc, char **argv)
     struct image_set samples = {.name = file_name(*inputs), .keep = keep, .part = given.part};
     struct inception_score score;
     if (figures.wanted & FIGURE_SCORE)
-        start_score(&samples, &source, &score, given.metrics);
+        start_score(&samples, &source, &score, &figures);
     if (given.reference)
         add_files(&reference, &source, (char *[]){(char *)given.reference, NULL});
     add_files(&samples, &source, inputs);

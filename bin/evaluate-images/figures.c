@@ -111,7 +111,9 @@ static int compute_of_features(struct figures *f, struct device *host,
     }
     if (f->wanted & FIGURE_KID && least >= least_images(FIGURE_KID)) {
         f->kid_size = lesser(KID_SIZE, least);
-        if (kernel_distance(host, &x, &y, KID_SUBSETS, f->kid_size, f->seed, &f->kid,
+        // Where every subset would be both whole sets, one says all.
+        f->kid_subsets = f->kid_size == x.n && f->kid_size == y.n ? 1 : KID_SUBSETS;
+        if (kernel_distance(host, &x, &y, f->kid_subsets, f->kid_size, f->seed, &f->kid,
                             &f->kid_deviation) < 0)
             return -1;
         f->found |= FIGURE_KID;

@@ -21,7 +21,8 @@ struct figures {
     uint64_t seed;   // of KID's subsets
     unsigned found;
     double fid, sfid, score, precision, recall, kid, kid_deviation;
-    size_t kid_size; // images of a subset
+    size_t kid_size;    // images of a subset
+    size_t kid_subsets; // 1 if it is both whole sets: there is no kid_deviation then
 };
 
 // Parses a list of names, such as "fid,kid". -1 with an error (STATUS_USAGE).

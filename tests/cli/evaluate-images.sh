@@ -48,6 +48,19 @@ ok '... merge into the FID of the whole' near "$(figure fid "$tmp/out")" "$(figu
 exits 'images after statistics' 0 evaluate-images -m fid -r "$tmp/one.npz" "$tmp/part1.npz" "$tmp/two.npz"
 ok '... are counted' [ "$(figure images "$tmp/out")" -gt "$(figure reference_images "$tmp/out")" ]
 
+evaluate-images -q --save "$tmp/two-statistics.npz" "$tmp/two" >"$tmp/null" 2>&1
+count=$(figure images "$tmp/figures")
+evaluate-images -q --part "1/$count" --save "$tmp/single.npz" "$tmp/one" >"$tmp/null" 2>&1
+exits 'KID of two whole sets' 0 evaluate-images -m kid -r "$tmp/one.npz" "$tmp/one.npz"
+is '... takes one subset and has no deviation' "$(figure kid_subsets "$tmp/out") $(figure kid_std "$tmp/out")" '1 '
+tstream-cat -q "$tmp/one" "$tmp/two" | evaluate-images -q --save "$tmp/both.npz" >"$tmp/null" 2>&1
+exits 'KID of sets of different sizes' 0 evaluate-images -m kid -r "$tmp/one.npz" "$tmp/both.npz"
+ok '... has a deviation' [ -n "$(figure kid_std "$tmp/out")" ]
+exits 'one image' 0 env -u DIT_INCEPTION evaluate-images -r "$tmp/two-statistics.npz" "$tmp/single.npz"
+says 'is told of in the singular' "$tmp/single.npz: 1 image is too few for 256 features"
+says 'gets a note about the precision' "no precision: expected at least 4 images, found 1 in $tmp/single.npz"
+says 'gets a note about the Inception Score' 'no inception-score: it needs the Inception network (--inception)'
+
 python '
 a = dict(np.load(sys.argv[1]))
 np.savez(sys.argv[2], **{k: a[k] for k in ("mu", "sigma", "count")})
@@ -101,6 +114,7 @@ exits 'a missing reference' 66 evaluate-images -r "$tmp/none" "$tmp/one"
 "$network" make 4 "$tmp/bare.safetensors" bare
 exits 'weights without the last layer' 0 evaluate-images --inception "$tmp/bare.safetensors" -r "$tmp/one.npz" "$tmp/two.npz"
 says 'gives no Inception Score' 'has no last layer (fc.weight): no Inception Score'
+is '... in one note' "$(grep -ci 'no inception.score' "$tmp/err")" 1
 is '... which is left out' "$(figure inception_score "$tmp/out")" ''
 exits 'its Inception Score by name' 65 evaluate-images --inception "$tmp/bare.safetensors" -m inception-score "$tmp/one"
 "$network" make 4 "$tmp/other.safetensors" other
