@@ -74,9 +74,9 @@ ok '... has a FID' [ -n "$(figure fid "$tmp/out")" ]
 for name in sfid inception-score precision recall kid; do
     is "... gets one note about $name" "$(grep -c "no $name: $tmp/lean.npz lacks the " "$tmp/err")" 1
 done
-says 'is saved without features, which is told' "$tmp/merged.npz: no features are saved, as $tmp/lean.npz lacks"
-is '... holds what is of all images' "$(python 'print(*sorted(np.load(sys.argv[1])))' "$tmp/merged.npz")" \
+is '... saves only what is of all images' "$(python 'print(*sorted(np.load(sys.argv[1])))' "$tmp/merged.npz")" \
     'count image_size mu sigma'
+says 'tells that no features are saved' "$tmp/merged.npz: no features are saved, as $tmp/lean.npz lacks"
 for name in sfid inception-score precision recall kid; do
     exits "its $name by name" 65 evaluate-images -m $name -r "$tmp/two.npz" "$tmp/one.npz" "$tmp/lean.npz"
     says 'is refused' "$name can't be computed: $tmp/lean.npz lacks the "
