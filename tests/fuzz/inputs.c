@@ -206,7 +206,7 @@ void fuzz_options(const uint8_t *data, size_t size)
         fuzz_promise(depth >= 1 && depth <= 1024 && lr >= 0 && lr <= 1000, "values are in range");
         fuzz_promise(part.index < part.count, "a part is one of all");
         for (const struct option *o = options; o->type != OPTION_TYPE_END; o++) {
-            char *before, *after;
+            char *before, *after = NULL;
             if (!fuzz_succeeded(options_value_text(o, &before)) || !before)
                 continue;
             fuzz_promise(options_set_value(o, before) == 0 && options_value_text(o, &after) == 0 &&
