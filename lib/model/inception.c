@@ -271,12 +271,9 @@ static int plan_folded(struct layout *folded, const struct layout *layout)
 
 struct inception *inception_new(struct device *device, size_t width)
 {
-    struct layout layout;
     struct inception *net = mem_new(1, sizeof *net);
-    if (!net || inception_layout_init(&layout, width) < 0) {
-        free(net);
+    if (!net)
         return NULL;
-    }
     struct inception_walk w = {.B = 1, .width = width};
     walk_network(&w);
     *net = (struct inception){.device = device,
@@ -284,8 +281,9 @@ struct inception *inception_new(struct device *device, size_t width)
                               .features = w.pool_size,
                               .spatial_features = 17 * 17 * INCEPTION_SPATIAL,
                               .n_convs = w.convs};
-    int rc = plan_folded(&net->folded, &layout);
-    layout_free(&layout);
+    int rc = inception_layout_init(&net->layout, width);
+    if (rc == 0)
+        rc = plan_folded(&net->folded, &net->layout);
     const size_t bytes = net->folded.size * device->backend->act_size;
     if (rc == 0 && !(net->weights = device_alloc(device, bytes)))
         rc = device_lacks(device, bytes, NULL, "holding Inception's weights");
@@ -304,6 +302,7 @@ void inception_free(struct inception *net)
         device_release(net->device, net->memory);
     if (net->weights)
         device_release(net->device, net->weights);
+    layout_free(&net->layout);
     layout_free(&net->folded);
     free(net);
 }
@@ -327,10 +326,7 @@ int inception_set_conv(struct inception *net, size_t i, const float *const param
 {
     struct device *device = net->device;
     const struct param *weight = &net->folded.params[2 * i], *bias = weight + 1;
-    struct layout layout;
-    if (inception_layout_init(&layout, net->width) < 0)
-        return -1;
-    const size_t *shape = layout.params[i * INCEPTION_PARAMS].shape;
+    const size_t *shape = net->layout.params[i * INCEPTION_PARAMS].shape;
     const size_t end = bias->offset + bias->count - weight->offset;
     float *folded = mem_new(end, sizeof *folded);
     // The device converts float32 to its activations, which may have fewer bits.
@@ -345,7 +341,6 @@ int inception_set_conv(struct inception *net, size_t i, const float *const param
         device_lacks(device, end * sizeof *uploaded, NULL, "uploading Inception's weights");
     }
     free(folded);
-    layout_free(&layout);
     return uploaded ? 0 : -1;
 }
 

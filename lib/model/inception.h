@@ -27,9 +27,9 @@ struct inception {
     size_t features;         // of an image: 2048 for the published width
     size_t spatial_features; // 17 x 17 x INCEPTION_SPATIAL
     size_t n_convs;
-    // Private: weights (O,kernel,I) and biases, with the batch norms folded into them; their
-    // offsets, of each convolution; the memory of a run.
-    struct layout folded;
+    // Private: the parameters; weights (O,kernel,I) and biases, with the batch norms folded into
+    // them; their offsets, of each convolution; the memory of a run.
+    struct layout layout, folded;
     act *weights;
     void *memory;
     size_t memory_size;
