@@ -23,12 +23,7 @@ EOF
 # shellcheck source=pipelines/stages.sh
 . "$(dirname "$0")/stages.sh"
 
-case ${1:-} in
--h | --help) usage && exit 0 ;;
--*) fail "unknown option '$1'; see --help" ;;
-esac
-WEIGHTS=${1:-${WEIGHTS:-run/latest.safetensors}}
-[ -f "$WEIGHTS" ] || fail "$WEIGHTS: no such file"
+choose_weights "$@"
 [ -n "${REFERENCE:-}" ] || fail "REFERENCE names no file; see --help"
 [ -f "$REFERENCE" ] || fail "$REFERENCE: no such file"
 WORK=${WORK:-samples}

@@ -30,13 +30,7 @@ EOF
 # shellcheck source=pipelines/stages.sh
 . "$(dirname "$0")/stages.sh"
 
-case ${1:-} in
--h | --help) usage && exit 0 ;;
--*) fail "unknown option '$1'; see --help" ;;
-esac
-[ $# -le 1 ] || fail "expected one file of weights, found $*"
-WEIGHTS=${1:-${WEIGHTS:-run/latest.safetensors}}
-[ -f "$WEIGHTS" ] || fail "$WEIGHTS: no such file"
+choose_weights "$@"
 
 sample_settings
 mkdir -p "$WORK"

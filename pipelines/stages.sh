@@ -51,6 +51,16 @@ sample_settings() {
     check_number JOBS "$JOBS"
     export WORK WEIGHTS COUNT PARTS CLASSES CFG_SCALE SAMPLE_STEPS SEED SAMPLE_OPTIONS JOBS
 }
+# Sets WEIGHTS to the script's only operand, or to what is set or usual.
+choose_weights() { # choose_weights ARGUMENT...
+    case ${1:-} in
+    -h | --help) usage && exit 0 ;;
+    -*) fail "unknown option '$1'; see --help" ;;
+    esac
+    [ $# -le 1 ] || fail "expected one file of weights, found $*"
+    WEIGHTS=${1:-${WEIGHTS:-run/latest.safetensors}}
+    [ -f "$WEIGHTS" ] || fail "$WEIGHTS: no such file"
+}
 # Prints the path of the I-th part.
 part_file() { # part_file FOLDER I
     printf '%s/%06d.tstream' "$1" "$2"

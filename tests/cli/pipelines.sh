@@ -119,4 +119,8 @@ for script in imagenet256.sh sample-50k.sh evaluate-50k.sh; do
     exits "$script with a missing operand" 64 elsewhere $script "$tmp/no"
     says "names it" "$script: $tmp/no: no such"
 done
+for script in sample-50k.sh evaluate-50k.sh; do
+    exits "$script with two files of weights" 64 "$top/pipelines/$script" one two
+    says "names them" "$script: expected one file of weights, found one two"
+done
 done_testing
