@@ -236,7 +236,8 @@ static __global__ void __launch_bounds__(traits::THREADS, traits::MIN_BLOCKS)
 #pragma unroll 2
                 for (int i = 0; i < (min(BLOCK_K, T - key) + 15) / 16; i++) {
                     unsigned ds[1][4];
-                    ldmatrix_trans(ds[0], shared->ds[warp][2 * i][0] + 8 * lane);
+                    ldmatrix_trans(ds[0], shared->ds[warp][2 * i + lane / 16][lane / 8 % 2] +
+                                              lane % 8 * 8);
                     multiply_add_rows<D, 1>(sums, ds, shared->keys + 16 * i * ROW<D>);
                 }
                 if (T > BLOCK_K)
