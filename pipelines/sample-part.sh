@@ -10,7 +10,7 @@ set -eu
 check_number I "$1"
 sample_settings
 samples=$(part_file "$WORK" "$1")
-if [ -e "$samples" ] && tstream-info --check "$samples" >/dev/null; then
+if [ -e "$samples" ] && dit-info --check "$samples" >/dev/null; then
     exit 0
 fi
 say "Part $1 of $PARTS"

@@ -114,7 +114,7 @@ refuses 'vae-decode >sink' 'standard input'
 refuses 'shard-latents >sink' 'standard input'
 refuses 'npz-pack >sink' 'standard input'
 refuses 'tile-images >sink' 'standard input'
-refuses 'tstream-info' 'standard input'
+refuses 'dit-info' 'standard input'
 refuses 'tstream-cat >sink' 'standard input'
 refuses 'dit-train' 'standard input'
 

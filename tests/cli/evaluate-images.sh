@@ -29,7 +29,7 @@ for key in fid sfid inception_score precision recall kid images reference_images
 done
 says 'tells people, too' 'evaluate-images: FID '
 says 'warns of a covariance without full rank' 'images are too few for 256 features'
-is '... counts the images' "$(figure images "$tmp/figures")" "$(tstream-info "$tmp/one" | sed -n 's/.*records *\([0-9]*\).*/\1/p' | head -n 1)"
+is '... counts the images' "$(figure images "$tmp/figures")" "$(dit-info "$tmp/one" | sed -n 's/.*records *\([0-9]*\).*/\1/p' | head -n 1)"
 
 exits 'the features that were saved' 0 evaluate-images -r "$tmp/two.npz" "$tmp/one.npz" -o "$tmp/again"
 for key in fid sfid inception_score precision recall; do

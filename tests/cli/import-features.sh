@@ -59,7 +59,7 @@ for part in range(3):
     assert all(np.array_equal(t[name], whole[name][part::3]) for name in whole)
 '
 exits 'a part beyond the end' 0 import-features --part 20/20 "$tmp/f" -o "$tmp/part"
-is '... is empty' "$(tstream-info "$tmp/part" | sed -n 's/^ *records *//p')" 0
+is '... is empty' "$(dit-info "$tmp/part" | sed -n 's/^ *records *//p')" 0
 
 # Other types and sizes.
 exits '--dtype f16' 0 import-features --dtype f16 "$tmp/f" -o "$tmp/f16"
@@ -279,7 +279,7 @@ exits 'an output in a missing folder' 73 import-features "$tmp/f" -o "$tmp/no/wh
 # What follows takes them.
 import-features -q "$tmp/f" >"$tmp/s"
 shard-latents -q --shards 2 -o "$tmp/shards" <"$tmp/s" >"$tmp/list"
-is 'shard-latents takes imported latents' "$(wc -l <"$tmp/list") $(tstream-cat -q "$tmp"/shards/* | tstream-info |
+is 'shard-latents takes imported latents' "$(wc -l <"$tmp/list") $(tstream-cat -q "$tmp"/shards/* | dit-info |
     sed -n 's/^ *records *//p')" '2 14'
 train() { # train "IMPORT ARGUMENTS" RUN ARGUMENT...: on what import-features makes of its arguments
     train_import=$1

@@ -8,7 +8,7 @@ unset DIT_VAE
 hostile=tests/data/hostile
 
 records() { # records STREAM
-    tstream-info "$1" | sed -n 's/^ *records *//p'
+    dit-info "$1" | sed -n 's/^ *records *//p'
 }
 
 # Read line by line, the path of the second picture would name a file outside the folder.
@@ -72,16 +72,16 @@ harmless() {
     ! drives "$1"
 }
 for form in --no-progress --json; do
-    exits "tstream-info $form of keys that drive a terminal" 0 tstream-info $form \
+    exits "dit-info $form of keys that drive a terminal" 0 dit-info $form \
         "$hostile/key-escape.tstream"
     ok '... prints nothing of the kind' harmless "$tmp/out"
 done
 name=$(printf 'm\303\274ll\033[31m\302\233\342\200\256txt')
-exits 'a missing file whose name drives a terminal' 66 tstream-info "$tmp/$name"
+exits 'a missing file whose name drives a terminal' 66 dit-info "$tmp/$name"
 ok '... is not named as it is' harmless "$tmp/err"
 says 'is named by what is printable' "$(printf 'm\303\274ll?[31m??txt: cannot open')"
 cp "$hostile/key-escape.tstream" "$tmp/$name"
-exits 'tstream-info of a file whose name drives a terminal' 0 tstream-info "$tmp/$name"
+exits 'dit-info of a file whose name drives a terminal' 0 dit-info "$tmp/$name"
 ok '... does not print the name as it is' harmless "$tmp/out"
 
 # Paths in files.

@@ -40,7 +40,7 @@ stopped 'imagenet256.sh is stopped while it encodes'
 says 'and says how to continue' 'imagenet256.sh: stopped; run the same command again to continue'
 ok 'the last part was not encoded yet' [ ! -e "$tmp/broken/latents/000012.tstream" ]
 is 'no half-written part of the latents is left' "$(find "$tmp/broken/latents" ! -name '*.tstream' -type f)" ''
-exits 'the parts that are left are complete' 0 tstream-info --check "$tmp"/broken/latents/*.tstream
+exits 'the parts that are left are complete' 0 dit-info --check "$tmp"/broken/latents/*.tstream
 ls -i "$tmp/broken/latents/000001.tstream" >"$tmp/before"
 start train broken
 until_there "$tmp/broken/shards.list"
@@ -60,7 +60,7 @@ assert a.keys() == b.keys() and all(np.array_equal(a[k], b[k]) for k in a)
 assert [line["step"] for line in log(tmp + "broken/run")][-1] == 300
 '
 is 'the shards hold all pictures' \
-    "$(tstream-cat "$tmp"/whole/shards/*.tstream | tstream-info --json |
+    "$(tstream-cat "$tmp"/whole/shards/*.tstream | dit-info --json |
         grep -o '"records": *[0-9]*' | grep -o '[0-9]*$')" 60
 other_size() {
     SIZE=64

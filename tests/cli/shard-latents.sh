@@ -73,7 +73,7 @@ i = ids('two')
 assert (np.sort(i) == np.repeat(np.arange($n), 2)).all()
 assert 0.4 < (np.histogram(i[:$n], 2)[0] / $n).min()"
 set_of() {
-    tstream-info "$1" | grep 'shard[.]set'
+    dit-info "$1" | grep 'shard[.]set'
 }
 exits 'the same command in less memory' 0 shard-latents -o "$tmp/again" --shards 4 --memory 100K --seed 3 "$tmp/latents"
 is '... makes the same set' "$(set_of "$tmp/again/shard-00003.tstream")" \
@@ -83,7 +83,7 @@ exits 'the same command with one record less' 0 sh -c "
 is 'another seed, division or content makes another set' "$(
     for set in a/b small size other two less; do set_of "$tmp/$set/shard-00000.tstream"; done | sort -u | wc -l
 )" 6
-exits 'shards joined by cat' 0 sh -c "cat '$tmp'/a/b/*.tstream | tstream-info --check"
+exits 'shards joined by cat' 0 sh -c "cat '$tmp'/a/b/*.tstream | dit-info --check"
 ok '... are one stream' grep -q 6000 "$tmp/out"
 exits 'shards are read as streams' 0 sh -c "cat '$tmp'/two/*.tstream | zstd -tq"
 is 'shuffling leaves no temporary file' "$(count_files "$TMPDIR")" 0

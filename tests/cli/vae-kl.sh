@@ -142,7 +142,7 @@ exits 'a scale of 0' 65 encode --vae "$tmp/folder" "$tmp/images"
 says 'is refused with its value' "config.json beside $tmp/folder/vae/diffusion_pytorch_model.safetensors: scaling_factor is 0, expected a number above 0"
 python 'edit("own", {"scaling_factor": "0.5"}); edit("text", {"scaling_factor": "half"})'
 exits 'a scale in the metadata' 0 encode --vae "$tmp/own" "$tmp/images" -o "$tmp/x"
-is '... is taken' "$(tstream-info "$tmp/x" | sed -n 's/^  latent_scale *//p')" 0.5
+is '... is taken' "$(dit-info "$tmp/x" | sed -n 's/^  latent_scale *//p')" 0.5
 exits 'a scale that is no number' 65 encode --vae "$tmp/text" "$tmp/images"
 says 'is refused with its value' "$tmp/text: scaling_factor is half, expected a number above 0"
 mkdir "$tmp/empty"

@@ -27,7 +27,8 @@ run_case() {
     vae-decode) $under vae-decode -@ 2 --vae dct:4 "$in/latents" ;;
     shard-latents) $under shard-latents -@ 2 --records-per-shard 10 -o shards "$in/latents" ;;
     tstream-cat) $under tstream-cat -@ 2 --rechunk 5 -o out "$in/latents" "$in/latents" ;;
-    tstream-info) $under tstream-info -@ 2 -c -j "$in/latents" ;;
+    dit-info) $under dit-info -@ 2 -c -j "$in/latents" ;;
+    dit-info-run) $under dit-info -c -j "$in/run" ;;
     evaluate-images) $under evaluate-images -@ 2 --inception "$in/inception.safetensors" -m fid,kid -r "$in/reference.npz" --save saved.npz -o out "$in/images" ;;
     npz-pack) $under npz-pack -@ 2 -l -o out.npz "$in/images" ;;
     tile-images) $under tile-images -@ 2 "$in/images" ;;
@@ -43,7 +44,7 @@ run_case() {
     esac
 }
 cases='decode-images decode-tiff decode-list vae-encode vae-encode-kl vae-decode shard-latents tstream-cat
-    tstream-info evaluate-images npz-pack tile-images import-features convert-to-pt convert-from-pt convert-classes
+    dit-info dit-info-run evaluate-images npz-pack tile-images import-features convert-to-pt convert-from-pt convert-classes
     convert-legacy dit-sample dit-train dit-train-pipe dit-train-resume'
 train() { # a path of --valid would make a checkpoint its folder's own
     [ -e latents ] || ln -s "$in/latents" latents
