@@ -53,6 +53,12 @@ KINDS_LIBS   := -Wl,--as-needed $(foreach k,$(KINDS_FOUND),$(shell pkg-config --
 endif
 KINDS_LACK   := $(filter-out $(KINDS_FOUND),webp gif tiff)
 
+# tile-images --show on terminals that know sixels; SIXEL= leaves it out.
+ifneq ($(NEEDS_PACKAGES),)
+SIXEL      ?= $(shell pkg-config --exists libsixel && echo sixel)
+KINDS_LIBS += $(if $(SIXEL),$(shell pkg-config --libs libsixel))
+endif
+
 # Plug-ins stand in a folder of their own: beside the programs in ../lib/dit-tools, or where LIBDIR
 # put them. MPI is one, of one source.
 PLUGINS    := $B/lib/dit-tools
@@ -64,7 +70,7 @@ MPI_PLUGIN := $(if $(filter-out 0,$(MPI)),$(PLUGINS)/dit-mpi.so)
 # A program is a file in bin/, or a folder where it has outgrown one.
 PROGRAMS  := $(patsubst bin/%.c,%,$(wildcard bin/*.c)) $(patsubst bin/%/,%,$(wildcard bin/*/))
 program_objects = $(patsubst %.c,$B/obj/%.o,$(wildcard bin/$1.c bin/$1/*.c))
-LIB_SRC   := $(filter-out $(MPI_SRC) $(KINDS_LACK:%=formats/images/%.c),$(wildcard lib/*/*.c formats/*/*.c kernels/*.c kernels/ref/*.c))
+LIB_SRC   := $(filter-out $(MPI_SRC) $(if $(SIXEL),,formats/images/sixel.c) $(KINDS_LACK:%=formats/images/%.c),$(wildcard lib/*/*.c formats/*/*.c kernels/*.c kernels/ref/*.c))
 CPU_SRC   := $(wildcard kernels/cpu/*.c)
 # What the compiler makes code for may be another processor than this one.
 MACROS      := $(shell echo | $(CC) -dM -E - 2>/dev/null)
@@ -155,10 +161,14 @@ $B/obj/kernels/plugin.o: $B/libdir
 $(KINDS_FOUND:%=$B/obj/formats/images/%.o): PKG_CFLAGS += $(KINDS_CFLAGS)
 $B/obj/formats/images/image-file.o: COMMON += $(KINDS_FOUND:%=-DHAVE_%)
 $B/obj/formats/images/image-file.o: $B/kinds
+$B/obj/formats/images/sixel.o: PKG_CFLAGS += $(shell pkg-config --cflags libsixel 2>/dev/null)
+$B/obj/formats/images/terminal-image.o: COMMON += $(SIXEL:%=-DHAVE_%)
+$B/obj/formats/images/terminal-image.o: $B/sixel
 # These change when LIBDIR does, or when another library is found.
 $B/libdir: NOTE = $(LIBDIR)
 $B/kinds: NOTE = $(KINDS_FOUND)
-$B/libdir $B/kinds: FORCE
+$B/sixel: NOTE = $(SIXEL)
+$B/libdir $B/kinds $B/sixel: FORCE
 	@mkdir -p $(@D)
 	@echo '$(NOTE)' | cmp -s - $@ || echo '$(NOTE)' >$@
 

@@ -6,7 +6,7 @@ set -eu
 
 need='gcc make pkg-config libjpeg-dev libpng-dev zlib1g-dev libzstd-dev libjansson-dev'
 # What is made with these is left out where they are missing, and a message says so.
-want='gnuplot-nox libwebp-dev libgif-dev libtiff-dev'
+want='gnuplot-nox libwebp-dev libgif-dev libtiff-dev libsixel-dev'
 case ${1:-build} in
 build) ;;
 check)

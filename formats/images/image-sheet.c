@@ -135,19 +135,24 @@ static void draw_image(const struct image_sheet *sheet, const uint8_t *image, ui
             memcpy(to + 3 * x, image + 3 * (y / sheet->scale * sheet->width + x / sheet->scale), 3);
 }
 
-int image_sheet_write(const struct image_sheet *sheet, struct output *output)
+uint8_t *image_sheet_draw(const struct image_sheet *sheet, size_t *sheet_width,
+                          size_t *sheet_height)
 {
     size_t columns = 0;
     for (size_t i = 0; i < sheet->n; i++)
         columns = sheet->rows[i].n > columns ? sheet->rows[i].n : columns;
-    if (columns == 0)
-        return error_set(STATUS_DATA, "expected images, found none");
+    if (columns == 0) {
+        error_set(STATUS_DATA, "expected images, found none");
+        return NULL;
+    }
     const size_t images = names_width(sheet), side = sheet->height * sheet->scale;
     size_t width = images + sheet_side(sheet, columns, sheet->width);
     size_t height = sheet_side(sheet, sheet->n, sheet->height), stride = 3 * width;
     uint8_t *rgb = mem_new(height, stride);
     if (!rgb)
-        return -1;
+        return NULL;
+    *sheet_width = width;
+    *sheet_height = height;
     memset(rgb, BACKGROUND, height * stride);
     for (size_t y = 0; y < sheet->n; y++) {
         const size_t top = y * (side + sheet->gap);
@@ -162,7 +167,14 @@ int image_sheet_write(const struct image_sheet *sheet, struct output *output)
                        rgb + top * stride + 3 * left, stride);
         }
     }
-    int rc = image_write_png(output, rgb, width, height);
+    return rgb;
+}
+
+int image_sheet_write(const struct image_sheet *sheet, struct output *output)
+{
+    size_t width, height;
+    uint8_t *rgb = image_sheet_draw(sheet, &width, &height);
+    int rc = rgb ? image_write_png(output, rgb, width, height) : -1;
     free(rgb);
     return rc;
 }

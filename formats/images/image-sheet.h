@@ -29,6 +29,9 @@ struct image_sheet {
 int image_sheet_add(struct image_sheet *sheet, int64_t key, const uint8_t *image);
 // The number of images on the sheet.
 size_t image_sheet_count(const struct image_sheet *sheet);
+// Draws the sheet, pixels (height,width,3), malloc'd. NULL with an error; STATUS_DATA if there are
+// no images.
+uint8_t *image_sheet_draw(const struct image_sheet *sheet, size_t *width, size_t *height);
 // Draws the sheet and writes it as a PNG. -1 with an error; STATUS_DATA if there are no images.
 int image_sheet_write(const struct image_sheet *sheet, struct output *output);
 void image_sheet_free(struct image_sheet *sheet);

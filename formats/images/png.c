@@ -8,6 +8,7 @@
 
 #include "formats/images/decoders.h"
 #include "lib/base/error.h"
+#include "lib/base/mem.h"
 
 // Deflate makes at most 1032 bytes of one.
 #define INFLATION_MAX 1032
@@ -133,13 +134,34 @@ static void on_png_flush(png_structp png)
     (void)png;
 }
 
-static int encode_png(png_structp png, png_infop info, struct output *output, const uint8_t *rgb,
-                      size_t width, size_t height)
+// A PNG that is made in memory.
+struct made_png {
+    uint8_t *bytes;
+    size_t size;
+};
+
+static void keep_png_bytes(png_structp png, png_bytep bytes, size_t size)
+{
+    struct made_png *made = png_get_io_ptr(png);
+    if (mem_grow(&made->bytes, made->size, size, 1) < 0)
+        png_longjmp(png, 1); // the message is set
+    memcpy(made->bytes + made->size, bytes, size);
+    made->size += size;
+}
+
+// Where the bytes of a PNG go.
+struct png_sink {
+    void (*write)(png_structp png, png_bytep bytes, size_t size);
+    void *to;
+};
+
+static int encode_png(png_structp png, png_infop info, const struct png_sink *sink,
+                      const uint8_t *rgb, size_t width, size_t height)
 {
     if (setjmp(png_jmpbuf(png)))
         return -1;
     png_set_user_limits(png, PNG_UINT_31_MAX, PNG_UINT_31_MAX);
-    png_set_write_fn(png, output, write_png_bytes, on_png_flush);
+    png_set_write_fn(png, sink->to, sink->write, on_png_flush);
     png_set_IHDR(png, info, (png_uint_32)width, (png_uint_32)height, 8, PNG_COLOR_TYPE_RGB,
                  PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
     png_write_info(png, info);
@@ -149,7 +171,7 @@ static int encode_png(png_structp png, png_infop info, struct output *output, co
     return 0;
 }
 
-int image_write_png(struct output *output, const uint8_t *rgb, size_t width, size_t height)
+static int send_png(const struct png_sink *sink, const uint8_t *rgb, size_t width, size_t height)
 {
     if (width > PNG_UINT_31_MAX || height > PNG_UINT_31_MAX)
         return error_set(STATUS_IO, "a PNG file can't hold %zu x %zu pixels", width, height);
@@ -158,9 +180,25 @@ int image_write_png(struct output *output, const uint8_t *rgb, size_t width, siz
         png_create_write_struct_2(PNG_LIBPNG_VER_STRING, NULL, on_png_error, on_png_warning,
                                   &out_of_memory, allocate_png, free_png);
     png_infop info = png ? png_create_info_struct(png) : NULL;
-    int rc = info ? encode_png(png, info, output, rgb, width, height) : -1;
+    int rc = info ? encode_png(png, info, sink, rgb, width, height) : -1;
     if (!info || out_of_memory)
         rc = error_set(STATUS_INTERNAL, "out of memory");
     png_destroy_write_struct(&png, &info);
+    return rc;
+}
+
+int image_write_png(struct output *output, const uint8_t *rgb, size_t width, size_t height)
+{
+    return send_png(&(struct png_sink){write_png_bytes, output}, rgb, width, height);
+}
+
+int image_make_png(uint8_t **png, size_t *size, const uint8_t *rgb, size_t width, size_t height)
+{
+    struct made_png made = {0};
+    int rc = send_png(&(struct png_sink){keep_png_bytes, &made}, rgb, width, height);
+    if (rc < 0)
+        free(made.bytes);
+    *png = rc < 0 ? NULL : made.bytes;
+    *size = made.size;
     return rc;
 }

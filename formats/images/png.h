@@ -9,5 +9,7 @@
 
 // Writes pixels (height, width, 3). -1 with an error (74).
 int image_write_png(struct output *output, const uint8_t *rgb, size_t width, size_t height);
+// Makes the bytes of such a file, *png, malloc'd. -1 with an error.
+int image_make_png(uint8_t **png, size_t *size, const uint8_t *rgb, size_t width, size_t height);
 
 #endif

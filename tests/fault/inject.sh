@@ -32,6 +32,7 @@ run_case() {
     evaluate-images) $under evaluate-images -@ 2 --inception "$in/inception.safetensors" -m fid,kid -r "$in/reference.npz" --save saved.npz -o out "$in/images" ;;
     npz-pack) $under npz-pack -@ 2 -l -o out.npz "$in/images" ;;
     tile-images) $under tile-images -@ 2 "$in/images" ;;
+    tile-show) $under tile-images -@ 2 --show-as kitty "$in/images" ;;
     import-features) $under import-features -@ 2 -o out "$in/features" ;;
     convert-to-pt) $under convert-weights "$in/run/latest.safetensors" out.pt ;;
     convert-from-pt) $under convert-weights --heads 3 "$in/train.pt" out.safetensors ;;
@@ -44,7 +45,7 @@ run_case() {
     esac
 }
 cases='decode-images decode-tiff decode-list vae-encode vae-encode-kl vae-decode shard-latents tstream-cat
-    dit-info dit-info-run evaluate-images npz-pack tile-images import-features convert-to-pt convert-from-pt convert-classes
+    dit-info dit-info-run evaluate-images npz-pack tile-images tile-show import-features convert-to-pt convert-from-pt convert-classes
     convert-legacy dit-sample dit-train dit-train-pipe dit-train-resume'
 train() { # a path of --valid would make a checkpoint its folder's own
     [ -e latents ] || ln -s "$in/latents" latents
