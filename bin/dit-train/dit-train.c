@@ -134,6 +134,7 @@ static void make_trainer(struct training *t)
 
 static void close_all(struct training *t)
 {
+    monitor_close(t->monitor);
     preview_free(t->preview);
     trainer_free(t->trainer);
     latents_close(t->latents);

@@ -33,12 +33,12 @@ struct train_options {
     const char *vae, *valid;            // NULL: not given
     int64_t valid_every, valid_count;
     uint64_t memory;
-    bool cache, partial, shard_optimizer;
+    bool cache, partial, shard_optimizer, tensorboard;
     // --seed, a setting too, is tool.seed.
 
     // Options of this process alone.
-    double minutes; // 0: no limit
-    const char *run, *init;
+    double minutes;                      // 0: no limit
+    const char *run, *init, *prometheus; // the last two NULL: not given
     bool resume, accept_data, dry_run;
 };
 

@@ -114,7 +114,9 @@ static void write_line_of_log(struct training *t, double seconds, double valid, 
     if (t->peak > 0 && flops > t->peak) // other programs took their share while it was measured
         t->peak = flops;
     print_log_line(t, rate, flops, valid);
-    bool failed = run_folder_log(&t->run, make_log_line(t, rate, flops, valid, partial)) < 0;
+    json_t *line = make_log_line(t, rate, flops, valid, partial);
+    monitor_log(t->monitor, line);
+    bool failed = run_folder_log(&t->run, line) < 0;
     if (failed && !t->log_failed)
         tool_warn("%s; training goes on, and the lines will be written later", error_message());
     t->log_failed = failed;
@@ -156,8 +158,10 @@ static int save_samples(struct training *t)
     struct output *output = path ? run_folder_open_sample(&t->run, path) : NULL;
     int rc = output ? preview_write_samples(t->preview, output) : -1;
     double start = trainer_ema_start(t->trainer);
-    if (rc == 0)
+    if (rc == 0) {
         tool_note("saved %s", path);
+        monitor_sheet(t->monitor, t->step, path);
+    }
     if (rc == 0 && start > DIT_FILE_START_MAX)
         tool_warn("%.0f%% of the averaged weights, which these pictures show, are still those that "
                   "training began with: --ema-decay %g is slow%s",

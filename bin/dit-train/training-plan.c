@@ -306,5 +306,10 @@ int training_describe(struct training *t)
         (run_folder_save_config(&t->run, make_config_json(t, text)) < 0 ||
          run_folder_open_log(&t->run, t->step) < 0))
         rc = -1;
+    const struct train_options *o = t->options;
+    const bool told = ranks_rank(t->ranks) == 0 && (o->tensorboard || o->prometheus);
+    if (rc == 0 && told &&
+        !(t->monitor = monitor_open(&t->run, o->tensorboard, o->prometheus, t->step)))
+        rc = -1;
     return ranks_check(t->ranks, rc);
 }

@@ -7,6 +7,7 @@
 #define DIT_TRAINING_H
 
 #include "bin/dit-train/checkpoints.h"
+#include "bin/dit-train/monitor.h"
 #include "bin/dit-train/preview.h"
 #include "bin/dit-train/run-folder.h"
 #include "bin/dit-train/train-options.h"
@@ -49,6 +50,7 @@ struct training {
     struct trainer *trainer;
     struct preview *preview; // NULL if nothing is wanted, and on ranks over 0
     struct checkpoints *checkpoints;
+    struct monitor *monitor; // NULL if nobody is told, and on ranks over 0
 
     bool one_pass;      // over a pipe, now or when the run began
     uint64_t position;  // in the data, after the last step
@@ -77,7 +79,7 @@ int training_choose_end(struct training *training);
 int training_plan_memory(struct training *training, const struct dit_config *config);
 // -1 with an error if the ranks differ in settings, data or kind of device.
 int training_check_same(const struct training *training);
-// Says what is trained and where, writes config.json and opens the log.
+// Says what is trained and where, writes config.json, and opens the log and the monitor.
 int training_describe(struct training *training);
 
 // training-state.c: how a run starts, and what it remembers.
