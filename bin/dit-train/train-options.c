@@ -88,6 +88,9 @@ static const struct option rows[] = {
                  "AdamW's weight decay (default 0)"),
     OPTION_FLOAT("clip", 0, &values.clip, 0, 1e9,
                  "clip the gradient to this norm; 0 for no clipping (default 0)"),
+    OPTION_FLOAT("skip-z", 0, &values.skip_z, 0, 1e9,
+                 "skip steps whose loss or gradient is X standard deviations above its last 128; "
+                 "0 for none (default 0)"),
     OPTION_STRING("ema-decay", 0, &values.ema_decay, "LIST",
                   "decays of the averaged (EMA) weights; the first one is drawn from (default "
                   "0.9999)"),
@@ -375,6 +378,7 @@ struct trainer_settings train_options_trainer(const struct train_options *o)
         .eps = o->eps,
         .weight_decay = o->weight_decay,
         .clip = o->clip,
+        .skip_z = o->skip_z,
         .ema_warmup = o->ema_warmup,
         .class_dropout = o->class_dropout,
         .shard_optimizer = o->shard_optimizer,

@@ -22,7 +22,7 @@ struct train_options {
     const char *loss_weight, *timesteps; // NULL: not given
     int lr_schedule;                     // enum lr_schedule; -1: not given
     double lr_final;
-    double lr, beta1, beta2, eps, weight_decay, clip, class_dropout;
+    double lr, beta1, beta2, eps, weight_decay, clip, skip_z, class_dropout;
     const char *ema_decay;
     int64_t lr_warmup;
     bool ema_warmup;

@@ -14,6 +14,15 @@ void training_count(struct training *t, const struct trainer_stats *stats)
     s->steps++;
     t->steps_timed++;
     t->lr = stats->lr;
+    if (stats->outlier) {
+        s->skipped++;
+        s->skips_in_a_row = 0;
+        tool_warn("step %llu: loss %.7g or gradient norm %.7g is more than %g standard deviations "
+                  "above its last %d: skipped",
+                  (unsigned long long)t->step, stats->loss, stats->grad_norm, t->settings.skip_z,
+                  OUTLIER_WINDOW);
+        return;
+    }
     if (stats->skipped) {
         s->skipped++;
         s->skips_in_a_row++;

@@ -10,10 +10,11 @@
 #include "lib/base/mem.h"
 
 // Keys of a checkpoint's metadata.
-#define FILES     "shards"    // what latents_describe says
-#define SINCE_LOG "since_log" // the learning rate and struct training_sums
-#define RANKS     "ranks"
-#define FOLDER    "folder" // run_folder_id, if there are paths among the settings
+#define FILES       "shards"    // what latents_describe says
+#define SINCE_LOG   "since_log" // the learning rate and struct training_sums
+#define RANKS       "ranks"
+#define SKIP_WINDOW "skip_window" // the losses and gradients that --skip-z compares with
+#define FOLDER      "folder"      // run_folder_id, if there are paths among the settings
 
 // Opens a checkpoint; -1 with an error if it is damaged or cut short.
 static int open_checkpoint(struct dit_file *file, const char *path)
@@ -210,6 +211,24 @@ static int restore_sums(struct training *t)
     return 0;
 }
 
+static int restore_window(struct training *t)
+{
+    const char *text = weights_get(&t->source.weights, SKIP_WINDOW);
+    if (t->settings.skip_z == 0 || !text || outlier_parse(trainer_window(t->trainer), text) == 0)
+        return 0;
+    return error_prefix("%s: metadata " SKIP_WINDOW, t->source.path);
+}
+
+static int save_window(const struct training *t, json_t *metadata)
+{
+    if (t->settings.skip_z == 0)
+        return 0;
+    char *text = outlier_text(trainer_window(t->trainer));
+    int rc = text ? json_object_set_new(metadata, SKIP_WINDOW, json_string(text)) : -1;
+    free(text);
+    return rc;
+}
+
 static void note_other_ranks(const struct training *t)
 {
     const struct dit_file *from = &t->source;
@@ -226,7 +245,7 @@ static int restore_position(struct training *t)
     const struct dit_file *from = &t->source;
     if (dit_file_number(from, "step", &t->step) < 0 ||
         dit_file_number(from, "position", &t->position) < 0 || restore_sums(t) < 0 ||
-        check_same_data(t) < 0)
+        restore_window(t) < 0 || check_same_data(t) < 0)
         return -1;
     return seek_position(t->latents, t->position);
 }
@@ -275,7 +294,7 @@ json_t *training_metadata(const struct training *t)
     {
         if (strcmp(key, "count") == 0 || strcmp(key, "version") == 0 ||
             strncmp(key, "shard.", 6) == 0 || strncmp(key, "setting.", 8) == 0 ||
-            strcmp(key, FOLDER) == 0)
+            strcmp(key, FOLDER) == 0 || strcmp(key, SKIP_WINDOW) == 0)
             json_object_del(metadata, key);
     }
     int rc = train_options_save(metadata);
@@ -289,6 +308,7 @@ json_t *training_metadata(const struct training *t)
     rc |= json_object_set_new(metadata, "fingerprint",
                               json_sprintf("%016llx", (unsigned long long)fingerprint));
     rc |= json_object_set_new(metadata, FILES, files_text(t->latents));
+    rc |= save_window(t, metadata);
     if (train_options_have_paths())
         rc |= json_object_set_new(metadata, FOLDER, number_text(run_folder_id(&t->run)));
     rc |= json_object_set_new(metadata, RANKS, number_text((uint64_t)ranks_size(t->ranks)));

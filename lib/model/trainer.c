@@ -60,9 +60,10 @@ struct trainer {
     const struct layout *layout;
     size_t n; // elements of a latent
     uint64_t updates;
-    double ema_start;  // the product of the averaging's decays so far
-    double ema_decay;  // of the step that has begun, of the first average
-    double lr;         // of the step that has begun
+    double ema_start; // the product of the averaging's decays so far
+    double ema_decay; // of the step that has begun, of the first average
+    double lr;        // of the step that has begun
+    struct outlier_window window;
     void *recorded[2]; // run_micro_batch as a GPU recorded it, without and with `last`
 
     void *memory; // on the device; holds all arrays up to norm2
@@ -319,6 +320,11 @@ void trainer_set_conditions(struct trainer *tr, const double *t, const int32_t *
     device_upload(tr->device, tr->batch.labels, labels, B * sizeof *labels);
 }
 
+struct outlier_window *trainer_window(struct trainer *tr)
+{
+    return &tr->window;
+}
+
 int trainer_send(struct trainer *tr, const float *mean, const float *std, const int64_t *labels)
 {
     struct device *d = tr->device;
@@ -413,17 +419,29 @@ static double next_ema_decay(const struct trainer *tr, double decay)
     return tr->settings.ema_warmup ? fmin(decay, (1 + n) / (10 + n)) : decay;
 }
 
+static void measure_gradient(struct trainer *tr)
+{
+    struct device *d = tr->device;
+    const float *gradients = dit_gradients(tr->dit);
+    op_sum_squares(d, tr->norm2, gradients + tr->part.first, tr->part.count);
+    if (tr->settings.shard_optimizer) {
+        ranks_device_sum(tr->ranks, d, tr->norm2, 1, GROUP_DOUBLE, GROUP_ALL);
+        ranks_device_wait(tr->ranks, d);
+    }
+}
+
+static void clear_gradients(struct trainer *tr)
+{
+    float *gradients = dit_gradients(tr->dit);
+    device_zero(tr->device, gradients, tr->layout->size * sizeof *gradients);
+}
+
 static void begin_update(struct trainer *tr, double lr)
 {
     struct device *d = tr->device;
     const struct trainer_settings *s = &tr->settings;
     tr->ema_decay = next_ema_decay(tr, s->ema_decay);
-    float *gradients = dit_gradients(tr->dit);
-    op_sum_squares(d, tr->norm2, gradients + tr->part.first, tr->part.count);
-    if (s->shard_optimizer) {
-        ranks_device_sum(tr->ranks, d, tr->norm2, 1, GROUP_DOUBLE, GROUP_ALL);
-        ranks_device_wait(tr->ranks, d);
-    }
+    const float *gradients = dit_gradients(tr->dit);
     struct adamw adamw = {.lr = (float)lr,
                           .beta1 = (float)s->beta1,
                           .beta2 = (float)s->beta2,
@@ -439,15 +457,15 @@ static void begin_update(struct trainer *tr, double lr)
         op_average(d, tr->arrays[TRAINER_ARRAYS + i], tr->arrays[TRAINER_MODEL], tr->norm2,
                    next_ema_decay(tr, s->more_decays[i]), tr->part.count);
     share_weights(tr);
-    device_zero(d, gradients, tr->layout->size * sizeof *gradients);
+    clear_gradients(tr);
 }
 
 // Returns the gradient's norm. Where it isn't finite, op_adamw has changed nothing.
-static double finish_update(struct trainer *tr)
+static double finish_update(struct trainer *tr, bool updated)
 {
     double norm2;
     device_download(tr->device, &norm2, tr->norm2, sizeof norm2);
-    if (isfinite(norm2)) {
+    if (updated && isfinite(norm2)) {
         tr->updates++;
         tr->ema_start *= tr->ema_decay;
     }
@@ -456,8 +474,9 @@ static double finish_update(struct trainer *tr)
 
 double trainer_update(struct trainer *tr, double lr)
 {
+    measure_gradient(tr);
     begin_update(tr, lr);
-    return finish_update(tr);
+    return finish_update(tr, true);
 }
 
 void trainer_begin(struct trainer *tr, uint64_t step)
@@ -473,7 +492,27 @@ void trainer_begin(struct trainer *tr, uint64_t step)
         device_copy(d, tr->step_losses + count + at, tr->batch.vb, B * sizeof *tr->step_losses);
     }
     tr->lr = trainer_learning_rate(&tr->settings, step);
-    begin_update(tr, tr->lr);
+    measure_gradient(tr);
+    if (tr->settings.skip_z == 0) // else trainer_finish decides
+        begin_update(tr, tr->lr);
+}
+
+// Updates the weights, unless the step is an outlier, and returns whether it is: the same on all
+// ranks, whose sums are. The device waits meanwhile for the host.
+static bool judge_step(struct trainer *tr, double loss)
+{
+    double norm2;
+    device_download(tr->device, &norm2, tr->norm2, sizeof norm2);
+    const double norm = sqrt(norm2);
+    const bool finite = isfinite(loss) && isfinite(norm);
+    const bool outlier = finite && outlier_is(&tr->window, tr->settings.skip_z, loss, norm);
+    if (finite)
+        outlier_add(&tr->window, loss, norm);
+    if (outlier)
+        clear_gradients(tr);
+    else
+        begin_update(tr, tr->lr);
+    return outlier;
 }
 
 int trainer_finish(struct trainer *tr, struct trainer_stats *stats)
@@ -492,8 +531,9 @@ int trainer_finish(struct trainer *tr, struct trainer_stats *stats)
     ranks_sum(tr->ranks, losses, 2);
     *stats = (struct trainer_stats){
         .loss = losses[0] + losses[1], .mse = losses[0], .vb = losses[1], .lr = tr->lr};
-    stats->grad_norm = finish_update(tr);
-    stats->skipped = !isfinite(stats->grad_norm);
+    stats->outlier = tr->settings.skip_z > 0 && judge_step(tr, stats->loss);
+    stats->grad_norm = finish_update(tr, !stats->outlier);
+    stats->skipped = stats->outlier || !isfinite(stats->grad_norm);
     return device_check(tr->device);
 }
 

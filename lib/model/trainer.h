@@ -8,6 +8,7 @@
 
 #include "lib/model/dit.h"
 #include "lib/model/loss-batch.h"
+#include "lib/model/outliers.h"
 #include "lib/model/ranks.h"
 
 #define TRAINER_AVERAGES_MAX  3      // beside the first
@@ -32,7 +33,8 @@ struct trainer_settings {
     double lr_final;    // share of lr
     uint64_t last_step; // at which the schedule ends; of LR_CONSTANT any
     double beta1, beta2, eps, weight_decay;
-    double clip; // gradients with a larger norm are scaled down to it; 0: no clipping
+    double clip;   // gradients with a larger norm are scaled down to it; 0: no clipping
+    double skip_z; // steps that outlier_is with this z are not applied; 0: all are
     double ema_decay;
     double more_decays[TRAINER_AVERAGES_MAX]; // of further averages, which nothing samples from
     size_t n_more;                            // of them
@@ -60,7 +62,8 @@ struct trainer_stats {
     double loss, mse, vb; // means over the batch; vb in bits per dimension, 0 without a variance
     double grad_norm;     // before clipping
     double lr;
-    bool skipped; // loss or gradient not finite: nothing was changed
+    bool skipped; // nothing was changed: loss or gradient is not finite,
+    bool outlier; // or larger than skip_z allows
 };
 
 struct trainer;
@@ -99,6 +102,9 @@ void trainer_set_updates(struct trainer *trainer, uint64_t updates);
 // all decays so far.
 double trainer_ema_start(const struct trainer *trainer);
 void trainer_set_ema_start(struct trainer *trainer, double share);
+
+// The steps that skip_z compares with: part of the state of a run that has it.
+struct outlier_window *trainer_window(struct trainer *trainer);
 
 // Sends the rank's share of the next batch to the device, also while a step runs: mean
 // (count,C,S,S), std the same or NULL, labels (count; -1: the null class), all in host memory, and
