@@ -1,15 +1,18 @@
 #!/bin/sh
-# Draws the curves of one or more trainings from their logs as a PNG. SPDX-License-Identifier: MIT
+# Draws the curves of one or more trainings from their logs, as a PNG or in the terminal.
+# SPDX-License-Identifier: MIT
 set -eu
 
 usage() {
     cat <<'END'
-Usage: plot-training.sh [-o FILE] [RUN]...
+Usage: plot-training.sh [-o FILE | --text] [--follow] [RUN]...
 Draws the curves of trainings as a PNG: loss (also on held-out latents, where the log has it), its
 two parts, gradient norm, learning rate and speed. Each RUN is the run folder of a dit-train
 (default: run). Needs gnuplot.
 
   -o, --output=FILE  write the picture to FILE (default: training.png)
+  -t, --text         draw the loss alone, as text on standard output
+  -f, --follow       draw again whenever a log has grown, until Ctrl-C
   -h, --help         show this help
 END
 }
@@ -18,7 +21,7 @@ fail() { # fail STATUS MESSAGE
     exit "$1"
 }
 
-output=training.png
+output=training.png text='' follow=''
 while [ $# -gt 0 ]; do
     case $1 in
     -h | --help) usage; exit 0 ;;
@@ -28,6 +31,8 @@ while [ $# -gt 0 ]; do
         shift ;;
     --output=*) output=${1#*=} ;;
     -o*) output=${1#-o} ;;
+    -t | --text) text=1 ;;
+    -f | --follow) follow=1 ;;
     --) shift; break ;;
     -*) fail 64 "unknown option '$1'; try --help" ;;
     *) break ;;
@@ -36,6 +41,19 @@ while [ $# -gt 0 ]; do
 done
 [ $# -gt 0 ] || set -- run
 command -v gnuplot >/dev/null || fail 64 'gnuplot is not installed'
+if [ -n "$follow" ]; then
+    drawn=
+    while :; do
+        grown=$(for run; do wc -c <"$run/log.jsonl"; done 2>/dev/null || :)
+        if [ -n "$grown" ] && [ "$grown" != "$drawn" ]; then
+            picture=$("$0" ${text:+--text} -o "$output" -- "$@") || [ $? = 65 ] || exit # 65: no loss yet
+            [ -z "$text" ] || [ ! -t 1 ] || printf '\033[H\033[2J'
+            [ -z "$text" ] || printf '%s\n' "$picture"
+            drawn=$grown
+        fi
+        sleep 1
+    done
+fi
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 trap 'exit 1' INT TERM
@@ -58,6 +76,7 @@ curves() { # curves KEY STYLE TITLE-SUFFIX
     done
 }
 panel() { # panel TITLE SETTINGS CURVES
+    [ -z "$text" ] || [ "$1" = loss ] || return 0
     [ -z "$3" ] || printf 'set title "%s"\n%s\nplot %s\nunset logscale\nunset key\n' "$1" "$2" "${3%, }"
 }
 
@@ -74,24 +93,32 @@ if sed -n 's/.*"step":\([0-9]*\).*/\1/p' "$tmp"/log* | grep -q '.....'; then
     unit=1000 steps='thousand steps'
 fi
 {
-    printf 'set terminal pngcairo size 1500,840 font "sans,10" linewidth 1.3\n'
-    printf 'set output "picture.png"\n'
+    if [ -n "$text" ]; then
+        size=$({ stty size </dev/tty; } 2>/dev/null) || size=
+        [ "${size:-0 0}" != '0 0' ] || size='24 80'
+        printf 'set terminal dumb %d %d\n' "$((${size#* } - 1))" "$((${size% *} - 2))"
+    else
+        printf 'set terminal pngcairo size 1500,840 font "sans,10" linewidth 1.3\n'
+        printf 'set output "picture.png"\n'
+    fi
     printf 'array titles[%d]\n' $runs
     n=0
     for run; do
         n=$((n + 1))
         printf "titles[%d] = '%s'\n" $n "$(quote "$run")"
     done
-    printf 'set multiplot layout 2,3\nset grid linecolor "#dddddd"\nset border 3\n'
+    [ -n "$text" ] || printf 'set multiplot layout 2,3\n'
+    printf 'set grid linecolor "#dddddd"\nset border 3\n'
     printf 'set tics nomirror\nset xlabel "%s"\nunset key\n' "$steps"
     key='set key top right noenhanced'
+    [ -z "$text" ] || key='set key below maxcols 1 noenhanced'
     panel loss "$key" "$(curves loss '' '')$(curves valid_loss 'dashtype 2 linewidth 2' ', held out')"
     panel 'mean squared error of the noise' '' "$(curves mse '' '')"
     panel 'variational bound, bits per dimension' 'set logscale y' "$(curves vb '' '')"
     panel 'norm of the gradient' 'set logscale y' "$(curves grad_norm '' '')"
     panel 'learning rate' 'set yrange [0:*]' "$(curves lr '' '')"
     panel 'images per second' 'set yrange [0:*]' "$(curves images_per_second '' '')"
-    printf 'unset multiplot\n'
+    [ -n "$text" ] || printf 'unset multiplot\n'
 } >"$tmp/script"
 (cd "$tmp" && gnuplot script) || fail 70 'gnuplot failed'
-mv -- "$tmp/picture.png" "$output" || fail 74 "$output: cannot be written"
+[ -n "$text" ] || mv -- "$tmp/picture.png" "$output" || fail 74 "$output: cannot be written"

@@ -66,6 +66,26 @@ wait_for() { # wait_for COMMAND...: at most 30 seconds
 left_out() { # left_out N: whether so many warnings came
     [ "$(grep -c 'training goes on, and this is left out' "$tmp/err")" = "$1" ]
 }
+if command -v gnuplot >/dev/null; then
+    exits 'plot-training.sh --text' 0 pipelines/plot-training.sh --text "$tmp/run" "$tmp/plain"
+    is '... draws the loss, and both names' "$(grep -c -e '^ *loss *$' -e "$tmp/run" -e "$tmp/plain" "$tmp/out")" 3
+    mkdir "$tmp/follow"
+    pipelines/plot-training.sh --text --follow "$tmp/follow" >"$tmp/followed" 2>"$tmp/err" &
+    pid=$!
+    drawn() { # drawn N: whether so many pictures came
+        [ "$(grep -c '^ *loss *$' "$tmp/followed")" = "$1" ]
+    }
+    cp "$tmp/run/log.jsonl" "$tmp/follow/log.jsonl.new"
+    mv "$tmp/follow/log.jsonl.new" "$tmp/follow/log.jsonl"
+    wait_for drawn 1
+    ok 'plot-training.sh --follow waits for a log' drawn 1
+    echo '{"step":6,"loss":0.5}' >>"$tmp/follow/log.jsonl"
+    wait_for drawn 2
+    ok '... and draws again when it has grown' drawn 2
+    kill $pid
+else
+    skip 'plot-training.sh --text' 'no gnuplot here'
+fi
 if command -v prlimit >/dev/null; then
     mkdir "$tmp/collected"
     mkfifo "$tmp/said" # a file would be limited, too
