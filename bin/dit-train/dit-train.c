@@ -3,9 +3,12 @@
 // main brings together what a training takes: options, the run's folder, weights to start from,
 // data, a device, a model. training.h lists the parts that it calls, each in a file of its own.
 // With several ranks, every process runs all of this; an error of one ends all of them.
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "bin/dit-train/training.h"
+#include "lib/base/io.h"
 #include "lib/tool/tool-device.h"
 #include "lib/tool/tool.h"
 
@@ -51,16 +54,12 @@ static void open_data(struct training *t, char **shards)
     tool_check(ranks_check(t->ranks, t->latents ? 0 : -1));
 }
 
-static int dry_run(struct training *t, char **shards)
+static void open_init(struct training *t)
 {
-    apply_options(t);
-    t->one_pass = t->options->epochs <= 1 && !t->options->steps;
-    open_data(t, shards);
-    tool_catch_signals("stopping; again to stop at once");
-    tool_check(training_dry_run(t));
-    latents_close(t->latents);
-    ranks_close(t->ranks);
-    return tool_finish();
+    const struct train_options *o = t->options;
+    struct dit_hints hints = {
+        .heads = (size_t)o->heads, .other_data = true, .objective = train_options_objective(o)};
+    tool_check(ranks_check(t->ranks, dit_file_open(&t->source, o->init, &hints)));
 }
 
 // Opens the run's folder and the weights to start from: the newest checkpoint there, whose settings
@@ -77,9 +76,7 @@ static void open_source(struct training *t)
             error_prefix("%s", t->source.path);
         tool_check(ranks_check(t->ranks, rc));
     } else if (o->init) {
-        struct dit_hints hints = {
-            .heads = (size_t)o->heads, .other_data = true, .objective = train_options_objective(o)};
-        tool_check(ranks_check(t->ranks, dit_file_open(&t->source, o->init, &hints)));
+        open_init(t);
     }
     apply_options(t);
     tool_check(ranks_check(t->ranks, choose_loss(t)));
@@ -143,6 +140,41 @@ static void close_all(struct training *t)
     if (t->source.path) // last, as settings may point into its metadata
         dit_file_close(&t->source);
     ranks_close(t->ranks);
+}
+
+// The weights that training would start from, found without opening the run's folder.
+static void open_source_for_dry_run(struct training *t)
+{
+    const struct train_options *o = t->options;
+    char *latest = path_join(o->run, "latest.safetensors");
+    t->run = (struct run_folder){.lock = -1, .log = -1};
+    tool_check(latest ? 0 : -1);
+    t->resumed = o->resume && access(latest, F_OK) == 0;
+    free(latest);
+    if (t->resumed) {
+        tool_check(dit_file_open(&t->source, o->run, NULL));
+        tool_check(train_options_restore(t->source.weights.metadata));
+    } else if (o->init) {
+        open_init(t);
+    }
+}
+
+static int dry_run(struct training *t, char **shards)
+{
+    open_source_for_dry_run(t);
+    apply_options(t);
+    tool_check(ranks_check(t->ranks, choose_loss(t)));
+    t->one_pass = t->options->epochs <= 1 && !t->options->steps;
+    open_data(t, shards);
+    tool_catch_signals("stopping; again to stop at once");
+    tool_check(training_dry_run(t));
+    if (!tool_signal_stop()) {
+        open_device(t);
+        tool_check(training_time_step(t));
+    }
+    training_batch_free(t);
+    close_all(t);
+    return tool_finish();
 }
 
 int main(int argc, char **argv)

@@ -96,7 +96,6 @@ int training_dry_run(struct training *t)
         done = now;
     }
     progress_finish();
-    training_batch_free(t);
     if (ranks_check(t->ranks, got < 0 ? -1 : 0) < 0)
         return -1;
     double seconds = clock_seconds() - start;

@@ -6,6 +6,7 @@
 
 #include "bin/dit-train/training.h"
 #include "lib/base/clock.h"
+#include "lib/base/mem.h"
 #include "lib/model/device-check.h"
 
 void training_count(struct training *t, const struct trainer_stats *stats)
@@ -84,6 +85,11 @@ static json_t *make_log_line(const struct training *t, double rate, double flops
         json_object_set_new(line, "epoch", json_real((double)t->position / (double)records));
     if (t->peak > 0)
         json_object_set_new(line, "peak_share", json_real(flops / t->peak));
+    json_object_set_new(line, "memory", json_integer((json_int_t)mem_resident()));
+    if (t->device->backend->memory_free)
+        json_object_set_new(
+            line, "device_memory",
+            json_integer((json_int_t)(trainer_memory(t->trainer) + preview_memory(t->preview))));
     if (n > 0) {
         json_object_set_new(line, "loss", json_real(s->loss / n));
         if (has_bound(t)) {

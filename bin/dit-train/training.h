@@ -103,8 +103,13 @@ void training_batch_free(struct training *training);
 // Reads the rank's share of the next batch and sends it to the trainer; batch.state tells the
 // result.
 void training_read(struct training *training);
-// Reads as much as training would, or one pass, and reports the speed.
+// Reads as much as training would, or one pass, and reports the speed. The last batch stays in
+// memory.
 int training_dry_run(struct training *training);
+
+// dry-run.c: reports the time of a step on the batch that was read last, and the memory that
+// training takes. -1 with an error.
+int training_time_step(struct training *training);
 
 // training-log.c: what a run reports.
 // Counts a step, and warns if it was skipped.

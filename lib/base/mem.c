@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "lib/base/cgroup.h"
 #include "lib/base/error.h"
@@ -65,6 +66,17 @@ uint64_t mem_available(void)
         fclose(file);
     uint64_t machine = (uint64_t)kib << 10, group = cgroup_read("").memory;
     return group < machine ? group : machine;
+}
+
+uint64_t mem_resident(void)
+{
+    unsigned long long pages = 0;
+    FILE *file = fopen("/proc/self/statm", "re");
+    if (file && fscanf(file, "%*u %llu", &pages) != 1)
+        pages = 0;
+    if (file)
+        fclose(file);
+    return pages * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
 void mem_keep_freed(void)

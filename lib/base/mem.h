@@ -35,6 +35,8 @@ int mem_grow(void *array, size_t n, size_t more, size_t size);
 // Memory available without swapping, in bytes, within the limits of the process's control groups;
 // UINT64_MAX if unknown.
 uint64_t mem_available(void);
+// Memory that this process holds in all, in bytes; 0 if unknown.
+uint64_t mem_resident(void);
 // Keeps freed blocks of up to 16 MiB in the process, 512 MiB in all: fresh pages from the system
 // cost as much time as filling them.
 void mem_keep_freed(void);

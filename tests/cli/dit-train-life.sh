@@ -220,6 +220,7 @@ ok 'the log has the time, the epoch and the images seen' python '
 import time
 for line in log(tmp + "whole"):
     assert abs(line["time"] - time.time()) < 1e4 and line["images"] == 8 * line["step"], line
+    assert 1e6 < line["memory"] < 1e12, line
     assert line["epoch"] == line["images"] / 64 and line.get("peak_share", 0) <= 1, line
 '
 
@@ -407,14 +408,24 @@ ok '... counts in steps' grep -q 'xlabel "step"' "$tmp/script"
 exits 'plot-training.sh of many steps' 0 plot 25000
 ok '... counts in thousands' grep -q 'xlabel "thousand steps"' "$tmp/script"
 
-# The reader alone.
-exits '--dry-run' 0 dit-train --dry-run --epochs 2 --run "$tmp/dry" -b 10 "$data"
+# The reader, and a few steps.
+small='--depth 1 --hidden 32 --heads 2 --patch 2 --classes 10'
+# shellcheck disable=SC2086 # a list of words
+exits '--dry-run' 0 dit-train --dry-run --epochs 2 --run "$tmp/dry" -b 10 $small "$data"
 says 'tells how much it has read' '128 latents, 2.00 epochs of 64, in '
+says 'tells the time of a step' 'DiT of depth 1, width 32, 2 heads, patch 2: a step of 10 samples takes about 0.'
+says 'tells the time of all' ', and 13 take '
 ok '... makes no folder' [ ! -e "$tmp/dry" ]
-exits '--dry-run with --steps' 0 dit-train --dry-run --steps 7 -b 10 "$data"
+# shellcheck disable=SC2086 # a list of words
+exits '--dry-run with --steps' 0 dit-train --dry-run --steps 7 -b 10 $small "$data"
 says 'reads what the steps take' '70 latents, 1.09 epochs of 64'
-exits '--dry-run of a pipe' 0 sh -c "cat $data | dit-train --dry-run"
+exits '--dry-run of a pipe' 0 sh -c "cat $data | dit-train --dry-run $small"
 says 'reads all of it' '64 latents, 1.00 epochs of 64'
+exits '--dry-run with --resume' 0 dit-train --dry-run --resume --run "$tmp/whole" "$data"
+says 'tries the model of the checkpoint' 'DiT of depth 1, width 32, 2 heads, patch 2: a step of 8 samples'
+# shellcheck disable=SC2086 # a list of words
+exits '--dry-run of a model that does not fit' 65 dit-train --dry-run -b 10 $small --classes 3 "$data"
+says 'is refused as in a training' 'but the model has 3 classes'
 exits '--dry-run of a missing file' 66 dit-train --dry-run "$tmp/nothing"
 
 if command -v mpirun >/dev/null && [ -e "$BUILD/lib/dit-tools/dit-mpi.so" ]; then
@@ -429,7 +440,8 @@ if command -v mpirun >/dev/null && [ -e "$BUILD/lib/dit-tools/dit-mpi.so" ]; the
     is '... writes every file once' "$(names ranks)" './0000002.safetensors '\
 './0000004.safetensors ./0000006.safetensors ./config.json ./latest.safetensors ./log.jsonl '\
 './samples/0000006.png '
-    exits '--dry-run on two ranks' 0 mpirun --oversubscribe -n 2 dit-train --dry-run -b 10 "$data"
+    # shellcheck disable=SC2086 # a list of words
+    exits '--dry-run on two ranks' 0 mpirun --oversubscribe -n 2 dit-train --dry-run -b 10 $small "$data"
     is '... is reported by one rank' "$(grep -c '64 latents' "$tmp/err")" 1
 else
     skip 'a training with pictures on two ranks' 'there is no MPI'

@@ -91,7 +91,7 @@ run_in() { # run_in FOLDER CASE
     run_status=$?
     mv "$tmp/out" "$1/stdout"
     if [ -f "$1/run/log.jsonl" ]; then
-        sed -i 's/,"\(images_per_second\|flops\|peak_share\|time\)":[^,}]*//g' "$1/run/log.jsonl"
+        sed -i 's/,"\(images_per_second\|flops\|peak_share\|time\|memory\)":[^,}]*//g' "$1/run/log.jsonl"
     fi
     return $run_status
 }
