@@ -66,16 +66,16 @@ static const struct option rows[] = {
                   "what a model of the flow predicts (default velocity)", "velocity", "noise",
                   "score"),
     OPTION_STRING("loss-weight", 0, &values.loss_weight, "WEIGHT",
-                  "weight of the loss over time: none (default), min-snr[:G] for diffusion; for "
-                  "predicted noise or score velocity or likelihood"),
+                  "weight of the loss over time: none, min-snr[:G], velocity or likelihood "
+                  "(default none)"),
     OPTION_STRING("timesteps", 0, &values.timesteps, "LAW",
                   "how times are drawn: uniform (default), for flow logit-normal[:MEAN,STD]"),
     OPTION_FLOAT("lr", 0, &values.lr, 0, 1000, "learning rate (default 1e-4)"),
     OPTION_INT("lr-warmup", 0, &values.lr_warmup, 0, 1e15,
                "steps over which the learning rate rises (default 0)"),
     OPTION_CHOICE("lr-schedule", 0, &values.lr_schedule,
-                  "learning rate after that: constant, falling, or falling over the last fifth of "
-                  "the steps (default constant)",
+                  "how the learning rate goes on: constant, or down to the last step (default "
+                  "constant)",
                   "constant", "cosine", "wsd"),
     OPTION_FLOAT("lr-final", 0, &values.lr_final, 0, 1,
                  "share of the learning rate to which cosine and wsd fall (default 0)"),
@@ -159,12 +159,22 @@ char **train_options_parse(struct train_options **options, int argc, char **argv
     return tool_start(argc, argv, &info);
 }
 
-static const struct option *first_setting(void)
+static const struct option *find_option_row(const char *name)
 {
     const struct option *row = rows;
-    while (strcmp(row->name, FIRST_SETTING) != 0)
+    while (strcmp(row->name, name) != 0)
         row++;
     return row;
+}
+
+bool train_options_given(const char *name)
+{
+    return given[find_option_row(name) - rows];
+}
+
+static const struct option *first_setting(void)
+{
+    return find_option_row(FIRST_SETTING);
 }
 
 static bool is_setting(const struct option *row)

@@ -56,6 +56,7 @@ int train_options_check_paths(void);
 // Adds the settings to a checkpoint's metadata, as "setting.NAME". -1 with an error.
 int train_options_save(json_t *metadata);
 
+bool train_options_given(const char *name); // by the command line
 bool train_options_validate(const struct train_options *options); // held-out losses are wanted
 // What the options say of the objective.
 struct objective train_options_objective(const struct train_options *options);

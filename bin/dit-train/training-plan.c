@@ -206,10 +206,21 @@ static uint64_t find_last_step(const struct training *t)
 
 int training_choose_end(struct training *t)
 {
+    const struct train_options *o = t->options;
     t->settings.last_step = t->last_step = find_last_step(t);
-    if (t->settings.lr_schedule == LR_CONSTANT || t->last_step)
-        return 0;
-    return error_set(STATUS_USAGE, "--lr-schedule needs --steps: where the pipe ends is not known");
+    if (t->settings.lr_schedule == LR_CONSTANT)
+        return train_options_given("lr-final")
+                   ? error_set(STATUS_USAGE, "--lr-final needs --lr-schedule cosine or wsd: a "
+                                             "constant learning rate does not fall")
+                   : 0;
+    if (!t->last_step)
+        return error_set(STATUS_USAGE,
+                         "--lr-schedule needs --steps: where the pipe ends is not known");
+    if (o->minutes > 0 && !o->steps && !o->epochs)
+        return error_set(STATUS_USAGE,
+                         "--lr-schedule needs --steps or --epochs: the learning rate falls until "
+                         "the last step, whose number --minutes does not tell");
+    return 0;
 }
 
 int training_check_same(const struct training *t)

@@ -71,7 +71,8 @@ struct training {
 // Sizes come from the options, else from `source`, else from the named model; shape and classes
 // from the data. -1 with an error.
 int training_choose_config(const struct training *training, struct dit_config *config);
-// Sets last_step. -1 with an error if the learning rate depends on it and it is not known.
+// Sets last_step. -1 with an error (64) if the schedule of the learning rate depends on it and it
+// is not known, or if there is no schedule that an option is for.
 int training_choose_end(struct training *training);
 // Chooses micro_batch and mode where no option gives them: on a CPU light recomputing and 2 GiB of
 // activations, on a GPU what its free memory holds. All ranks get rank 0's. -1 with an error (70)

@@ -63,9 +63,9 @@ extern struct tool tool;
 
 // Rows for the options that programs share. Every program ends its table with TOOL_OPTIONS_COMMON;
 // tool_start adds --help and --version.
-#define TOOL_OPTIONS_COMMON                                                \
-    OPTION_FLAG("quiet", 'q', &tool.quiet, "print errors only"),           \
-        OPTION_FLAG("verbose", 'v', &tool.verbose, "print more messages"), \
+#define TOOL_OPTIONS_COMMON                                                   \
+    OPTION_FLAG("quiet", 'q', &tool.quiet, "print warnings and errors only"), \
+        OPTION_FLAG("verbose", 'v', &tool.verbose, "print more messages"),    \
         OPTION_FLAG("progress", 0, &tool.progress, "show the progress (--no-progress: don't)")
 #define TOOL_OPTION_OUTPUT \
     OPTION_STRING("output", 'o', &tool.output, "FILE", "write to FILE instead of standard output")

@@ -66,7 +66,7 @@ assert len(set(found)) == 7
 for options in '--loss-weight velocity' '--loss-weight min-snr:0' '--loss-weight min-snr:x' \
     '--timesteps logit-normal' '--objective flow --loss-weight min-snr' \
     '--objective flow --loss-weight velocity' '--objective flow --timesteps logit-normal:1' \
-    '--objective flow --timesteps logit-normal:0,0' '--lr-schedule steps'; do
+    '--objective flow --timesteps logit-normal:0,0' '--lr-schedule steps' '--lr-final 0.1'; do
     # shellcheck disable=SC2086 # options are words
     exits "training with $options" 64 train refused --steps 3 $options
 done
@@ -75,6 +75,8 @@ piped() {
     cat "$tmp/data" | dit-train -q --classes 10 --lr-schedule cosine --run "$tmp/refused"
 }
 exits 'a schedule over a pipe, whose end is not known' 64 piped
+exits 'a schedule over a time, whose last step is not known' 64 train refused --lr-schedule wsd --minutes 1
+says '... is refused' '--lr-schedule needs --steps or --epochs'
 
 # The learning rate.
 train cosine --steps 10 --lr-warmup 2 --lr-schedule cosine --lr-final 0.1 --log-every 1
