@@ -386,6 +386,10 @@ static int open_sets(struct dit_file *file, const json_t *config, const struct d
     if (dit_sets_find(&file->sets, &file->weights) < 0)
         return -1;
     file->style = file->sets.style;
+    for (size_t i = 0; file->sets.others[i]; i++)
+        if (weights_join_blocks(&file->weights, file->sets.others[i],
+                                find_depth(file, file->sets.others[i])) < 0)
+            return error_prefix("%s", file->path);
     if (read_config(file, main_prefix(file), config, hints) < 0 ||
         dit_objective_read(&file->objective, &file->weights, file->config.learn_sigma,
                            &hints->objective) < 0 ||

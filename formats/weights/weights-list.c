@@ -126,25 +126,29 @@ static int compare_weights(const void *a, const void *b, void *user)
     return strcmp(all[*(const size_t *)a].name, all[*(const size_t *)b].name);
 }
 
-int weights_list_finish(struct weights_list *list)
+int weights_list_sort(const struct weight *all, size_t n, size_t *by_name)
 {
-    const char *name = list->names;
     char text[ERROR_SHOWN_SIZE];
-    if (check_supported(list) < 0)
-        return -1;
-    if (!(list->by_name = mem_new(list->n, sizeof *list->by_name)))
-        return -1;
-    for (size_t i = 0; i < list->n; i++, name += strlen(name) + 1) {
-        list->all[i].name = name;
-        list->by_name[i] = i;
-    }
-    qsort_r(list->by_name, list->n, sizeof *list->by_name, compare_weights, list->all);
-    for (size_t i = 1; i < list->n; i++) {
-        const char *last = list->all[list->by_name[i - 1]].name;
-        name = list->all[list->by_name[i]].name;
+    for (size_t i = 0; i < n; i++)
+        by_name[i] = i;
+    qsort_r(by_name, n, sizeof *by_name, compare_weights, (void *)(uintptr_t)all);
+    for (size_t i = 1; i < n; i++) {
+        const char *last = all[by_name[i - 1]].name, *name = all[by_name[i]].name;
         if (strcmp(last, name) == 0)
             return error_set(STATUS_DATA, "two tensors are named \"%s\"",
                              error_shown(name, strlen(name), text));
     }
     return 0;
+}
+
+int weights_list_finish(struct weights_list *list)
+{
+    const char *name = list->names;
+    if (check_supported(list) < 0)
+        return -1;
+    if (!(list->by_name = mem_new(list->n, sizeof *list->by_name)))
+        return -1;
+    for (size_t i = 0; i < list->n; i++, name += strlen(name) + 1)
+        list->all[i].name = name;
+    return weights_list_sort(list->all, list->n, list->by_name);
 }

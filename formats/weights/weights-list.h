@@ -37,4 +37,7 @@ int weights_list_count_text(struct weights_list *list, size_t size);
 // no tensor can be read.
 int weights_list_finish(struct weights_list *list);
 
+// Sets by_name[n], indices sorted by name. Returns -1 with an error (65) if two names are equal.
+int weights_list_sort(const struct weight *all, size_t n, size_t *by_name);
+
 #endif

@@ -2,6 +2,8 @@
 // SPDX-License-Identifier: MIT
 #include "formats/weights/weights.h"
 
+#include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -194,6 +196,27 @@ int weights_find_prefixes(const struct weights *weights, const char *end, size_t
         prefixes[n++ * size + before] = 0;
     }
     return (int)n;
+}
+
+int weights_join_blocks(struct weights *weights, const char *prefix, size_t first)
+{
+    static const char word[] = "decoder_blocks.";
+    const size_t before = strlen(prefix), length = strlen(word);
+    bool renamed = false;
+    for (size_t i = 0; i < weights->n_weights; i++) {
+        char *at = weights->names + (weights->all[i].name - weights->names) + before, *end;
+        if (strncmp(weights->all[i].name, prefix, before) != 0 || strncmp(at, word, length) != 0)
+            continue;
+        unsigned long number = strtoul(at + length, &end, 10) + first;
+        if (end == at + length || *end != '.' || number >= WEIGHTS_MAX)
+            continue;
+        char blocks[sizeof word]; // the new name is no longer than the old one
+        size_t n = (size_t)snprintf(blocks, sizeof blocks, "blocks.%lu", number);
+        memcpy(at, blocks, n);
+        memmove(at + n, end, strlen(end) + 1);
+        renamed = true;
+    }
+    return renamed ? weights_list_sort(weights->all, weights->n_weights, weights->by_name) : 0;
 }
 
 const char *weights_unsupported(const struct weights *weights, const char *name)

@@ -41,6 +41,9 @@ const struct weight *weights_find(const struct weights *weights, const char *nam
 // more, or if one is too long.
 int weights_find_prefixes(const struct weights *weights, const char *end, size_t size, size_t n_max,
                           char *prefixes);
+// Renames PREFIX + decoder_blocks.N to PREFIX + blocks.(N + first): so REPA's first files call the
+// blocks behind the `first` whose output is aligned. -1 with an error (65) if a name exists.
+int weights_join_blocks(struct weights *weights, const char *prefix, size_t first);
 // The type of a tensor that can't be read; NULL if there is none of this name.
 const char *weights_unsupported(const struct weights *weights, const char *name);
 size_t weights_file_size(const struct weights *weights); // bytes of all its files

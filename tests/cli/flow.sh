@@ -213,9 +213,9 @@ python '
 d = open(tmp + "told.safetensors", "rb").read()
 n = 8 + int.from_bytes(d[:8], "little")
 h = json.loads(d[8:n])
-def put(name, tensors, **meta):
+def put(name, tensors, names=lambda k: k, **meta):
     body = d[n:]
-    head = {k: v for k, v in h.items() if k != "__metadata__"}
+    head = {names(k): v for k, v in h.items() if k != "__metadata__"}
     for key in tensors:
         head[key] = {"dtype": "F32", "shape": [2], "data_offsets": [len(body), len(body) + 8]}
         body += bytes(8)
@@ -227,6 +227,7 @@ put("repa.safetensors", ["projectors.0.0.weight", "projectors.0.2.bias"])
 put("plain.safetensors", [], objective="flow")
 put("norms.safetensors", ["blocks.0.attn.q_norm.weight"], objective="flow")
 put("args.safetensors", [], path_type="cosine", prediction="v")
+put("first.safetensors", ["projectors.0.0.weight"], lambda k: k.replace("blocks.1.", "decoder_blocks.0."))
 '
 exits "REPA's weights" 0 convert-weights -q "$tmp/repa.safetensors" "$tmp/repa-out.safetensors"
 ok '... say that their time runs to noise' python '
@@ -234,12 +235,17 @@ m = metadata(tmp + "repa-out.safetensors")
 assert (m["objective"], m["time"]) == ("flow", "noise"), m
 assert not any(k.startswith("projectors") for k in raw("repa-out.safetensors"))
 '
-exits '... as do the arguments of its training' 0 convert-weights -q "$tmp/args.safetensors" "$tmp/args-out.safetensors"
-ok '... with their path' python '
+exits '... and are drawn from' 0 dit-sample -q -@ 1 -w "$tmp/repa.safetensors" --latents -n 1 --steps 3 -o "$tmp/repa"
+exits "REPA's first files, whose last blocks have numbers of their own," 0 convert-weights -q "$tmp/first.safetensors" "$tmp/first-out.safetensors"
+ok '... are read as the others' python '
+assert raw("first-out.safetensors") == raw("repa-out.safetensors")
+assert metadata(tmp + "first-out.safetensors")["time"] == "noise"
+'
+exits 'the arguments of its training' 0 convert-weights -q "$tmp/args.safetensors" "$tmp/args-out.safetensors"
+ok '... say that their time runs to noise, with their path' python '
 m = metadata(tmp + "args-out.safetensors")
 assert (m["path"], m["prediction"], m["time"]) == ("gvp", "velocity", "noise"), m
 '
-exits '... and are drawn from' 0 dit-sample -q -@ 1 -w "$tmp/repa.safetensors" --latents -n 1 --steps 3 -o "$tmp/repa"
 exits 'normalised queries' 65 convert-weights -q "$tmp/norms.safetensors" "$tmp/refused.safetensors"
 says '... are refused by name' 'blocks.0.attn.q_norm.weight'
 done_testing
