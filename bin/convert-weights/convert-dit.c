@@ -16,7 +16,8 @@
 
 struct dit_conversion {
     const struct dit_file *file;
-    enum convert_which which;
+    bool all; // the whole training; else:
+    enum dit_weights which;
     bool torch, diffusers; // the format and the names of OUT
     struct naming naming;  // of OUT
     size_t *order;         // indices of the parameters, as OUT has them
@@ -31,13 +32,15 @@ static int choose_which(struct dit_conversion *c, const struct convert_options *
     const struct dit_file *file = c->file;
     const struct binding *model = &file->arrays[TRAINER_MODEL], *ema = &file->arrays[TRAINER_EMA];
     bool two = model->tensors && ema->tensors && model->tensors[0] != ema->tensors[0];
-    int which = options->which;
-    if (which < 0)
-        which = file->has_training && !c->diffusers ? CONVERT_ALL : CONVERT_EMA;
-    c->which = (enum convert_which)which;
-    if (which == CONVERT_ALL && c->diffusers)
+    c->all =
+        options->which ? strcmp(options->which, "all") == 0 : file->has_training && !c->diffusers;
+    if (options->which && !c->all && dit_file_parse_which(file, options->which, &c->which) < 0)
+        return error_status() == STATUS_USAGE
+                   ? error_set(STATUS_USAGE, "%s, or all", error_message())
+                   : -1;
+    if (c->all && c->diffusers)
         return error_set(STATUS_USAGE, "--which all needs --names published");
-    if (which == CONVERT_ALL && !two && !file->has_training)
+    if (c->all && !two && !file->has_training)
         return error_set(STATUS_DATA, "%s holds one set of weights; --which all needs a training",
                          file->path);
     if (!file->classes_said)
@@ -48,11 +51,11 @@ static int choose_which(struct dit_conversion *c, const struct convert_options *
                          "%s has no null class (its class_dropout_prob was 0), which a model of "
                          "diffusers always has",
                          file->path);
-    if (c->torch && c->which != CONVERT_ALL && file->config.no_null_class)
+    if (c->torch && !c->all && file->config.no_null_class)
         tool_warn("%s has no null class, which a .pt of weights alone can't say: its readers will "
                   "take class %zu for that",
                   file->path, file->config.classes - 1);
-    if (c->torch && c->which != CONVERT_ALL && file->objective.kind == OBJECTIVE_FLOW)
+    if (c->torch && !c->all && file->objective.kind == OBJECTIVE_FLOW)
         tool_warn("%s was trained by flow matching, which a .pt of weights alone can't say: its "
                   "readers need --objective flow, and its path and prediction",
                   file->path);
@@ -63,13 +66,13 @@ static int choose_which(struct dit_conversion *c, const struct convert_options *
     if (two && !file->has_training)
         tool_note("%s holds no optimizer state%s; %s", file->path,
                   *file->foreign_optimizer ? " that can be used" : "",
-                  which == CONVERT_ALL ? "model and ema are written without it"
-                                       : "--which all would write both model and ema");
+                  c->all ? "model and ema are written without it"
+                         : "--which all would write both model and ema");
     if (c->diffusers && dit_file_has_own_positions(file))
         tool_warn("%s has its own table of positions, for which diffusers has no name: it is left "
                   "out",
                   file->path);
-    return which == CONVERT_MODEL && !dit_file_choose(file, DIT_WEIGHTS_MODEL) ? -1 : 0;
+    return 0;
 }
 
 static void add_to_order(struct dit_conversion *c, size_t *n, const char *layer)
@@ -175,19 +178,6 @@ static int set_metadata(json_t *metadata, const char *key, json_t *value)
     return 0;
 }
 
-// Deletes the keys that begin with `start`.
-static void drop_metadata(json_t *metadata, const char *start)
-{
-    const char *key;
-    json_t *value;
-    void *next;
-    json_object_foreach_safe(metadata, next, key, value)
-    {
-        if (strncmp(key, start, strlen(start)) == 0)
-            json_object_del(metadata, key);
-    }
-}
-
 // Says in dit-train's words what a checkpoint of another program says. Its position in the data is
 // not known.
 static int adopt_checkpoint(struct dit_conversion *c, uint64_t updates)
@@ -229,9 +219,11 @@ static int drop_averages(const struct dit_conversion *c)
     if (c->file->n_more == 0)
         return 0;
     tool_note("%s: a .pt holds one average of the weights: of those with the decays %s it gets the "
-              "first",
+              "first (--which takes another)",
               c->file->path, decays ? decays : "in it");
-    drop_metadata(c->metadata, "averages");
+    dit_file_drop_metadata(c->metadata, "averages");
+    dit_file_drop_metadata(c->metadata, "setting.ema-power");
+    dit_file_drop_metadata(c->metadata, "setting.ema-snapshots");
     return decays ? set_metadata(c->metadata, "setting.ema-decay",
                                  json_sprintf("%.*s", (int)strcspn(decays, ","), decays))
                   : 0;
@@ -244,19 +236,15 @@ static int make_metadata(struct dit_conversion *c)
     uint64_t updates;
     if (!(c->metadata = json_deep_copy(file->weights.metadata)))
         return error_set(STATUS_INTERNAL, "no memory for the metadata");
-    drop_metadata(c->metadata, "args."); // PyTorch's; what counts is read from the file
-    drop_metadata(c->metadata, "opt.");
+    dit_file_drop_metadata(c->metadata, "args."); // PyTorch's; what counts is read from the file
+    dit_file_drop_metadata(c->metadata, "opt.");
     if (dit_file_add_sizes(c->metadata, &file->config) < 0 ||
         (file->objective.kind == OBJECTIVE_FLOW &&
          dit_objective_save(&file->objective, c->metadata) < 0) ||
         set_metadata(c->metadata, "format", json_string("pt")) < 0)
         return -1;
-    if (c->which != CONVERT_ALL || !file->has_training) {
-        static const char *const of_training[] = {
-            "kind",  "step",      "updates",  "position",   "fingerprint", "shards",  "since_log",
-            "ranks", "ema_start", "averages", CHECKSUM_KEY, "folder",      "setting."};
-        for (size_t i = 0; i < sizeof of_training / sizeof *of_training; i++)
-            drop_metadata(c->metadata, of_training[i]);
+    if (!c->all || !file->has_training) {
+        dit_file_drop_training(c->metadata);
         return 0;
     }
     if (dit_file_updates(file, &updates) < 0 || dit_file_add_updates(c->metadata, updates) < 0)
@@ -272,7 +260,7 @@ static int write_dit(const struct write_list *list, struct output *output, void 
     const struct dit_conversion *c = user;
     if (!c->torch)
         return write_list_safetensors(list, c->metadata, output);
-    if (c->which != CONVERT_ALL)
+    if (!c->all)
         return convert_write_state_dict(list, NULL, output);
     return convert_write_training(list, c->file->layout.n_params, &c->file->config,
                                   &c->file->objective, c->metadata, output);
@@ -329,18 +317,16 @@ static int convert_open_dit(struct dit_conversion *c, const char *out,
                     file->config.depth) < 0)
         return -1;
     c->list = (struct write_list){.path = file->path, .dtype = options->dtype};
-    const struct binding *chosen =
-        dit_file_choose(file, c->which == CONVERT_MODEL ? DIT_WEIGHTS_MODEL : DIT_WEIGHTS_EMA);
+    const struct binding *chosen = dit_file_choose(file, c->which);
     int rc;
     if (!chosen)
         return -1;
-    if (c->which != CONVERT_ALL)
+    if (!c->all)
         rc = add_state(c, (int)(chosen - file->arrays), "");
     else if (c->torch)
         rc = add_torch_training(c);
     else if ((rc = add_positions(c, TRAINER_EMA, "")) == 0)
-        rc = dit_file_list_arrays(&c->list, &c->naming, file->arrays, file->more_decays,
-                                  file->n_more);
+        rc = dit_file_list_arrays(&c->list, &c->naming, file->arrays, file->more, file->n_more);
     if (rc < 0 || convert_write(out, &c->list, weights_file_size(&file->weights), write_dit, c) < 0)
         return -1;
     return c->diffusers ? convert_write_config(out, dit_config_json(c)) : 0;

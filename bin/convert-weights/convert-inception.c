@@ -12,7 +12,7 @@ static int write_inception(const struct write_list *list, struct output *output,
 int convert_inception(const char *in, const char *out, const struct convert_options *options)
 {
     struct inception_file file;
-    if (options->names > CONVERT_PUBLISHED || options->which >= 0)
+    if (options->names > CONVERT_PUBLISHED || options->which)
         return error_set(STATUS_USAGE,
                          "%s is an Inception network: it has one set of weights under one set of "
                          "names, so neither --names nor --which applies",

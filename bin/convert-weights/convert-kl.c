@@ -46,7 +46,7 @@ int convert_kl(const char *in, const char *out, const struct convert_options *op
     if (options->names == CONVERT_PUBLISHED)
         return error_set(STATUS_USAGE,
                          "%s is an autoencoder, for which --names is diffusers or ldm", in);
-    if (options->which >= 0)
+    if (options->which)
         return error_set(
             STATUS_USAGE,
             "%s is an autoencoder: it has one set of weights, so --which does not apply", in);

@@ -64,15 +64,16 @@ int main(int argc, char **argv)
 {
     static const enum dtype dtypes[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16};
     int64_t heads = 0, image_size = 0;
-    int names = -1, which = -1, dtype = -1, objective = -1, path = -1, prediction = -1;
+    const char *which = NULL;
+    int names = -1, dtype = -1, objective = -1, path = -1, prediction = -1;
     const struct option options[] = {
         OPTION_CHOICE(
             "names", 0, &names,
             "names of the tensors in OUT (default: published; diffusers for an autoencoder)",
             "published", "diffusers", "ldm"),
-        OPTION_CHOICE("which", 0, &which,
-                      "weights to take from a training (default: all; ema with --names diffusers)",
-                      "ema", "model", "all"),
+        OPTION_STRING("which", 0, &which, "WEIGHTS",
+                      "weights to take from a training: ema, model, ema:DECAY, power:WIDTH or all "
+                      "(default all; ema with --names diffusers)"),
         OPTION_CHOICE("dtype", 0, &dtype,
                       "convert the weights to this type (default: keep their types)", "f32", "f16",
                       "bf16"),

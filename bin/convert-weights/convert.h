@@ -6,11 +6,11 @@
 #include "formats/weights/write-list.h"
 
 enum convert_names { CONVERT_PUBLISHED, CONVERT_DIFFUSERS, CONVERT_LDM };
-enum convert_which { CONVERT_EMA, CONVERT_MODEL, CONVERT_ALL };
 
 struct convert_options {
     int names; // enum convert_names; -1: published for a DiT, diffusers for an autoencoder
-    int which; // enum convert_which; -1: all of a training if that can be written, else the EMA
+    // --which of dit-sample, or "all"; NULL: all of a training if that can be written, else the EMA
+    const char *which;
     enum dtype dtype; // of the weights; DTYPE_COUNT keeps the type of each tensor
     struct dit_hints hints;
 };

@@ -108,8 +108,12 @@ static json_t *list_sets(const struct dit_file *file)
         json_array_append_new(sets, json_string("ema"));
     if (file->sets.has_model)
         json_array_append_new(sets, json_string("model"));
-    for (size_t i = 0; i < file->n_more; i++)
-        json_array_append_new(sets, json_sprintf("ema:%.9g", file->more_decays[i]));
+    for (size_t i = 0; i < file->n_more; i++) {
+        char text[AVERAGE_TEXT_SIZE];
+        average_text(&file->more[i], text);
+        json_array_append_new(
+            sets, json_sprintf("%s%s", file->more[i].width > 0 ? "" : "ema:", text));
+    }
     if (file->has_training)
         json_array_append_new(sets, json_string("optimizer"));
     return sets;

@@ -30,7 +30,7 @@ static const struct option rows[] = {
     OPTION_STRING(
         "which", 0, &values.which, "WHICH",
         "weights to draw from: ema, the averaged ones (default), model, those of the last "
-        "step, or ema:DECAY"),
+        "step, ema:DECAY or power:WIDTH"),
     OPTION_INT("heads", 0, &values.heads, 1, 1024,
                "attention heads of the model, where the file does not give them"),
     OPTION_INT("image-size", 0, &values.image_size, 8, 32768,

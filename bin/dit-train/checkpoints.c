@@ -187,7 +187,7 @@ make_source(const struct checkpoints *c, uint64_t updates,
             const float *(*get)(void *, enum trainer_array, const struct param *), void *user)
 {
     const struct trainer_settings *settings = trainer_get_settings(c->trainer);
-    return (struct dit_source){.decays = settings->more_decays,
+    return (struct dit_source){.more = settings->more,
                                .n_more = settings->n_more,
                                .config = dit_get_config(trainer_model(c->trainer)),
                                .layout = c->layout,

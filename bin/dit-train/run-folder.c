@@ -17,12 +17,13 @@
 #include "lib/base/mem.h"
 #include "lib/base/tempfile.h"
 
-#define SUFFIX   ".safetensors"
-#define LATEST   "latest" SUFFIX
-#define NEW_LINK ".latest.new"
-#define LOG      "log.jsonl"
-#define CONFIG   "config.json"
-#define SAMPLES  "samples"
+#define SUFFIX    ".safetensors"
+#define LATEST    "latest" SUFFIX
+#define NEW_LINK  ".latest.new"
+#define LOG       "log.jsonl"
+#define CONFIG    "config.json"
+#define SAMPLES   "samples"
+#define SNAPSHOTS "snapshots"
 
 #define LOG_LINE_MAX (64 << 10) // bytes
 #define SHEET_SUFFIX ".png"
@@ -48,6 +49,12 @@ static bool is_sheet(const char *name)
 {
     uint64_t step;
     return parse_step_name(name, SHEET_SUFFIX, &step);
+}
+
+static bool is_snapshot(const char *name)
+{
+    const size_t length = strlen(name), n = strlen(SUFFIX);
+    return *name >= '0' && *name <= '9' && length > n && strcmp(name + length - n, SUFFIX) == 0;
 }
 
 // Opens a folder for reading its entries. Only a folder itself is opened, not what a link to it
@@ -82,7 +89,10 @@ static int remove_strays(const struct run_folder *run, const char *name,
 static int remove_all_strays(const struct run_folder *run)
 {
     unlinkat(run->lock, NEW_LINK, 0);
-    return remove_strays(run, ".", is_run_file) < 0 ? -1 : remove_strays(run, SAMPLES, is_sheet);
+    return remove_strays(run, ".", is_run_file) < 0 || remove_strays(run, SAMPLES, is_sheet) < 0 ||
+                   remove_strays(run, SNAPSHOTS, is_snapshot) < 0
+               ? -1
+               : 0;
 }
 
 int run_folder_open(struct run_folder *run, const char *path)
@@ -117,7 +127,7 @@ uint64_t run_folder_id(const struct run_folder *run)
     return fstat(run->lock, &st) == 0 ? st.st_ino : 0;
 }
 
-#define STEP_NAME_SIZE 48
+#define STEP_NAME_SIZE 80
 static void name_step(char name[STEP_NAME_SIZE], uint64_t step, const char *suffix)
 {
     snprintf(name, STEP_NAME_SIZE, "%07llu%s", (unsigned long long)step, suffix);
@@ -282,6 +292,51 @@ static int sync_log(const struct run_folder *run)
     return 0;
 }
 
+// Makes a folder within the run's if needed, and opens a file there. NULL with an error.
+static struct output *open_within(const struct run_folder *run, const char *name, const char *path)
+{
+    struct output *output = NULL;
+    if (mkdirat(run->lock, name, 0777) == 0)
+        fsync(run->lock);
+    int folder = openat(run->lock, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (folder < 0)
+        error_set_errno(STATUS_CANT_CREATE, "%s/%s", run->path, name);
+    else {
+        output = output_open_in(folder, path);
+        close(folder);
+    }
+    return output;
+}
+
+// Saves a further average of a checkpoint as a file of weights.
+static int save_snapshot(const struct run_folder *run, uint64_t step, const struct dit_file *file,
+                         size_t average)
+{
+    char name[STEP_NAME_SIZE], suffix[AVERAGE_TEXT_SIZE + sizeof SUFFIX];
+    snprintf(suffix, sizeof suffix, "-%.15g" SUFFIX, file->more[average].width);
+    name_step(name, step, suffix);
+    char *folder = current_path(run, SNAPSHOTS), *path = folder ? path_join(folder, name) : NULL;
+    struct output *output = path ? open_within(run, SNAPSHOTS, path) : NULL;
+    int rc = output ? dit_file_save_average(output, file, average) : -1;
+    free(path);
+    free(folder);
+    return rc;
+}
+
+// The checkpoint is read again, as the trainer has gone on.
+static int save_snapshots(const struct run_folder *run, uint64_t step, const char *path)
+{
+    struct dit_file file;
+    if (dit_file_open(&file, path, NULL) < 0)
+        return -1;
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < file.n_more; i++)
+        if (file.more[i].width > 0)
+            rc = save_snapshot(run, step, &file, i);
+    dit_file_close(&file);
+    return rc;
+}
+
 int run_folder_save(const struct run_folder *run, uint64_t step, const struct keep_rule *rule,
                     const struct dit_source *source, json_t *metadata)
 {
@@ -292,6 +347,8 @@ int run_folder_save(const struct run_folder *run, uint64_t step, const struct ke
     int rc = output ? dit_file_save(output, source, metadata) : -1;
     if (rc == 0)
         rc = move_link(run, strrchr(path, '/') + 1);
+    if (rc == 0 && rule->snapshots)
+        rc = save_snapshots(run, step, path);
     if (rc == 0)
         rc = run_folder_prune(run, rule, step);
     free(path);
@@ -329,17 +386,7 @@ char *run_folder_sample(const struct run_folder *run, uint64_t step)
 
 struct output *run_folder_open_sample(const struct run_folder *run, const char *path)
 {
-    struct output *output = NULL;
-    if (mkdirat(run->lock, SAMPLES, 0777) == 0)
-        fsync(run->lock);
-    int folder = openat(run->lock, SAMPLES, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (folder < 0)
-        error_set_errno(STATUS_CANT_CREATE, "%s/" SAMPLES, run->path);
-    else {
-        output = output_open_in(folder, path);
-        close(folder);
-    }
-    return output;
+    return open_within(run, SAMPLES, path);
 }
 
 // Copies the lines up to `step`, but those of partial intervals, which go on. What no training has

@@ -4,6 +4,7 @@
 #define DIT_RUN_FOLDER_H
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -38,9 +39,11 @@ char *run_folder_checkpoint(const struct run_folder *run, uint64_t step);
 struct keep_rule {
     size_t keep;
     uint64_t every;
+    bool snapshots; // its power-function averages stay for good, in files of their own
 };
 // Syncs the log, writes the checkpoint of a step, lets the link latest.safetensors point to it, and
-// prunes. Another thread may log meanwhile. -1 with an error.
+// prunes. With rule->snapshots its power-function averages are copied to
+// snapshots/STEP-WIDTH.safetensors. Another thread may log meanwhile. -1 with an error.
 int run_folder_save(const struct run_folder *run, uint64_t step, const struct keep_rule *rule,
                     const struct dit_source *source, json_t *metadata);
 // Removes the checkpoints that do not stay with that of step `saved`.

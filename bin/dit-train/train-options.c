@@ -94,6 +94,10 @@ static const struct option rows[] = {
     OPTION_STRING("ema-decay", 0, &values.ema_decay, "LIST",
                   "decays of the averaged (EMA) weights; the first one is drawn from (default "
                   "0.9999)"),
+    OPTION_STRING("ema-power", 0, &values.ema_power, "LIST",
+                  "also keep power-function averages of these relative widths, as 0.05,0.10"),
+    OPTION_FLAG("ema-snapshots", 0, &values.ema_snapshots,
+                "keep those of each checkpoint, for average-weights"),
     OPTION_FLAG(
         "ema-warmup", 0, &values.ema_warmup,
         "let the decay rise to --ema-decay (--no-ema-warmup: keep it constant, as published)"),
@@ -347,29 +351,52 @@ int train_options_loss(const struct train_options *o, struct loss_settings *loss
     return read_weight(loss, o->loss_weight) < 0 ? -1 : read_timesteps(loss, o->timesteps);
 }
 
-int train_options_averages(const struct train_options *o, struct trainer_settings *settings)
+// Reads different numbers between commas, up to n_max of them. Returns how many, or -1 without an
+// error.
+static int read_number_list(const char *text, double min, double max, size_t n_max, double *numbers)
 {
-    double decays[1 + TRAINER_AVERAGES_MAX];
     size_t n = 0;
-    const char *at = o->ema_decay;
     char *end;
     bool good;
     do {
-        decays[n] = strtod(at, &end);
-        good = end > at && decays[n] >= 0 && decays[n] <= 1;
+        if (n == n_max)
+            return -1;
+        numbers[n] = strtod(text, &end);
+        good = end > text && numbers[n] >= min && numbers[n] <= max;
         for (size_t i = 0; i < n; i++)
-            good = good && decays[i] != decays[n];
+            good = good && numbers[i] != numbers[n];
         n++;
-        at = end + 1;
-    } while (good && *end == ',' && n < 1 + TRAINER_AVERAGES_MAX);
-    if (!good || *end)
+        text = end + 1;
+    } while (good && *end == ',');
+    return good && !*end ? (int)n : -1;
+}
+
+int train_options_averages(const struct train_options *o, struct trainer_settings *settings)
+{
+    double numbers[1 + TRAINER_AVERAGES_MAX];
+    int n = read_number_list(o->ema_decay, 0, 1, 1 + TRAINER_AVERAGES_MAX, numbers);
+    if (n < 0)
         return error_set(
             STATUS_USAGE,
             "--ema-decay %.60s: expected 1 to %d different numbers from 0 to 1, with commas",
             o->ema_decay, 1 + TRAINER_AVERAGES_MAX);
-    settings->ema_decay = decays[0];
-    settings->n_more = n - 1;
-    memcpy(settings->more_decays, decays + 1, (n - 1) * sizeof *decays);
+    settings->ema_decay = numbers[0];
+    settings->n_more = 0;
+    for (int i = 1; i < n; i++)
+        settings->more[settings->n_more++] = (struct average){.decay = numbers[i]};
+    if (!o->ema_power)
+        return o->ema_snapshots
+                   ? error_set(STATUS_USAGE, "--ema-snapshots needs --ema-power, which it is of")
+                   : 0;
+    const size_t left = TRAINER_AVERAGES_MAX - settings->n_more;
+    n = read_number_list(o->ema_power, AVERAGE_WIDTH_MIN, AVERAGE_WIDTH_MAX, left, numbers);
+    if (n < 0)
+        return error_set(STATUS_USAGE,
+                         "--ema-power %.60s: expected different numbers from %g to %g, with "
+                         "commas, at most %zu beside --ema-decay %.60s",
+                         o->ema_power, AVERAGE_WIDTH_MIN, AVERAGE_WIDTH_MAX, left, o->ema_decay);
+    for (int i = 0; i < n; i++)
+        settings->more[settings->n_more++] = (struct average){.width = numbers[i]};
     return 0;
 }
 

@@ -23,7 +23,8 @@ struct train_options {
     int lr_schedule;                     // enum lr_schedule; -1: not given
     double lr_final;
     double lr, beta1, beta2, eps, weight_decay, clip, skip_z, class_dropout;
-    const char *ema_decay;
+    const char *ema_decay, *ema_power; // ema_power NULL: not given
+    bool ema_snapshots;
     int64_t lr_warmup;
     bool ema_warmup;
     int64_t steps, epochs; // 0: not given
@@ -56,14 +57,14 @@ int train_options_check_paths(void);
 // Adds the settings to a checkpoint's metadata, as "setting.NAME". -1 with an error.
 int train_options_save(json_t *metadata);
 
-bool train_options_given(const char *name); // by the command line
+bool train_options_given(const char *name);                       // by the command line
 bool train_options_validate(const struct train_options *options); // held-out losses are wanted
 // What the options say of the objective.
 struct objective train_options_objective(const struct train_options *options);
 // Sets the weight of the loss and the law of the times, for loss->objective, which is complete. -1
 // with an error (64).
 int train_options_loss(const struct train_options *options, struct loss_settings *loss);
-// Sets the decays of the averages. -1 with an error (64).
+// Sets the averages. -1 with an error (64).
 int train_options_averages(const struct train_options *options, struct trainer_settings *settings);
 struct trainer_settings train_options_trainer(const struct train_options *options);
 

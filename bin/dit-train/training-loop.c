@@ -31,7 +31,8 @@ static bool is_save_due(const struct training *t)
 
 struct keep_rule training_keep_rule(const struct training *t)
 {
-    return (struct keep_rule){(size_t)t->options->keep, (uint64_t)t->options->save_every};
+    return (struct keep_rule){(size_t)t->options->keep, (uint64_t)t->options->save_every,
+                              t->options->ema_snapshots};
 }
 
 // Decides what comes next, the same on all ranks: what any of them has a reason for.

@@ -306,19 +306,21 @@ static int bind_optimizer(struct dit_file *file)
 static int bind_averages(struct dit_file *file)
 {
     const char *text = weights_get(&file->weights, "averages");
-    char *end = NULL, prefix[DIT_AVERAGE_SIZE];
+    const char *end = NULL;
+    char prefix[DIT_AVERAGE_SIZE];
+    struct average average;
     for (; text && *text; text = *end == ',' ? end + 1 : end) {
-        double decay = strtod(text, &end);
-        if (end == text || (*end && *end != ',') || file->n_more == TRAINER_AVERAGES_MAX)
+        if (average_parse(&average, text, &end) < 0 || (*end && *end != ',') ||
+            file->n_more == TRAINER_AVERAGES_MAX)
             return error_set(
-                STATUS_DATA, "%s: metadata averages is \"%.60s\", expected up to %d decays",
+                STATUS_DATA, "%s: metadata averages is \"%.60s\", expected up to %d averages",
                 file->path, weights_get(&file->weights, "averages"), TRAINER_AVERAGES_MAX);
-        dit_file_average_prefix(decay, prefix);
+        dit_file_average_prefix(&average, prefix);
         if (!find_tensor(file, prefix, "x_embedder.proj.weight"))
             continue; // convert-weights has left it out
         if (bind_set(file, TRAINER_ARRAYS + (int)file->n_more, prefix) < 0)
             return -1;
-        file->more_decays[file->n_more++] = decay;
+        file->more[file->n_more++] = average;
     }
     return 0;
 }
@@ -471,25 +473,34 @@ double dit_file_ema_start(const struct dit_file *file)
     return pow(decay ? strtod(decay, NULL) : trainer_defaults.ema_decay, (double)updates);
 }
 
+static int refuse_average(const struct dit_file *file, const struct average *average,
+                          const char *where)
+{
+    return error_set(STATUS_DATA, "%s has no average of the weights with the %s %g%s", file->path,
+                     average->width > 0 ? "width" : "decay",
+                     average->width > 0 ? average->width : average->decay, where);
+}
+
 int dit_file_parse_which(const struct dit_file *file, const char *text, enum dit_weights *which)
 {
-    const char *first = weights_get(&file->weights, "setting.ema-decay");
-    char *end;
+    const char *first = weights_get(&file->weights, "setting.ema-decay"), *end;
+    const bool exponential = strncmp(text, "ema:", 4) == 0;
+    struct average average;
     *which = strcmp(text, "model") == 0 ? DIT_WEIGHTS_MODEL : DIT_WEIGHTS_EMA;
     if (*which == DIT_WEIGHTS_MODEL || strcmp(text, "ema") == 0)
         return 0;
-    double decay = strncmp(text, "ema:", 4) == 0 ? strtod(text + 4, &end) : -1;
-    if (decay < 0 || decay > 1 || *end)
-        return error_set(STATUS_USAGE, "--which %.40s: expected ema, model or ema:DECAY", text);
-    if (first && strtod(first, NULL) == decay)
+    if (average_parse(&average, text + (exponential ? 4 : 0), &end) < 0 || *end ||
+        exponential != !(average.width > 0))
+        return error_set(STATUS_USAGE,
+                         "--which %.40s: expected ema, model, ema:DECAY or power:WIDTH", text);
+    if (exponential && first && strtod(first, NULL) == average.decay)
         return 0;
     for (size_t i = 0; i < file->n_more; i++)
-        if (file->more_decays[i] == decay) {
+        if (average_equals(&file->more[i], &average)) {
             *which = (enum dit_weights)(DIT_WEIGHTS_MORE + i);
             return 0;
         }
-    return error_set(STATUS_DATA, "%s has no average of the weights with the decay %g", file->path,
-                     decay);
+    return refuse_average(file, &average, "");
 }
 
 const struct binding *dit_file_choose(const struct dit_file *file, enum dit_weights which)
@@ -623,10 +634,8 @@ static int compare_averages(const struct dit_file *file, const struct trainer *t
                          "can't become %g",
                          file->path, first, settings->ema_decay);
     for (size_t i = 0; i < settings->n_more; i++)
-        if (i >= file->n_more || settings->more_decays[i] != file->more_decays[i])
-            return error_set(STATUS_DATA,
-                             "%s has no average of the weights with the decay %g in its place",
-                             file->path, settings->more_decays[i]);
+        if (i >= file->n_more || !average_equals(&settings->more[i], &file->more[i]))
+            return refuse_average(file, &settings->more[i], " in its place");
     return 0;
 }
 

@@ -19,8 +19,8 @@ struct dit_file {
     char *path;
     struct weights weights; // weights.metadata is the checkpoint's
     struct dit_config config;
-    struct objective objective;               // complete
-    double more_decays[TRAINER_AVERAGES_MAX]; // of the further averages
+    struct objective objective;                // complete
+    struct average more[TRAINER_AVERAGES_MAX]; // the further averages
     size_t n_more;
     bool has_training;           // the file holds all arrays, so that training can resume
     char foreign_optimizer[256]; // why its optimizer's state is not that of AdamW; "" without one
@@ -62,7 +62,8 @@ double dit_file_ema_start(const struct dit_file *file);
 
 // A further average has the number DIT_WEIGHTS_MORE or above.
 enum dit_weights { DIT_WEIGHTS_EMA, DIT_WEIGHTS_MODEL, DIT_WEIGHTS_MORE };
-// Reads "ema", "model" or "ema:DECAY". -1 with an error, also if the file has no such average.
+// Reads "ema", "model", "ema:DECAY" or "power:WIDTH". -1 with an error, also if the file has no
+// such average.
 int dit_file_parse_which(const struct dit_file *file, const char *text, enum dit_weights *which);
 // The array that is meant. A file with one set of weights, which its names don't call averaged,
 // holds it as both. NULL with an error.
@@ -93,8 +94,9 @@ struct dit_source {
     const struct dit_config *config;
     const struct layout *layout;
     uint64_t updates;
-    const double *decays; // (n_more): of the further averages
+    const struct average *more; // (n_more): the further averages
     size_t n_more;
+    bool alone; // one set of weights, TRAINER_EMA, without a training
     // Returns values[param->count], which must stay until the next call, or NULL with an error. It
     // is called for each array, and in it for each parameter, in their order.
     const float *(*get)(void *user, enum trainer_array array, const struct param *param);
@@ -103,15 +105,21 @@ struct dit_source {
 // Writes a checkpoint and commits the output, or discards it. metadata, an object of strings, gets
 // the model's sizes, the updates and a checksum added. -1 with an error.
 int dit_file_save(struct output *output, const struct dit_source *source, json_t *metadata);
+// Writes further average number i of a file as weights alone, as dit_file_save does. The metadata
+// says which one it is as "average", and the number of updates.
+int dit_file_save_average(struct output *output, const struct dit_file *file, size_t i);
+// Deletes the keys that begin with `start`, or those that are of a training and not of its weights.
+void dit_file_drop_metadata(json_t *metadata, const char *start);
+void dit_file_drop_training(json_t *metadata);
 // The rest are parts of dit_file_save, for a program that rewrites checkpoints. -1 with an error.
 // Lists a checkpoint's tensors in their order, after the table of positions: those of the arrays
 // that `arrays[TRAINER_ARRAYS + n_more]` has, or if it is NULL all, with values that the list
 // fetches.
 int dit_file_list_arrays(struct write_list *list, const struct naming *naming,
-                         const struct binding *arrays, const double *more_decays, size_t n_more);
+                         const struct binding *arrays, const struct average *more, size_t n_more);
 // What precedes the names of a further average.
-#define DIT_AVERAGE_SIZE 32
-void dit_file_average_prefix(double decay, char prefix[DIT_AVERAGE_SIZE]);
+#define DIT_AVERAGE_SIZE (AVERAGE_TEXT_SIZE + 8)
+void dit_file_average_prefix(const struct average *average, char prefix[DIT_AVERAGE_SIZE]);
 int dit_file_add_sizes(json_t *metadata, const struct dit_config *config);
 int dit_file_add_updates(json_t *metadata, uint64_t updates);
 

@@ -419,6 +419,12 @@ static double next_ema_decay(const struct trainer *tr, double decay)
     return tr->settings.ema_warmup ? fmin(decay, (1 + n) / (10 + n)) : decay;
 }
 
+static double next_decay(const struct trainer *tr, const struct average *average)
+{
+    return average->width > 0 ? average_power_decay(average->width, tr->updates + 1)
+                              : next_ema_decay(tr, average->decay);
+}
+
 static void measure_gradient(struct trainer *tr)
 {
     struct device *d = tr->device;
@@ -455,7 +461,7 @@ static void begin_update(struct trainer *tr, double lr)
              gradients + tr->part.first, tr->norm2, &adamw, tr->part.count);
     for (size_t i = 0; i < s->n_more; i++)
         op_average(d, tr->arrays[TRAINER_ARRAYS + i], tr->arrays[TRAINER_MODEL], tr->norm2,
-                   next_ema_decay(tr, s->more_decays[i]), tr->part.count);
+                   next_decay(tr, &s->more[i]), tr->part.count);
     share_weights(tr);
     clear_gradients(tr);
 }

@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "lib/model/average.h"
 #include "lib/model/dit.h"
 #include "lib/model/loss-batch.h"
 #include "lib/model/outliers.h"
@@ -36,9 +37,10 @@ struct trainer_settings {
     double clip;   // gradients with a larger norm are scaled down to it; 0: no clipping
     double skip_z; // steps that outlier_is with this z are not applied; 0: all are
     double ema_decay;
-    double more_decays[TRAINER_AVERAGES_MAX]; // of further averages, which nothing samples from
-    size_t n_more;                            // of them
-    bool ema_warmup;      // after n updates the decay is at most (1 + n) / (10 + n)
+    struct average more[TRAINER_AVERAGES_MAX]; // further averages, which nothing samples from
+    size_t n_more;                             // of them
+    bool ema_warmup;      // after n updates the decays of exponential averages are at most
+                          // (1 + n) / (10 + n)
     double class_dropout; // share of labels replaced by the null class
     bool shard_optimizer; // each rank holds and updates its part of the arrays below alone
 };

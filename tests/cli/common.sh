@@ -63,9 +63,10 @@ for source in bin/*; do
             "option --threads: expected a whole number from 0 to 1024, found '1x'"
     fi
     if grep -q -e ' --output=FILE' "$tmp/help"; then
-        input=$tmp/missing
-        [ "$name" != dit-sample ] || input=--weights=$input
-        exits "$name opens its output before its input" 73 "$name" -o "$tmp/none/out" "$input"
+        set -- "$tmp/missing"
+        [ "$name" != dit-sample ] || set -- --weights="$1"
+        [ "$name" != average-weights ] || set -- --length=0.1 "$1"
+        exits "$name opens its output before its input" 73 "$name" -o "$tmp/none/out" "$@"
         says 'names the output' "$name: $tmp/none/out: cannot create"
     fi
     number=$(sed -n 's/^  .*--\([a-z0-9-]*\)=N .*/\1/p' "$tmp/help" | head -n 1)

@@ -38,6 +38,7 @@ run_case() {
     convert-from-pt) $under convert-weights --heads 3 "$in/train.pt" out.safetensors ;;
     convert-classes) $under convert-weights --names diffusers "$in/run/latest.safetensors" out.safetensors ;;
     convert-legacy) $under convert-weights --heads 3 --names diffusers "$in/legacy.pt" out.safetensors ;;
+    average-weights) $under average-weights -l 0.06 -o out "$in"/run/snapshots/* ;;
     dit-sample) $under dit-sample -@ 2 -w "$in/run/latest.safetensors" -n 3 -b 2 --steps 2 --vae dct:4 -o out ;;
     dit-train) train --steps 4 "$in/latents" ;;
     dit-train-pipe) train --epochs 2 <"$in/latents" ;;
@@ -46,12 +47,12 @@ run_case() {
 }
 cases='decode-images decode-tiff decode-list vae-encode vae-encode-kl vae-decode shard-latents tstream-cat
     dit-info dit-info-run evaluate-images npz-pack tile-images tile-show import-features convert-to-pt convert-from-pt convert-classes
-    convert-legacy dit-sample dit-train dit-train-pipe dit-train-resume'
+    convert-legacy average-weights dit-sample dit-train dit-train-pipe dit-train-resume'
 train() { # a path of --valid would make a checkpoint its folder's own
     [ -e latents ] || ln -s "$in/latents" latents
     $under dit-train -@ 2 --depth 1 --hidden 32 --heads 2 --patch 2 --batch 8 --classes 10 --vae dct:4 \
         --sample-every 2 --sample-count 2 --valid latents --valid-every 2 --valid-count 8 \
-        --save-every 2 --log-every 1 --run run "$@"
+        --save-every 2 --log-every 1 --ema-power 0.05 --ema-snapshots --run run "$@"
 }
 
 make_inputs() {
