@@ -91,15 +91,21 @@ assert np.allclose(rates("wsd"), wsd, atol=1e-9), rates("wsd")
 '
 
 # Resuming.
-options='--objective flow --path gvp --prediction noise --loss-weight velocity --timesteps logit-normal
-    --lr-schedule cosine'
-# shellcheck disable=SC2086 # options are words
-train whole --steps 8 --save-every 4 $options
-mkdir "$tmp/halves" && cp "$tmp/whole/0000004.safetensors" "$tmp/halves"
-train halves --resume
-ok 'a run that was stopped and resumed is the same to the last bit' python '
+while read -r options; do
+    rm -rf "$tmp/whole" "$tmp/halves"
+    # shellcheck disable=SC2086 # options are words
+    train whole --steps 8 --save-every 4 $options
+    mkdir "$tmp/halves" && cp "$tmp/whole/0000004.safetensors" "$tmp/halves"
+    train halves --resume
+    ok "a run with $options that was stopped and resumed is the same to the last bit" python '
 assert raw("whole/0000008.safetensors") == raw("halves/0000008.safetensors")
 '
+done <<EOF
+--objective diffusion --loss-weight min-snr --lr-schedule wsd --lr-final 0.1
+--objective flow --timesteps logit-normal --ema-power 0.1
+--objective flow --path vp --prediction score --loss-weight likelihood --lr-schedule cosine
+--objective flow --path gvp --prediction noise --loss-weight velocity --lr-schedule cosine
+EOF
 exits 'resuming it by another objective' 65 train whole --resume --steps 9 --objective diffusion
 says '... is refused with what differs' 'the objective is flow in '
 exits 'a path of diffusion' 64 train other --steps 1 --path gvp
@@ -128,11 +134,14 @@ for other in "batches", "threads", "parts":
 '
     cp "$tmp/all" "$tmp/all-$name"
 }
-for name in ddpm ddim dpm++ dpm++2m sde-dpm++2m unipc; do
-    check_sampler diffusion $name --sampler $name --steps 6
+of_diffusion='ddpm ddim dpm++ dpm++2m sde-dpm++2m unipc' of_flow='euler heun sde-euler sde-heun'
+is 'every sampler is tested' "$(dit-sample --help | sed -n 's/^ *--sampler=//p')" \
+    "$(echo "$of_diffusion $of_flow" | tr ' ' '|')"
+for name in $of_diffusion; do
+    check_sampler diffusion "$name" --sampler "$name" --steps 6
 done
-for name in euler heun sde-euler sde-heun; do
-    check_sampler flow $name --sampler $name --steps 6
+for name in $of_flow; do
+    check_sampler flow "$name" --sampler "$name" --steps 6
 done
 check_sampler diffusion karras --sampler dpm++2m --schedule karras --steps 6
 check_sampler flow interval --steps 6 --cfg-interval 0.2,0.7 --cfg-rescale 0.5

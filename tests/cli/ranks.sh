@@ -27,7 +27,7 @@ same() { # same RUN RUN STEPS: losses and weights
 one, other = (log('$tmp/' + run) for run in sys.argv[1:3])
 assert [l['step'] for l in one] == [l['step'] for l in other] == list(range(1, int(sys.argv[3]) + 1))
 for a, b in zip(one, other):
-    for key in 'loss', 'mse', 'grad_norm':
+    for key in {'loss', 'mse', 'grad_norm'} & a.keys():
         assert abs(a[key] - b[key]) <= 1e-5 * abs(a[key]), (key, a, b)
 one, other = (tensors('$tmp/' + run + '/latest.safetensors') for run in sys.argv[1:3])
 assert one.keys() == other.keys()
@@ -51,6 +51,21 @@ for n in 2 3; do
 done
 exits "micro-batches that divide no rank's part" 0 train 2 micro --steps 20 --micro-batch 3
 ok '... change nothing' same one micro 20
+flow='--objective flow --timesteps logit-normal --ema-decay 0.9,0.5 --ema-power 0.1 --steps 6'
+# shellcheck disable=SC2086 # a list of words
+{
+    exits 'flow matching with three averages on one rank' 0 train 1 flow1 $flow
+    exits 'flow matching with three averages on two ranks' 0 train 2 flow2 $flow
+    ok '... gives the losses and all averages of one' same flow1 flow2 6
+    exits "flow matching on three ranks that share the state of three averages" 0 train 3 flow3 $flow \
+        --shard-optimizer --ema-snapshots --save-every 3
+    ok '... gives the losses and all averages of one' same flow1 flow3 6
+    ok '... and snapshots of them' python '
+a, b = tensors(tmp + "flow3/snapshots/0000006-0.1.safetensors"), tensors(tmp + "flow1/latest.safetensors")
+assert all(np.abs(a[k] - b["ema_power_0.1." + k]).max() < 1e-5 for k in a if k != "pos_embed")
+assert len(glob.glob(tmp + "flow3/snapshots/*")) == 2
+'
+}
 
 exits 'half a training on two ranks' 0 train 2 resumed --steps 10
 exits 'resuming a training of two ranks on three' 0 train 3 resumed --resume --steps 20
