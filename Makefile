@@ -329,6 +329,9 @@ bench-peers: programs $(TOOLS) ## measure against Pillow and PyTorch (PYTHON=one
 	    B=$B PATH="$(abspath $B/bin):$$PATH" tests/bench/$$bench.sh $(or $(PYTHON),python3) || exit; \
 	done
 
+bench-samplers: $B/tests/bench/samplers ## measure flow matching and samplers of few steps, as ratios within one run (THREADS=1)
+	@$B/tests/bench/samplers $(THREADS)
+
 bench-sharing: programs $(TOOLS) ## measure the programs where others need the processors (T="part ..." picks some)
 	@B=$B PATH="$(abspath $B/bin):$$PATH" tests/bench/sharing.sh $(T)
 
@@ -429,5 +432,5 @@ help: ## this list
 .SECONDARY:
 .DELETE_ON_ERROR:
 .PHONY: FORCE cuda-resources all programs plugin completions tests deps install-deps demo check check-more run-tests fault \
-    power-cuts check-valgrind bench bench-peers bench-sharing check-gpu bench-gpu gpu-bundle install uninstall coverage fuzz \
+    power-cuts check-valgrind bench bench-peers bench-samplers bench-sharing check-gpu bench-gpu gpu-bundle install uninstall coverage fuzz \
     format clean help

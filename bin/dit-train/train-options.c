@@ -74,8 +74,8 @@ static const struct option rows[] = {
     OPTION_INT("lr-warmup", 0, &values.lr_warmup, 0, 1e15,
                "steps over which the learning rate rises (default 0)"),
     OPTION_CHOICE("lr-schedule", 0, &values.lr_schedule,
-                  "how the learning rate goes on: constant, or down to the last step (default "
-                  "constant)",
+                  "learning rate after the warm-up: constant, or falling until the last step "
+                  "(default constant)",
                   "constant", "cosine", "wsd"),
     OPTION_FLOAT("lr-final", 0, &values.lr_final, 0, 1,
                  "share of the learning rate to which cosine and wsd fall (default 0)"),
@@ -97,7 +97,7 @@ static const struct option rows[] = {
     OPTION_STRING("ema-power", 0, &values.ema_power, "LIST",
                   "also keep power-function averages of these relative widths, as 0.05,0.10"),
     OPTION_FLAG("ema-snapshots", 0, &values.ema_snapshots,
-                "keep those of each checkpoint, for average-weights"),
+                "copy the power-function averages of each checkpoint to run/snapshots"),
     OPTION_FLAG(
         "ema-warmup", 0, &values.ema_warmup,
         "let the decay rise to --ema-decay (--no-ema-warmup: keep it constant, as published)"),

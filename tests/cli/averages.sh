@@ -91,6 +91,12 @@ a, b = (tensors(tmp + name + "/0000024.safetensors") for name in ("power", "late
 assert a.keys() == b.keys() and all(np.array_equal(a[k], b[k]) for k in a)
 assert len(glob.glob(tmp + "power/snapshots/*")) == 48 and len(glob.glob(tmp + "later/snapshots/*")) == 2
 '
+convert-weights -q "$tmp/later/latest.safetensors" "$tmp/power.pt"
+mkdir "$tmp/without" && convert-weights -q --heads 2 "$tmp/power.pt" "$tmp/without/latest.safetensors"
+exits "resuming it from PyTorch's format" 0 train without --resume --steps 25
+ok '... goes on without them' python '
+assert not any(k.startswith("ema_power") for k in tensors(tmp + "without/0000025.safetensors"))
+'
 exits 'an average made of snapshots' 0 average 0.075 "$tmp"/power/snapshots/*.safetensors
 ok '... is the one that a training keeps' python '
 made, kept = tensors(tmp + "made.safetensors"), tensors(tmp + "direct/0000024.safetensors")
