@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "bin/evaluate-images/figures.h"
+#include "formats/weights/inception-file.h"
 #include "lib/base/hash.h"
 #include "lib/base/mem.h"
 #include "lib/evaluation/kernel-distance.h"
@@ -41,12 +42,6 @@ static const struct option options[] = {
     TOOL_OPTIONS_COMMON,
     OPTION_END,
 };
-
-static const char *find_inception(void)
-{
-    const char *path = given.inception ? given.inception : getenv("DIT_INCEPTION");
-    return path && *path ? path : NULL;
-}
 
 // Prepares the Inception Score; takes it from the wanted figures, unless --metrics names it, if the
 // weights lack the last layer, on which it rests.
@@ -105,20 +100,20 @@ static json_t *describe_results(const struct figures *f, const struct feature_so
                 {FIGURE_RECALL, "recall", f->recall},
                 {FIGURE_KID, "kid", f->kid}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-        if (f->found & rows[i].figure)
+        if (f->possible & rows[i].figure)
             json_object_set_new(all, rows[i].key, json_real(rows[i].value));
-    if (f->found & FIGURE_KID && f->kid_subsets > 1)
+    if (f->possible & FIGURE_KID && f->kid_subsets > 1)
         json_object_set_new(all, "kid_std", json_real(f->kid_deviation));
     if (samples->n_images)
         json_object_set_new(all, "images", json_integer((json_int_t)samples->n_images));
-    if (f->found & FIGURE_KID) {
+    if (f->possible & FIGURE_KID) {
         json_object_set_new(all, "kid_subsets", json_integer((json_int_t)f->kid_subsets));
         json_object_set_new(all, "kid_subset_size", json_integer((json_int_t)f->kid_size));
         json_object_set_new(all, "seed", json_integer((json_int_t)f->seed));
     }
-    if (f->found & (FIGURE_PRECISION | FIGURE_RECALL))
+    if (f->possible & (FIGURE_PRECISION | FIGURE_RECALL))
         json_object_set_new(all, "half_distances", json_boolean(f->half));
-    if (f->found & FIGURE_SCORE)
+    if (f->possible & FIGURE_SCORE)
         json_object_set_new(all, "inception_score_split", json_integer(SCORE_SPLIT));
     if (given.part.count > 1)
         json_object_set_new(
@@ -156,7 +151,7 @@ static void print_line(const struct figures *f)
                 {FIGURE_RECALL, "recall %.4f", f->recall},
                 {FIGURE_KID, "KID %.6f", f->kid}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-        if (f->found & rows[i].figure) {
+        if (f->possible & rows[i].figure) {
             char text[64];
             snprintf(text, sizeof text, rows[i].format, rows[i].value);
             used +=
@@ -192,7 +187,7 @@ static void report_missing(const struct figures *f, const struct image_set *samp
 {
     char why[512];
     for (unsigned figure = 1; figure < FIGURE_ALL; figure *= 2) {
-        if (!(f->wanted & figure) || f->found & figure || (!reference && figure != FIGURE_SCORE))
+        if (!(f->wanted & figure) || f->possible & figure || (!reference && figure != FIGURE_SCORE))
             continue;
         figure_explain(figure, samples, reference, why, sizeof why);
         if (given.metrics) {
@@ -255,7 +250,8 @@ int main(int argc, char **argv)
     if (tool.output && !output)
         tool_fail();
     struct output *saved = given.save ? output_open(given.save) : NULL;
-    struct feature_source source = {.path = find_inception(), .batch = (size_t)given.batch};
+    struct feature_source source = {.path = inception_file_choose(given.inception),
+                                    .batch = (size_t)given.batch};
     if (given.save && !saved)
         tool_fail();
     if (!(source.host = device_open("cpu", (int)tool.threads, why))) {
@@ -280,14 +276,14 @@ int main(int argc, char **argv)
         (samples.height != reference.height || samples.width != reference.width))
         tool_warn("the images are of %zux%zu pixels, those of the reference of %zux%zu",
                   samples.width, samples.height, reference.width, reference.height);
+    struct image_set *compared = given.reference ? &reference : NULL;
+    figures_choose(&figures, &samples, compared);
+    report_missing(&figures, &samples, compared);
     if (saved)
         tool_check(image_set_save(&samples, saved));
-    tool_check(
-        figures_compute(&figures, source.host, &samples, given.reference ? &reference : NULL));
-    report_missing(&figures, &samples, given.reference ? &reference : NULL);
+    tool_check(figures_compute(&figures, source.host, &samples, compared));
     print_line(&figures);
-    write_results(
-        output, describe_results(&figures, &source, &samples, given.reference ? &reference : NULL));
+    write_results(output, describe_results(&figures, &source, &samples, compared));
     image_set_free(&samples);
     image_set_free(&reference);
     feature_source_close(&source);

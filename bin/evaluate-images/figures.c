@@ -98,51 +98,55 @@ void figure_explain(enum figure figure, const struct image_set *samples,
                  smaller->n_features, smaller->name);
 }
 
-static int compute_of_features(struct figures *f, struct device *host,
-                               const struct image_set *samples, const struct image_set *reference)
+static bool is_possible(enum figure figure, const struct image_set *samples,
+                        const struct image_set *reference)
 {
-    const struct feature_set x = {samples->features, samples->n_features, samples->D};
-    const struct feature_set y = {reference->features, reference->n_features, reference->D};
-    const size_t least = lesser(x.n, y.n);
-    if (f->wanted & (FIGURE_PRECISION | FIGURE_RECALL) && least >= least_images(FIGURE_RECALL)) {
-        if (precision_recall(host, &x, &y, f->half, &f->precision, &f->recall) < 0)
-            return -1;
-        f->found |= f->wanted & (FIGURE_PRECISION | FIGURE_RECALL);
-    }
-    if (f->wanted & FIGURE_KID && least >= least_images(FIGURE_KID)) {
-        f->kid_size = lesser(KID_SIZE, least);
-        // Where every subset would be both whole sets, one says all.
-        f->kid_subsets = f->kid_size == x.n && f->kid_size == y.n ? 1 : KID_SUBSETS;
-        if (kernel_distance(host, &x, &y, f->kid_subsets, f->kid_size, f->seed, &f->kid,
-                            &f->kid_deviation) < 0)
-            return -1;
-        f->found |= FIGURE_KID;
-    }
-    return 0;
+    if (figure == FIGURE_SCORE)
+        return samples->n_scored && !samples->without_features;
+    if (!reference || figure == FIGURE_FID)
+        return reference;
+    if (figure == FIGURE_SFID)
+        return !samples->without_spatial && !reference->without_spatial;
+    return !samples->without_features && !reference->without_features &&
+           lesser(samples->n_features, reference->n_features) >= least_images(figure);
+}
+
+void figures_choose(struct figures *f, const struct image_set *samples,
+                    const struct image_set *reference)
+{
+    f->possible = 0;
+    for (unsigned figure = 1; figure < FIGURE_ALL; figure *= 2)
+        if (f->wanted & figure && is_possible((enum figure)figure, samples, reference))
+            f->possible |= figure;
+}
+
+static int compute_kid(struct figures *f, struct device *host, const struct feature_set *x,
+                       const struct feature_set *y)
+{
+    f->kid_size = lesser(KID_SIZE, lesser(x->n, y->n));
+    // Where every subset would be both whole sets, one says all.
+    f->kid_subsets = f->kid_size == x->n && f->kid_size == y->n ? 1 : KID_SUBSETS;
+    return kernel_distance(host, x, y, f->kid_subsets, f->kid_size, f->seed, &f->kid,
+                           &f->kid_deviation);
 }
 
 int figures_compute(struct figures *f, struct device *host, struct image_set *samples,
                     struct image_set *reference)
 {
-    if (f->wanted & FIGURE_SCORE && samples->n_scored && !samples->without_features) {
+    if (f->possible & FIGURE_SCORE)
         f->score = inception_score_finish(samples->score);
-        f->found |= FIGURE_SCORE;
-    }
-    if (!reference)
+    if (f->possible & FIGURE_FID &&
+        compute_distance(host, &samples->pool, &reference->pool, reference->name, &f->fid) < 0)
+        return -1;
+    if (f->possible & FIGURE_SFID && compute_distance(host, &samples->spatial, &reference->spatial,
+                                                      reference->name, &f->sfid) < 0)
+        return -1;
+    if (!(f->possible & FIGURE_OF_FEATURES))
         return 0;
-    if (f->wanted & FIGURE_FID) {
-        if (compute_distance(host, &samples->pool, &reference->pool, reference->name, &f->fid) < 0)
-            return -1;
-        f->found |= FIGURE_FID;
-    }
-    if (f->wanted & FIGURE_SFID && !samples->without_spatial && !reference->without_spatial) {
-        if (compute_distance(host, &samples->spatial, &reference->spatial, reference->name,
-                             &f->sfid) < 0)
-            return -1;
-        f->found |= FIGURE_SFID;
-    }
-    return f->wanted & FIGURE_OF_FEATURES && !samples->without_features &&
-                   !reference->without_features
-               ? compute_of_features(f, host, samples, reference)
-               : 0;
+    const struct feature_set x = {samples->features, samples->n_features, samples->D};
+    const struct feature_set y = {reference->features, reference->n_features, reference->D};
+    if (f->possible & (FIGURE_PRECISION | FIGURE_RECALL) &&
+        precision_recall(host, &x, &y, f->half, &f->precision, &f->recall) < 0)
+        return -1;
+    return f->possible & FIGURE_KID ? compute_kid(f, host, &x, &y) : 0;
 }

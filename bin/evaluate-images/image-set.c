@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "formats/containers/arrays.h"
+#include "formats/images/image-statistics.h"
 #include "formats/images/image-stream.h"
 #include "formats/weights/inception-file.h"
 #include "lib/base/error.h"
@@ -250,48 +251,17 @@ static int read_features(struct image_set *set, const struct arrays *arrays, uin
     return rc;
 }
 
-// An integer of shape (n).
-static int read_numbers(const struct arrays *arrays, const char *name, int64_t *to, size_t n)
-{
-    struct array *array = array_expect(arrays, name, DTYPE_I64, &n, 1);
-    int rc = array ? array_read(array, to, n) : -1;
-    array_close(array);
-    return rc;
-}
-
-static double *read_doubles(const struct arrays *arrays, const char *name, const size_t *shape,
-                            size_t rank)
-{
-    struct array *array = array_expect(arrays, name, DTYPE_F64, shape, rank);
-    double *values = array ? mem_new(array->npy.count, sizeof *values) : NULL;
-    if (values && array_read(array, values, array->npy.count) < 0) {
-        free(values);
-        values = NULL;
-    }
-    array_close(array);
-    return values;
-}
-
 // Merges a mean and covariance of `count` images; 0: nobody knows of how many.
-static int read_moments(struct moments *m, struct device *host, const struct arrays *arrays,
-                        const char *mean_name, const char *covariance_name, uint64_t count)
+static int add_moments(struct moments *m, struct device *host, const struct arrays *arrays,
+                       const char *mean, const char *covariance, uint64_t count)
 {
-    struct array *array = array_expect(arrays, mean_name, DTYPE_F64, (const size_t[]){0}, 1);
-    const size_t D = array ? array->npy.shape[0] : 0;
-    array_close(array);
-    if (!array)
+    struct image_statistics found;
+    if (image_statistics_read(&found, arrays, mean, covariance, m->D) < 0)
         return -1;
-    if (m->D && m->D != D)
-        return error_set(STATUS_DATA, "%s: expected %s of [%zu], found [%zu]", arrays->path,
-                         mean_name, m->D, D);
-    double *mean = read_doubles(arrays, mean_name, &D, 1);
-    double *covariance =
-        mean ? read_doubles(arrays, covariance_name, (const size_t[]){D, D}, 2) : NULL;
-    int rc = covariance ? start_moments(m, host, D) : -1;
+    int rc = start_moments(m, host, found.D);
     if (rc == 0) // of one set alone the number cancels out
-        moments_merge(m, count ? count : 1 << 20, mean, covariance);
-    free(mean);
-    free(covariance);
+        moments_merge(m, count ? count : 1 << 20, found.mean, found.covariance);
+    image_statistics_free(&found);
     return rc;
 }
 
@@ -306,49 +276,45 @@ static int refuse_uncounted(const char *path)
 static int add_members(struct image_set *set, struct feature_source *source,
                        const struct arrays *arrays)
 {
-    const bool images = arrays_have(arrays, "arr_0"), features = arrays_have(arrays, "features");
-    const bool pool = arrays_have(arrays, "mu"), spatial = arrays_have(arrays, "mu_s");
-    const bool wanted = set->keep || set->score;
-    const bool through = images && (!pool || !spatial || (wanted && !features));
-    int64_t count = 0, sides[2];
-    if (!images && !pool)
+    // Statistics are of all images, so that a part is computed from the images themselves.
+    const bool part = set->part.count > 1, wanted = set->keep || set->score;
+    const bool pool = !part && arrays_have(arrays, "mu");
+    const bool spatial = !part && arrays_have(arrays, "mu_s");
+    const bool features = !part && arrays_have(arrays, "features");
+    bool images = arrays_have(arrays, "arr_0");
+    struct image_origin origin;
+    if (!images && !arrays_have(arrays, "mu"))
         return error_set(STATUS_DATA,
                          "%s: expected the arrays mu and sigma, or arr_0, found neither",
                          arrays->path);
-    if (set->part.count > 1 && !images)
+    if (part && !images)
         return error_set(STATUS_USAGE, "%s: --part takes parts of images, and it has none",
                          arrays->path);
-    if (arrays_have(arrays, "count")) {
-        if (read_numbers(arrays, "count", &count, 1) < 0)
-            return -1;
-        if (count < 1)
-            return error_set(STATUS_DATA, "%s: expected a count above 0, found %" PRId64,
-                             arrays->path, count);
-    }
-    if (pool && count == 0 && set->pool.D)
+    if (image_origin_read(&origin, arrays) < 0)
+        return -1;
+    // Images that are not all of those that are counted can't stand for them.
+    if (pool && origin.count && origin.stored != origin.count)
+        images = false;
+    if (pool && origin.count == 0 && set->pool.D)
         return refuse_uncounted(arrays->path);
-    set->uncounted |= pool && count == 0;
-    if (pool && read_moments(&set->pool, source->host, arrays, "mu", "sigma", (uint64_t)count) < 0)
+    set->uncounted |= pool && origin.count == 0;
+    if (pool && add_moments(&set->pool, source->host, arrays, "mu", "sigma", origin.count) < 0)
         return -1;
     if (pool && expect_width(set, arrays->path, set->pool.D) < 0)
         return -1;
     if (spatial &&
-        read_moments(&set->spatial, source->host, arrays, "mu_s", "sigma_s", (uint64_t)count) < 0)
+        add_moments(&set->spatial, source->host, arrays, "mu_s", "sigma_s", origin.count) < 0)
         return -1;
-    if (arrays_have(arrays, "image_size") && !images) {
-        if (read_numbers(arrays, "image_size", sides, 2) < 0)
-            return -1;
-        set->height = (size_t)sides[0], set->width = (size_t)sides[1];
-    }
-    if (!through)
-        set->n_images += (uint64_t)count;
     if (!images && !features)
         lack(&set->without_features, arrays->path);
     if (!images && !spatial)
         lack(&set->without_spatial, arrays->path);
-    return through              ? add_arr_0(set, source, arrays, !pool, !spatial)
-           : features && wanted ? read_features(set, arrays, (uint64_t)count)
-                                : 0;
+    if (images && (!pool || !spatial || (wanted && !features)))
+        return add_arr_0(set, source, arrays, !pool, !spatial);
+    if (origin.height)
+        set->height = origin.height, set->width = origin.width;
+    set->n_images += origin.count;
+    return features && wanted ? read_features(set, arrays, origin.count) : 0;
 }
 
 static int add_archive(struct image_set *set, struct feature_source *source, const char *path)

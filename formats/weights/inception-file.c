@@ -12,6 +12,12 @@
 
 #define FIRST "Conv2d_1a_3x3.conv.weight"
 
+const char *inception_file_choose(const char *given)
+{
+    const char *path = given ? given : getenv("DIT_INCEPTION");
+    return path && *path ? path : NULL;
+}
+
 static const struct weight *find_inception_tensor(const struct inception_file *file,
                                                   const char *name)
 {

@@ -8,6 +8,9 @@
 // A convolution of the network, whose name tells a file of it.
 #define INCEPTION_MARKER "Mixed_5b.branch5x5_1.conv.weight"
 
+// The file that is given, or else that of $DIT_INCEPTION. NULL if there is none.
+const char *inception_file_choose(const char *given);
+
 struct inception_file {
     struct weights weights;
     char prefix[64]; // of the tensors' names

@@ -81,8 +81,29 @@ for name in sfid inception-score precision recall kid; do
     exits "its $name by name" 65 evaluate-images -m $name -r "$tmp/two.npz" "$tmp/one.npz" "$tmp/lean.npz"
     says 'is refused' "$name can't be computed: $tmp/lean.npz lacks the "
 done
-exits 'features of fewer images than are counted' 65 evaluate-images -m kid -r "$tmp/two.npz" "$tmp/few.npz"
+exits 'features of fewer images than are counted' 65 \
+    evaluate-images -m kid -r "$tmp/two.npz" "$tmp/few.npz" --save "$tmp/refused.npz"
 says 'are refused' "kid can't be computed: $tmp/few.npz lacks the features of all its images"
+
+ok '... is refused before anything is saved' [ ! -e "$tmp/refused.npz" ]
+
+# Statistics of 40 images, of which the archive holds only some, and statistics of no image at all.
+python '
+a, b = np.load(sys.argv[1]), np.load(sys.argv[2])["arr_0"]
+s = {k: a[k] for k in ("mu", "sigma")}
+np.savez(sys.argv[3], arr_0=b[:9], count=a["count"], **s)
+np.savez(sys.argv[4], arr_0=b, **{k: 0 * s[k] for k in s})' \
+    "$tmp/one.npz" "$tmp/two.npz" "$tmp/some.npz" "$tmp/zero.npz"
+exits 'an archive with some of the images that its statistics count' 0 evaluate-images -r "$tmp/two.npz" "$tmp/some.npz"
+is '... is of those that are counted' "$(figure images "$tmp/out")" "$count"
+for name in sfid inception-score precision recall kid; do
+    says "gets a note about $name" "no $name: $tmp/some.npz lacks the "
+done
+exits 'a part of images without statistics' 0 evaluate-images -m fid,sfid -r "$tmp/one.npz" --part 2/3 "$tmp/two.npz"
+cp "$tmp/out" "$tmp/figures"
+exits 'a part of images with statistics' 0 evaluate-images -m fid,sfid -r "$tmp/one.npz" --part 2/3 "$tmp/zero.npz"
+is '... is of those images alone' "$(figure fid "$tmp/out") $(figure sfid "$tmp/out")" \
+    "$(figure fid "$tmp/figures") $(figure sfid "$tmp/figures")"
 
 exits 'no network for images' 64 env -u DIT_INCEPTION evaluate-images -m fid -r "$tmp/one.npz" "$tmp/two.npz"
 says 'names the option' "$tmp/two.npz: its images need the Inception network: --inception"
