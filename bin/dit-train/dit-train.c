@@ -3,17 +3,20 @@
 // main brings together what a training takes: options, the run's folder, weights to start from,
 // data, a device, a model. training.h lists the parts that it calls, each in a file of its own.
 // With several ranks, every process runs all of this; an error of one ends all of them.
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "bin/dit-train/training.h"
+#include "formats/weights/inception-file.h"
 #include "lib/base/io.h"
 #include "lib/tool/tool-device.h"
 #include "lib/tool/tool.h"
 
 static void apply_options(struct training *t)
 {
+    tool_check(ranks_check(t->ranks, train_options_check_evaluation()));
     t->settings = train_options_trainer(t->options);
     if (t->options->batch < ranks_size(t->ranks))
         tool_usage_error("--batch %lld is too small for %d ranks: each takes a part of it",
@@ -101,21 +104,38 @@ static void open_device(struct training *t)
     tool_check(training_check_same(t));
 }
 
-// Sample images and held-out losses, made by rank 0 if they are wanted.
+// Sample images and held-out losses, made by rank 0, and images for FID, made by all ranks, if they
+// are wanted.
 static void make_preview(struct training *t, const struct dit_config *config)
 {
     const struct train_options *o = t->options;
+    const bool first = ranks_rank(t->ranks) == 0, sheets = first && o->sample_every;
     struct preview_settings wanted = {.seed = tool.seed,
-                                      .samples = o->sample_every ? (size_t)o->sample_count : 0,
+                                      .draw = sheets || o->eval_every,
+                                      .samples = sheets ? (size_t)o->sample_count : 0,
                                       .vae = o->vae,
-                                      .valid = train_options_validate(o) ? o->valid : NULL,
+                                      .valid = first && train_options_validate(o) ? o->valid : NULL,
                                       .valid_records = (size_t)o->valid_count,
                                       .loss = t->settings.loss,
                                       .threads = (size_t)tool.threads};
-    bool here = ranks_rank(t->ranks) == 0 && (wanted.samples || wanted.valid);
+    bool here = wanted.draw || wanted.valid;
     if (here)
         t->preview = preview_new(t->device, config, t->latents, &wanted);
     tool_check(ranks_check(t->ranks, here && !t->preview ? -1 : 0));
+}
+
+static void make_evaluation(struct training *t)
+{
+    const struct train_options *o = t->options;
+    const struct evaluation_settings settings = {.reference = o->reference,
+                                                 .inception = inception_file_choose(o->inception),
+                                                 .count = (size_t)o->eval_count,
+                                                 .steps = (size_t)o->eval_steps,
+                                                 .threads = (int)tool.threads};
+    if (!o->eval_every)
+        return;
+    t->evaluation = evaluation_new(t->device, t->preview, t->ranks, &settings);
+    tool_check(ranks_check(t->ranks, t->evaluation ? 0 : -1));
 }
 
 static void make_trainer(struct training *t)
@@ -124,6 +144,7 @@ static void make_trainer(struct training *t)
     tool_check(training_choose_config(t, &config));
     tool_check(training_choose_end(t));
     make_preview(t, &config);
+    make_evaluation(t);
     tool_check(training_plan_memory(t, &config));
     t->trainer = trainer_new(t->device, &config, &t->settings, t->ranks);
     tool_check(ranks_check(t->ranks, t->trainer ? 0 : -1));
@@ -132,6 +153,7 @@ static void make_trainer(struct training *t)
 static void close_all(struct training *t)
 {
     monitor_close(t->monitor);
+    evaluation_free(t->evaluation);
     preview_free(t->preview);
     trainer_free(t->trainer);
     latents_close(t->latents);
@@ -179,7 +201,7 @@ static int dry_run(struct training *t, char **shards)
 
 int main(int argc, char **argv)
 {
-    struct training t = {.ranks = ranks_open(argc, argv, &tool.rank)};
+    struct training t = {.ranks = ranks_open(argc, argv, &tool.rank), .fid = NAN};
     char **shards = train_options_parse(&t.options, argc, argv);
     if (!t.ranks)
         tool_fail();

@@ -18,9 +18,8 @@
 #include "lib/model/loss-batch.h"
 #include "lib/model/sampler.h"
 
-#define SAMPLES_AT_ONCE 8
-#define STEPS           "50"
-#define VALID_MEMORY    ((uint64_t)64 << 20) // for reading the held-out latents
+#define STEPS        "50"
+#define VALID_MEMORY ((uint64_t)64 << 20) // for reading the held-out latents
 
 struct preview {
     struct device *device;
@@ -28,9 +27,10 @@ struct preview {
     struct sampler *sampler;
     size_t n; // elements of a latent
 
+    struct autoencoder *autoencoder; // NULL if no images are drawn
+    float *latents;                  // (PREVIEW_BATCH,C,S,S)
     size_t samples;
     json_t *names; // of the classes, if the data has them and there is an image of each; else NULL
-    struct autoencoder *autoencoder;
 
     const char *valid; // the file of held-out latents, which are kept in host memory
     size_t records;
@@ -112,7 +112,10 @@ static int open_autoencoder(struct preview *p, const struct schema *data,
 {
     p->autoencoder = autoencoder_open_for(p->device, settings->vae, data->metadata,
                                           p->config->channels, KL_DECODER, "the latents");
-    return p->autoencoder ? 0 : error_prefix("--sample-every");
+    if (!p->autoencoder)
+        return error_prefix(settings->samples ? "--sample-every" : "--eval-every");
+    p->latents = mem_new(PREVIEW_BATCH, p->n * sizeof *p->latents);
+    return p->latents ? 0 : -1;
 }
 
 // Names are of use where each class has a row of its own.
@@ -143,12 +146,12 @@ struct preview *preview_new(struct device *device, const struct dit_config *conf
         .cfg_scale = -1,
         .seed = settings->seed,
     };
-    if (!(p->sampler = sampler_new(device, config, SAMPLES_AT_ONCE, NULL, &sampling)))
+    if (!(p->sampler = sampler_new(device, config, PREVIEW_BATCH, NULL, &sampling)))
         goto failed;
     p->config = dit_get_config(sampler_model(p->sampler));
     p->n = config->channels * config->input_size * config->input_size;
-    if ((p->samples == 0 || (open_autoencoder(p, latents_schema(data), settings) == 0 &&
-                             keep_class_names(p, data) == 0)) &&
+    if ((!settings->draw || open_autoencoder(p, latents_schema(data), settings) == 0) &&
+        (p->samples == 0 || keep_class_names(p, data) == 0) &&
         (!p->valid || open_held_out(p, data, settings) == 0))
         return p;
 failed:
@@ -165,6 +168,7 @@ void preview_free(struct preview *p)
     sampler_free(p->sampler);
     autoencoder_close(p->autoencoder);
     json_decref(p->names);
+    free(p->latents);
     free(p->mean);
     free(p->std);
     free(p->labels);
@@ -176,14 +180,17 @@ size_t preview_memory(const struct preview *p)
     return p ? sampler_memory(p->sampler) + p->memory_size : 0;
 }
 
-int preview_load(struct preview *p, struct trainer *trainer)
+int preview_load(struct preview *p, struct trainer *trainer, struct ranks *ranks)
 {
+    const bool sharded = trainer_get_settings(trainer)->shard_optimizer;
     const struct layout *from = dit_get_layout(trainer_model(trainer));
     const struct layout *to = p ? dit_get_layout(sampler_model(p->sampler)) : NULL; // the same
     float *values = mem_new(layout_largest(from), sizeof *values);
     int rc = values ? 0 : -1;
     for (size_t i = 0; rc == 0 && i < from->n_params; i++) {
         rc = trainer_get(trainer, TRAINER_EMA, &from->params[i], values);
+        if (rc == 0 && sharded && ranks)
+            ranks_broadcast(ranks, values, from->params[i].count * sizeof *values);
         if (rc == 0 && p)
             rc = dit_set_param(sampler_model(p->sampler), &to->params[i], values);
     }
@@ -199,16 +206,38 @@ static int32_t class_of_image(const struct preview *p, size_t i)
     return (int32_t)(K == 0 ? 0 : K > p->samples ? i * K / p->samples : i % K);
 }
 
-// Draws images first .. first + B - 1 onto the sheet. latents (B,C,S,S) and images (B,H,W,3) are
-// scratch memory.
-static int draw_images(struct preview *p, struct image_sheet *sheet, size_t first, size_t B,
-                       float *latents, uint8_t *images)
+size_t preview_side(const struct preview *p)
 {
-    int32_t labels[SAMPLES_AT_ONCE];
+    return p->config->input_size * p->autoencoder->downsample;
+}
+
+size_t preview_classes(const struct preview *p)
+{
+    return p->config->classes;
+}
+
+int preview_set_drawing(struct preview *p, const char *steps, double cfg_scale)
+{
+    return sampler_change(p->sampler, steps, cfg_scale);
+}
+
+int preview_draw(struct preview *p, uint64_t first, const int32_t *labels, size_t B,
+                 uint8_t *images)
+{
+    const size_t side = preview_side(p);
+    return sampler_run(p->sampler, first, labels, B, p->latents, NULL, NULL) < 0
+               ? -1
+               : p->autoencoder->decode(p->autoencoder, p->latents, B, side, side, images);
+}
+
+// Draws images first .. first + B - 1 onto the sheet. images (B,side,side,3) is scratch memory.
+static int add_to_sheet(struct preview *p, struct image_sheet *sheet, size_t first, size_t B,
+                        uint8_t *images)
+{
+    int32_t labels[PREVIEW_BATCH];
     for (size_t b = 0; b < B; b++)
         labels[b] = class_of_image(p, first + b);
-    if (sampler_run(p->sampler, first, labels, B, latents, NULL, NULL) < 0 ||
-        p->autoencoder->decode(p->autoencoder, latents, B, sheet->height, sheet->width, images) < 0)
+    if (preview_draw(p, first, labels, B, images) < 0)
         return -1;
     for (size_t b = 0; b < B; b++)
         if (image_sheet_add(sheet, p->names ? labels[b] : (int64_t)((first + b) / sheet->columns),
@@ -219,7 +248,7 @@ static int draw_images(struct preview *p, struct image_sheet *sheet, size_t firs
 
 int preview_write_samples(struct preview *p, struct output *output)
 {
-    size_t side = p->config->input_size * p->autoencoder->downsample, columns = 1;
+    size_t side = preview_side(p), columns = 1;
     const size_t classes = json_array_size(p->names);
     while ((classes ? classes : columns) * columns < p->samples)
         columns++;
@@ -231,13 +260,11 @@ int preview_write_samples(struct preview *p, struct output *output)
                                 .gap = 2,
                                 .named = classes,
                                 .names = p->names};
-    float *latents = mem_new(SAMPLES_AT_ONCE * p->n, sizeof *latents);
-    uint8_t *images = mem_new(SAMPLES_AT_ONCE * side, side * 3);
-    int rc = latents && images ? 0 : -1;
-    for (size_t at = 0; rc == 0 && at < p->samples; at += SAMPLES_AT_ONCE) {
+    uint8_t *images = mem_new(PREVIEW_BATCH * side, side * 3);
+    int rc = images ? preview_set_drawing(p, STEPS, -1) : -1;
+    for (size_t at = 0; rc == 0 && at < p->samples; at += PREVIEW_BATCH) {
         size_t left = p->samples - at;
-        rc = draw_images(p, &sheet, at, left < SAMPLES_AT_ONCE ? left : SAMPLES_AT_ONCE, latents,
-                         images);
+        rc = add_to_sheet(p, &sheet, at, left < PREVIEW_BATCH ? left : PREVIEW_BATCH, images);
     }
     if (rc == 0)
         rc = image_sheet_write(&sheet, output);
@@ -246,7 +273,6 @@ int preview_write_samples(struct preview *p, struct output *output)
     else
         output_discard(output);
     image_sheet_free(&sheet);
-    free(latents);
     free(images);
     return rc;
 }

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "formats/weights/inception-file.h"
 #include "lib/tool/options.h"
 #include "lib/tool/tool.h"
 
@@ -31,6 +32,8 @@ static struct train_options values = {
     .keep = 3,
     .max_skips = 100,
     .sample_count = 16,
+    .eval_count = 5000,
+    .eval_steps = 50,
     .valid_every = 1000,
     .valid_count = 1024,
     .memory = (uint64_t)1 << 30,
@@ -120,8 +123,20 @@ static const struct option rows[] = {
                "steps between sheets of sample images (default 0: none)"),
     OPTION_INT("sample-count", 0, &values.sample_count, 1, 4096,
                "sample images on a sheet (default 16)"),
-    OPTION_STRING("vae", 0, &values.vae, "FILE",
-                  "autoencoder of the sample images (default: the one that made the latents)"),
+    OPTION_STRING(
+        "vae", 0,
+        &values.vae, "FILE",
+        "autoencoder of the images that are drawn (default: the one that made the latents)"),
+    OPTION_INT("eval-every", 0, &values.eval_every, 0, 1e12,
+               "steps between evaluations of FID against --reference (default 0: none)"),
+    OPTION_INT("eval-count", 0, &values.eval_count, 1, 1e9,
+               "images to draw for FID (default 5000)"),
+    OPTION_INT("eval-steps", 0, &values.eval_steps, 1, 100000,
+               "sampling steps of the images for FID (default 50)"),
+    OPTION_STRING("reference", 0, &values.reference, "FILE",
+                  "statistics for FID (.npz), as evaluate-images --save writes them"),
+    OPTION_STRING("inception", 0, &values.inception, "FILE",
+                  "weights of the network of FID (default: $DIT_INCEPTION)"),
     OPTION_STRING("valid", 0, &values.valid, "SHARD",
                   "also log the loss on these held-out latents"),
     OPTION_INT("valid-every", 0, &values.valid_every, 1, 1e12,
@@ -223,35 +238,58 @@ static bool has_folder(const char *path)
 
 bool train_options_have_paths(void)
 {
-    return has_folder(values.vae) || has_folder(values.valid);
+    return has_folder(values.vae) || has_folder(values.valid) || has_folder(values.reference) ||
+           has_folder(values.inception);
 }
 
-static bool is_foreign(const char *const *path)
+static bool is_given(const void *value)
 {
     const struct option *row = rows;
-    while (row->value.string != path)
+    while (row->value.string != value)
         row++;
-    return has_folder(*path) && !given[row - rows];
+    return given[row - rows];
 }
 
-static int refuse_path(const char *option, const char *path, const char *way_out)
+// A foreign path that is not used is forgotten, lest a later run find it in a checkpoint of this
+// one.
+static int check_path(const char *option, const char **path, bool used, const char *way_out)
 {
     char shown[ERROR_SHOWN_SIZE];
-    return error_set(STATUS_USAGE,
-                     "its --%s is %s, but it was not written in this folder, and paths from "
-                     "elsewhere are not opened: repeat the option, or give %s",
-                     option, error_shown(path, strlen(path), shown), way_out);
+    if (!has_folder(*path) || is_given(path))
+        return 0;
+    if (used)
+        return error_set(STATUS_USAGE,
+                         "its --%s is %s, but it was not written in this folder, and paths from "
+                         "elsewhere are not opened: repeat the option, or give %s",
+                         option, error_shown(*path, strlen(*path), shown), way_out);
+    *path = NULL;
+    return 0;
 }
 
 int train_options_check_paths(void)
 {
-    if (is_foreign(&values.vae) && values.sample_every)
-        return refuse_path("vae", values.vae, "--sample-every 0 for no images");
-    if (is_foreign(&values.valid))
-        return refuse_path("valid", values.valid, "--valid '' for none");
-    if (is_foreign(&values.vae))
-        values.vae =
-            NULL; // not to be opened by a later run that finds it in a checkpoint of this one
+    const bool draws = values.sample_every || values.eval_every;
+    const bool evaluates = values.eval_every > 0;
+    if (check_path("vae", &values.vae, draws,
+                   evaluates ? "--sample-every 0 --eval-every 0 for no images"
+                             : "--sample-every 0 for no images") < 0 ||
+        check_path("valid", &values.valid, true, "--valid '' for none") < 0 ||
+        check_path("reference", &values.reference, evaluates, "--eval-every 0 for no FID") < 0)
+        return -1;
+    return check_path("inception", &values.inception, evaluates, "--eval-every 0 for no FID");
+}
+
+int train_options_check_evaluation(void)
+{
+    if (values.eval_every == 0)
+        return values.reference && is_given(&values.reference)
+                   ? error_set(STATUS_USAGE, "--reference needs --eval-every")
+                   : 0;
+    if (!values.reference || !*values.reference)
+        return error_set(STATUS_USAGE, "--eval-every needs a --reference to compare with");
+    if (!inception_file_choose(values.inception))
+        return error_set(STATUS_USAGE, "--eval-every needs the Inception network: --inception "
+                                       "pt_inception-2015-12-05-6726825d.pth, or $DIT_INCEPTION");
     return 0;
 }
 

@@ -29,9 +29,11 @@ struct train_options {
     bool ema_warmup;
     int64_t steps, epochs; // 0: not given
     int64_t log_every, save_every, keep, max_skips;
-    double save_minutes;                // 0: never by time
-    int64_t sample_every, sample_count; // sample_every 0: never
-    const char *vae, *valid;            // NULL: not given
+    double save_minutes;                        // 0: never by time
+    int64_t sample_every, sample_count;         // sample_every 0: never
+    int64_t eval_every, eval_count, eval_steps; // eval_every 0: never
+    const char *reference, *inception;
+    const char *vae, *valid; // NULL: not given
     int64_t valid_every, valid_count;
     uint64_t memory;
     bool cache, partial, shard_optimizer, tensorboard;
@@ -49,11 +51,13 @@ char **train_options_parse(struct train_options **options, int argc, char **argv
 // line, --steps or --epochs, replaces both of the checkpoint's. Texts point into the metadata. -1
 // with an error (65).
 int train_options_restore(const json_t *metadata);
-// Whether --vae or --valid names a file in another folder than the current one.
+// Whether a setting names a file in another folder than the current one.
 bool train_options_have_paths(void);
 // For a checkpoint that others may have written: -1 with an error (64) if it would make this
 // process open a file by such a path, which the command line does not give.
 int train_options_check_paths(void);
+// -1 with an error (64) if --eval-every lacks what it needs, or is itself missing.
+int train_options_check_evaluation(void);
 // Adds the settings to a checkpoint's metadata, as "setting.NAME". -1 with an error.
 int train_options_save(json_t *metadata);
 

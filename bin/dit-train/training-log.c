@@ -38,31 +38,84 @@ void training_count(struct training *t, const struct trainer_stats *stats)
     s->grad_norm += stats->grad_norm;
 }
 
-// Whether this rank takes part in reading the averaged weights: rank 0 uses them, and if the
-// optimizer is sharded, all ranks hold parts of them.
+// What a look at the averaged weights finds; NAN where it was not due, and on ranks over 0.
+struct findings {
+    double valid, fid;
+};
+
+// Whether this rank takes part in reading the averaged weights for rank 0 alone, which uses them:
+// if the optimizer is sharded, all ranks hold parts of them.
 static bool takes_part(const struct training *t)
 {
     return ranks_rank(t->ranks) == 0 || t->settings.shard_optimizer;
 }
 
-// The held-out loss is due at the first log line after every `valid_every` steps, and at the last.
-static bool is_validation_due(const struct training *t, bool last)
+static struct preview *own_preview(const struct training *t)
 {
-    uint64_t log_every = (uint64_t)t->options->log_every;
-    uint64_t every = (uint64_t)t->options->valid_every;
-    uint64_t before = t->step > log_every ? t->step - log_every : 0;
-    return train_options_validate(t->options) && (last || t->step / every > before / every);
+    return ranks_rank(t->ranks) == 0 ? t->preview : NULL;
 }
 
-// *loss is NAN if it is not due, and on ranks over 0.
-static int validate(struct training *t, bool last, double *loss)
+// Due at the first log line after every `every` steps, and at the last line.
+static bool is_due(const struct training *t, bool wanted, int64_t every, bool last)
 {
-    *loss = NAN;
-    if (!is_validation_due(t, last) || !takes_part(t))
-        return 0;
-    if (preview_load(t->preview, t->trainer) < 0)
+    uint64_t log_every = (uint64_t)t->options->log_every;
+    uint64_t before = t->step > log_every ? t->step - log_every : 0;
+    return wanted && (last || t->step / (uint64_t)every > before / (uint64_t)every);
+}
+
+static bool is_validation_due(const struct training *t, bool last)
+{
+    return is_due(t, train_options_validate(t->options), t->options->valid_every, last);
+}
+
+static bool is_fid_due(const struct training *t, bool last)
+{
+    return is_due(t, t->evaluation, t->options->eval_every, last);
+}
+
+bool training_log_lacks(const struct training *t)
+{
+    return (is_validation_due(t, true) && !is_validation_due(t, false)) ||
+           (is_fid_due(t, true) && !is_fid_due(t, false));
+}
+
+static int validate(struct training *t, double *loss)
+{
+    if (preview_load(own_preview(t), t->trainer, NULL) < 0)
         return -1;
-    return t->preview ? preview_validate(t->preview, loss) : 0;
+    return own_preview(t) ? preview_validate(t->preview, loss) : 0;
+}
+
+// Warns of what could not be made, unless the device failed: then -1.
+static int do_without(struct training *t, const char *what)
+{
+    struct error error;
+    error_save(&error);
+    if (device_check(t->device) < 0)
+        return -1;
+    error_restore(&error);
+    tool_warn("no %s of step %llu: %s", what, (unsigned long long)t->step, error_message());
+    tool.rank.agreed = false; // a later error need not be one that all ranks know
+    return 0;
+}
+
+static int measure_fid(struct training *t, double *fid)
+{
+    if (preview_load(t->preview, t->trainer, t->ranks) < 0)
+        return -1;
+    if (evaluation_run(t->evaluation, fid) < 0)
+        return do_without(t, "FID");
+    if (isfinite(*fid))
+        t->fid = *fid;
+    return 0;
+}
+
+static int look_at_weights(struct training *t, bool last, struct findings *found)
+{
+    *found = (struct findings){NAN, NAN};
+    if (is_validation_due(t, last) && takes_part(t) && validate(t, &found->valid) < 0)
+        return -1;
+    return is_fid_due(t, last) ? measure_fid(t, &found->fid) : 0;
 }
 
 // Whether the loss has two parts.
@@ -71,8 +124,8 @@ static bool has_bound(const struct training *t)
     return t->settings.loss.objective.kind != OBJECTIVE_FLOW;
 }
 
-static json_t *make_log_line(const struct training *t, double rate, double flops, double valid,
-                             bool partial)
+static json_t *make_log_line(const struct training *t, double rate, double flops,
+                             const struct findings *found, bool partial)
 {
     const struct training_sums *s = &t->sums;
     double n = (double)(s->steps - s->skipped);
@@ -98,38 +151,48 @@ static json_t *make_log_line(const struct training *t, double rate, double flops
         }
         json_object_set_new(line, "grad_norm", json_real(s->grad_norm / n));
     }
-    if (isfinite(valid))
-        json_object_set_new(line, "valid_loss", json_real(valid));
+    if (isfinite(found->valid))
+        json_object_set_new(line, "valid_loss", json_real(found->valid));
+    if (isfinite(found->fid)) {
+        json_object_set_new(line, "fid", json_real(found->fid));
+        json_object_set_new(line, "fid_images", json_integer(t->options->eval_count));
+    }
     if (partial)
         json_object_set_new(line, "partial", json_true());
     return line;
 }
 
-static void print_log_line(const struct training *t, double rate, double flops, double valid)
+static void print_log_line(const struct training *t, double rate, double flops,
+                           const struct findings *found)
 {
     const struct training_sums *s = &t->sums;
     double n = (double)(s->steps - s->skipped);
-    char peak[32] = "", held_out[32] = "", parts[64] = "";
+    char peak[32] = "", held_out[32] = "", fid[32] = "", parts[64] = "";
     if (has_bound(t))
         snprintf(parts, sizeof parts, "  mse %.4f  vb %.5f", s->mse / n, s->vb / n);
     if (t->peak > 0)
         snprintf(peak, sizeof peak, " (%.0f%% of peak)", 100 * flops / t->peak);
-    if (isfinite(valid))
-        snprintf(held_out, sizeof held_out, "  valid %.4f", valid);
+    if (isfinite(found->valid))
+        snprintf(held_out, sizeof held_out, "  valid %.4f", found->valid);
+    if (isfinite(found->fid))
+        snprintf(fid, sizeof fid, "  FID %.2f", found->fid);
     if (n > 0)
-        tool_note("step %6llu  loss %.4f%s%s  grad %.3f  lr %.2e  %.1f images/s  %.1f GFLOP/s%s",
-                  (unsigned long long)t->step, s->loss / n, parts, held_out, s->grad_norm / n,
+        tool_note("step %6llu  loss %.4f%s%s%s  grad %.3f  lr %.2e  %.1f images/s  %.1f GFLOP/s%s",
+                  (unsigned long long)t->step, s->loss / n, parts, held_out, fid, s->grad_norm / n,
                   t->lr, rate, flops * 1e-9, peak);
+    else if (s->steps == 0)
+        tool_note("step %6llu%s%s", (unsigned long long)t->step, held_out, fid);
 }
 
-// Writes a line about the `seconds` since t->start. The held-out loss is NAN if it is not due.
-static void write_line_of_log(struct training *t, double seconds, double valid, bool partial)
+// Writes a line about the `seconds` since t->start.
+static void write_line_of_log(struct training *t, double seconds, const struct findings *found,
+                              bool partial)
 {
     double rate = (double)(t->steps_timed * t->settings.batch) / seconds, flops = rate * t->flops;
     if (t->peak > 0 && flops > t->peak) // other programs took their share while it was measured
         t->peak = flops;
-    print_log_line(t, rate, flops, valid);
-    json_t *line = make_log_line(t, rate, flops, valid, partial);
+    print_log_line(t, rate, flops, found);
+    json_t *line = make_log_line(t, rate, flops, found, partial);
     monitor_log(t->monitor, line);
     bool failed = run_folder_log(&t->run, line) < 0;
     if (failed && !t->log_failed)
@@ -147,11 +210,12 @@ static int check_ranks(const struct training *t)
 
 int training_log(struct training *t, bool last)
 {
-    double seconds = clock_seconds() - t->start, valid;
-    if (check_ranks(t) < 0 || validate(t, last, &valid) < 0)
+    double seconds = clock_seconds() - t->start;
+    struct findings found;
+    if (check_ranks(t) < 0 || look_at_weights(t, last, &found) < 0)
         return -1;
     if (ranks_rank(t->ranks) == 0)
-        write_line_of_log(t, seconds, valid, false);
+        write_line_of_log(t, seconds, &found, false);
     t->sums = (struct training_sums){.skips_in_a_row = t->sums.skips_in_a_row};
     t->steps_timed = 0;
     t->start = clock_seconds();
@@ -163,7 +227,7 @@ int training_log_partial(struct training *t)
     if (check_ranks(t) < 0)
         return -1;
     if (ranks_rank(t->ranks) == 0)
-        write_line_of_log(t, clock_seconds() - t->start, NAN, true);
+        write_line_of_log(t, clock_seconds() - t->start, &(struct findings){NAN, NAN}, true);
     return 0;
 }
 
@@ -189,16 +253,10 @@ static int save_samples(struct training *t)
 int training_sample(struct training *t)
 {
     double start = clock_seconds();
-    if (takes_part(t) && preview_load(t->preview, t->trainer) < 0)
+    if (takes_part(t) && preview_load(own_preview(t), t->trainer, NULL) < 0)
         return -1;
-    if (t->preview && save_samples(t) < 0) {
-        struct error error;
-        error_save(&error);
-        if (device_check(t->device) < 0)
-            return -1;
-        error_restore(&error);
-        tool_warn("no pictures of step %llu: %s", (unsigned long long)t->step, error_message());
-    }
+    if (own_preview(t) && save_samples(t) < 0 && do_without(t, "pictures") < 0)
+        return -1;
     t->start += clock_seconds() - start;
     return 0;
 }

@@ -1,5 +1,7 @@
 // The loop over the steps: reading ahead, logging, saving, and how it ends.
 // SPDX-License-Identifier: MIT
+#include <math.h>
+
 #include "bin/dit-train/training.h"
 #include "lib/base/clock.h"
 
@@ -79,10 +81,13 @@ static enum fate take_step(struct training *t)
     t->position += t->settings.batch;
     training_count(t, &stats);
     progress_add(1);
-    progress_text("loss %.4f", stats.loss);
 
     if ((last || t->step % (uint64_t)t->options->log_every == 0) && training_log(t, last) < 0)
         return LOST;
+    if (isfinite(t->fid))
+        progress_text("loss %.4f, FID %.2f", stats.loss, t->fid);
+    else
+        progress_text("loss %.4f", stats.loss);
     if (is_sheet_due(t, last) && training_sample(t) < 0)
         return LOST;
     if (t->sums.skips_in_a_row >= (uint64_t)t->options->max_skips) {
@@ -98,7 +103,8 @@ static enum fate take_step(struct training *t)
 static int finish_run(struct training *t, enum fate fate)
 {
     int rc = 0;
-    if (fate == ENDS && t->sums.steps && training_log(t, true) < 0)
+    const bool lacks = t->batch.state == BATCH_SHORT && training_log_lacks(t);
+    if (fate == ENDS && (t->sums.steps || lacks) && training_log(t, true) < 0)
         return -1;
     if (fate != ENDS && t->steps_timed && training_log_partial(t) < 0)
         return -1;

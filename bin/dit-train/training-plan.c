@@ -309,7 +309,9 @@ int training_describe(struct training *t)
               "%.2f GB, and up to %.2f GB for latents; %s",
               text, count_parameters(t), c->classes, c->channels, c->input_size, c->input_size,
               t->settings.batch, ranks, t->settings.micro_batch,
-              (double)(trainer_memory(t->trainer) + preview_memory(t->preview)) * 1e-9,
+              (double)(trainer_memory(t->trainer) + preview_memory(t->preview) +
+                       evaluation_memory(t->evaluation)) *
+                  1e-9,
               (double)latents_memory(t->latents) * 1e-9, t->device->description);
     t->flops = 3 * dit_forward_flops(c);
     t->peak = n_ranks * device_peak_flops(t->device);

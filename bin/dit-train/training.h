@@ -7,6 +7,7 @@
 #define DIT_TRAINING_H
 
 #include "bin/dit-train/checkpoints.h"
+#include "bin/dit-train/evaluation.h"
 #include "bin/dit-train/monitor.h"
 #include "bin/dit-train/preview.h"
 #include "bin/dit-train/run-folder.h"
@@ -48,7 +49,9 @@ struct training {
     struct latents *latents;
     struct device *device;
     struct trainer *trainer;
-    struct preview *preview; // NULL if nothing is wanted, and on ranks over 0
+    struct preview *preview; // NULL if nothing is wanted; on ranks over 0 for the evaluation alone
+    struct evaluation *evaluation; // NULL if none is wanted
+    double fid;                    // the last one; NAN without
     struct checkpoints *checkpoints;
     struct monitor *monitor; // NULL if nobody is told, and on ranks over 0
 
@@ -115,9 +118,11 @@ int training_time_step(struct training *training);
 // training-log.c: what a run reports.
 // Counts a step, and warns if it was skipped.
 void training_count(struct training *training, const struct trainer_stats *stats);
-// Logs the means since the last line, and the held-out loss if it is due. `last`: of the run. -1
-// with an error: the weights can't be trusted.
+// Logs the means since the last line, and the held-out loss and FID if they are due. `last`: of the
+// run. A FID that can't be computed is a warning. -1 with an error: the weights can't be trusted.
 int training_log(struct training *training, bool last);
+// Whether held-out loss or FID are due only because the run ends.
+bool training_log_lacks(const struct training *training);
 // Logs the means since the last line where a run stops between two lines. The line is marked as
 // partial, and goes when the run is resumed: the sums go on.
 int training_log_partial(struct training *training);

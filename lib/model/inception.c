@@ -307,6 +307,11 @@ void inception_free(struct inception *net)
     free(net);
 }
 
+size_t inception_memory(const struct inception *net)
+{
+    return net->folded.size * net->device->backend->act_size + net->memory_size;
+}
+
 // weights (O,kernel,I) = scale w (O,I,kernel) and biases (O) = shift - scale mean, where the batch
 // norm's scale is divided by sqrt(variance + EPS).
 static void fold_norm(float *weights, float *biases, const float *const params[INCEPTION_PARAMS],

@@ -37,7 +37,8 @@ struct inception {
 
 // Makes a network whose weights are zero until inception_set_conv. NULL with an error.
 struct inception *inception_new(struct device *device, size_t width);
-void inception_free(struct inception *net); // NULL is fine
+void inception_free(struct inception *net);           // NULL is fine
+size_t inception_memory(const struct inception *net); // bytes on the device, as of now
 // Sets convolution i from its parameters in the layout's order and shapes, in host memory. -1 with
 // an error.
 int inception_set_conv(struct inception *net, size_t i,

@@ -1,6 +1,7 @@
 // Sampling stage by stage, with guidance. SPDX-License-Identifier: MIT
 #include "lib/model/sampler.h"
 
+#include <assert.h>
 #include <ctype.h>
 #include <math.h>
 #include <stdlib.h>
@@ -20,7 +21,7 @@ struct sampler {
     struct device *device;
     struct sampler_settings settings;
     struct sampler_stages stages;
-    enum guidance guidance;
+    enum guidance guidance, made_for;
     struct dit *dit, *guide; // guide with GUIDANCE_MODEL
     size_t batch, B;         // the most samples at once; those being drawn
     size_t n;                // elements of a latent
@@ -181,6 +182,7 @@ struct sampler *sampler_new(struct device *device, const struct dit_config *conf
     s->stride = config->learn_sigma ? 2 * s->n : s->n;
     if (choose_guidance(s, config) < 0)
         goto failed;
+    s->made_for = s->guidance;
     size_t rows = count_rows(s, batch);
     if (make_stages(&s->stages, settings, config->learn_sigma) < 0 ||
         (s->guidance == GUIDANCE_MODEL && check_guide(config, settings->guide) < 0) ||
@@ -218,6 +220,20 @@ void sampler_free(struct sampler *s)
     free(s);
 }
 
+int sampler_change(struct sampler *s, const char *steps, double cfg_scale)
+{
+    const struct dit_config *config = dit_get_config(s->dit);
+    const size_t states = s->stages.states;
+    s->settings.steps = steps;
+    s->settings.cfg_scale = cfg_scale;
+    stages_free(&s->stages);
+    if (choose_guidance(s, config) < 0 ||
+        make_stages(&s->stages, &s->settings, config->learn_sigma) < 0)
+        return -1;
+    assert(s->stages.states <= states && (!s->guidance || s->guidance == s->made_for));
+    return 0;
+}
+
 struct dit *sampler_model(struct sampler *s)
 {
     return s->dit;
@@ -230,7 +246,7 @@ struct dit *sampler_guide(struct sampler *s)
 
 size_t sampler_rows(const struct sampler *s)
 {
-    return count_rows(s, s->batch);
+    return s->made_for == GUIDANCE_NULL_CLASS ? 2 * s->batch : s->batch;
 }
 
 size_t sampler_memory(const struct sampler *s)

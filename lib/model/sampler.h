@@ -57,6 +57,10 @@ struct sampler;
 struct sampler *sampler_new(struct device *device, const struct dit_config *config, size_t batch,
                             const float *const *mapped, const struct sampler_settings *settings);
 void sampler_free(struct sampler *sampler); // NULL is fine
+// Draws from now on in other steps and with guidance of another scale, both as in the settings. A
+// sampler that was made without guidance has no memory for it. -1 with an error, which leaves the
+// sampler unusable.
+int sampler_change(struct sampler *sampler, const char *steps, double cfg_scale);
 struct dit *sampler_model(struct sampler *sampler);
 struct dit *sampler_guide(struct sampler *sampler);   // the second model, or NULL
 size_t sampler_rows(const struct sampler *sampler);   // the model's batch: guided by it 2 `batch`
