@@ -16,6 +16,8 @@ draws samples from it. Without PICTURES it first draws its own set of pictures i
   -h, --help            show this help
 
 Makes FOLDER/samples.png, FOLDER/samples.npz, FOLDER/loss.png and FOLDER/run with the weights.
+If $DIT_INCEPTION names the weights of the Inception network, it also computes the FID of up to 2500
+samples against the pictures, of which it takes a part if they are many. This takes some minutes.
 Run again with the same FOLDER, it continues the training for M more minutes.
 EOF
 }
@@ -98,6 +100,25 @@ dit-sample --weights "$out/run/latest.safetensors" --count $((8 * rows)) \
 tile-images --by-class --names --columns 8 --scale "$((size < 64 ? 2 : 1))" -o "$out/samples.png" "$out/samples.tstream"
 npz-pack -o "$out/samples.npz" "$out/samples.tstream"
 
+fid=
+if [ -n "${DIT_INCEPTION:-}" ]; then
+    pictures_in_all=$(tr -cd '\0' <"$out/files" | wc -c)
+    parts=$((pictures_in_all < 2500 ? 1 : pictures_in_all / 2500))
+    # Another run with the same pictures keeps their statistics.
+    known="$(cksum <"$out/files") $size"
+    if [ ! -e "$out/reference.npz" ] || [ "$(cat "$out/reference.of")" != "$known" ]; then
+        say "Computing the features of $((pictures_in_all / parts)) pictures"
+        { decode -0 --size "$size" --no-labels --part "1/$parts" <"$out/files" || [ $? -eq 1 ]; } |
+            evaluate-images -q --metrics fid --save "$out/reference.npz" >/dev/null
+        echo "$known" >"$out/reference.of"
+    fi
+    samples=$((pictures_in_all < 2500 ? pictures_in_all : 2500))
+    say "Computing the FID of $samples samples, drawn without guidance in 50 steps"
+    dit-sample --weights "$out/run/latest.safetensors" --count "$samples" --cfg-scale 1 --steps 50 --batch 100 |
+        evaluate-images -q --metrics fid --reference "$out/reference.npz" -o "$out/fid.json"
+    fid=$(sed -n 's/^  "fid": \([0-9]*\.\{0,1\}[0-9]\{0,2\}\).*/\1/p' "$out/fid.json")
+fi
+
 if ! command -v gnuplot >/dev/null; then
     echo "demo.sh: $out/loss.png is not drawn, as gnuplot is not installed" >&2
 elif ! "$(dirname "$0")/plot-training.sh" -o "$out/loss.png" "$out/run"; then
@@ -109,5 +130,6 @@ say "Done"
     echo "$out/samples.png   8 samples of each class, one class per row: $(tr '\001-\037\177' '?' <"$out/classes" | tr '\0' , | sed 's/,$//; s/,/, /g')"
     echo "$out/samples.npz   the same samples as a NumPy array, for the ADM evaluation suite"
     [ ! -e "$out/loss.png" ] || echo "$out/loss.png      the training curves"
+    [ -z "$fid" ] || echo "$out/fid.json      FID $fid against the pictures, of $samples samples without guidance"
     echo "$out/run           weights and log; \"dit-sample --weights $out/run/latest.safetensors\" draws more"
 } >&2

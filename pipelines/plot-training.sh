@@ -7,8 +7,8 @@ usage() {
     cat <<'END'
 Usage: plot-training.sh [-o FILE | --text] [--follow] [RUN]...
 Draws the curves of trainings as a PNG: loss (also on held-out latents, where the log has it), its
-two parts, gradient norm, learning rate and speed. Each RUN is the run folder of a dit-train
-(default: run). Needs gnuplot.
+two parts, gradient norm, learning rate, speed, and FID, where the log has it. Each RUN is the run
+folder of a dit-train (default: run). Needs gnuplot.
 
   -o, --output=FILE  write the picture to FILE (default: training.png)
   -t, --text         draw the loss alone, as text on standard output
@@ -67,12 +67,12 @@ quote() { # quote NAME
     printf %s "$1" | LC_ALL=C tr '\000-\037\177' '?' | LC_ALL=C sed "s/'/''/g"
 }
 # Prints gnuplot arguments for the curve of KEY of each run. Runs without values are left out.
-curves() { # curves KEY STYLE TITLE-SUFFIX
+curves() { # curves KEY STYLE TITLE-SUFFIX [KIND]
     for n in $(seq "$runs"); do
         pick "$tmp/log$n" "$1" >"$tmp/$1$n"
         [ -s "$tmp/$1$n" ] || continue
-        printf '"%s" using (column(1)/%d):2 with lines linecolor %d %s title (titles[%d] . "%s"), ' \
-            "$1$n" "$unit" "$n" "$2" "$n" "$3"
+        printf '"%s" using (column(1)/%d):2 with %s linecolor %d %s title (titles[%d] . "%s"), ' \
+            "$1$n" "$unit" "${4:-lines}" "$n" "$2" "$n" "$3"
     done
 }
 panel() { # panel TITLE SETTINGS CURVES
@@ -107,7 +107,8 @@ fi
         n=$((n + 1))
         printf "titles[%d] = '%s'\n" $n "$(quote "$run")"
     done
-    [ -n "$text" ] || printf 'set multiplot layout 2,3\n'
+    fid=$(curves fid '' '' linespoints)
+    [ -n "$text" ] || printf 'set multiplot layout 2,%d\n' "$([ -n "$fid" ] && echo 4 || echo 3)"
     printf 'set grid linecolor "#dddddd"\nset border 3\n'
     printf 'set tics nomirror\nset xlabel "%s"\nunset key\n' "$steps"
     key='set key top right noenhanced'
@@ -118,6 +119,7 @@ fi
     panel 'norm of the gradient' 'set logscale y' "$(curves grad_norm '' '')"
     panel 'learning rate' 'set yrange [0:*]' "$(curves lr '' '')"
     panel 'images per second' 'set yrange [0:*]' "$(curves images_per_second '' '')"
+    panel FID 'set yrange [0:*]' "$fid"
     [ -n "$text" ] || printf 'unset multiplot\n'
 } >"$tmp/script"
 (cd "$tmp" && gnuplot script) || fail 70 'gnuplot failed'

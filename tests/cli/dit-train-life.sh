@@ -399,14 +399,17 @@ cp "$1" "$FAKE_SCRIPT"
 : >"$(sed -n 's/^set output "\(.*\)"/\1/p' "$1")"
 END
 chmod +x "$tmp/fake/gnuplot"
-plot() { # plot STEPS: of a log that ends there
-    echo "{\"step\":$1,\"loss\":1}" >"$tmp/long/log.jsonl"
+plot() { # plot STEPS [FIGURES]: of a log that ends there
+    echo "{\"step\":$1,\"loss\":1${2:-}}" >"$tmp/long/log.jsonl"
     FAKE_SCRIPT=$tmp/script PATH="$tmp/fake:$PATH" pipelines/plot-training.sh -o "$tmp/fake.png" "$tmp/long"
 }
 exits 'plot-training.sh of few steps' 0 plot 2500
 ok '... counts in steps' grep -q 'xlabel "step"' "$tmp/script"
 exits 'plot-training.sh of many steps' 0 plot 25000
 ok '... counts in thousands' grep -q 'xlabel "thousand steps"' "$tmp/script"
+is '... draws no FID' "$(grep -c '"fid1"' "$tmp/script")" 0
+exits 'plot-training.sh of a log with FID' 0 plot 25000 ',"fid":12.5,"fid_images":5000'
+is '... draws it' "$(sed -n 's/^plot \("fid1".*linespoints\) .*/\1/p' "$tmp/script")" '"fid1" using (column(1)/1000):2 with linespoints'
 
 # The reader, and a few steps.
 small='--depth 1 --hidden 32 --heads 2 --patch 2 --classes 10'
