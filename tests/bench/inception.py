@@ -1,9 +1,12 @@
-"""inception.py bench WEIGHTS N: prints the seconds that PyTorch takes for N images of 256x256 through the
-network of FID, eager and compiled. inception.py expect WEIGHTS OUT SIDE...: writes random images and their
-features, computed in float64, for tests/unit/inception.c. SPDX-License-Identifier: MIT
+"""inception.py bench WEIGHTS N PROGRAM: prints the seconds that inception-network (PROGRAM) and PyTorch, eager
+and compiled, take in turn for N images through the network of FID. inception.py expect WEIGHTS OUT SIDE...:
+writes random images and their features, computed in float64, for tests/unit/inception.c.
+SPDX-License-Identifier: MIT
 """
+import copy
 import json
 import struct
+import subprocess
 import sys
 import time
 
@@ -135,28 +138,45 @@ def expect(net, path, sides):
     write(path, dict(sorted(tensors.items(), key=lambda t: -t[1].itemsize)))
 
 
-def bench(net, n):
+def bench(path, net, n, program):
+    """The best of five turns of each, and the median of the turns' ratios: other load comes and goes."""
     x = torch.rand(n, 3, 299, 299) * 2 - 1
-    for name, run in ('eager', net), ('channels last', net.to(memory_format=torch.channels_last)), \
-            ('compiled', torch.compile(net)):
-        if name != 'eager':
-            x = x.to(memory_format=torch.channels_last)
-        try:
-            times = []
-            for _ in range(3):
-                start = time.time()
-                for i in range(0, n, 16):
-                    run(x[i:i + 16])
-                times.append(time.time() - start)
-            print('%s: %.3f' % (name, min(times)), flush=True)
-        except Exception as error:  # no compiler that it knows
-            print('%s: %s' % (name, str(error).splitlines()[0]), flush=True)
+    last = x.to(memory_format=torch.channels_last)
+
+    def timed(run, x):
+        start = time.time()
+        for i in range(0, n, 16):
+            run(x[i:i + 16])
+        return time.time() - start
+
+    net_last = copy.deepcopy(net).to(memory_format=torch.channels_last)
+    compiled = torch.compile(net_last)
+    runs = {'dit-tools': lambda: float(subprocess.check_output([program, 'time', path, str(n)])),
+            'eager': lambda: timed(net, x),
+            'channels last': lambda: timed(net_last, last),
+            'compiled': lambda: timed(compiled, last)}
+    turns = {name: [] for name in runs}
+    for turn in range(6):
+        for name, run in list(runs.items()):
+            try:
+                turns[name].append(run())
+            except Exception as error:  # no compiler that it knows
+                print('%s: %s' % (name, str(error).splitlines()[0]), flush=True)
+                del runs[name], turns[name]
+    turns = {name: times[1:] for name, times in turns.items()}  # the first one compiles
+    for name, times in turns.items():
+        print('Inception, %d images, %s: %.2f s' % (n, name, min(times)))
+    ours = turns.pop('dit-tools')
+    peer = min(turns, key=lambda name: min(turns[name]))
+    ratios = sorted(b / a for a, b in zip(ours, turns[peer]))
+    print('%.2f times as fast as PyTorch (%s); turn by turn %.2f to %.2f, median %.2f' % (
+        min(turns[peer]) / min(ours), peer, ratios[0], ratios[-1], ratios[len(ratios) // 2]), flush=True)
 
 
 if __name__ == '__main__':
     torch.set_grad_enabled(False)
     network = Inception(read(sys.argv[2])).eval()
     if sys.argv[1] == 'bench':
-        bench(network, int(sys.argv[3]))
+        bench(sys.argv[2], network, int(sys.argv[3]), sys.argv[4])
     else:
         expect(network, sys.argv[3], [int(side) for side in sys.argv[4:]])
