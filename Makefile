@@ -40,18 +40,19 @@ $(error Missing libraries among: $(PACKAGES). On Debian and Ubuntu `make install
 endif
 endif
 
-# Libraries for further kinds of pictures. Where pkg-config finds none, the source of that name is left
-# out, and decode-images names such pictures and skips them. KINDS= leaves all of them out.
-KINDS        ?= webp gif tiff
+# Libraries for further kinds of pictures, and for archives. Where pkg-config finds none, the source of
+# that name, or what uses it, is left out, and decode-images says so of such files. KINDS= leaves all of them out.
+KINDS        ?= webp gif tiff archive
 PACKAGE_webp := libwebp libwebpdemux
 PACKAGE_gif  := libgif
 PACKAGE_tiff := libtiff-4
+PACKAGE_archive := libarchive
 ifneq ($(NEEDS_PACKAGES),)
 KINDS_FOUND  := $(foreach k,$(KINDS),$(shell pkg-config --exists $(PACKAGE_$k) && echo $k))
 KINDS_CFLAGS := $(foreach k,$(KINDS_FOUND),$(shell pkg-config --cflags $(PACKAGE_$k)))
 KINDS_LIBS   := -Wl,--as-needed $(foreach k,$(KINDS_FOUND),$(shell pkg-config --libs $(PACKAGE_$k)))
 endif
-KINDS_LACK   := $(filter-out $(KINDS_FOUND),webp gif tiff)
+KINDS_LACK   := $(filter-out $(KINDS_FOUND),webp gif tiff archive)
 
 # tile-images --show on terminals that know sixels; SIXEL= leaves it out.
 ifneq ($(NEEDS_PACKAGES),)
@@ -158,9 +159,10 @@ $B/obj/%.o: %.c
 
 $B/obj/kernels/plugin.o: COMMON += -DPLUGIN_FOLDER='"$(LIBDIR)/dit-tools"'
 $B/obj/kernels/plugin.o: $B/libdir
-$(KINDS_FOUND:%=$B/obj/formats/images/%.o): PKG_CFLAGS += $(KINDS_CFLAGS)
-$B/obj/formats/images/image-file.o: COMMON += $(KINDS_FOUND:%=-DHAVE_%)
-$B/obj/formats/images/image-file.o: $B/kinds
+$(KINDS_FOUND:%=$B/obj/formats/images/%.o) $B/obj/formats/containers/archive.o: PKG_CFLAGS += $(KINDS_CFLAGS)
+KINDS_OBJ := $B/obj/formats/images/image-file.o $B/obj/formats/containers/archive.o
+$(KINDS_OBJ): COMMON += $(KINDS_FOUND:%=-DHAVE_%)
+$(KINDS_OBJ): $B/kinds
 $B/obj/formats/images/sixel.o: PKG_CFLAGS += $(shell pkg-config --cflags libsixel 2>/dev/null)
 $B/obj/formats/images/terminal-image.o: COMMON += $(SIXEL:%=-DHAVE_%)
 $B/obj/formats/images/terminal-image.o: $B/sixel

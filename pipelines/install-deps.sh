@@ -6,11 +6,11 @@ set -eu
 
 need='gcc make pkg-config libjpeg-dev libpng-dev zlib1g-dev libzstd-dev libjansson-dev'
 # What is made with these is left out where they are missing, and a message says so.
-want='gnuplot-nox libwebp-dev libgif-dev libtiff-dev libsixel-dev'
+want='gnuplot-nox libwebp-dev libgif-dev libtiff-dev libsixel-dev libarchive-dev'
 case ${1:-build} in
 build) ;;
 check)
-    need="$need g++ zstd perl python3 python3-numpy"
+    need="$need g++ zstd zip perl python3 python3-numpy"
     want="$want mandoc shellcheck clang-format valgrind openmpi-bin libopenmpi-dev"
     ;;
 *) echo 'usage: install-deps.sh build|check' >&2; exit 64 ;;

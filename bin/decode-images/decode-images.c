@@ -17,10 +17,15 @@
 static int64_t side = 256, pixels_max = IMAGE_PIXELS_MAX;
 static int order;                // an enum resample_order
 static struct image_options how; // to decode
+static struct budget waiting;    // for the pictures of archives that wait to be decoded
+
+#define WAITING_MAX ((size_t)64 << 20) // bytes, or one picture that is larger
 
 struct picture {
     struct input_file file;
     int64_t label;
+    uint8_t *data; // of a picture in an archive, or NULL
+    size_t size;
     bool notes[NOTES];
     uint8_t *pixels; // (side, side, 3)
 };
@@ -43,6 +48,10 @@ static int next_picture(void *user, void *file)
         return more;
     // Among paths "-" is a file of that name, not standard input.
     picture->file.path = mem_strdup(strcmp(entry.path, "-") == 0 ? "./-" : entry.path);
+    picture->data = entry.data;
+    picture->size = entry.size;
+    if (picture->data)
+        budget_acquire(&waiting, picture->size);
     if (!picture->file.path)
         return -1;
     picture->label = entry.label;
@@ -53,16 +62,35 @@ static int next_picture(void *user, void *file)
     return 1;
 }
 
+static void drop_data(struct picture *picture)
+{
+    if (picture->data)
+        budget_release(&waiting, picture->size);
+    free(picture->data);
+    picture->data = NULL;
+}
+
+// Decodes a file, or data from an archive, which are then dropped.
+static int decode_picture(struct picture *picture, struct image *image)
+{
+    const char *path = picture->file.path;
+    if (!picture->data)
+        return image_read(image, path, &how);
+    const int rc = image_decode(image, picture->data, picture->size, &how);
+    drop_data(picture);
+    return rc < 0 ? error_prefix("%s", path) : 0;
+}
+
 static int read_picture(void *file)
 {
     struct picture *picture = file;
-    const char *path = picture->file.path;
     struct stat st;
-    picture->file.ignored = stat(path, &st) == 0 && S_ISDIR(st.st_mode); // as find(1) lists them
+    picture->file.ignored = !picture->data && stat(picture->file.path, &st) == 0 &&
+                            S_ISDIR(st.st_mode); // as find(1) lists them
     if (picture->file.ignored)
         return 0;
     struct image image;
-    if (image_read(&image, path, &how) < 0)
+    if (decode_picture(picture, &image) < 0)
         return -1;
     const size_t shorter = image.width < image.height ? image.width : image.height;
     picture->notes[NOTE_DAMAGED] = image.damaged;
@@ -122,6 +150,7 @@ static int write_picture(void *user, void *file)
 
 static void release_picture(void *file)
 {
+    drop_data(file);
     free(((struct picture *)file)->pixels);
 }
 
@@ -175,14 +204,17 @@ int main(int argc, char **argv)
         argc, argv,
         &(struct tool_info){
             "decode-images", "[OPTION]... [PATH]...",
-            "Decode image files, listed on standard input, into a stream of images.", options});
+            "Decode image files, listed on standard input or in archives, into a stream of images.",
+            options});
     if (background)
         parse_background(background);
     from.no_labels = !labels;
     how.crop = (size_t)side;
     how.pixels_max = (size_t)pixels_max;
+    from.size_max = image_memory_left(&(struct image_source){.options = &how}, 0);
     struct budget budget;
     budget_init(&budget, image_budget(how.pixels_max, (size_t)tool.threads));
+    budget_init(&waiting, WAITING_MAX);
     how.budget = &budget;
 
     struct output *output = output_open(tool.output);
@@ -216,8 +248,10 @@ int main(int argc, char **argv)
                                                           .read = read_picture,
                                                           .use = write_picture,
                                                           .release = release_picture});
-    if (used == 0 && !partial && image_list_lines(list) > 0) {
-        error_set(STATUS_NO_INPUT, "the list names only folders, no files");
+    const bool archives = image_list_archives(list) > 0;
+    if (used == 0 && !partial && (archives || image_list_lines(list) > 0)) {
+        error_set(STATUS_NO_INPUT, archives ? "the archives hold no pictures"
+                                            : "the list names only folders, no files");
         tool_fail();
     }
     tool_check(row_writer_flush(&decoding.rows));

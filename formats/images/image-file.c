@@ -12,8 +12,6 @@
 #include "lib/base/error.h"
 #include "lib/base/io.h"
 
-#define HEAD_SIZE 16
-
 // Decoders whose libraries the Makefile did not find.
 #ifndef HAVE_webp
 #define image_decode_webp NULL
@@ -74,16 +72,27 @@ static bool head_fits(const char *head, const uint8_t *file, size_t size)
     return true;
 }
 
+static const struct image_kind *look_up_kind(const uint8_t *file, size_t size)
+{
+    for (size_t i = 0; i < sizeof image_kinds / sizeof *image_kinds; i++)
+        if (head_fits(image_kinds[i].head, file, size))
+            return &image_kinds[i];
+    return NULL;
+}
+
+bool image_is_known(const uint8_t *head, size_t size)
+{
+    return look_up_kind(head, size);
+}
+
 static const struct image_kind *find_kind(const uint8_t *file, size_t size)
 {
     if (size == 0) {
         error_set(STATUS_DATA, "an empty file");
         return NULL;
     }
-    for (size_t i = 0; i < sizeof image_kinds / sizeof *image_kinds; i++) {
-        const struct image_kind *kind = &image_kinds[i];
-        if (!head_fits(kind->head, file, size))
-            continue;
+    const struct image_kind *kind = look_up_kind(file, size);
+    if (kind) {
         if (kind->decode)
             return kind;
         if (kind->library)
@@ -124,8 +133,9 @@ static int read_image_file(int fd, const struct image_options *options, uint8_t 
                            size_t *size)
 {
     struct stat st;
-    uint8_t head[HEAD_SIZE];
-    if (fstat(fd, &st) < 0 || (S_ISREG(st.st_mode) && fd_pread_full(fd, head, HEAD_SIZE, 0, size)))
+    uint8_t head[IMAGE_HEAD_SIZE];
+    if (fstat(fd, &st) < 0 ||
+        (S_ISREG(st.st_mode) && fd_pread_full(fd, head, IMAGE_HEAD_SIZE, 0, size)))
         return error_set_errno(STATUS_NO_INPUT, "cannot read");
     if (!S_ISREG(st.st_mode))
         return error_set(STATUS_NO_INPUT, "expected a regular file");

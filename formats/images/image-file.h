@@ -2,11 +2,16 @@
 #ifndef DIT_IMAGE_FILE_H
 #define DIT_IMAGE_FILE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "formats/images/image.h"
 
+#define IMAGE_HEAD_SIZE 16 // bytes that tell the kind of a file
+
+// Whether a file's first bytes are those of a picture, also of a kind that image_decode refuses.
+bool image_is_known(const uint8_t *head, size_t size);
 // Decodes a file that is in memory; its first bytes tell its kind. Converts to RGB as Pillow's
 // convert("RGB") does: CMYK is taken as inverted, the way Adobe's programs store it; transparency
 // is dropped unless there is a background; of 16 bits a channel the upper 8 are kept; of several

@@ -22,6 +22,8 @@ run_case() {
     decode-images) $under decode-images -@ 2 -s 32 -o out "$in/pictures/a/1.jpg" "$in/pictures/b/2.png" ;;
     decode-tiff) $under decode-images -@ 1 -s 8 "$in/pictures/b/3.tif" "$in/pictures/a/1.jpg" ;;
     decode-list) $under decode-images -@ 2 -s 32 <"$in/list" ;;
+    decode-tar) $under decode-images -@ 2 -s 32 "$in/pictures.tar" ;;
+    decode-piped) $under decode-images -@ 2 -s 32 - <"$in/pictures.tar" ;;
     vae-encode) $under vae-encode -@ 2 --flip "$in/images" ;;
     vae-encode-kl) $under vae-encode -@ 2 --vae "$in/kl.safetensors" -b 2 -o out "$in/images" ;;
     vae-decode) $under vae-decode -@ 2 --vae dct:4 "$in/latents" ;;
@@ -45,7 +47,7 @@ run_case() {
     dit-train-resume) cp -r "$in/run" . && train --steps 6 --resume "$in/latents" ;;
     esac
 }
-cases='decode-images decode-tiff decode-list vae-encode vae-encode-kl vae-decode shard-latents tstream-cat
+cases='decode-images decode-tiff decode-list decode-tar decode-piped vae-encode vae-encode-kl vae-decode shard-latents tstream-cat
     dit-info dit-info-run evaluate-images npz-pack tile-images tile-show import-features convert-to-pt convert-from-pt convert-classes
     convert-legacy average-weights dit-sample dit-train dit-train-pipe dit-train-resume'
 train() { # a path of --valid would make a checkpoint its folder's own
@@ -66,6 +68,7 @@ with open('$in/pictures/b/3.tif', 'wb') as f:
     f.write(struct.pack('<2sHI', b'II', 42, 72) + bytes(range(64)) + struct.pack('<H', len(tags)))
     f.write(b''.join(struct.pack('<HHII', tag, 3, 1, value) for tag, value in tags) + bytes(4))"
     printf '%s\n' "$in/pictures/a/1.jpg" "$in/pictures/b/2.png" >"$in/list"
+    tar -cf "$in/pictures.tar" -C "$in/pictures" a b/2.png
     "$build/tests/tools/make-stream" images 6 16 3 >"$in/images"
     "$build/tests/tools/inception-network" make 4 "$in/inception.safetensors"
     evaluate-images -q --inception "$in/inception.safetensors" --save "$in/reference.npz" "$in/images" >"$in/figures" 2>&1

@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #define FUZZ_TARGETS(X) \
+    X(archives)         \
     X(arrays)           \
     X(convert)          \
     X(documents)        \

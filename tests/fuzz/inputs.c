@@ -1,4 +1,4 @@
-// Fuzz targets for what people bring: arrays, image, lists, npy, options and resume.
+// Fuzz targets for what people bring: archives, arrays, image, lists, npy, options and resume.
 // SPDX-License-Identifier: MIT
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +9,8 @@
 #include "formats/containers/arrays.h"
 #include "formats/containers/npy.h"
 #include "formats/images/class-choice.h"
+#include "formats/images/dataset-json.h"
+#include "formats/images/image-archive.h"
 #include "formats/images/image-file.h"
 #include "formats/images/image-list.h"
 #include "formats/images/resample.h"
@@ -67,8 +69,10 @@ static void read_list(const char *path, const char *classes, size_t flags)
         .no_labels = flags & NO_LABELS,
         .part = {flags & PART ? 1 : 0, flags & PART ? 2 : 1},
     });
-    while (list && (rc = image_list_next(list, &entry)) > 0)
+    while (list && (rc = image_list_next(list, &entry)) > 0) {
         fuzz_promise(*entry.path && entry.label >= -1, "an image has a path and a label or none");
+        free(entry.data);
+    }
     fuzz_succeeded(rc);
     if (list)
         image_list_close(list);
@@ -98,6 +102,37 @@ void fuzz_lists(const uint8_t *data, size_t size)
     read_list(list_path, classes_path, flags);
     free(classes_path);
     free(list_path);
+}
+
+// A byte that tells the ending of its name, and an archive of pictures, or a dataset.json.
+void fuzz_archives(const uint8_t *data, size_t size)
+{
+    static const char *const names[] = {"x.tar", "x.zip"};
+    struct fuzz_bytes from = {data, size};
+    const size_t kind = fuzz_number(&from, 1) % 3;
+    if (kind == 2) {
+        struct dataset_labels labels = {0};
+        int64_t label = 0;
+        if (fuzz_succeeded(dataset_labels_parse(&labels, (const char *)from.data, from.size)) &&
+            dataset_labels_find(&labels, "a.jpg", &label))
+            fuzz_promise(label >= 0, "a label is the number of a class");
+        dataset_labels_free(&labels);
+        return;
+    }
+    fuzz_write(names[kind], from.data, from.size);
+    char *path = fuzz_path(names[kind]);
+    struct image_archive *archive = image_archive_open(path, NULL, 0, 1 << 20);
+    struct archive_picture picture;
+    int rc = -1;
+    for (size_t n = 0; archive && (rc = image_archive_next(archive, n % 2, &picture)) > 0; n++) {
+        fuzz_promise(picture.folder_length && picture.size <= 1 << 20, "pictures keep the limit");
+        if (picture.bad)
+            fuzz_check_error();
+        free(picture.data);
+    }
+    fuzz_succeeded(rc);
+    image_archive_close(archive);
+    free(path);
 }
 
 static void ignore_stray(const char *path)
