@@ -32,7 +32,7 @@ static int finish_sheet(const struct image_sheet *sheet, struct output *output, 
     uint8_t *rgb = image_sheet_draw(sheet, &width, &height);
     int rc = rgb ? 0 : -1;
     if (rc == 0 && output)
-        rc = image_write_png(output, rgb, width, height);
+        rc = image_write_png(output, rgb, width, height, NULL, 0);
     if (rc == 0 && output)
         rc = output_commit(output);
     if (rc == 0 && shown)

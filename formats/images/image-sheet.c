@@ -174,7 +174,7 @@ int image_sheet_write(const struct image_sheet *sheet, struct output *output)
 {
     size_t width, height;
     uint8_t *rgb = image_sheet_draw(sheet, &width, &height);
-    int rc = rgb ? image_write_png(output, rgb, width, height) : -1;
+    int rc = rgb ? image_write_png(output, rgb, width, height, NULL, 0) : -1;
     free(rgb);
     return rc;
 }

@@ -1,5 +1,6 @@
-// Decodes JPEG files by libjpeg-turbo, of a crop only what it needs. SPDX-License-Identifier: MIT
-#include "formats/images/decoders.h"
+// Reads JPEG files by libjpeg-turbo, of a crop only what it needs, and writes them.
+// SPDX-License-Identifier: MIT
+#include "formats/images/jpeg.h"
 
 #include <setjmp.h>
 #include <stdbool.h>
@@ -10,6 +11,7 @@
 #include <jerror.h>
 #include <jpeglib.h>
 
+#include "formats/images/decoders.h"
 #include "formats/images/resample.h"
 #include "lib/base/error.h"
 
@@ -180,5 +182,61 @@ int image_decode_jpeg(struct image *image, const struct image_source *file)
     int rc = decode_jpeg(&jpeg, image, file);
     jpeg_destroy_decompress(&jpeg.info);
     free(jpeg.row);
+    return rc;
+}
+
+struct jpeg_writer {
+    struct jpeg_compress_struct info; // first, so that the callback can cast it to the whole
+    struct jpeg_error_mgr errors;
+    jmp_buf failed;
+    unsigned char *file; // malloc'd by libjpeg
+    unsigned long size;
+};
+
+static void on_jpeg_write_error(j_common_ptr info)
+{
+    char text[JMSG_LENGTH_MAX];
+    const bool memory = info->err->msg_code == JERR_OUT_OF_MEMORY;
+    info->err->format_message(info, text);
+    error_set(memory ? STATUS_INTERNAL : STATUS_IO, "%s", text);
+    longjmp(((struct jpeg_writer *)info)->failed, 1);
+}
+
+static int encode_jpeg(struct jpeg_writer *jpeg, const uint8_t *rgb, size_t width, size_t height,
+                       int quality)
+{
+    struct jpeg_compress_struct *info = &jpeg->info;
+    if (setjmp(jpeg->failed))
+        return -1;
+    jpeg_create_compress(info);
+    jpeg_mem_dest(info, &jpeg->file, &jpeg->size);
+    info->image_width = (JDIMENSION)width;
+    info->image_height = (JDIMENSION)height;
+    info->input_components = 3;
+    info->in_color_space = JCS_RGB;
+    jpeg_set_defaults(info);
+    jpeg_set_quality(info, quality, TRUE);
+    jpeg_start_compress(info, TRUE);
+    while (info->next_scanline < info->image_height) {
+        JSAMPROW row = (JSAMPROW)rgb + 3 * width * info->next_scanline;
+        jpeg_write_scanlines(info, &row, 1);
+    }
+    jpeg_finish_compress(info);
+    return 0;
+}
+
+int image_write_jpeg(struct output *output, const uint8_t *rgb, size_t width, size_t height,
+                     int quality)
+{
+    if (width > JPEG_MAX_DIMENSION || height > JPEG_MAX_DIMENSION)
+        return error_set(STATUS_IO, "a JPEG file can't hold %zu x %zu pixels", width, height);
+    struct jpeg_writer jpeg = {.file = NULL};
+    jpeg.info.err = jpeg_std_error(&jpeg.errors);
+    jpeg.errors.error_exit = on_jpeg_write_error;
+    int rc = encode_jpeg(&jpeg, rgb, width, height, quality);
+    jpeg_destroy_compress(&jpeg.info);
+    if (rc == 0)
+        rc = output_write(output, jpeg.file, jpeg.size);
+    free(jpeg.file);
     return rc;
 }

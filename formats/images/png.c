@@ -155,8 +155,32 @@ struct png_sink {
     void *to;
 };
 
+static bool is_plain(const char *text)
+{
+    for (; *text; text++)
+        if (*text & 0x80)
+            return false;
+    return true;
+}
+
+// Adds texts as tEXt, which every reader knows, or as iTXt if they are more than ASCII.
+static void add_png_texts(png_structp png, png_infop info, const struct image_text *texts, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        const bool plain = is_plain(texts[i].value);
+        const png_text text = {.compression =
+                                   plain ? PNG_TEXT_COMPRESSION_NONE : PNG_ITXT_COMPRESSION_NONE,
+                               .key = (png_charp)texts[i].key,
+                               .text = (png_charp)texts[i].value,
+                               .text_length = plain ? strlen(texts[i].value) : 0,
+                               .itxt_length = plain ? 0 : strlen(texts[i].value)};
+        png_set_text(png, info, &text, 1);
+    }
+}
+
 static int encode_png(png_structp png, png_infop info, const struct png_sink *sink,
-                      const uint8_t *rgb, size_t width, size_t height)
+                      const uint8_t *rgb, size_t width, size_t height,
+                      const struct image_text *texts, size_t n)
 {
     if (setjmp(png_jmpbuf(png)))
         return -1;
@@ -164,6 +188,7 @@ static int encode_png(png_structp png, png_infop info, const struct png_sink *si
     png_set_write_fn(png, sink->to, sink->write, on_png_flush);
     png_set_IHDR(png, info, (png_uint_32)width, (png_uint_32)height, 8, PNG_COLOR_TYPE_RGB,
                  PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
+    add_png_texts(png, info, texts, n);
     png_write_info(png, info);
     for (size_t y = 0; y < height; y++)
         png_write_row(png, rgb + 3 * width * y);
@@ -171,7 +196,8 @@ static int encode_png(png_structp png, png_infop info, const struct png_sink *si
     return 0;
 }
 
-static int send_png(const struct png_sink *sink, const uint8_t *rgb, size_t width, size_t height)
+static int send_png(const struct png_sink *sink, const uint8_t *rgb, size_t width, size_t height,
+                    const struct image_text *texts, size_t n)
 {
     if (width > PNG_UINT_31_MAX || height > PNG_UINT_31_MAX)
         return error_set(STATUS_IO, "a PNG file can't hold %zu x %zu pixels", width, height);
@@ -180,22 +206,23 @@ static int send_png(const struct png_sink *sink, const uint8_t *rgb, size_t widt
         png_create_write_struct_2(PNG_LIBPNG_VER_STRING, NULL, on_png_error, on_png_warning,
                                   &out_of_memory, allocate_png, free_png);
     png_infop info = png ? png_create_info_struct(png) : NULL;
-    int rc = info ? encode_png(png, info, sink, rgb, width, height) : -1;
+    int rc = info ? encode_png(png, info, sink, rgb, width, height, texts, n) : -1;
     if (!info || out_of_memory)
         rc = error_set(STATUS_INTERNAL, "out of memory");
     png_destroy_write_struct(&png, &info);
     return rc;
 }
 
-int image_write_png(struct output *output, const uint8_t *rgb, size_t width, size_t height)
+int image_write_png(struct output *output, const uint8_t *rgb, size_t width, size_t height,
+                    const struct image_text *texts, size_t n)
 {
-    return send_png(&(struct png_sink){write_png_bytes, output}, rgb, width, height);
+    return send_png(&(struct png_sink){write_png_bytes, output}, rgb, width, height, texts, n);
 }
 
 int image_make_png(uint8_t **png, size_t *size, const uint8_t *rgb, size_t width, size_t height)
 {
     struct made_png made = {0};
-    int rc = send_png(&(struct png_sink){keep_png_bytes, &made}, rgb, width, height);
+    int rc = send_png(&(struct png_sink){keep_png_bytes, &made}, rgb, width, height, NULL, 0);
     if (rc < 0)
         free(made.bytes);
     *png = rc < 0 ? NULL : made.bytes;

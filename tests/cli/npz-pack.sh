@@ -1,5 +1,5 @@
 #!/bin/sh
-# npz-pack: what NumPy and zip programs read back. SPDX-License-Identifier: MIT
+# npz-pack and npz-unpack: what NumPy and zip programs read back, and the way back. SPDX-License-Identifier: MIT
 # shellcheck disable=SC2317 # functions that are arguments of others
 . tests/tap.sh
 mkdir "$tmp/spool"
@@ -46,6 +46,28 @@ for stream in counted uncounted empty; do
         skip "unzip -t accepts stream $stream" 'no unzip here'
     fi
 done
+exits 'an archive of no images' 0 npz-unpack "$tmp/b.npz" -o "$tmp/back"
+ok '... is unpacked to an empty stream' zstd -qt "$tmp/back"
+for stream in counted uncounted; do
+    npz-pack -q -l "$tmp/$stream" -o "$tmp/b.npz"
+    exits "stream $stream, packed with labels," 0 npz-unpack "$tmp/b.npz" -o "$tmp/back"
+    ok '... is unpacked whole' same "$tmp/back" "$tmp/b.npz" 'arr_0 arr_1'
+done
+python 'images = np.arange(2 * 4 * 6 * 3, dtype="u1").reshape(2, 4, 6, 3)
+np.savez_compressed(tmp + "c.npz", arr_0=images, arr_1=np.array([7, -1], "i4"))
+np.savez(tmp + "odd.npz", images, np.zeros(2))
+np.savez(tmp + "grey.npz", images[..., 0])'
+exits 'a compressed archive with narrow labels' 0 npz-unpack "$tmp/c.npz" -o "$tmp/back"
+ok '... is unpacked whole' python 't, m = read(tmp + "back")
+assert list(t["label"]) == [7, -1] and np.array_equal(t["image"], np.load(tmp + "c.npz")["arr_0"]) and m["count"] == "2"'
+exits 'an arr_1 that holds no labels' 65 npz-unpack "$tmp/odd.npz" -o "$tmp/failed"
+says 'is refused' 'odd.npz: expected labels in arr_1, I64 or I32 [2], found F64 [2]; --no-labels leaves them out'
+exits '... is left out by --no-labels' 0 npz-unpack --no-labels "$tmp/odd.npz" -o "$tmp/back"
+exits 'an archive of other pictures' 65 npz-unpack "$tmp/grey.npz" -o "$tmp/failed"
+says 'is refused' 'grey.npz: expected arr_0 of U8 [N, N, N, 3], found U8 [2, 4, 6]'
+head -c 2000 "$tmp/b.npz" >"$tmp/half.npz"
+exits 'an archive that is cut short' 65 npz-unpack "$tmp/half.npz" -o "$tmp/failed"
+ok 'no archive that is refused leaves a stream' test ! -e "$tmp/failed"
 is 'no temporary file of packing is left' "$(ls "$tmp/spool")" ''
 
 cat "$tmp/counted" "$tmp/counted" >"$tmp/twice"

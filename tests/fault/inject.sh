@@ -33,6 +33,9 @@ run_case() {
     dit-info-run) $under dit-info -c -j "$in/run" ;;
     evaluate-images) $under evaluate-images -@ 2 --inception "$in/inception.safetensors" -m fid,kid -r "$in/reference.npz" --save saved.npz -o out "$in/images" ;;
     npz-pack) $under npz-pack -@ 2 -l -o out.npz "$in/images" ;;
+    npz-unpack) $under npz-unpack -@ 2 -o out "$in/images.npz" ;;
+    encode-images) $under encode-images -@ 2 --by-class out "$in/images" ;;
+    encode-jpeg) $under encode-images -@ 2 --format jpeg out "$in/images" ;;
     tile-images) $under tile-images -@ 2 "$in/images" ;;
     tile-show) $under tile-images -@ 2 --show-as kitty "$in/images" ;;
     import-features) $under import-features -@ 2 -o out "$in/features" ;;
@@ -48,7 +51,8 @@ run_case() {
     esac
 }
 cases='decode-images decode-tiff decode-list decode-tar decode-piped vae-encode vae-encode-kl vae-decode shard-latents tstream-cat
-    dit-info dit-info-run evaluate-images npz-pack tile-images tile-show import-features convert-to-pt convert-from-pt convert-classes
+    dit-info dit-info-run evaluate-images npz-pack npz-unpack encode-images encode-jpeg
+    tile-images tile-show import-features convert-to-pt convert-from-pt convert-classes
     convert-legacy average-weights dit-sample dit-train dit-train-pipe dit-train-resume'
 train() { # a path of --valid would make a checkpoint its folder's own
     [ -e latents ] || ln -s "$in/latents" latents
@@ -70,6 +74,7 @@ with open('$in/pictures/b/3.tif', 'wb') as f:
     printf '%s\n' "$in/pictures/a/1.jpg" "$in/pictures/b/2.png" >"$in/list"
     tar -cf "$in/pictures.tar" -C "$in/pictures" a b/2.png
     "$build/tests/tools/make-stream" images 6 16 3 >"$in/images"
+    npz-pack -q -l -o "$in/images.npz" "$in/images"
     "$build/tests/tools/inception-network" make 4 "$in/inception.safetensors"
     evaluate-images -q --inception "$in/inception.safetensors" --save "$in/reference.npz" "$in/images" >"$in/figures" 2>&1
     "$build/tests/tools/make-stream" latents 24 4 6 \

@@ -441,7 +441,8 @@ static void test_png_write(void)
     close(mkstemp(path));
     image_decode(&image, file.data, file.size, &whole_image);
     struct output *output = output_open(path);
-    bool good = output && image_write_png(output, image.rgb, image.width, image.height) == 0 &&
+    bool good = output &&
+                image_write_png(output, image.rgb, image.width, image.height, NULL, 0) == 0 &&
                 output_commit(output) == 0;
     good = good && file_read_all(path, &written.data, &written.size, FILE_SIZE_MAX) == 0;
     good = good && image_decode(&back, written.data, written.size, &whole_image) == 0;
