@@ -147,4 +147,37 @@ if [ "$(id -u)" = 0 ] && mkdir "$tmp/disk" && mount -t tmpfs -o size=100k none "
 else
     skip 'a full disk' 'needs root and mount'
 fi
+# Records that are held out.
+exits 'a hundredth held out' 0 shard-latents -o "$tmp/h" --seed 3 --shards 3 --hold-out 1% "$tmp/latents"
+says 'is told' "60 of $n records are held out, in $tmp/h/held-out/latents.tstream"
+is '... is not among the shards that are printed' "$(wc -l <"$tmp/out")" 3
+ok '... and the shards together hold each record once' python "
+held, m = read(tmp + 'h/held-out/latents.tstream')
+assert len(held['id']) == 60 and m['count'] == '60' and 'shard.set' not in m and m['classes'] == '[\"a\",\"b\"]'
+assert (np.sort(np.concatenate([held['id'], ids('h')])) == np.arange($n)).all()
+assert (np.histogram(held['id'], 3, (0, $n))[0] > 6).all(), held['id']"
+"$make_stream" latents $((n / 2)) 2 70 >"$tmp/half"
+exits 'records in another order, some twice,' 0 shard-latents -o "$tmp/h2" --seed 3 --hold-out 90 --memory 100K "$tmp/half" "$tmp/latents"
+ok '... are held out by what they hold, twice or not at all' python "
+held, first = read(tmp + 'h2/held-out/latents.tstream')[0]['id'], read(tmp + 'h/held-out/latents.tstream')[0]['id']
+assert 90 <= len(held) <= 91 and not set(held) & set(ids('h2')), len(held)
+assert all(list(held).count(i) == (2 if i < $n // 2 else 1) for i in held)
+few, many = sorted([set(held), set(first)], key=len)
+assert few <= many"
+exits 'another seed of what is held out' 0 shard-latents -q -o "$tmp/h3" --seed 4 --hold-out 60 "$tmp/latents"
+ok '... holds out others' python "
+a, b = (set(read(tmp + f + '/held-out/latents.tstream')[0]['id']) for f in ('h', 'h3'))
+assert len(b) == 60 and len(a & b) < 10, a & b"
+exits 'a folder that has held-out records' 73 shard-latents -o "$tmp/h" "$tmp/latents"
+rm "$tmp/h"/*.tstream
+exits '... and no shards' 73 shard-latents -o "$tmp/h" "$tmp/latents"
+says 'is refused' "$tmp/h/held-out/latents.tstream already exists; --force replaces it"
+exits 'the same with --force' 0 shard-latents -f -o "$tmp/h" "$tmp/latents"
+ok '... leaves no old ones' test ! -e "$tmp/h/held-out/latents.tstream"
+for bad in 0 0% 100% 1.5 x -1 5%% nan; do
+    exits "--hold-out=$bad" 64 shard-latents -o "$tmp/bad" "--hold-out=$bad" "$tmp/latents"
+    says 'is refused' "--hold-out: expected a number of records, or a share above 0% and below 100%, found '$bad'"
+done
+exits 'every record held out' 65 shard-latents -o "$tmp/bad" --hold-out $n "$tmp/latents"
+says 'is refused' "--hold-out $n leaves none of the $n records for training"
 done_testing
