@@ -159,6 +159,11 @@ $B/obj/%.o: %.c
 
 $B/obj/kernels/plugin.o: COMMON += -DPLUGIN_FOLDER='"$(LIBDIR)/dit-tools"'
 $B/obj/kernels/plugin.o: $B/libdir
+$B/obj/formats/images/imagenet.o: COMMON += -I$B
+$B/obj/formats/images/imagenet.o: $B/formats/images/imagenet-classes.inc
+$B/formats/images/imagenet-classes.inc: formats/images/imagenet-classes
+	@mkdir -p $(@D)
+	$(Q)sed 's/^[0-9]*\t\(.*\)/"\1",/' $< >$@
 $(KINDS_FOUND:%=$B/obj/formats/images/%.o) $B/obj/formats/containers/archive.o: PKG_CFLAGS += $(KINDS_CFLAGS)
 KINDS_OBJ := $B/obj/formats/images/image-file.o $B/obj/formats/containers/archive.o
 $(KINDS_OBJ): COMMON += $(KINDS_FOUND:%=-DHAVE_%)
@@ -396,6 +401,7 @@ install: programs ## install what was built into PREFIX (/usr/local), LIBDIR (PR
 	install -Dm 644 -t $(ZSH) $B/completions/zsh/*
 	install -Dm 644 -t $(FISH) $B/completions/fish/*
 	install -m 755 pipelines/*.sh $(SHARE)
+	install -m 644 formats/images/imagenet-classes $(SHARE)
 	install -m 755 pipelines/slurm/*.sh pipelines/slurm/*.sbatch $(SHARE)/slurm
 	install -m 644 README.md CONTRIBUTING.md SECURITY.md CHANGELOG.md LICENSE $(DOC)
 

@@ -5,6 +5,7 @@
 #include "bin/convert-weights/convert.h"
 #include "formats/weights/diffusers.h"
 #include "formats/weights/inception-file.h"
+#include "formats/weights/kl-file.h"
 #include "lib/base/error.h"
 #include "lib/tool/tool.h"
 
@@ -60,13 +61,45 @@ static int convert_file(const char *in, const char *out, const struct convert_op
     return rc;
 }
 
+// Reads all that a file holds of a model. -1 with an error if it is no model, or not whole.
+static int check_file(const char *path, const struct dit_hints *hints)
+{
+    char *file = diffusers_find(path, "transformer");
+    if (!file)
+        file = diffusers_find(path, "vae");
+    int model = file ? find_model(file) : -1, rc = -1;
+    struct dit_file dit;
+    struct kl_file kl;
+    struct inception_file inception;
+    if (model == MODEL_DIT && (rc = dit_file_open(&dit, file, hints)) == 0) {
+        rc = weights_check_all(&dit.weights);
+        dit_file_close(&dit);
+    } else if (model == MODEL_KL && (rc = kl_file_open(&kl, file)) == 0) {
+        rc = weights_check_all(&kl.weights);
+        kl_file_close(&kl);
+    } else if (model == MODEL_INCEPTION && (rc = inception_file_open(&inception, file)) == 0) {
+        rc = weights_check_all(&inception.weights);
+        inception_file_close(&inception);
+    }
+    free(file);
+    if (rc == 0)
+        tool_note("%s: %s, whole", path,
+                  model == MODEL_DIT  ? "a DiT"
+                  : model == MODEL_KL ? "an autoencoder of Stable Diffusion"
+                                      : "the Inception network of FID");
+    return rc;
+}
+
 int main(int argc, char **argv)
 {
     static const enum dtype dtypes[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16};
     int64_t heads = 0, image_size = 0;
+    bool check = false;
     const char *which = NULL;
     int names = -1, dtype = -1, objective = -1, path = -1, prediction = -1;
     const struct option options[] = {
+        OPTION_FLAG("check", 0, &check,
+                    "read the given files, compare their checksums, write nothing"),
         OPTION_CHOICE(
             "names", 0, &names,
             "names of the tensors in OUT (default: published; diffusers for an autoencoder)",
@@ -94,22 +127,25 @@ int main(int argc, char **argv)
     };
     char **files = tool_start(
         argc, argv,
-        &(struct tool_info){"convert-weights", "[OPTION]... IN OUT",
+        &(struct tool_info){"convert-weights", "[OPTION]... IN OUT | --check FILE...",
                             "Convert a file of weights to another format (safetensors, PyTorch), "
                             "other tensor names or another type.",
                             options});
-    if (tool_count(files) != 2)
+    if (tool_count(files) != 2 && !check)
         tool_usage_error("expected two files, IN and OUT");
-    if (convert_file(files[0], files[1],
-                     &(struct convert_options){
-                         .names = names,
-                         .which = which,
-                         .dtype = dtype < 0 ? DTYPE_COUNT : dtypes[dtype],
-                         .hints = {.heads = (size_t)heads,
-                                   .image_size = (size_t)image_size,
-                                   .objective = {(enum objective_kind)(objective + 1),
-                                                 (enum flow_path)(path + 1),
-                                                 (enum flow_prediction)(prediction + 1), 0}}}) < 0)
-        tool_fail();
+    if (!files[0])
+        tool_usage_error("--check: expected files, found none");
+    const struct convert_options how = {
+        .names = names,
+        .which = which,
+        .dtype = dtype < 0 ? DTYPE_COUNT : dtypes[dtype],
+        .hints = {.heads = (size_t)heads,
+                  .image_size = (size_t)image_size,
+                  .objective = {(enum objective_kind)(objective + 1), (enum flow_path)(path + 1),
+                                (enum flow_prediction)(prediction + 1), 0}}};
+    if (!check)
+        tool_check(convert_file(files[0], files[1], &how));
+    for (; check && *files; files++)
+        tool_check(check_file(*files, &how.hints));
     return tool_finish();
 }

@@ -4,6 +4,7 @@
 
 #include "bin/dit-sample/sample-options.h"
 #include "formats/images/class-choice.h"
+#include "formats/images/imagenet.h"
 #include "formats/tstream/tstream.h"
 #include "formats/weights/autoencoder-open.h"
 #include "formats/weights/dit-file.h"
@@ -14,15 +15,17 @@
 
 // The stream's schema; for latents, `ae` is NULL. What the checkpoint says of its data is true of
 // the samples, too.
-static struct schema *samples_schema_new(const struct dit_file *file, const struct autoencoder *ae,
-                                         uint64_t n)
+static struct schema *samples_schema_new(const struct dit_file *file, const char *classes,
+                                         const struct autoencoder *ae, uint64_t n)
 {
-    static const char *const kept[] = {"classes", "image_size", "autoencoder", "latent_scale"};
-    size_t n_kept = ae ? 2 : sizeof kept / sizeof *kept; // the last two describe latents
+    static const char *const kept[] = {"image_size", "autoencoder", "latent_scale"};
+    size_t n_kept = ae ? 1 : sizeof kept / sizeof *kept; // the last two describe latents
     const struct dit_config *c = &file->config;
     struct schema *schema = schema_new(ae ? "images" : "latents");
     if (!schema)
         tool_fail();
+    if (classes)
+        tool_check(schema_set(schema, "classes", "%s", classes));
     for (size_t i = 0; i < n_kept; i++) {
         const char *value = weights_get(&file->weights, kept[i]);
         if (value)
@@ -40,6 +43,19 @@ static struct schema *samples_schema_new(const struct dit_file *file, const stru
     tool_check(schema_set(schema, "count", "%llu", (unsigned long long)n));
     tool_check(schema_add_provenance(schema, tool_provenance()));
     return schema;
+}
+
+// The names of the classes, malloc'd: the file's, or those of ImageNet if it names none of so many;
+// or NULL.
+static char *class_list_new(const struct dit_file *file)
+{
+    const char *own = weights_get(&file->weights, "classes");
+    if (!own && file->config.classes != IMAGENET_CLASSES)
+        return NULL;
+    char *list = own ? mem_strdup(own) : imagenet_classes_json();
+    if (!list)
+        tool_fail();
+    return list;
 }
 
 // Opens the files of the model and, if it is asked for, of the one to guide away from.
@@ -121,9 +137,10 @@ int main(int argc, char **argv)
         tool_warn("%s: %.0f%% of the averaged weights are still those that training began with; "
                   "--which model takes those of the last step",
                   file.path, 100 * start);
+    char *classes = class_list_new(&file);
     struct class_choice choice;
-    tool_check(class_choice_parse(&choice, o->classes, weights_get(&file.weights, "classes"),
-                                  file.config.classes, !file.config.no_null_class));
+    tool_check(class_choice_parse(&choice, o->classes, classes, file.config.classes,
+                                  !file.config.no_null_class));
     uint64_t first = (uint64_t)o->count * o->part.index / o->part.count;
     uint64_t end = (uint64_t)o->count * (o->part.index + 1) / o->part.count;
     size_t batch = (size_t)o->batch;
@@ -150,7 +167,7 @@ int main(int argc, char **argv)
     tool_check(dit_file_load(&file, which, sampler_model(sampler)));
     if (sampler_guide(sampler))
         tool_check(dit_file_load(&guide, DIT_WEIGHTS_EMA, sampler_guide(sampler)));
-    struct schema *schema = samples_schema_new(&file, ae, end - first);
+    struct schema *schema = samples_schema_new(&file, classes, ae, end - first);
     struct tstream_writer *out =
         tstream_create(output, schema, (size_t)tool.threads, tool_level(output));
     if (!out)
@@ -171,6 +188,7 @@ int main(int argc, char **argv)
     progress_finish();
     tool_check(tstream_finish(out));
 
+    free(classes);
     free(latents);
     free(labels);
     schema_free(schema);

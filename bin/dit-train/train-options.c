@@ -289,7 +289,8 @@ int train_options_check_evaluation(void)
         return error_set(STATUS_USAGE, "--eval-every needs a --reference to compare with");
     if (!inception_file_choose(values.inception))
         return error_set(STATUS_USAGE, "--eval-every needs the Inception network: --inception "
-                                       "pt_inception-2015-12-05-6726825d.pth, or $DIT_INCEPTION");
+                                       "pt_inception-2015-12-05-6726825d.pth, or $DIT_INCEPTION; "
+                                       "\"get-weights.sh inception\" fetches it");
     return 0;
 }
 

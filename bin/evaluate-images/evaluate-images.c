@@ -30,7 +30,7 @@ static const struct option options[] = {
         "metrics", 'm', &given.metrics, "LIST",
         "what to compute, of fid,sfid,inception-score,precision,recall,kid (default: all)"),
     OPTION_STRING("inception", 0, &given.inception, "FILE",
-                  "weights of the network (default: $DIT_INCEPTION)"),
+                  "weights of the network (default: $DIT_INCEPTION, or inception)"),
     OPTION_FLAG("half-distances", 0, &given.half,
                 "round the distances of precision and recall to half precision, as ADM does"),
     OPTION_PART("part", 0, &given.part, "take only images I, I+N, I+2N, ..."),

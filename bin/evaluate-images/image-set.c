@@ -26,7 +26,8 @@ int feature_source_open(struct feature_source *source, const char *what)
     if (!source->path)
         return error_set(STATUS_USAGE,
                          "%s: its images need the Inception network: --inception "
-                         "pt_inception-2015-12-05-6726825d.pth, or $DIT_INCEPTION",
+                         "pt_inception-2015-12-05-6726825d.pth, or $DIT_INCEPTION; "
+                         "\"get-weights.sh inception\" fetches it",
                          what);
     if (!source->device && !(source->device = tool_open_device()))
         return -1;

@@ -6,9 +6,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "formats/weights/kl-file.h"
+#include "formats/weights/weights-home.h"
 #include "lib/base/error.h"
 
 #define BLOCK 64 // coefficients of an 8x8 block
@@ -84,11 +84,16 @@ static bool path_ends_with(const char *path, const char *name)
            (end == n || path[end - n - 1] == '/');
 }
 
-// Whether the name is of a file in the current folder. Who wrote the latents or weights may have
-// recorded any path; what is elsewhere is opened only for a user who gives it.
-static bool is_plain_name(const char *name)
+// Whether the name is of a file in the current folder, or among the downloaded weights. Who wrote
+// the latents or weights may have recorded any path; what is elsewhere is opened only for a user
+// who gives it.
+static bool is_near(const char *name)
 {
-    return *name && !strchr(name, '/') && strcmp(name, ".") != 0 && strcmp(name, "..") != 0;
+    if (!*name || strchr(name, '/') || strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
+        return false;
+    char *path = weights_home_find(name);
+    free(path);
+    return path;
 }
 
 // Opens the autoencoder that latents or weights record: of a file only the last part of its path.
@@ -98,8 +103,7 @@ static struct autoencoder *open_recorded(struct device *device, const char *reco
     const char *other = from_environment();
     if (!is_builtin(recorded) && other && path_ends_with(other, recorded))
         recorded = other;
-    if (recorded != other && !is_builtin(recorded) &&
-        (!is_plain_name(recorded) || access(recorded, F_OK) < 0)) {
+    if (recorded != other && !is_builtin(recorded) && !is_near(recorded)) {
         char shown[ERROR_SHOWN_SIZE];
         error_set(STATUS_NO_INPUT,
                   "%s: its latents were made by the autoencoder %s, which is not in this folder; "

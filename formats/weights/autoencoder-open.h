@@ -15,10 +15,10 @@ struct autoencoder *autoencoder_open(struct device *device, const char *spec, en
 // Opens the autoencoder that latents or weights need. It is the first of these that is not NULL:
 // spec (of --vae); what their metadata records as `autoencoder`; what autoencoder_open takes by
 // default. A file is recorded by the last part of its path: it is $DIT_VAE if that ends so, else a
-// file in the current folder; a recorded path of several parts is shown, but not opened. Returns
-// NULL with an error: as autoencoder_open, or 65 if the autoencoder has another number of channels
-// than `channels`, or another scale than the metadata's `latent_scale`. `what` names the latents in
-// messages: a file, or "standard input".
+// file in the current folder or of weights-home.h; a recorded path of several parts is shown, but
+// not opened. Returns NULL with an error: as autoencoder_open, or 65 if the autoencoder has another
+// number of channels than `channels`, or another scale than the metadata's `latent_scale`. `what`
+// names the latents in messages: a file, or "standard input".
 struct autoencoder *autoencoder_open_for(struct device *device, const char *spec,
                                          const json_t *metadata, size_t channels, enum kl_half half,
                                          const char *what);

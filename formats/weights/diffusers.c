@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "formats/weights/download.h"
+#include "formats/weights/weights-home.h"
 #include "lib/base/error.h"
 #include "lib/base/io.h"
 #include "lib/base/mapping.h"
@@ -16,11 +17,8 @@
 
 #define JSON_SIZE_MAX ((size_t)1 << 20) // of a config.json
 
-char *diffusers_find(const char *path, const char *part)
+static char *find_in_folder(const char *folder, const char *part)
 {
-    struct stat st;
-    if (stat(path, &st) < 0 || !S_ISDIR(st.st_mode))
-        return mem_strdup(path); // opening it will say what is wrong, if anything
     static const char *const endings[] = {"safetensors",
                                           "bin",
                                           "safetensors.index.json",
@@ -31,7 +29,7 @@ char *diffusers_find(const char *path, const char *part)
                                           "safetensors.fp16.index.json"};
     const size_t n = sizeof endings / sizeof *endings;
     for (size_t i = 0; i < 2 * n; i++) {
-        char *file = mem_printf("%s/%s%sdiffusion_pytorch_model.%s", path, i < n ? "" : part,
+        char *file = mem_printf("%s/%s%sdiffusion_pytorch_model.%s", folder, i < n ? "" : part,
                                 i < n ? "" : "/", endings[i % n]);
         if (!file || access(file, F_OK) == 0)
             return file;
@@ -39,8 +37,19 @@ char *diffusers_find(const char *path, const char *part)
     }
     error_set(STATUS_NO_INPUT,
               "%s: expected diffusion_pytorch_model.safetensors or .bin in this folder or its %s/",
-              path, part);
+              folder, part);
     return NULL;
+}
+
+char *diffusers_find(const char *path, const char *part)
+{
+    struct stat st;
+    char *named = weights_home_find(path);
+    if (!named || stat(named, &st) < 0 || !S_ISDIR(st.st_mode))
+        return named; // opening it will say what is wrong, if anything
+    char *file = find_in_folder(named, part);
+    free(named);
+    return file;
 }
 
 // Parses a file of JSON, an object; NULL if there is none. -1 with an error if it is anything else.

@@ -4,10 +4,10 @@
 
 #include <jansson.h>
 
-// Returns the path of a file of weights, malloc'd: if `path` is a folder,
-// diffusion_pytorch_model.safetensors or .bin there or in its subfolder `part` ("transformer",
-// "vae"), else `path` itself. It may also be the index of several files, and of the variant fp16.
-// NULL with an error.
+// Returns the path of a file of weights, malloc'd: what `path` means
+// (weights-home.h); if that is a folder, diffusion_pytorch_model.safetensors or .bin there or in
+// its subfolder `part` ("transformer", "vae"). It may also be the index of several files, and of
+// the variant fp16. NULL with an error.
 char *diffusers_find(const char *path, const char *part);
 // Reads the config.json beside a file of weights, an object; NULL if there is none. -1 with an
 // error if it is anything else.

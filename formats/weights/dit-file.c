@@ -408,7 +408,7 @@ static char *find_file(const char *path)
         return latest;
     free(latest);
     char *file = diffusers_find(path, "transformer");
-    if (!file)
+    if (!file && access(path, F_OK) == 0)
         error_set(error_status(), "%s, or the latest.safetensors of a run", error_message());
     return file;
 }

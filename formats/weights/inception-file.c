@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "formats/weights/weights-home.h"
 #include "lib/base/error.h"
 #include "lib/base/hash.h"
 #include "lib/base/mem.h"
@@ -15,7 +16,11 @@
 const char *inception_file_choose(const char *given)
 {
     const char *path = given ? given : getenv("DIT_INCEPTION");
-    return path && *path ? path : NULL;
+    if (path && *path)
+        return path;
+    char *fetched = weights_home_find("inception");
+    free(fetched);
+    return fetched ? "inception" : NULL;
 }
 
 static const struct weight *find_inception_tensor(const struct inception_file *file,
@@ -101,9 +106,13 @@ static int bind_inception(struct inception_file *file)
 
 int inception_file_open(struct inception_file *file, const char *path)
 {
-    *file = (struct inception_file){0};
-    if (weights_open(&file->weights, path) < 0)
+    *file = (struct inception_file){.path = weights_home_find(path)};
+    if (!file->path)
         return -1;
+    if (weights_open(&file->weights, file->path) < 0) {
+        free(file->path);
+        return -1;
+    }
     if (bind_inception(file) < 0) {
         inception_file_close(file);
         return -1;
@@ -116,6 +125,7 @@ void inception_file_close(struct inception_file *file)
     free(file->tensors);
     layout_free(&file->layout);
     weights_close(&file->weights);
+    free(file->path);
 }
 
 static int read_finite(const struct inception_file *file, const struct weight *tensor, float *to)

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "formats/weights/diffusers.h"
 #include "lib/base/error.h"
@@ -168,7 +169,7 @@ struct autoencoder *kl_file_load(struct device *device, const char *path, enum k
     struct kl_file file;
     if (kl_file_open(&file, path) < 0)
         return NULL;
-    char *name = path_last_part(path);
+    char *name = path_last_part(access(path, F_OK) == 0 ? path : file.path);
     struct autoencoder *ae = name ? autoencoder_new_kl(device, &file.config, half, name) : NULL;
     if (ae && load_params(&file, ae) < 0) {
         autoencoder_close(ae);

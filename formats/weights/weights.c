@@ -9,6 +9,7 @@
 
 #include "formats/containers/checksum.h"
 #include "formats/containers/safetensors.h"
+#include "formats/containers/zip-read.h"
 #include "formats/weights/download.h"
 #include "formats/weights/torch-weights.h"
 #include "formats/weights/weight-sums.h"
@@ -240,6 +241,34 @@ int weights_check_file(const struct weights *weights)
     int rc = weights->sums ? weight_sums_check_file(weights->sums)
                            : checksum_check(file->data, file->size);
     return rc < 0 ? error_prefix("%s", weights->path) : 0;
+}
+
+static int sum_members(const struct mapping *file)
+{
+    struct zip_directory zip;
+    if (zip_read_directory(&zip, file->data, file->size, false) < 0)
+        return -1;
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < zip.n; i++) {
+        const struct zip_member *member = &zip.members[i];
+        char shown[ERROR_SHOWN_SIZE];
+        uint32_t sum = checksum_add(0, member->data, member->packed);
+        if (sum != member->crc)
+            rc = error_set(STATUS_DATA, "%s: its checksum is %08x, expected %08x",
+                           error_shown(member->name, member->name_size, shown), sum, member->crc);
+    }
+    zip_free_directory(&zip);
+    return rc;
+}
+
+int weights_check_all(const struct weights *weights)
+{
+    for (size_t f = 0; f < weights->n_files; f++) {
+        const struct mapping *file = &weights->files[f];
+        if (file->size > 1 && memcmp(file->data, "PK", 2) == 0 && sum_members(file) < 0)
+            return error_prefix("%s", weights->path);
+    }
+    return weights_check_file(weights);
 }
 
 const char *weights_get(const struct weights *weights, const char *key)

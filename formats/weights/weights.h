@@ -49,6 +49,9 @@ const char *weights_unsupported(const struct weights *weights, const char *name)
 size_t weights_file_size(const struct weights *weights); // bytes of all its files
 // Compares the whole file with its checksum, if it has one. -1 with an error (65).
 int weights_check_file(const struct weights *weights);
+// Reads all of the file or files, and compares what has a checksum: also the members of PyTorch's
+// zip archives, which torch.save may be told not to sum. -1 with an error (65).
+int weights_check_all(const struct weights *weights);
 const char *weights_get(const struct weights *weights, const char *key); // metadata or NULL
 
 #endif
