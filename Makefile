@@ -401,7 +401,7 @@ install: programs ## install what was built into PREFIX (/usr/local), LIBDIR (PR
 	install -Dm 644 -t $(ZSH) $B/completions/zsh/*
 	install -Dm 644 -t $(FISH) $B/completions/fish/*
 	install -m 755 pipelines/*.sh $(SHARE)
-	install -m 644 formats/images/imagenet-classes $(SHARE)
+	install -m 644 pipelines/*.html formats/images/imagenet-classes $(SHARE)
 	install -m 755 pipelines/slurm/*.sh pipelines/slurm/*.sbatch $(SHARE)/slurm
 	install -m 644 README.md CONTRIBUTING.md SECURITY.md CHANGELOG.md LICENSE $(DOC)
 
