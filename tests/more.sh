@@ -1,10 +1,10 @@
 #!/bin/sh
 # more.sh [PART]...: runs the tests in the ways that make check has no time for, as far as this
-# machine allows: examples, sanitizers, clang, locale, arm64, trixie, sid. Exits 1 if a part fails.
+# machine allows: examples, slurm, sanitizers, clang, locale, arm64, trixie, sid. Exits 1 if a part fails.
 # SPDX-License-Identifier: MIT
-# A part needs: clang, its compiler; locale, the locale de_DE.UTF-8; arm64, the packages
-# gcc-aarch64-linux-gnu and qemu-user-static; arm64 and the releases of Debian, root and mmdebstrap,
-# which makes their systems below build/systems once.
+# A part needs: slurm, root and what tests/slurm-cluster.sh says; clang, its compiler; locale, the locale
+# de_DE.UTF-8; arm64, the packages gcc-aarch64-linux-gnu and qemu-user-static; arm64 and the releases of
+# Debian, root and mmdebstrap, which makes their systems below build/systems once.
 set -u
 jobs=$(nproc)
 systems=$PWD/build/systems
@@ -41,6 +41,10 @@ check_locale() {
     run_make TEST_LOCALE=de_DE.UTF-8 run-tests
 }
 check_examples() { EXAMPLES=all run_make run-tests T=examples; }
+check_slurm() {
+    run_make CUDA=0 programs build/tests/tools/draw-shapes || return
+    B=build PATH=$PWD/build/bin:$PATH sh tests/slurm-cluster.sh
+}
 check_arm64() {
     have aarch64-linux-gnu-gcc qemu-aarch64-static || return 0
     can_make_systems || return 0
@@ -73,11 +77,11 @@ check_debian() {
         sh "$systems/$1"
 }
 
-[ $# -gt 0 ] || set -- examples sanitizers clang locale arm64 trixie sid
+[ $# -gt 0 ] || set -- examples slurm sanitizers clang locale arm64 trixie sid
 for part; do
     echo "== $part"
     case $part in
-    examples | sanitizers | clang | locale | arm64) "check_$part" ;;
+    examples | slurm | sanitizers | clang | locale | arm64) "check_$part" ;;
     trixie | sid) check_debian "$part" ;;
     *) echo "more.sh: unknown part $part" >&2; exit 64 ;;
     esac || failed="$failed $part"

@@ -99,7 +99,8 @@ preempted() (
 )
 exits 'a training job that is preempted' 75 preempted
 is 'a training job that is preempted is requeued' "$(cat "$SLURM_TEST/scontrol")" 'requeue 77'
-no_slurm() { pipelines/slurm/submit.sh "$tmp/pictures"; }
+mkdir "$tmp/few" && ln -s "$(command -v dirname)" "$(command -v dit-train)" "$tmp/few"
+no_slurm() { PATH=$tmp/few pipelines/slurm/submit.sh "$tmp/pictures"; }
 exits 'submit.sh without Slurm' 64 no_slurm
 says 'names the script for one machine' 'on one machine use imagenet256.sh'
 exits 'submit.sh with an unknown stage' 64 submit --from=nowhere "$tmp/pictures"
