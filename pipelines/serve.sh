@@ -105,7 +105,7 @@ try "$@" --sampler euler || {
 {
     sed '/^<!-- DATA -->$/,$d' "$here/serve.html"
     printf '<script type="application/json" id="model">\n'
-    printf '{"objective": "%s", "latent": %s}\n' "$objective" "$(tstream-info --json "$folder/try" | sed 's/</\\u003c/g')"
+    printf '{"objective": "%s", "latent": %s}\n' "$objective" "$(dit-info --json "$folder/try" | sed 's/</\\u003c/g')"
     printf '</script>\n'
     sed '1,/^<!-- DATA -->$/d' "$here/serve.html"
 } >"$folder/www/index.html"

@@ -136,7 +136,7 @@ static const struct option rows[] = {
     OPTION_STRING("reference", 0, &values.reference, "FILE",
                   "statistics for FID (.npz), as evaluate-images --save writes them"),
     OPTION_STRING("inception", 0, &values.inception, "FILE",
-                  "weights of the network of FID (default: $DIT_INCEPTION)"),
+                  "weights of the network of FID (default: $DIT_INCEPTION, or inception)"),
     OPTION_STRING("valid", 0, &values.valid, "SHARD",
                   "also log the loss on these held-out latents"),
     OPTION_INT("valid-every", 0, &values.valid_every, 1, 1e12,

@@ -49,7 +49,7 @@ scale() {
 # Makes what an example needs besides what it names.
 prepare() { # prepare TEXT
     case $1 in
-    *'tstream-info '*shards) rm -r shards && cp "$world/latents.tstream" shards ;;
+    *'dit-info '*shards) rm -r shards && cp "$world/latents.tstream" shards ;;
     *training.pt*) cp -r "$world/run" . ;;
     *'part[1-4].npz'*) for i in 2 3 4; do cp "$world/imagenet256.npz" "part$i.npz"; done ;;
     *' FEATURES '*) mv features FEATURES 2>/dev/null || cp -r "$world/features" FEATURES ;;

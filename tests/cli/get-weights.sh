@@ -99,7 +99,7 @@ exits 'a file of the name in this folder' 65 here
 says 'comes first' 'sd-vae-ft-ema: expected weights'
 "$BUILD/tests/tools/make-stream" images 2 32 3 >"$tmp/images"
 exits 'vae-encode --vae sd-vae-ft-ema' 0 vae-encode -q --vae sd-vae-ft-ema -o "$tmp/latents" "$tmp/images"
-is '... records the name of the file' "$(tstream-info --json "$tmp/latents" | grep -o 'sd-vae-ft-ema[a-z.]*"' | head -n 1)" \
+is '... records the name of the file' "$(dit-info --json "$tmp/latents" | grep -o 'sd-vae-ft-ema[a-z.]*"' | head -n 1)" \
     'sd-vae-ft-ema.safetensors"'
 exits 'vae-decode finds the autoencoder that latents name among the downloaded' 0 vae-decode -q "$tmp/latents"
 exits 'evaluate-images takes the downloaded network' 0 evaluate-images -q -m fid --save "$tmp/saved.npz" "$tmp/images"

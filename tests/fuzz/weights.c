@@ -153,6 +153,7 @@ void fuzz_convert(const uint8_t *data, size_t size)
 {
     enum { HEADER = 1, CONFIG = 2, NOT_ZERO = 4, TO_TORCH = 64 };
     static const enum dtype dtypes[] = {DTYPE_COUNT, DTYPE_F32, DTYPE_F16, DTYPE_BF16};
+    static const char *const sets[] = {NULL, "ema", "model", "all"};
     struct fuzz_bytes from = {data, size}, config = {0};
     size_t flags = fuzz_number(&from, 1), how = fuzz_number(&from, 1);
     if (flags & CONFIG)
@@ -172,9 +173,8 @@ void fuzz_convert(const uint8_t *data, size_t size)
          *out = fuzz_path(how & TO_TORCH ? "out.pt" : "out.safetensors");
     if (access(out, F_OK) < 0) // a few bytes may make a large file
         fuzz_promise(symlink("/dev/null", out) == 0, "links can be made");
-    struct convert_options options = {.names = (int)(how & 3) - 1,
-                                      .which = (int)(how >> 2 & 3) - 1,
-                                      .dtype = dtypes[how >> 4 & 3]};
+    struct convert_options options = {
+        .names = (int)(how & 3) - 1, .which = sets[how >> 2 & 3], .dtype = dtypes[how >> 4 & 3]};
     use_dit_file(in);
     fuzz_succeeded(convert_dit(in, out, &options));
     fuzz_succeeded(convert_kl(in, out, &options));
