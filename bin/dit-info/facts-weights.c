@@ -111,8 +111,8 @@ static json_t *list_sets(const struct dit_file *file)
     for (size_t i = 0; i < file->n_more; i++) {
         char text[AVERAGE_TEXT_SIZE];
         average_text(&file->more[i], text);
-        json_array_append_new(
-            sets, json_sprintf("%s%s", file->more[i].width > 0 ? "" : "ema:", text));
+        json_array_append_new(sets,
+                              json_sprintf("%s%s", file->more[i].width > 0 ? "" : "ema:", text));
     }
     if (file->has_training)
         json_array_append_new(sets, json_string("optimizer"));

@@ -1,6 +1,6 @@
 // Times what evaluate-images does with features of the published width: FID, and precision and
-// recall of 50,000 images against 10,000, or as many as two operands say. SPDX-License-Identifier:
-// MIT
+// recall of 50,000 images against 10,000, or as many as two operands say.
+// SPDX-License-Identifier: MIT
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>

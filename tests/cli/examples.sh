@@ -50,6 +50,7 @@ scale() {
 prepare() { # prepare TEXT
     case $1 in
     *'dit-info '*shards) rm -r shards && cp "$world/latents.tstream" shards ;;
+    average-weights* | *' average-weights '*) rm -r run && "$tmp/bin/dit-train" -q --ema-power 0.05,0.10 --ema-snapshots --save-every 1 "$world/latents" ;;
     *training.pt*) cp -r "$world/run" . ;;
     *'part[1-4].npz'*) for i in 2 3 4; do cp "$world/imagenet256.npz" "part$i.npz"; done ;;
     *' FEATURES '*) mv features FEATURES 2>/dev/null || cp -r "$world/features" FEATURES ;;
@@ -67,10 +68,14 @@ make_world() (
     cd "$world" || exit
     "$top/$BUILD/tests/tools/draw-shapes" -q -o drawn -n 20 -s 40 &&
         mkdir photos imagenet results results/000-DiT-XL-2 results/000-DiT-XL-2/checkpoints || exit
-    for class in cat dog 'tench, Tinca tinca' goldfish; do
+    for class in cat dog 'tench, Tinca tinca' goldfish 'golden retriever'; do
         mv "$(find drawn -mindepth 1 -type d | sort | head -n 1)" "photos/$class" || exit
     done
     rm -r drawn
+    mkdir classes && for class in photos/*; do
+        tar -cf "classes/${class#photos/}.tar" -C "$class" . || exit
+    done
+    tar -cf ILSVRC2012_img_train.tar -C classes . && rm -r classes && tar -cf - -C photos . | zstd -q >pictures.tar.zst || exit
     cp "$(find photos -name '*.jpg' | head -n 1)" photos/a.jpg
     cp -r photos pictures && cp -r photos imagenet/train && find photos -type f >list || exit
     decode -q photos | tee images | vae-encode -q >latents
@@ -92,7 +97,7 @@ make_world() (
     "$top/$BUILD/tests/tools/inception-network" make 4 "$inception" &&
         cp "$inception" inception.pth && npz-pack -q -o samples.npz images &&
         evaluate-images -q --inception "$inception" --save imagenet256.npz images >figures 2>&1 &&
-        cp imagenet256.npz VIRTUAL_imagenet256_labeled.npz && dit-sample -q --latents -w DiT-XL-2-256x256.pt -o drawn.tstream || exit
+        cp imagenet256.npz VIRTUAL_imagenet256_labeled.npz && cp imagenet256.npz pictures.npz && dit-sample -q --latents -w DiT-XL-2-256x256.pt -o drawn.tstream || exit
     "$python3" -c '
 import json, os
 import numpy as np

@@ -6,11 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "formats/latents/hold-out.h"
-#include "formats/latents/shards.h"
-#include "formats/latents/shuffle.h"
-#include "formats/tstream/row-writer.h"
-#include "formats/tstream/tstream.h"
+#include "bin/shard-latents/records.h"
 #include "lib/base/hash.h"
 #include "lib/base/io.h"
 #include "lib/base/mem.h"
@@ -22,15 +18,6 @@ static struct {
     double share;     // of all records; or
     uint64_t count;
 } wanted;
-
-// The records that are written, each to a shard or to the file of those held out.
-struct records {
-    struct shuffle *shuffle;
-    struct schema *schema;
-    struct hold_out held;
-    struct schema *held_schema; // of the file of those held out; NULL if there is none
-    struct row_writer held_rows;
-};
 
 // The path of a file in the folder that has the name of a shard, but not of one of the first
 // `keep`; malloc'd, NULL if there is none.
@@ -52,117 +39,6 @@ static char *find_shard(const char *folder, uint64_t keep)
     return path;
 }
 
-// Adds all records of a stream to the shuffle and to the hash. The first stream makes the schema
-// and the shuffle, which are NULL before it.
-static int shuffle_stream(const char *path, uint64_t memory, const char *folder,
-                          struct records *all, uint64_t *hash)
-{
-    struct schema **schema = &all->schema;
-    struct shuffle **shuffle = &all->shuffle;
-    struct tstream_reader *in = tstream_open(path, tool.threads);
-    if (!in)
-        return -1;
-    const struct schema *found = tstream_schema(in);
-    int rc = 0;
-    if (!*schema) {
-        *schema = schema_copy(found);
-        *shuffle =
-            *schema ? shuffle_new(schema_record_size(found), memory, tool.seed, folder) : NULL;
-        rc = *shuffle ? 0 : -1;
-    } else if (schema_check_same(*schema, found) < 0) {
-        rc = error_prefix("%s", tstream_name(in));
-    }
-    struct batch *batch;
-    while (rc == 0 && (rc = tstream_read(in, &batch)) > 0) {
-        rc = 0;
-        for (size_t row = 0; row < batch->rows && rc == 0; row++) {
-            uint8_t *const record = shuffle_add(*shuffle), *to = record;
-            if (!to)
-                rc = -1;
-            for (size_t i = 0; i < found->n_fields && to; i++) {
-                size_t size = found->fields[i].size;
-                memcpy(to, batch->data[i] + row * size, size);
-                *hash = hash_bytes(*hash, to, size);
-                to += size;
-            }
-            if (record && wanted.text)
-                rc = hold_out_add(&all->held, hold_out_key(&all->held, found, record));
-        }
-        progress_add(batch->rows);
-        batch_free(batch);
-    }
-    tstream_close(in);
-    return rc;
-}
-
-static int hold_out_record(struct records *all, const uint8_t *record)
-{
-    for (size_t i = 0; i < all->schema->n_fields; i++) {
-        const size_t size = all->schema->fields[i].size;
-        uint8_t *to = row_writer_at(&all->held_rows, (int)i);
-        if (!to)
-            return -1;
-        memcpy(to, record, size);
-        record += size;
-    }
-    progress_add(1);
-    return row_writer_next(&all->held_rows);
-}
-
-// Gets the next record that goes to a shard, and writes those before it that are held out. 1, 0 at
-// the end, -1 with an error.
-static int next_record(struct records *all, const uint8_t **record)
-{
-    const void *next;
-    int rc;
-    while ((rc = shuffle_next(all->shuffle, &next)) > 0) {
-        *record = next;
-        if (!all->held_schema ||
-            !hold_out_has(&all->held, hold_out_key(&all->held, all->schema, next)))
-            return 1;
-        if (hold_out_record(all, next) < 0)
-            return -1;
-    }
-    return rc;
-}
-
-// Writes the next records of the shuffle to a file.
-static int write_shard(const char *path, struct records *all, const struct shard *shard)
-{
-    struct schema *schema = all->schema;
-    uint64_t records = shard->records;
-    if (schema_set(schema, "count", "%llu", (unsigned long long)records) < 0 ||
-        shard_mark(schema, shard) < 0)
-        return -1;
-    struct output *output = output_open(path);
-    struct tstream_writer *out =
-        output ? tstream_create(output, schema, tool.threads, tool_level(output)) : NULL;
-    int rc = out ? 0 : -1;
-    for (size_t aim = schema_rows_aim(schema), n; records && rc == 0; records -= n) {
-        n = records < aim ? records : aim;
-        struct batch *batch = batch_new(schema, n);
-        rc = batch ? 0 : -1;
-        for (size_t row = 0; row < n && rc == 0; row++) {
-            const uint8_t *from = NULL;
-            rc = next_record(all, &from) > 0 ? 0 : -1;
-            for (size_t i = 0; i < schema->n_fields && rc == 0; i++) {
-                size_t size = schema->fields[i].size;
-                memcpy(batch->data[i] + row * size, from, size);
-                from += size;
-            }
-        }
-        if (rc == 0)
-            rc = tstream_write(out, batch);
-        else
-            batch_free(batch);
-        progress_add(n);
-    }
-    if (rc == 0)
-        return tstream_finish(out);
-    tstream_abandon(out);
-    return -1;
-}
-
 static void parse_hold_out(const char *text)
 {
     char *end;
@@ -178,8 +54,8 @@ static void parse_hold_out(const char *text)
                          text);
 }
 
-// Chooses the records to hold out, and opens a file for them.
-static void start_hold_out(struct records *all, const char *path, const char *folder)
+// Holds out what is wanted of the records.
+static void hold_out_wanted(struct records *all, const char *path, const char *folder)
 {
     const uint64_t n = all->held.n;
     uint64_t count = wanted.share > 0 ? (uint64_t)llround(wanted.share * (double)n) : wanted.count;
@@ -192,27 +68,7 @@ static void start_hold_out(struct records *all, const char *path, const char *fo
         tool_fail();
     }
     tool_check(folder_make(folder));
-    all->held_schema = schema_copy(all->schema);
-    if (!all->held_schema ||
-        schema_set(all->held_schema, "count", "%llu", (unsigned long long)all->held.chosen) < 0)
-        tool_fail();
-    struct output *output = output_open(path);
-    struct tstream_writer *out =
-        output ? tstream_create(output, all->held_schema, tool.threads, tool_level(output)) : NULL;
-    if (!out)
-        tool_fail();
-    all->held_rows = (struct row_writer){.out = out, .schema = all->held_schema};
-}
-
-// Writes the records that are held out after the last one of the shards, and ends their file.
-static void finish_hold_out(struct records *all, const char *path)
-{
-    const uint8_t *record;
-    tool_check(next_record(all, &record));
-    tool_check(row_writer_flush(&all->held_rows));
-    tool_check(tstream_finish(all->held_rows.out));
-    tool_note("%llu of %llu records are held out, in %s", (unsigned long long)all->held.chosen,
-              (unsigned long long)all->held.n, path);
+    tool_check(records_hold_out(all, path));
 }
 
 int main(int argc, char **argv)
@@ -269,11 +125,12 @@ int main(int argc, char **argv)
         tool_fail();
     }
 
-    struct records all = {.held = {.seed = tool.seed}};
-    uint64_t hash = hash_number(HASH_START, tool.seed);
+    struct records all = {.held = {.seed = tool.seed},
+                          .hash = hash_number(HASH_START, tool.seed),
+                          .holds_out = wanted.text};
     progress_start("records read", 0);
     for (char **input = tool_inputs(operands); *input; input++)
-        tool_check(shuffle_stream(*input, memory, folder, &all, &hash));
+        tool_check(records_add(&all, *input, memory, folder));
     progress_finish();
     uint64_t records = shuffle_count(all.shuffle);
     if (records == 0) {
@@ -284,9 +141,9 @@ int main(int argc, char **argv)
     tool_check(schema_add_provenance(all.schema, tool_provenance()));
     progress_start("records written", records);
     if (wanted.text) {
-        start_hold_out(&all, held_path, held_folder);
+        hold_out_wanted(&all, held_path, held_folder);
         records -= all.held.chosen;
-        hash = hash_number(hash, all.held.limit);
+        all.hash = hash_number(all.hash, all.held.limit);
     }
 
     size_t record_size = schema_record_size(all.schema);
@@ -296,22 +153,24 @@ int main(int argc, char **argv)
     if (each == 0)
         each = 1;
     uint64_t n = shards ? (uint64_t)shards : (records + each - 1) / each, done = 0;
-    struct shard shard = {.set = hash_number(hash, shards ? n : each), .count = n};
+    struct shard shard = {.set = hash_number(all.hash, shards ? n : each), .count = n};
     for (; shard.index < n; shard.index++) {
         uint64_t end = (unsigned __int128)records * (shard.index + 1) / n;
         if (!shards)
             end = records - done < each ? records : done + each;
         shard.records = end - done;
         char *path = mem_printf("%s/shard-%05llu.tstream", folder, (unsigned long long)shard.index);
-        if (!path || write_shard(path, &all, &shard) < 0)
+        if (!path || records_write_shard(&all, path, &shard) < 0)
             tool_fail();
         puts(path);
         fflush(stdout);
         free(path);
         done = end;
     }
+    tool_check(records_finish(&all));
     if (wanted.text)
-        finish_hold_out(&all, held_path);
+        tool_note("%llu of %llu records are held out, in %s", (unsigned long long)all.held.chosen,
+                  (unsigned long long)all.held.n, held_path);
     progress_finish();
     while ((old = find_shard(folder, n))) {
         if (unlink(old) < 0) {
@@ -320,10 +179,7 @@ int main(int argc, char **argv)
         }
         free(old);
     }
-    shuffle_free(all.shuffle);
-    schema_free(all.schema);
-    schema_free(all.held_schema);
-    hold_out_free(&all.held);
+    records_free(&all);
     free(held_path);
     free(held_folder);
     return tool_finish();
