@@ -16,8 +16,8 @@ namespace cudasim
 {
 constexpr unsigned max_threads = 1024, barriers = 16;
 
-struct thread {
-    fiber *on; // NULL before it starts
+struct alignas(64) thread { // a cache line
+    fiber *on;              // NULL before it starts
     uint3 index;
     bool ended;
     const char *waits_at; // "__syncthreads", "ldmatrix", ...; NULL if it doesn't wait
@@ -154,10 +154,9 @@ static unsigned pick()
         running_warp = w;
     }
     warp &w = warps[running_warp];
-    const unsigned r = random_bits(), start = r & 31;
-    const unsigned turned = start ? w.ready >> start | w.ready << (32 - start) : w.ready;
-    const unsigned near = r & 32 ? __builtin_ctz(turned) : 31 - __builtin_clz(turned);
-    const unsigned i = (near + start) & 31;
+    // The first ready lane from a random one on.
+    const unsigned start = random_bits() & 31;
+    const unsigned i = (__builtin_ctz(w.ready >> start | w.ready << (-start & 31)) + start) & 31;
     w.ready &= ~(1u << i);
     return running_warp * 32 + i;
 }

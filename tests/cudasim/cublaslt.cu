@@ -104,22 +104,30 @@ static __device__ void write(void *to, cudaDataType type, size_t i, float x)
         static_cast<float *>(to)[i] = x;
 }
 
-static __device__ float factor(const void *from, cudaDataType type, size_t i, bool tf32)
+template <class T> static __device__ float factor(T x, bool tf32)
 {
-    const float x = read(from, type, i);
-    return tf32 ? __uint_as_float(to_tf32(x)) : x;
+    const float f = static_cast<float>(x);
+    return tf32 ? __uint_as_float(to_tf32(f)) : f;
+}
+
+template <class T>
+static __device__ float dot_of(const product &p, size_t row, size_t column, size_t k, size_t end)
+{
+    const bool tf32 = p.desc.compute == CUBLAS_COMPUTE_32F_FAST_TF32;
+    const bool a_by_rows = p.desc.a_op == CUBLAS_OP_T, b_by_rows = p.desc.b_op == CUBLAS_OP_T;
+    const size_t a_step = a_by_rows ? 1 : p.a_ld, b_step = b_by_rows ? p.b_ld : 1;
+    const T *a = static_cast<const T *>(p.a) + row * (a_by_rows ? p.a_ld : 1);
+    const T *b = static_cast<const T *>(p.b) + column * (b_by_rows ? 1 : p.b_ld);
+    float sum = 0;
+    for (; k < end; k++)
+        sum += factor(a[k * a_step], tf32) * factor(b[k * b_step], tf32);
+    return sum;
 }
 
 static __device__ float dot(const product &p, size_t row, size_t column, size_t k, size_t end)
 {
-    const bool tf32 = p.desc.compute == CUBLAS_COMPUTE_32F_FAST_TF32;
-    float sum = 0;
-    for (; k < end; k++)
-        sum += factor(p.a, p.type, p.desc.a_op == CUBLAS_OP_T ? row * p.a_ld + k : k * p.a_ld + row,
-                      tf32) *
-               factor(p.b, p.type,
-                      p.desc.b_op == CUBLAS_OP_T ? k * p.b_ld + column : column * p.b_ld + k, tf32);
-    return sum;
+    return p.type == CUDA_R_16BF ? dot_of<__nv_bfloat16>(p, row, column, k, end)
+                                 : dot_of<float>(p, row, column, k, end);
 }
 
 // As inexact as tanh.approx, by which cuBLASLt computes GELU also in float32.

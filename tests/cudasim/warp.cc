@@ -92,28 +92,32 @@ struct product {
     unsigned b[2];
 };
 
+// Eight floats, which the compiler keeps in vector registers.
+typedef float row __attribute__((vector_size(32)));
+
 // d += A B: adds the products to d one by one in order of k and rounds each sum to float32. The
 // products are exact in float32. (A tensor core adds several at a time and truncates.)
 template <int K>
-static void multiply(const product *const *lanes, float (&a)[16][K], float (&b)[K][8])
+static void multiply(const product *const *lanes, const float (&a)[16][K], const row (&b)[K])
 {
-    float d[16][8];
-    for (int i = 0; i < 32; i++)
-        for (int j = 0; j < 4; j++)
-            d[i / 4 + j / 2 * 8][i % 4 * 2 + j % 2] = lanes[i]->d[j];
-    for (int m = 0; m < 16; m++)
+    for (int m = 0; m < 16; m++) {
+        const product *const *owners = lanes + m % 8 * 4; // each of two of the row's columns
+        const int at = m / 8 * 2;
+        row d;
+        for (int n = 0; n < 8; n++)
+            d[n] = owners[n / 2]->d[at + n % 2];
         for (int k = 0; k < K; k++)
-            for (int n = 0; n < 8; n++)
-                d[m][n] += a[m][k] * b[k][n];
-    for (int i = 0; i < 32; i++)
-        for (int j = 0; j < 4; j++)
-            lanes[i]->d[j] = d[i / 4 + j / 2 * 8][i % 4 * 2 + j % 2];
+            d += a[m][k] * b[k];
+        for (int n = 0; n < 8; n++)
+            owners[n / 2]->d[at + n % 2] = d[n];
+    }
 }
 
 static void perform_bf16(void *const args[32], unsigned)
 {
     const product *const *lanes = reinterpret_cast<const product *const *>(args);
-    float a[16][16], b[16][8];
+    float a[16][16];
+    row b[16];
     for (int i = 0; i < 32; i++) {
         const int g = i / 4, t = i % 4 * 2;
         for (int j = 0; j < 4; j++) {
@@ -126,13 +130,14 @@ static void perform_bf16(void *const args[32], unsigned)
             b[t + j * 8 + 1][g] = __uint_as_float(lanes[i]->b[j] & 0xffff0000);
         }
     }
-    multiply<16>(lanes, a, b);
+    multiply(lanes, a, b);
 }
 
 static void perform_tf32(void *const args[32], unsigned)
 {
     const product *const *lanes = reinterpret_cast<const product *const *>(args);
-    float a[16][8], b[8][8];
+    float a[16][8];
+    row b[8];
     for (int i = 0; i < 32; i++) {
         const int g = i / 4, t = i % 4;
         for (int j = 0; j < 4; j++)
@@ -140,7 +145,7 @@ static void perform_tf32(void *const args[32], unsigned)
         for (int j = 0; j < 2; j++)
             b[t + j * 4][g] = __uint_as_float(lanes[i]->b[j] & ~0x1fffu);
     }
-    multiply<8>(lanes, a, b);
+    multiply(lanes, a, b);
 }
 
 void multiply_bf16(float *d, const unsigned *a, unsigned b0, unsigned b1, source_location at)
