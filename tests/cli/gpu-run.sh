@@ -12,7 +12,7 @@ mkdir -p "$gpu/build/bin" "$gpu/build/tests/tools" "$gpu/build/tests/gpu" "$gpu/
 for program in dit-train dit-sample vae-encode vae-decode npz-pack; do
     cp "$BUILD/bin/$program" "$gpu/build/bin"
 done
-cp "$BUILD/tests/check-ops" "$BUILD/tests/dit-reference" "$BUILD/tests/autoencoder-kl" "$gpu/build/tests"
+cp "$BUILD/tests/check-ops" "$BUILD/tests/dit-reference" "$BUILD/tests/flow-reference" "$BUILD/tests/autoencoder-kl" "$gpu/build/tests"
 cp "$BUILD/tests/tools/make-stream" "$BUILD/tests/tools/check-group" "$gpu/build/tests/tools"
 cp "$BUILD/tests/cuda-primitives" "$gpu/build/tests/gpu"
 cp "$BUILD/lib/dit-cuda-sim.so" "$gpu/build/lib/dit-tools/dit-cuda.so"
@@ -66,12 +66,13 @@ plan=$("$gpu/run.sh" --plan | awk '/^first|^second/ { name = $1; print $1, $2; n
 is 'what is kept for the parts fits into the two calls' "$plan" fits
 exits 'an unknown part' 64 "$gpu/run.sh" tea
 
-ok 'a good run' run "$gpu/run.sh" environment primitives group ops-bf16 ops train sample torch-flash counters
-for name in primitives group ops-bf16 ops train sample torch-flash counters; do
+ok 'a good run' run "$gpu/run.sh" environment primitives group ops-bf16 flow-reference-bf16 ops train sample torch-flash counters
+for name in primitives group ops-bf16 flow-reference-bf16 ops train sample torch-flash counters; do
     part $name passed
 done
 results
 packed checks.txt '^group: [0-9]* passed, 0 failed'
+packed checks.txt '^flow-reference-bf16: [1-9][0-9]* passed, 0 failed'
 packed measured.txt '^silu {1048576'
 packed profile.txt '^attention_backward '
 packed device.txt '1980, 2619, 612.50'

@@ -15,6 +15,7 @@ primitives 5 40
 group 5 40
 ops-bf16 25 90
 dit-reference-bf16 10 80
+flow-reference-bf16 5 40
 ops 50 90
 train 45 90
 ops-tf32 15 80
