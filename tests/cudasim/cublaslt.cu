@@ -136,7 +136,7 @@ static __device__ float approximated(float x)
     return x * (1 + 0x1p-11f);
 }
 
-static __device__ void finish(const product &p, size_t row, size_t column, float x)
+static __device__ void apply_epilogue(const product &p, size_t row, size_t column, float x)
 {
     const size_t at = column * p.c_ld + row;
     if (p.beta != 0)
@@ -157,7 +157,7 @@ static __global__ void multiply(product p)
 {
     const size_t at = blockIdx.x * static_cast<size_t>(blockDim.x) + threadIdx.x;
     if (at < p.m * p.n)
-        finish(p, at % p.m, at / p.m, dot(p, at % p.m, at / p.m, 0, p.k));
+        apply_epilogue(p, at % p.m, at / p.m, dot(p, at % p.m, at / p.m, 0, p.k));
 }
 
 static __global__ void multiply_half(product p)
@@ -172,7 +172,7 @@ static __global__ void add_halves(product p)
 {
     const size_t at = blockIdx.x * static_cast<size_t>(blockDim.x) + threadIdx.x;
     if (at < p.m * p.n)
-        finish(p, at % p.m, at / p.m, p.halves[at] + p.halves[p.m * p.n + at]);
+        apply_epilogue(p, at % p.m, at / p.m, p.halves[at] + p.halves[p.m * p.n + at]);
 }
 
 const char *cublasLtGetStatusString(cublasStatus_t status)

@@ -55,7 +55,7 @@ struct session {
     struct device *otherwise; // `tested` with another number of threads; NULL if it is a GPU
     uint64_t seed;
     bool bench;
-    bool repeat;           // each case that isn't wild runs twice, with the same bits
+    bool repeat;           // each case runs twice, with the same bits; wild numbers only once
     const char *only;      // these operations, with commas, or NULL for all
     bool alone;            // it is one operation, tested in this process
     const char *case_part; // only cases whose names contain this, or NULL for all
@@ -74,9 +74,8 @@ struct session {
     double worst; // the largest relative error
     // The timing in progress, in rounds of several runs, each round timed as a whole:
     bool timed;
-    size_t runs; // of the body in progress, so far
-    size_t rounds, round_runs,
-        runs_left; // rounds begun; of this one: runs, and those still to come
+    size_t runs;                          // of the body in progress, so far
+    size_t rounds, round_runs, runs_left; // rounds begun; runs of this one, and those to come
     double started, round_started, best;
     double copy_rate, peak_flops; // of the device, per second: bytes read and written, operations
 };
@@ -487,8 +486,7 @@ static bool name_case(struct session *s, const size_t *n, bool wild)
 }
 
 // A second run must give the same bits: on a CPU with another number of threads; on a GPU, whose
-// operations use no atomics, a difference is a race. Threads don't depend on how wild the numbers
-// are.
+// operations use no atomics, a difference is a race.
 static void run_again(struct check *check, check_body *body, const size_t *n,
                       const struct trace *first)
 {
