@@ -72,7 +72,11 @@ MPI_PLUGIN := $(if $(filter-out 0,$(MPI)),$(PLUGINS)/dit-mpi.so)
 PROGRAMS  := $(patsubst bin/%.c,%,$(wildcard bin/*.c)) $(patsubst bin/%/,%,$(wildcard bin/*/))
 program_objects = $(patsubst %.c,$B/obj/%.o,$(wildcard bin/$1.c bin/$1/*.c))
 LIB_SRC   := $(filter-out $(MPI_SRC) $(if $(SIXEL),,formats/images/sixel.c) $(KINDS_LACK:%=formats/images/%.c),$(wildcard lib/*/*.c formats/*/*.c kernels/*.c kernels/ref/*.c))
-CPU_SRC   := $(wildcard kernels/cpu/*.c)
+# The cpu backend: operations without activations once for each instruction set, all others twice, with
+# activations of 16 and of 32 bits.
+CPU_ONCE  := $(foreach s,image loss product-f64 random sampling scratch,kernels/cpu/$s.c)
+CPU_OPS   := $(filter-out $(CPU_ONCE),$(wildcard kernels/cpu/*.c))
+cpu_objects = $(CPU_ONCE:kernels/cpu/%.c=$B/obj/kernels/$1/%.o) $(foreach b,16 32,$(CPU_OPS:kernels/cpu/%.c=$B/obj/kernels/$1/$b/%.o))
 # What the compiler makes code for may be another processor than this one.
 MACROS      := $(shell echo | $(CC) -dM -E - 2>/dev/null)
 X86_64      := $(filter __x86_64__,$(MACROS))
@@ -81,11 +85,15 @@ ISAS        := generic $(if $(X86_64),avx2 avx512)
 ISA_generic := $(if $(filter __aarch64__,$(MACROS)),$(if $(filter __clang__,$(MACROS)),,-fno-schedule-insns))
 ISA_avx2    := -mavx2 -mfma -mf16c
 ISA_avx512  := $(ISA_avx2) -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512cd -mprefer-vector-width=512
+# Its instructions are for 16 bits alone.
+ISA_avx512bf16 := $(ISA_avx512) -mavx512bf16
+FLOAT_ISA_avx512bf16 := avx512
 # The vectors and tiles of AVX-512 for processors without it: the tests compute with these as well.
 ISA_lanes16 := $(if $(X86_64),$(ISA_avx2),$(ISA_generic)) -DLANES=16 -Wno-psabi
-LANES16_OBJ := $(CPU_SRC:kernels/cpu/%.c=$B/obj/kernels/lanes16/%.o)
-LANES16     := $(addprefix $B/tests/,check-ops dit-reference autoencoder-kl draws normal)
-LIB_OBJ   := $(LIB_SRC:%.c=$B/obj/%.o) $(foreach i,$(ISAS),$(CPU_SRC:kernels/cpu/%.c=$B/obj/kernels/$i/%.o))
+LANES16_OBJ := $(call cpu_objects,lanes16)
+LANES16     := $(addprefix $B/tests/,check-ops dit-reference flow-reference autoencoder-kl inception draws normal)
+LIB_OBJ   := $(LIB_SRC:%.c=$B/obj/%.o) $(foreach i,$(ISAS),$(call cpu_objects,$i)) \
+             $(if $(X86_64),$(CPU_OPS:kernels/cpu/%.c=$B/obj/kernels/avx512bf16/16/%.o))
 UNIT      := $(patsubst tests/unit/%.c,$B/tests/%,$(wildcard tests/unit/*.c))
 TOOLS     := $(patsubst tests/tools/%.c,$B/tests/tools/%,$(wildcard tests/tools/*.c))
 BENCHES   := $(patsubst tests/bench/%.c,$B/tests/bench/%,$(wildcard tests/bench/*.c))
@@ -181,14 +189,15 @@ $B/libdir $B/kinds $B/sixel: FORCE
 	@mkdir -p $(@D)
 	@echo '$(NOTE)' | cmp -s - $@ || echo '$(NOTE)' >$@
 
-# The cpu backend, once for every instruction set; the fastest that runs is chosen at run time.
+# The cpu backend, for every instruction set; the fastest that runs is chosen at run time.
 define ISA_RULE
-$B/obj/kernels/$1/%.o: kernels/cpu/%.c
+$B/obj/kernels/$1/$2%.o: kernels/cpu/%.c
 	@mkdir -p $$(@D)
 	$$(call say,CC  )
-	$$(Q)$$(CC) $$(COMMON) $$(CFLAGS) -fopenmp-simd $$(KERNEL) $$(PKG_CFLAGS) $$(ISA_$1) -DCPU_ISA=$1 -c $$< -o $$@
+	$$(Q)$$(CC) $$(COMMON) $$(CFLAGS) -fopenmp-simd $$(KERNEL) $$(PKG_CFLAGS) $$(ISA_$1) -DCPU_ISA=$1 \
+	    -DFLOAT_ISA=$(or $(FLOAT_ISA_$1),$1) $(if $2,-DACT_BITS=$(2:/=)) -c $$< -o $$@
 endef
-$(foreach i,$(ISAS) lanes16,$(eval $(call ISA_RULE,$i)))
+$(foreach i,$(ISAS) avx512bf16 lanes16,$(foreach b,16 32,$(eval $(call ISA_RULE,$i,$b/)))$(eval $(call ISA_RULE,$i)))
 
 $B/obj/cudasim/%.o: %.cc
 	@mkdir -p $(@D)

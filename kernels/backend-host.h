@@ -10,11 +10,12 @@ void host_copy(struct device *device, void *to, const void *from, size_t bytes);
 void host_zero(struct device *device, void *memory, size_t bytes);
 void host_close(struct device *device);
 
-// Initializes all members of such a backend except its name and operations:
-//     const struct backend ref_backend = {.name = "ref", .ops = &ref_ops, HOST_MEMORY};
-#define HOST_MEMORY                                                                               \
-    .act_size = sizeof(float), .host_floats = true, .alloc = host_alloc, .release = host_release, \
-    .upload = host_copy, .download = host_copy, .copy = host_copy, .zero = host_zero,             \
-    .close = host_close
+// Initializes the members of such a backend that concern memory:
+//     const struct backend ref_backend = {
+//         .name = "ref", .ops = &ref_ops, HOST_MEMORY(sizeof(float), host_close)};
+#define HOST_MEMORY(size, close_device)                                                    \
+    .act_size = (size), .host_memory = true, .alloc = host_alloc, .release = host_release, \
+    .upload = host_copy, .download = host_copy, .copy = host_copy, .zero = host_zero,      \
+    .close = (close_device)
 
 #endif

@@ -14,18 +14,26 @@
 
 #define DETERMINISTIC ",deterministic"
 
-// The backends that compute on the host. "cpu" is the last of those that may be used.
+// The backends that compute on the host. "cpu" is the last of those that may be used and have the
+// precision that is asked for.
 static const struct {
     const struct backend *backend; // NULL if it is not linked in
     enum cpu_isa isa;              // that it needs
 } hosts[] = {
     {&ref_backend, CPU_GENERIC},
 #ifdef __x86_64__
-    {&lanes16_backend, CPU_AVX2}, {&generic_backend, CPU_GENERIC},
-    {&avx2_backend, CPU_AVX2},    {&avx512_backend, CPU_AVX512},
+    {&lanes16_f32_backend, CPU_AVX2},
+    {&lanes16_bf16_backend, CPU_AVX2},
+    {&generic_f32_backend, CPU_GENERIC},
+    {&generic_bf16_backend, CPU_GENERIC},
+    {&avx2_f32_backend, CPU_AVX2},
+    {&avx2_bf16_backend, CPU_AVX2},
+    {&avx512_f32_backend, CPU_AVX512},
+    {&avx512_bf16_backend, CPU_AVX512},
+    {&avx512bf16_bf16_backend, CPU_AVX512BF16},
 #else
-    {&lanes16_backend, CPU_GENERIC},
-    {&generic_backend, CPU_GENERIC},
+    {&lanes16_f32_backend, CPU_GENERIC}, {&lanes16_bf16_backend, CPU_GENERIC},
+    {&generic_f32_backend, CPU_GENERIC}, {&generic_bf16_backend, CPU_GENERIC},
 #endif
 };
 
@@ -37,14 +45,19 @@ const char *device_host_name(size_t i)
     return NULL;
 }
 
-// NULL if there is none of that name, or it may not be used.
-static const struct backend *find_host(const char *name)
+// The backend "NAME" or, with activations of 16 bits, "NAME,bf16". NULL if there is none, or it may
+// not be used.
+static const struct backend *find_host(const char *name, bool bf16)
 {
     const struct backend *found = NULL;
-    for (size_t k = 0; k < sizeof hosts / sizeof *hosts; k++)
-        if (hosts[k].backend && hosts[k].isa <= cpu_isa() &&
-            (strcmp(name, "cpu") == 0 || strcmp(name, hosts[k].backend->name) == 0))
-            found = hosts[k].backend;
+    for (size_t k = 0; k < sizeof hosts / sizeof *hosts; k++) {
+        const struct backend *b = hosts[k].backend;
+        if (!b || hosts[k].isa > cpu_isa() || (b->act_size == 2) != bf16)
+            continue;
+        const size_t length = strcspn(b->name, ",");
+        if (strcmp(name, "cpu") == 0 || (strncmp(name, b->name, length) == 0 && !name[length]))
+            found = b;
+    }
     return found;
 }
 
@@ -64,16 +77,22 @@ static int parse_index(const char *name, const char *kind)
 
 static bool host_computes_in(const char *precision)
 {
-    return !precision || strcmp(precision, "f32") == 0;
+    return !precision || strcmp(precision, "f32") == 0 || strcmp(precision, "bf16") == 0;
 }
 
-static int open_host(struct device *device, const struct backend *backend, const char *precision,
-                     char why[256])
+static int open_host(struct device *device, const char *name, const char *precision, char why[256])
 {
-    if (!host_computes_in(precision)) {
-        snprintf(why, 256, "a CPU computes in f32, not in %.20s", precision);
+    const bool known = find_host(name, false) || find_host(name, true);
+    const bool bf16 = precision && strcmp(precision, "bf16") == 0;
+    const struct backend *backend = find_host(name, bf16);
+    if (known && !host_computes_in(precision))
+        snprintf(why, 256, "a CPU computes in f32 or bf16, not in %.20s", precision);
+    else if (known && !backend)
+        snprintf(why, 256, "it does not compute in %s", bf16 ? "bf16" : "f32");
+    else if (!known)
+        snprintf(why, 256, "unknown; expected auto, cpu, cuda or cuda:N");
+    if (!backend || !host_computes_in(precision))
         return -1;
-    }
     device->backend = backend;
     device->ops = backend->ops;
     device->threads = backend == &ref_backend ? 1 : device->threads;
@@ -100,11 +119,7 @@ static int open_backend(struct device *device, const char *name, const char *pre
             return -1;
         snprintf(device->note, sizeof device->note, "computing on the CPU: %s", why);
     }
-    const struct backend *host = find_host(automatic >= 0 ? "cpu" : name);
-    if (host)
-        return open_host(device, host, precision, why);
-    snprintf(why, 256, "unknown; expected auto, cpu, cuda or cuda:N");
-    return -1;
+    return open_host(device, automatic >= 0 ? "cpu" : name, precision, why);
 }
 
 struct device *device_open(const char *name, int threads, char why[256])

@@ -1,8 +1,8 @@
 // A device: the operations and the memory of a backend. SPDX-License-Identifier: MIT
 //
 // Model code calls op_NAME(device, ...) (kernels/ops.h) on buffers of the device's own memory.
-// Activations have an opaque type, so that model code can't read them: they are float32 on the
-// backends ref and cpu, bfloat16 or float32 on cuda. Operations return nothing; an error stays on
+// Activations have an opaque type, so that model code can't read them: they are float32 on
+// ref, bfloat16 or float32 on cpu and cuda. Operations return nothing; an error stays on
 // the device, where device_error finds it, once a step.
 #ifndef DIT_DEVICE_H
 #define DIT_DEVICE_H
@@ -30,7 +30,7 @@ struct backend {
     const char *name;
     const struct op_table *ops;
     size_t act_size;  // bytes of one activation
-    bool host_floats; // activations are floats, and operations accept any host memory
+    bool host_memory; // operations accept any memory of the host
     // 64-byte aligned and zeroed; NULL if there is not enough memory.
     void *(*alloc)(struct device *device, size_t bytes);
     void (*release)(struct device *device, void *memory);
@@ -95,13 +95,14 @@ struct device {
 
 // name: "auto" (the first GPU if one is usable, else the CPU), "auto:N", "cpu", "cuda", "cuda:N";
 // for tests also those that device_host_name lists. A precision may follow after a
-// comma, as in "cuda:1,tf32": "bf16" (16-bit activations, the default of GPUs), "tf32" (float32,
-// but products round their factors to 11 bits) or "f32" (the only one of CPUs); and then
+// comma, as in "cuda:1,tf32": "bf16" (16-bit activations, the default of GPUs), "tf32" (of GPUs:
+// float32, but products round their factors to 11 bits) or "f32" (the default of CPUs); and then
 // ",deterministic" for the same bits in every run, which CPUs give anyway. threads >= 1. NULL with
 // a message in why[256].
 struct device *device_open(const char *name, int threads, char why[256]);
 // The i-th backend that computes on this host: "ref", "lanes16" if it is linked in, "generic" and,
-// where the processor has it and DIT_CPU allows it, "avx2", "avx512". NULL past the last.
+// where the processor has it and DIT_CPU allows it, "avx2", "avx512"; all but "ref" also in
+// bfloat16, as "generic,bf16", and "avx512bf16,bf16". NULL past the last.
 const char *device_host_name(size_t i);
 void device_close(struct device *device); // NULL is fine
 
@@ -172,6 +173,13 @@ static inline void device_copy(struct device *device, void *to, const void *from
 static inline void device_zero(struct device *device, void *memory, size_t bytes)
 {
     device->backend->zero(device, memory, bytes);
+}
+
+// Whether activations are float32 in the host's memory, so that operations can use as weights what
+// lies there anyway.
+static inline bool device_uses_host_floats(const struct device *device)
+{
+    return device->backend->host_memory && device->backend->act_size == sizeof(float);
 }
 
 // The n-th activation from `from`. NULL stays NULL.

@@ -95,9 +95,9 @@ static inline size_t pool3x3_out(size_t side, size_t stride, size_t padding)
     return (side + 2 * padding - 3) / stride + 1;
 }
 
-// Each backend has its own functions: ref_NAME; generic_NAME, avx2_NAME, avx512_NAME and
-// lanes16_NAME (Makefile), from the cpu backend's sources compiled for each; cuda_bf16_NAME and
-// cuda_f32_NAME likewise.
+// Each backend has its own functions: ref_NAME; avx2_f32_NAME, avx2_bf16_NAME and the like
+// (Makefile), from the cpu backend's sources compiled for each instruction set and each type of
+// activations; cuda_bf16_NAME and cuda_f32_NAME likewise.
 #define OP(name, cpu, params, args) void ref_##name(struct device *device OP_PARAMS params);
 #define OP_PARAMS(...)              , __VA_ARGS__
 #include "kernels/ops.def"
@@ -119,12 +119,14 @@ struct op_table {
 #undef OP
 
 extern const struct op_table ref_ops;
-extern const struct backend ref_backend, generic_backend;
+extern const struct backend ref_backend, generic_f32_backend, generic_bf16_backend;
 #ifdef __x86_64__
-extern const struct backend avx2_backend, avx512_backend;
+extern const struct backend avx2_f32_backend, avx2_bf16_backend;
+extern const struct backend avx512_f32_backend, avx512_bf16_backend, avx512bf16_bf16_backend;
 #endif
-// Only tests link this one; elsewhere its address is NULL.
-extern const struct backend lanes16_backend __attribute__((weak));
+// Only tests link these; elsewhere their addresses are NULL.
+extern const struct backend lanes16_f32_backend __attribute__((weak));
+extern const struct backend lanes16_bf16_backend __attribute__((weak));
 
 #ifdef __cplusplus
 }

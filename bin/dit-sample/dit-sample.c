@@ -159,8 +159,9 @@ int main(int argc, char **argv)
     }
     struct sampler_settings settings =
         sample_options_settings(o, &file, guide.path ? &guide : NULL);
-    // On a CPU the weights are used in the mapped file, whose memory other processes share.
-    const float **in_place = device->backend->host_floats ? dit_file_in_place(&file, which) : NULL;
+    // In float32 a CPU uses the weights in the mapped file, whose memory other processes share.
+    const float **in_place =
+        device_uses_host_floats(device) ? dit_file_in_place(&file, which) : NULL;
     struct sampler *sampler = sampler_new(device, &file.config, batch, in_place, &settings);
     if (!sampler)
         tool_fail();

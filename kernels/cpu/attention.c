@@ -106,32 +106,32 @@ static void multiply_panels(float *c, bool add, size_t M, size_t K, const float 
 }
 
 // to (n,D) = scale * rows of D that are `stride` apart.
-static void copy_scaled_rows(float *to, const float *from, size_t stride, float scale, size_t n,
+static void copy_scaled_rows(float *to, const real *from, size_t stride, float scale, size_t n,
                              size_t D)
 {
     for (size_t t = 0; t < n; t++, to += D, from += stride) {
-        prefetch_floats(from + PREFETCH_ROWS * stride, D);
+        prefetch_reals(from + PREFETCH_ROWS * stride, D);
         size_t d = 0;
         for (; d + LANES <= D; d += LANES)
-            *(vec_u *)(to + d) = scale * *(const vec_u *)(from + d);
+            vec_store(to + d, scale * vec_load_real(from + d));
         for (; d < D; d++)
-            to[d] = scale * from[d];
+            to[d] = scale * to_float(from[d]);
     }
 }
 
 // Packs n <= TILE_N rows of D, `stride` apart, as the columns of a panel (D,TILE_N), padded with
 // zeros.
-static void pack_transposed(float *to, const float *from, size_t stride, size_t n, size_t D)
+static void pack_transposed(float *to, const real *from, size_t stride, size_t n, size_t D)
 {
     if (n < TILE_N)
         memset(to, 0, D * TILE_N * sizeof *to);
-    transpose(to, TILE_N, from, stride, n, D);
+    transpose_in(to, TILE_N, from, stride, n, D);
 }
 
-// Sizes that forward and backward share; those of arrays are in floats.
+// Sizes that forward and backward share; those of working memory are in floats.
 struct attention_sizes {
     size_t T, H, D;
-    size_t qkv_row, out_row; // floats from one token to the next
+    size_t qkv_row, out_row; // elements from one token to the next
     size_t T_rows, D_rows;   // T and D, rounded up by round_up_rows
     size_t keys;    // a head's keys or values: (T_rows,D), and padding that multiply_panel reads
     size_t scores;  // (T_rows,TILE_N): a tile of scores, or of probabilities
@@ -153,11 +153,11 @@ static struct attention_sizes find_attention_sizes(size_t T, size_t H, size_t D)
 
 // Copies tokens first .. first + n - 1 of a head's keys k, scaled, and values to (T_rows,D) each;
 // the values follow the keys.
-static void copy_keys(const struct attention_sizes *s, float *keys, const float *k, size_t first,
+static void copy_keys(const struct attention_sizes *s, float *keys, const real *k, size_t first,
                       size_t n)
 {
     float *values = keys + s->keys;
-    const float *from = k + first * s->qkv_row;
+    const real *from = k + first * s->qkv_row;
     copy_scaled_rows(keys + first * s->D, from, s->qkv_row, s->scale, n, s->D);
     copy_scaled_rows(values + first * s->D, from + s->out_row, s->qkv_row, 1, n, s->D);
     if (first + n < s->T)
@@ -182,15 +182,16 @@ static vec exponentiate_scores(float *scores, size_t T, vec row_max)
 // The arguments that all heads of a call share.
 struct attention {
     struct attention_sizes s;
-    float *out, *lse;
-    const float *qkv;
+    real *out;
+    float *lse;
+    const real *qkv;
     size_t tiles;     // of a head's queries
     float *keys;      // (heads or threads, 2 keys of attention_sizes)
     float *work;      // (threads,work_size)
     size_t work_size; // 2 queries + scores
 };
 
-static const float *keys_of(const struct attention *p, size_t head)
+static const real *keys_of(const struct attention *p, size_t head)
 {
     const struct attention_sizes *s = &p->s;
     return p->qkv + head / s->H * s->T * s->qkv_row + head % s->H * s->D + s->out_row;
@@ -219,7 +220,7 @@ static void attend_tile(const struct attention *p, const float *keys, float *wor
     vec *x = (vec *)out;
     for (size_t d = 0; d < 2 * s->D; d += 2)
         x[d] *= factor[0], x[d + 1] *= factor[1];
-    transpose(p->out + at * s->out_row + head % s->H * s->D, s->out_row, out, TILE_N, s->D, n);
+    transpose_out(p->out + at * s->out_row + head % s->H * s->D, s->out_row, out, TILE_N, s->D, n);
     if (!p->lse)
         return;
     const float *max = (const float *)row_max, *sum = (const float *)row_sum;
@@ -264,9 +265,9 @@ void CPU_FN(attention)(struct device *device, act *out, float *lse, const act *q
                        size_t T, size_t H, size_t D)
 {
     struct attention p = {.s = find_attention_sizes(T, H, D),
-                          .out = floats(out),
+                          .out = reals(out),
                           .lse = lse,
-                          .qkv = const_floats(qkv),
+                          .qkv = const_reals(qkv),
                           .tiles = divide_up(T, TILE_N)};
     const size_t heads = B * H, threads = (size_t)device->threads;
     // Each thread takes whole heads. If there are few heads, the threads share the tiles of queries
@@ -274,7 +275,7 @@ void CPU_FN(attention)(struct device *device, act *out, float *lse, const act *q
     const bool few = heads < 4 * threads;
     const size_t keys_size = (few ? heads : threads) * 2 * p.s.keys;
     p.work_size = 2 * p.s.queries + p.s.scores;
-    p.keys = CPU_FN(scratch)(device, keys_size + threads * p.work_size);
+    p.keys = ISA_FN(scratch)(device, keys_size + threads * p.work_size);
     if (!p.keys)
         return;
     p.work = p.keys + keys_size;
@@ -318,25 +319,25 @@ static struct head_memory place_head_memory(const struct attention_sizes *s, flo
 }
 
 // Packs n rows of D, `stride` apart, into panels (n,TILE_N), the last padded with zeros.
-static void pack_panels(float *to, const float *from, size_t stride, size_t n, size_t D)
+static void pack_panels(float *to, const real *from, size_t stride, size_t n, size_t D)
 {
     for (size_t d = 0; d < D; d += TILE_N, to += n * TILE_N) {
         const size_t width = min(TILE_N, D - d);
         if (width < TILE_N)
             memset(to, 0, n * TILE_N * sizeof *to);
-        copy_tile(to, TILE_N, from + d, stride, n, width);
+        load_tile(to, TILE_N, from + d, stride, n, width);
     }
 }
 
 // Copies n rows of D, times scale, from panels (M,TILE_N) to rows that are `stride` apart.
-static void unpack_panels(float *to, size_t stride, const float *from, size_t M, float scale,
+static void unpack_panels(real *to, size_t stride, const float *from, size_t M, float scale,
                           size_t n, size_t D)
 {
     for (size_t t = 0; t < n; t++)
         for (size_t d = 0; d < D; d += TILE_N) {
             const vec *x = (const vec *)(from + d * M + t * TILE_N);
             const vec row[2] = {scale * x[0], scale * x[1]};
-            copy_tile(to + t * stride + d, 0, (const float *)row, 0, 1, min(TILE_N, D - d));
+            store_tile(to + t * stride + d, 0, (const float *)row, 0, 1, min(TILE_N, D - d));
         }
 }
 
@@ -354,8 +355,10 @@ static void differentiate_softmax(float *p, float *ds, size_t T, vec lse, vec de
 // Where some queries of a head start in qkv, dout, out, lse, dqkv and delta. delta is the sum over
 // D of out dout, for each query.
 struct query_rows {
-    const float *q, *dout, *out, *lse;
-    float *dq, *delta;
+    const real *q, *dout, *out;
+    const float *lse;
+    real *dq;
+    float *delta;
 };
 
 static struct query_rows skip_queries(const struct attention_sizes *s, const struct query_rows *of,
@@ -373,11 +376,11 @@ static void attend_tile_backward(const struct attention_sizes *s, const struct h
     float lse[TILE_N] __attribute__((aligned(64))) = {0};
     float delta[TILE_N] __attribute__((aligned(64))) = {0};
     for (size_t i = 0; i < n; i++) {
-        const float *out = of.out + i * s->out_row, *dout = of.dout + i * s->out_row;
+        const real *out = of.out + i * s->out_row, *dout = of.dout + i * s->out_row;
         float sum = 0;
 #pragma omp simd reduction(+ : sum)
         for (size_t d = 0; d < s->D; d++)
-            sum += out[d] * dout[d];
+            sum += to_float(out[d]) * to_float(dout[d]);
         of.delta[i] = delta[i] = sum;
         lse[i] = LOG2_E * of.lse[i];
     }
@@ -385,9 +388,9 @@ static void attend_tile_backward(const struct attention_sizes *s, const struct h
     pack_transposed(w->tile_dout, of.dout, s->out_row, n, s->D);
     // The products below leave time to fetch the next tile.
     for (size_t i = n; i < 2 * n; i++) {
-        prefetch_floats(of.q + i * s->qkv_row, s->D);
-        prefetch_floats(of.out + i * s->out_row, s->D);
-        prefetch_floats(of.dout + i * s->out_row, s->D);
+        prefetch_reals(of.q + i * s->qkv_row, s->D);
+        prefetch_reals(of.out + i * s->out_row, s->D);
+        prefetch_reals(of.dout + i * s->out_row, s->D);
     }
     multiply_row_major(p, s->T_rows, s->D, w->keys, w->tile_q, NULL);
     multiply_row_major(ds, s->T_rows, s->D, w->values, w->tile_dout, NULL);
@@ -399,7 +402,7 @@ static void attend_tile_backward(const struct attention_sizes *s, const struct h
     vec *x = (vec *)w->tile_dq;
     for (size_t d = 0; d < 2 * s->D; d++)
         x[d] *= LN_2; // the scaled keys contain the rest of the scale
-    transpose(of.dq, s->qkv_row, w->tile_dq, TILE_N, s->D, n);
+    transpose_out(of.dq, s->qkv_row, w->tile_dq, TILE_N, s->D, n);
 }
 
 // Computes dq, dk, dv and delta of one head.
@@ -421,15 +424,17 @@ static void attend_head_backward(const struct attention_sizes *s, const struct h
             multiply_panels(w->dv + d * s->T_rows, first > 0, s->T_rows, n, w->p, w->dout + d * n);
         }
     }
-    float *dk = all->dq + s->out_row, *dv = dk + s->out_row;
+    real *dk = all->dq + s->out_row, *dv = dk + s->out_row;
     unpack_panels(dk, s->qkv_row, w->dk, s->T_rows, LN_2 * s->scale, s->T, s->D);
     unpack_panels(dv, s->qkv_row, w->dv, s->T_rows, 1, s->T, s->D);
 }
 
 struct attention_backward {
     struct attention_sizes s;
-    float *dqkv, *delta;
-    const float *dout, *qkv, *out, *lse;
+    real *dqkv;
+    float *delta;
+    const real *dout, *qkv, *out;
+    const float *lse;
     float *memory; // (threads,memory_size): see struct head_memory
     size_t memory_size;
 };
@@ -454,14 +459,14 @@ void CPU_FN(attention_backward)(struct device *device, act *dqkv, float *delta, 
                                 size_t T, size_t H, size_t D)
 {
     struct attention_backward p = {.s = find_attention_sizes(T, H, D),
-                                   .dqkv = floats(dqkv),
+                                   .dqkv = reals(dqkv),
                                    .delta = delta,
-                                   .dout = const_floats(dout),
-                                   .qkv = const_floats(qkv),
-                                   .out = const_floats(out),
+                                   .dout = const_reals(dout),
+                                   .qkv = const_reals(qkv),
+                                   .out = const_reals(out),
                                    .lse = lse};
     p.memory_size = head_memory_size(&p.s);
-    p.memory = CPU_FN(scratch)(device, (size_t)device->threads * p.memory_size);
+    p.memory = ISA_FN(scratch)(device, (size_t)device->threads * p.memory_size);
     if (p.memory)
         team_for(team_of(device, B * H * T * T * D / 16), B * H, 1, attend_heads_backward, &p);
 }

@@ -7,22 +7,22 @@
 
 // The columns k .. k + K - 1 of a row of A that are requested, and where to write them.
 struct row_segment {
-    float *to;
+    word_part *to;
     size_t k, K;
 };
 
 // Sets columns k .. k + n - 1 of the row, as far as they lie in the segment, to from[0 .. n - 1],
 // or to zeros where `from` is NULL.
-INLINE void fill_segment(const struct row_segment *s, size_t k, const float *from, size_t n)
+INLINE void fill_segment(const struct row_segment *s, size_t k, const real *from, size_t n)
 {
     const size_t begin = k > s->k ? k : s->k;
     const size_t end = k + n < s->k + s->K ? k + n : s->k + s->K;
     if (begin >= end)
         return;
     if (from)
-        memcpy(s->to + (begin - s->k), from + (begin - k), (end - begin) * sizeof *from);
+        fill_words(s->to + (begin - s->k), from + (begin - k), end - begin);
     else
-        memset(s->to + (begin - s->k), 0, (end - begin) * sizeof *from);
+        memset(s->to + (begin - s->k), 0, (end - begin) * sizeof *s->to);
 }
 
 // The row or column of x, which has `size` of them, that a tap at position `at` of its input reads;
@@ -36,7 +36,7 @@ static size_t find_pixel(enum conv_kind kind, size_t size, size_t at)
 
 // Fills three taps of a row of A, from its column k on, from the given columns of a line (W,I) of
 // x; line NULL: zeros.
-static void fill_taps(const struct row_segment *segment, size_t k, const float *line,
+static void fill_taps(const struct row_segment *segment, size_t k, const real *line,
                       const size_t *columns, size_t I)
 {
     if (!line || (columns[0] < columns[1] && columns[0] + 2 == columns[2])) {
@@ -49,14 +49,15 @@ static void fill_taps(const struct row_segment *segment, size_t k, const float *
 }
 
 // The fill_a of struct product; a_source is the convolution.
-static void fill_im2col(const void *a_source, float *to, size_t i, size_t rows, size_t k, size_t K)
+static void fill_im2col(const void *a_source, word_part *to, size_t to_row, size_t i, size_t rows,
+                        size_t k, size_t K)
 {
     const struct convolution *p = a_source;
     const bool down = p->kind == CONV_DOWN;
-    for (size_t n = i; n < i + rows; n++, to += K) {
+    for (size_t n = i; n < i + rows; n++, to += to_row) {
         const struct row_segment segment = {to, k, K};
         const size_t column = n % p->out_W, line = n / p->out_W, row = line % p->out_H;
-        const float *x = p->x + line / p->out_H * p->H * p->W * p->I;
+        const real *x = p->x + line / p->out_H * p->H * p->W * p->I;
         const size_t first_row = down ? 2 * row : row - 1;
         const size_t first_column = down ? 2 * column : column - 1;
         size_t columns[3];
@@ -83,11 +84,11 @@ void CPU_FN(conv3x3)(struct device *device, act *y, const act *x, const act *w, 
                      size_t O)
 {
     const struct convolution p = {
-        .y = floats(y),
-        .x = const_floats(x),
-        .w = const_floats(w),
-        .bias = const_floats(b),
-        .sum = const_floats(sum),
+        .y = reals(y),
+        .x = const_reals(x),
+        .w = const_reals(w),
+        .bias = const_reals(b),
+        .sum = const_reals(sum),
         .y_row = O,
         .kind = kind,
         .padding = kind == CONV_DOWN ? 0 : 1,
@@ -123,22 +124,23 @@ void CPU_FN(conv3x3)(struct device *device, act *y, const act *x, const act *w, 
 // A convolution by conv2d_relu.
 struct conv2d_source {
     const struct conv2d *p;
-    const float *x;
+    const real *x;
     size_t out_H, out_W;
 };
 
 // The fill_a of struct product, as fill_im2col, for any kernel. Of the taps of a line those inside
 // x are a run of pixels; the padding on both sides is zeros.
-static void fill_conv2d(const void *a_source, float *to, size_t i, size_t rows, size_t k, size_t K)
+static void fill_conv2d(const void *a_source, word_part *to, size_t to_row, size_t i, size_t rows,
+                        size_t k, size_t K)
 {
     const struct conv2d_source *s = a_source;
     const struct conv2d *p = s->p;
     const size_t I = p->I, line_size = p->kernel_W * I;
-    for (size_t n = i; n < i + rows; n++, to += K) {
+    for (size_t n = i; n < i + rows; n++, to += to_row) {
         const struct row_segment segment = {to, k, K};
         const size_t column = n % s->out_W * p->stride, line = n / s->out_W;
         const size_t row = line % s->out_H * p->stride;
-        const float *x = s->x + line / s->out_H * p->H * p->W * I;
+        const real *x = s->x + line / s->out_H * p->H * p->W * I;
         const size_t left = column < p->pad_W ? min(p->pad_W - column, p->kernel_W) : 0;
         const size_t first = column + left - p->pad_W; // of x
         const size_t inside = first < p->W ? min(p->kernel_W - left, p->W - first) : 0;
@@ -170,11 +172,11 @@ static void apply_relu(const struct product *p __attribute__((unused)), float *t
 void CPU_FN(conv2d_relu)(struct device *device, act *y, size_t y_stride, const act *x, const act *w,
                          const act *b, const struct conv2d *p, size_t B)
 {
-    const struct conv2d_source source = {p, const_floats(x), conv2d_out_H(p), conv2d_out_W(p)};
-    const struct convolution square = {.y = floats(y),
+    const struct conv2d_source source = {p, const_reals(x), conv2d_out_H(p), conv2d_out_W(p)};
+    const struct convolution square = {.y = reals(y),
                                        .x = source.x,
-                                       .w = const_floats(w),
-                                       .bias = const_floats(b),
+                                       .w = const_reals(w),
+                                       .bias = const_reals(b),
                                        .y_row = y_stride,
                                        .kind = CONV_SAME,
                                        .padding = p->pad_H,

@@ -3,13 +3,12 @@
 #ifndef DIT_CPU_CONVOLUTION_H
 #define DIT_CPU_CONVOLUTION_H
 
-#include "kernels/cpu/cpu.h"
-#include "kernels/cpu/simd.h"
+#include "kernels/cpu/real.h"
 
 struct convolution {
-    float *y;                  // (B,out_H,out_W,O), whose pixels are y_row floats apart
-    const float *x, *w, *bias; // (B,H,W,I), (O,3,3,I), (O)
-    const float *sum;          // as y: added to the result; may be y, or NULL
+    real *y;                  // (B,out_H,out_W,O), whose pixels are y_row activations apart
+    const real *x, *w, *bias; // (B,H,W,I), (O,3,3,I), (O)
+    const real *sum;          // as y: added to the result; may be y, or NULL
     size_t y_row;
     enum conv_kind kind;
     size_t padding; // pixels of zeros above x and on its left

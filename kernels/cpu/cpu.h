@@ -1,6 +1,10 @@
-// The declarations that the sources of the cpu backend share. They are compiled once for every
-// instruction set, whose name is CPU_ISA: CPU_FN(linear) is avx2_linear, generic_linear or the
-// like. SPDX-License-Identifier: MIT
+// The declarations that the sources of the cpu backend share. SPDX-License-Identifier: MIT
+//
+// They are compiled once for every instruction set, CPU_ISA, and those that use activations for
+// both of their types: with ACT_BITS 32 for float32, with 16 for bfloat16. CPU_FN(linear) is
+// avx2_f32_linear, generic_bf16_linear or the like; ISA_FN(fill_normal), without activations, is
+// avx2_fill_normal. An instruction set that adds nothing for float32 has no such functions of its
+// own: then FLOAT_ISA names another, whose functions it takes.
 #ifndef DIT_CPU_H
 #define DIT_CPU_H
 
@@ -9,29 +13,35 @@
 
 #define CPU_PASTE_(a, b) a##_##b
 #define CPU_PASTE(a, b)  CPU_PASTE_(a, b)
-#define CPU_FN(name)     CPU_PASTE(CPU_ISA, name)
+#define ISA_FN(name)     CPU_PASTE(FLOAT_ISA, name)
 
+#ifdef ACT_BITS
+#if ACT_BITS == 16
+#define CPU_FN(name) CPU_PASTE(CPU_ISA, bf16_##name)
+#else
+#define CPU_FN(name) CPU_PASTE(CPU_ISA, f32_##name)
+#endif
 #define OP(name, cpu, params, args) void CPU_FN(name)(struct device * device OP_PARAMS params);
 #include "kernels/ops.def"
 #undef OP
+#endif
 
-// Activations are float32 here.
-static inline float *floats(act *x)
-{
-    return (float *)x;
-}
-static inline const float *const_floats(const act *x)
-{
-    return (const float *)x;
-}
+#define OP(name, cpu, params, args) void ISA_FN(name)(struct device * device OP_PARAMS params);
+#include "kernels/ops.def"
+#undef OP
 
 // At least n floats of working memory, 64-byte aligned, with undefined contents. It belongs to the
 // device, which grows it as needed, and may be used until the operation returns. NULL with the
 // device's error set if there is no memory.
-float *CPU_FN(scratch)(struct device *device, size_t n);
+float *ISA_FN(scratch)(struct device *device, size_t n);
+// Closes a device: frees its working memory.
+void ISA_FN(close)(struct device *device);
 
-// The highest rate of float32 operations that all threads reach together, per second; see peak.c.
+#ifdef ACT_BITS
+// The highest rate of a product's operations that all threads reach together, per second; see
+// peak.c.
 double CPU_FN(peak_flops)(struct device *device);
+#endif
 
 static inline size_t min(size_t a, size_t b)
 {

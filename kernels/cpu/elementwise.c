@@ -1,66 +1,67 @@
-// Operations on single elements. SPDX-License-Identifier: MIT
-#include "kernels/cpu/cpu.h"
-#include "kernels/cpu/simd.h"
+// Operations on single activations. SPDX-License-Identifier: MIT
+#include "kernels/cpu/real.h"
 
 // The arrays of an operation on n elements; those that it doesn't have are NULL.
 struct elements {
-    float *to;
-    const float *a, *b, *c;
+    real *to;
+    const real *a, *b;
 };
 
 static void silu_elements(const void *context, struct team_range range)
 {
     const struct elements *p = context;
-    float *to = p->to;
-    const float *from = p->a;
+    real *to = p->to;
+    const real *from = p->a;
 #pragma omp simd
-    for (size_t i = range.first; i < range.end; i++)
-        to[i] = from[i] * simd_sigmoid(from[i]);
+    for (size_t i = range.first; i < range.end; i++) {
+        const float x = to_float(from[i]);
+        to[i] = to_real(x * simd_sigmoid(x));
+    }
 }
 
 void CPU_FN(silu)(struct device *device, act *y, const act *x, size_t n)
 {
-    const struct elements p = {.to = floats(y), .a = const_floats(x)};
+    const struct elements p = {.to = reals(y), .a = const_reals(x)};
     team_for(team_of(device, n), n, GRAIN, silu_elements, &p);
 }
 
 static void gelu_elements(const void *context, struct team_range range)
 {
     const struct elements *p = context;
-    float *to = p->to;
-    const float *from = p->a;
+    real *to = p->to;
+    const real *from = p->a;
 #pragma omp simd
     for (size_t i = range.first; i < range.end; i++)
-        to[i] = simd_gelu(from[i]);
+        to[i] = to_real(simd_gelu(to_float(from[i])));
 }
 
 void CPU_FN(gelu)(struct device *device, act *y, const act *x, size_t n)
 {
-    const struct elements p = {.to = floats(y), .a = const_floats(x)};
+    const struct elements p = {.to = reals(y), .a = const_reals(x)};
     team_for(team_of(device, n), n, GRAIN, gelu_elements, &p);
 }
 
 static void silu_backward_elements(const void *context, struct team_range range)
 {
     const struct elements *p = context;
-    float *to = p->to;
-    const float *dfrom = p->a, *from = p->b;
+    real *to = p->to;
+    const real *dfrom = p->a, *from = p->b;
 #pragma omp simd
     for (size_t i = range.first; i < range.end; i++) {
-        float s = simd_sigmoid(from[i]);
-        to[i] = dfrom[i] * s * (1 + from[i] * (1 - s));
+        const float x = to_float(from[i]), s = simd_sigmoid(x);
+        to[i] = to_real(to_float(dfrom[i]) * s * (1 + x * (1 - s)));
     }
 }
 
 void CPU_FN(silu_backward)(struct device *device, act *dx, const act *dy, const act *x, size_t n)
 {
-    const struct elements p = {floats(dx), const_floats(dy), const_floats(x), NULL};
+    const struct elements p = {reals(dx), const_reals(dy), const_reals(x)};
     team_for(team_of(device, n), n, GRAIN, silu_backward_elements, &p);
 }
 
 struct row_addition {
-    float *to; // (B,n)
-    const float *row;
+    real *to; // (B,n)
+    const real *row;
     size_t B, n;
 };
 
@@ -68,37 +69,46 @@ struct row_addition {
 static void add_part_of_row(const void *context, struct team_range range)
 {
     const struct row_addition *p = context;
-    const float *add = p->row;
+    const real *add = p->row;
     for (size_t b = 0; b < p->B; b++) {
-        float *to = p->to + b * p->n;
+        real *to = p->to + b * p->n;
 #pragma omp simd
         for (size_t i = range.first; i < range.end; i++)
-            to[i] += add[i];
+            to[i] = to_real(to_float(to[i]) + to_float(add[i]));
     }
 }
 
 void CPU_FN(add_row)(struct device *device, act *x, const act *row, size_t B, size_t n)
 {
-    const struct row_addition p = {floats(x), const_floats(row), B, n};
+    const struct row_addition p = {reals(x), const_reals(row), B, n};
     if (B > 0)
         team_for(team_of(device, B * n), n, rows_of_grain(B), add_part_of_row, &p);
 }
 
-static void copy_elements(const void *context, struct team_range range)
+struct rounding {
+    real *to;
+    const float *from;
+};
+
+static void round_elements(const void *context, struct team_range range)
 {
-    const struct elements *p = context;
-    memcpy(p->to + range.first, p->a + range.first, (range.end - range.first) * sizeof *p->to);
+    const struct rounding *p = context;
+    real *to = p->to;
+    const float *from = p->from;
+#pragma omp simd
+    for (size_t i = range.first; i < range.end; i++)
+        to[i] = to_real(from[i]);
 }
 
 void CPU_FN(to_act)(struct device *device, act *y, const float *x, size_t n)
 {
-    const struct elements p = {.to = floats(y), .a = x};
-    team_for(team_of(device, n), n, GRAIN, copy_elements, &p);
+    const struct rounding p = {reals(y), x};
+    team_for(team_of(device, n), n, GRAIN, round_elements, &p);
 }
 
 struct embedding_addition {
-    float *y;
-    const float *x, *table;
+    real *y;
+    const real *x, *table;
     const int32_t *labels;
     size_t D;
 };
@@ -107,187 +117,30 @@ static void add_embeddings(const void *context, struct team_range range)
 {
     const struct embedding_addition *p = context;
     for (size_t b = range.first; b < range.end; b++) {
-        const float *from = p->x + b * p->D, *add = p->table + (size_t)p->labels[b] * p->D;
-        float *to = p->y + b * p->D;
+        const real *from = p->x + b * p->D, *add = p->table + (size_t)p->labels[b] * p->D;
+        real *to = p->y + b * p->D;
 #pragma omp simd
         for (size_t d = 0; d < p->D; d++)
-            to[d] = from[d] + add[d];
+            to[d] = to_real(to_float(from[d]) + to_float(add[d]));
     }
 }
 
 void CPU_FN(embedding_add)(struct device *device, act *y, const act *x, const act *table,
                            const int32_t *labels, size_t B, size_t D)
 {
-    const struct embedding_addition p = {floats(y), const_floats(x), const_floats(table), labels,
-                                         D};
+    const struct embedding_addition p = {reals(y), const_reals(x), const_reals(table), labels, D};
     team_for(team_of(device, B * D), B, rows_of_grain(D), add_embeddings, &p);
 }
 
-static void draw_elements(const void *context, struct team_range range)
+// By one thread: rows of dtable may be those of several samples.
+void CPU_FN(embedding_backward)(DEVICE, float *dtable, const act *dy, const int32_t *labels,
+                                size_t B, size_t D)
 {
-    const struct elements *p = context;
-    float *x = p->to;
-    const float *mean = p->a, *std = p->b, *noise = p->c;
+    for (size_t b = 0; b < B; b++) {
+        const real *from = const_reals(dy) + b * D;
+        float *to = dtable + (size_t)labels[b] * D;
 #pragma omp simd
-    for (size_t i = range.first; i < range.end; i++)
-        x[i] = mean[i] + std[i] * noise[i];
-}
-
-void CPU_FN(latent_draw)(struct device *device, float *x, const float *mean, const float *std,
-                         const float *noise, size_t n)
-{
-    const struct elements p = {x, mean, std, noise};
-    team_for(team_of(device, n), n, GRAIN, draw_elements, &p);
-}
-
-struct noising {
-    float *xt;
-    const float *x0, *noise;
-    const struct diffusion_terms *terms;
-    size_t n;
-};
-
-static void diffuse_samples(const void *context, struct team_range range)
-{
-    const struct noising *p = context;
-    float *xt = p->xt;
-    const float *x0 = p->x0, *noise = p->noise;
-    for (size_t b = range.first; b < range.end; b++) {
-        const float s = p->terms[b].signal, t = p->terms[b].noise;
-#pragma omp simd
-        for (size_t i = b * p->n; i < (b + 1) * p->n; i++)
-            xt[i] = s * x0[i] + t * noise[i];
+        for (size_t d = 0; d < D; d++)
+            to[d] += to_float(from[d]);
     }
-}
-
-void CPU_FN(diffuse)(struct device *device, float *xt, const float *x0, const float *noise,
-                     const struct diffusion_terms *terms, size_t B, size_t n)
-{
-    const struct noising p = {xt, x0, noise, terms, n};
-    team_for(team_of(device, B * n), B, 1, diffuse_samples, &p);
-}
-
-static double deviation(const float *x, size_t n)
-{
-    double sum = 0, square = 0;
-#pragma omp simd reduction(+ : sum)
-    for (size_t i = 0; i < n; i++)
-        sum += (double)x[i];
-    const double mean = sum / (double)n;
-#pragma omp simd reduction(+ : square)
-    for (size_t i = 0; i < n; i++)
-        square += ((double)x[i] - mean) * ((double)x[i] - mean);
-    return sqrt(square / (double)n);
-}
-
-struct guided_rows {
-    float *out;
-    float scale, rescale;
-    size_t guided, all, stride, B; // guided and all elements of a row
-};
-
-static void guide_rows(const void *context, struct team_range range)
-{
-    const struct guided_rows *p = context;
-    const float scale = p->scale;
-    for (size_t b = range.first; b < range.end; b++) {
-        float *row = p->out + b * p->stride;
-        const float *away = p->out + (p->B + b) * p->stride;
-        const double before = p->rescale > 0 ? deviation(row, p->all) : 0;
-#pragma omp simd
-        for (size_t i = 0; i < p->guided; i++)
-            row[i] = away[i] + scale * (row[i] - away[i]);
-        if (p->rescale > 0) {
-            const double after = deviation(row, p->all);
-            const float factor =
-                after > 0 ? (float)(p->rescale * before / after) + 1 - p->rescale : 1;
-#pragma omp simd
-            for (size_t i = 0; i < p->all; i++)
-                row[i] *= factor;
-        }
-    }
-}
-
-void CPU_FN(guide)(struct device *device, float *out, float scale, float rescale, size_t guided,
-                   size_t stride, size_t B, size_t C, size_t n)
-{
-    const struct guided_rows p = {out, scale, rescale, guided * n, C * n, stride, B};
-    team_for(team_of(device, B * guided * n), B, 1, guide_rows, &p);
-}
-
-enum step_noise { NOISE_NONE, NOISE_FIXED, NOISE_LEARNED };
-
-// One sample's step; its states are `distance` floats apart. K and `kind` are constants in each
-// call, so that the loop has no branches.
-INLINE void step_of_sample(float *states, const float *out, const float *noise,
-                           const struct sampler_step *p, size_t K, size_t distance, size_t n,
-                           enum step_noise kind)
-{
-    const float log_max = p->log_max, log_min = p->log_min, sigma = p->sigma;
-    float c[SAMPLER_STATES][SAMPLER_STATES], from_out[SAMPLER_STATES];
-    memcpy(c, p->state, sizeof c);
-    memcpy(from_out, p->out, sizeof from_out);
-#pragma omp simd
-    for (size_t i = 0; i < n; i++) {
-        float now[SAMPLER_STATES], next[SAMPLER_STATES];
-        for (size_t k = 0; k < K; k++)
-            now[k] = states[k * distance + i];
-        for (size_t k = 0; k < K; k++) {
-            next[k] = out ? from_out[k] * out[i] : 0;
-            for (size_t j = 0; j < K; j++)
-                next[k] += c[k][j] * now[j];
-        }
-        if (kind == NOISE_LEARNED) {
-            float f = 0.5f * (out[n + i] + 1), logvar = f * log_max + (1 - f) * log_min;
-            next[0] += simd_exp(0.5f * logvar) * noise[i];
-        } else if (kind == NOISE_FIXED) {
-            next[0] += sigma * noise[i];
-        }
-        for (size_t k = 0; k < K; k++)
-            states[k * distance + i] = next[k];
-    }
-}
-
-INLINE void step_of_kind(float *states, const float *out, const float *noise,
-                         const struct sampler_step *p, size_t K, size_t distance, size_t n)
-{
-    if (p->learned)
-        step_of_sample(states, out, noise, p, K, distance, n, NOISE_LEARNED);
-    else if (p->sigma > 0)
-        step_of_sample(states, out, noise, p, K, distance, n, NOISE_FIXED);
-    else
-        step_of_sample(states, out, noise, p, K, distance, n, NOISE_NONE);
-}
-
-struct sampling {
-    float *states;
-    const float *out, *noise;
-    const struct sampler_step *step;
-    size_t K, stride, B, n;
-};
-
-static void step_samples(const void *context, struct team_range range)
-{
-    const struct sampling *p = context;
-    const size_t n = p->n, distance = p->B * n;
-    for (size_t b = range.first; b < range.end; b++) {
-        float *to = p->states + b * n;
-        const float *from = p->out ? p->out + b * p->stride : NULL, *noise = p->noise + b * n;
-        if (p->K == 1)
-            step_of_kind(to, from, noise, p->step, 1, distance, n);
-        else if (p->K == 2)
-            step_of_kind(to, from, noise, p->step, 2, distance, n);
-        else if (p->K == 4)
-            step_of_kind(to, from, noise, p->step, 4, distance, n);
-        else
-            step_of_kind(to, from, noise, p->step, p->K, distance, n);
-    }
-}
-
-void CPU_FN(sample_step)(struct device *device, float *states, const float *out, const float *noise,
-                         const struct sampler_step *step, size_t K, size_t stride, size_t B,
-                         size_t n)
-{
-    const struct sampling p = {states, out, noise, step, K, stride, B, n};
-    team_for(team_of(device, B * K * n), B, 1, step_samples, &p);
 }

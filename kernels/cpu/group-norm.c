@@ -3,8 +3,7 @@
 // A sample's rows are cut into chunks. Within a chunk sums are float32, and squares are of
 // deviations from the chunk's own mean; sums over chunks are double. The order depends on n and C
 // alone, so that the bits of the result don't depend on the batch or the number of threads.
-#include "kernels/cpu/cpu.h"
-#include "kernels/cpu/simd.h"
+#include "kernels/cpu/real.h"
 
 #define EPS   1e-6
 #define CHUNK ((size_t)4096) // elements of a chunk, roughly: they fit into the first-level cache
@@ -15,8 +14,8 @@ struct chunk_moments {
 };
 
 struct group_norm {
-    const float *x, *w, *b;
-    float *y;
+    const real *x, *w, *b;
+    real *y;
     bool silu;
     size_t n, C, G;
     size_t rows, chunks;           // rows of a chunk; chunks of a sample
@@ -32,7 +31,7 @@ static size_t chunk_rows(const struct group_norm *p, size_t chunk)
 }
 
 // The moments of G groups in one chunk x (rows,C). work: 2 C floats.
-static void find_chunk_moments(struct chunk_moments *moments, const float *x, size_t rows, size_t C,
+static void find_chunk_moments(struct chunk_moments *moments, const real *x, size_t rows, size_t C,
                                size_t G, float *work)
 {
     float *sums = work, *means = work + C;
@@ -41,7 +40,7 @@ static void find_chunk_moments(struct chunk_moments *moments, const float *x, si
     for (size_t row = 0; row < rows; row++)
 #pragma omp simd
         for (size_t c = 0; c < C; c++)
-            sums[c] += x[row * C + c];
+            sums[c] += to_float(x[row * C + c]);
     for (size_t g = 0; g < G; g++) {
         double sum = 0;
         for (size_t c = g * width; c < (g + 1) * width; c++)
@@ -54,7 +53,7 @@ static void find_chunk_moments(struct chunk_moments *moments, const float *x, si
     for (size_t row = 0; row < rows; row++)
 #pragma omp simd
         for (size_t c = 0; c < C; c++) {
-            const float deviation = x[row * C + c] - means[c];
+            const float deviation = to_float(x[row * C + c]) - means[c];
             sums[c] += deviation * deviation;
         }
     for (size_t g = 0; g < G; g++) {
@@ -80,9 +79,9 @@ static void combine_moments(const struct group_norm *p, size_t sample, size_t g)
     }
     const double rstd = 1 / sqrt(squares / (double)(p->n * width) + EPS);
     for (size_t c = g * width; c < (g + 1) * width; c++) {
-        const float factor = (float)(rstd * (double)p->w[c]);
+        const float factor = (float)(rstd * (double)to_float(p->w[c]));
         p->factor[sample * p->C + c] = factor;
-        p->offset[sample * p->C + c] = (float)((double)p->b[c] - mean * (double)factor);
+        p->offset[sample * p->C + c] = (float)((double)to_float(p->b[c]) - mean * (double)factor);
     }
 }
 
@@ -91,18 +90,18 @@ static void normalize_chunk(const struct group_norm *p, size_t sample, size_t ch
     const float *factor = p->factor + sample * p->C, *offset = p->offset + sample * p->C;
     const size_t first = sample * p->n + chunk * p->rows;
     for (size_t row = first; row < first + chunk_rows(p, chunk); row++) {
-        const float *x = p->x + row * p->C;
-        float *y = p->y + row * p->C;
+        const real *x = p->x + row * p->C;
+        real *y = p->y + row * p->C;
         if (p->silu) {
 #pragma omp simd
             for (size_t c = 0; c < p->C; c++) {
-                const float value = multiply_add(x[c], factor[c], offset[c]);
-                y[c] = value * simd_sigmoid(value);
+                const float value = multiply_add(to_float(x[c]), factor[c], offset[c]);
+                y[c] = to_real(value * simd_sigmoid(value));
             }
         } else {
 #pragma omp simd
             for (size_t c = 0; c < p->C; c++)
-                y[c] = multiply_add(x[c], factor[c], offset[c]);
+                y[c] = to_real(multiply_add(to_float(x[c]), factor[c], offset[c]));
         }
     }
 }
@@ -136,17 +135,17 @@ void CPU_FN(group_norm)(struct device *device, act *y, const act *x, const act *
     const size_t rows = 1 + CHUNK / C, chunks = divide_up(n, rows);
     const size_t moments_size = B * chunks * G * (sizeof(struct chunk_moments) / sizeof(float));
     const size_t work_size = round_up(2 * C, 16);
-    float *scratch = CPU_FN(scratch)(device, moments_size + 2 * B * C + 16 +
+    float *scratch = ISA_FN(scratch)(device, moments_size + 2 * B * C + 16 +
                                                  (size_t)device->threads * work_size);
     if (!scratch)
         return;
     float *factor = scratch + moments_size, *offset = factor + B * C;
     float *work = scratch + round_up(moments_size + 2 * B * C, 16);
     const struct group_norm p = {
-        .x = const_floats(x),
-        .w = const_floats(w),
-        .b = const_floats(b),
-        .y = floats(y),
+        .x = const_reals(x),
+        .w = const_reals(w),
+        .b = const_reals(b),
+        .y = reals(y),
         .silu = silu,
         .n = n,
         .C = C,

@@ -6,7 +6,7 @@
 #include "kernels/cpu/simd.h"
 #include "kernels/zigzag.h"
 
-void CPU_FN(image_to_float)(DEVICE, float *x, const uint8_t *images, size_t B, size_t H, size_t W)
+void ISA_FN(image_to_float)(DEVICE, float *x, const uint8_t *images, size_t B, size_t H, size_t W)
 {
     const size_t n = H * W;
     for (size_t row = 0; row < B * H; row++) {
@@ -18,7 +18,7 @@ void CPU_FN(image_to_float)(DEVICE, float *x, const uint8_t *images, size_t B, s
     }
 }
 
-void CPU_FN(float_to_image)(DEVICE, uint8_t *images, const float *x, size_t B, size_t H, size_t W)
+void ISA_FN(float_to_image)(DEVICE, uint8_t *images, const float *x, size_t B, size_t H, size_t W)
 {
     const size_t n = H * W;
     for (size_t row = 0; row < B * H; row++) {
@@ -138,7 +138,7 @@ INLINE void transform_row(float z[ACROSS], const float half[8][ACROSS], const fl
     }
 }
 
-void CPU_FN(dct_encode)(DEVICE, float *z, const uint8_t *images, float divisor, size_t n_y,
+void ISA_FN(dct_encode)(DEVICE, float *z, const uint8_t *images, float divisor, size_t n_y,
                         size_t n_c, size_t B, size_t H, size_t W)
 {
     const size_t C = n_y + 2 * n_c, rows = H / 8, columns = W / 8;
@@ -164,7 +164,7 @@ void CPU_FN(dct_encode)(DEVICE, float *z, const uint8_t *images, float divisor, 
     }
 }
 
-void CPU_FN(dct_decode)(DEVICE, float *x, const float *z, float divisor, size_t n_y, size_t n_c,
+void ISA_FN(dct_decode)(DEVICE, float *x, const float *z, float divisor, size_t n_y, size_t n_c,
                         size_t B, size_t H, size_t W)
 {
     const size_t C = n_y + 2 * n_c, n = H * W, rows = H / 8, columns = W / 8;

@@ -1,6 +1,5 @@
 // Resizing of images, and pooling. SPDX-License-Identifier: MIT
-#include "kernels/cpu/cpu.h"
-#include "kernels/cpu/simd.h"
+#include "kernels/cpu/real.h"
 
 // A place along one axis of an image, between two of its pixels.
 struct axis_place {
@@ -23,7 +22,7 @@ INLINE float mix(float a, float b, float d)
 }
 
 struct resize {
-    float *y;
+    real *y;
     const uint8_t *images;
     size_t H, W, out;
 };
@@ -38,13 +37,13 @@ static void resize_rows(const void *context, struct team_range range)
         const struct axis_place row = find_axis_place(n % out, H, scale_H);
         const uint8_t *top = p->images + (n / out * H + row.low) * W * 3;
         const uint8_t *bottom = p->images + (n / out * H + row.high) * W * 3;
-        float *to = p->y + n * out * 3;
+        real *to = p->y + n * out * 3;
         for (size_t i = 0; i < out; i++, to += 3) {
             const struct axis_place k = find_axis_place(i, W, scale_W);
             for (size_t c = 0; c < 3; c++) {
                 const float above = mix(top[k.low * 3 + c], top[k.high * 3 + c], k.d);
                 const float below = mix(bottom[k.low * 3 + c], bottom[k.high * 3 + c], k.d);
-                to[c] = (mix(above, below, row.d) - 128) / 128;
+                to[c] = to_real((mix(above, below, row.d) - 128) / 128);
             }
         }
     }
@@ -53,26 +52,30 @@ static void resize_rows(const void *context, struct team_range range)
 void CPU_FN(resize_images)(struct device *device, act *y, const uint8_t *images, size_t B, size_t H,
                            size_t W, size_t out)
 {
-    const struct resize p = {floats(y), images, H, W, out};
+    const struct resize p = {reals(y), images, H, W, out};
     team_for(team_of(device, B * out * out), B * out, rows_of_grain(3 * out), resize_rows, &p);
 }
 
 // y (C) = the maximum or the sum of y and x.
-INLINE void pool_pixel(float *y, const float *x, enum pool_kind kind, size_t C)
+INLINE void pool_pixel(float *y, const real *x, enum pool_kind kind, size_t C)
 {
     if (kind == POOL_MAX)
 #pragma omp simd
-        for (size_t c = 0; c < C; c++)
-            y[c] = y[c] > x[c] ? y[c] : x[c];
+        for (size_t c = 0; c < C; c++) {
+            const float value = to_float(x[c]);
+            y[c] = y[c] > value ? y[c] : value;
+        }
     else
 #pragma omp simd
         for (size_t c = 0; c < C; c++)
-            y[c] += x[c];
+            y[c] += to_float(x[c]);
 }
 
+#define CHANNELS ((size_t)256) // that are pooled at a time, in float32
+
 struct pooling {
-    float *y;
-    const float *x;
+    real *y;
+    const real *x;
     enum pool_kind kind;
     size_t y_stride, stride, padding, H, W, C, out_H, out_W;
 };
@@ -88,16 +91,21 @@ static void pool_pixels(const void *context, struct team_range range)
         const size_t first_column = column < p->padding ? 0 : column - p->padding;
         const size_t end_row = min(row + 3 - p->padding, p->H);
         const size_t end_column = min(column + 3 - p->padding, W);
-        const float *from = p->x + n / (p->out_H * p->out_W) * p->H * W * C;
-        float *to = p->y + n * p->y_stride;
-        memcpy(to, from + (first_row * W + first_column) * C, C * sizeof *to);
-        for (size_t i = first_row; i < end_row; i++)
-            for (size_t j = first_column; j < end_column; j++)
-                if (i > first_row || j > first_column)
-                    pool_pixel(to, from + (i * W + j) * C, p->kind, C);
+        const real *from = p->x + n / (p->out_H * p->out_W) * p->H * W * C;
+        real *to = p->y + n * p->y_stride;
         const size_t count = (end_row - first_row) * (end_column - first_column);
-        for (size_t c = 0; c < C && p->kind == POOL_MEAN; c++)
-            to[c] /= (float)count;
+        const float divisor = p->kind == POOL_MEAN ? (float)count : 1;
+        for (size_t c = 0; c < C; c += CHANNELS) {
+            const size_t channels = min(CHANNELS, C - c);
+            float pooled[CHANNELS];
+            load_reals(pooled, from + (first_row * W + first_column) * C + c, channels);
+            for (size_t i = first_row; i < end_row; i++)
+                for (size_t j = first_column; j < end_column; j++)
+                    if (i > first_row || j > first_column)
+                        pool_pixel(pooled, from + (i * W + j) * C + c, p->kind, channels);
+            for (size_t k = 0; k < channels; k++)
+                to[c + k] = to_real(pooled[k] / divisor);
+        }
     }
 }
 
@@ -105,8 +113,8 @@ void CPU_FN(pool3x3)(struct device *device, act *y, size_t y_stride, const act *
                      enum pool_kind kind, size_t stride, size_t padding, size_t B, size_t H,
                      size_t W, size_t C)
 {
-    const struct pooling p = {.y = floats(y),
-                              .x = const_floats(x),
+    const struct pooling p = {.y = reals(y),
+                              .x = const_reals(x),
                               .kind = kind,
                               .y_stride = y_stride,
                               .stride = stride,
@@ -122,7 +130,7 @@ void CPU_FN(pool3x3)(struct device *device, act *y, size_t y_stride, const act *
 
 struct means {
     float *y;
-    const float *x;
+    const real *x;
     size_t n, C;
 };
 
@@ -130,9 +138,9 @@ static void mean_images(const void *context, struct team_range range)
 {
     const struct means *p = context;
     for (size_t b = range.first; b < range.end; b++) {
-        const float *from = p->x + b * p->n * p->C;
+        const real *from = p->x + b * p->n * p->C;
         float *to = p->y + b * p->C;
-        memcpy(to, from, p->C * sizeof *to);
+        load_reals(to, from, p->C);
         for (size_t i = 1; i < p->n; i++)
             pool_pixel(to, from + i * p->C, POOL_MEAN, p->C);
         for (size_t c = 0; c < p->C; c++)
@@ -143,12 +151,12 @@ static void mean_images(const void *context, struct team_range range)
 void CPU_FN(mean_pixels)(struct device *device, float *y, const act *x, size_t B, size_t n,
                          size_t C)
 {
-    const struct means p = {y, const_floats(x), n, C};
+    const struct means p = {y, const_reals(x), n, C};
     team_for(team_of(device, B * n * C), B, rows_of_grain(n * C), mean_images, &p);
 }
 
 void CPU_FN(take_columns)(DEVICE, float *y, const act *x, size_t stride, size_t R, size_t n)
 {
     for (size_t r = 0; r < R; r++)
-        memcpy(y + r * n, const_floats(x) + r * stride, n * sizeof *y);
+        load_reals(y + r * n, const_reals(x) + r * stride, n);
 }

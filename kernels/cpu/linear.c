@@ -3,15 +3,16 @@
 #include "kernels/cpu/product.h"
 #include "kernels/cpu/tile.h"
 
-// Epilogue: keeps the pre-activation in epilogue_out, if asked for, and applies the GELU.
+// Epilogue: keeps the pre-activation in epilogue_out, if asked for, and applies the GELU to what is
+// kept there, as the operation gelu does.
 static void apply_gelu(const struct product *p, float *tile, size_t i, size_t j, size_t rows,
                        size_t columns)
 {
     if (p->epilogue_out)
-        copy_tile(p->epilogue_out + i * p->N + j, p->N, tile, TILE_N, rows, columns);
+        store_tile(p->epilogue_out + i * p->N + j, p->N, tile, TILE_N, rows, columns);
 #pragma omp simd
     for (size_t n = 0; n < TILE_M * TILE_N; n++)
-        tile[n] = simd_gelu(tile[n]);
+        tile[n] = simd_gelu(to_float(to_real(tile[n])));
 }
 
 // Epilogue: multiplies by the GELU's derivative at the pre-activation, epilogue_in.
@@ -19,7 +20,7 @@ static void apply_gelu_backward(const struct product *p, float *tile, size_t i, 
                                 size_t rows, size_t columns)
 {
     float pre[TILE_M * TILE_N] __attribute__((aligned(64))) = {0};
-    copy_tile(pre, TILE_N, p->epilogue_in + i * p->N + j, p->N, rows, columns);
+    load_tile(pre, TILE_N, p->epilogue_in + i * p->N + j, p->N, rows, columns);
 #pragma omp simd
     for (size_t n = 0; n < TILE_M * TILE_N; n++)
         tile[n] *= simd_gelu_derivative(pre[n]);
@@ -31,11 +32,11 @@ void CPU_FN(linear)(struct device *device, act *y, size_t stride, const act *x, 
     const struct product p = {.M = R,
                               .N = O,
                               .K = I,
-                              .a = {const_floats(x), I, 1},
-                              .b = {const_floats(w), 1, I},
-                              .c = floats(y),
+                              .a = {const_reals(x), I, 1},
+                              .b = {const_reals(w), 1, I},
+                              .c = reals(y),
                               .c_row = stride,
-                              .bias = const_floats(b)};
+                              .bias = const_reals(b)};
     CPU_FN(product)(device, &p);
 }
 
@@ -45,13 +46,13 @@ void CPU_FN(linear_gelu)(struct device *device, act *y, act *pre, const act *x, 
     const struct product p = {.M = R,
                               .N = O,
                               .K = I,
-                              .a = {const_floats(x), I, 1},
-                              .b = {const_floats(w), 1, I},
-                              .c = floats(y),
+                              .a = {const_reals(x), I, 1},
+                              .b = {const_reals(w), 1, I},
+                              .c = reals(y),
                               .c_row = O,
-                              .bias = const_floats(b),
+                              .bias = const_reals(b),
                               .epilogue = apply_gelu,
-                              .epilogue_out = floats(pre)};
+                              .epilogue_out = reals(pre)};
     CPU_FN(product)(device, &p);
 }
 
@@ -61,9 +62,9 @@ void CPU_FN(linear_backward_input)(struct device *device, act *dx, const act *dy
     const struct product p = {.M = R,
                               .N = I,
                               .K = O,
-                              .a = {const_floats(dy), O, 1},
-                              .b = {const_floats(w), I, 1},
-                              .c = floats(dx),
+                              .a = {const_reals(dy), O, 1},
+                              .b = {const_reals(w), I, 1},
+                              .c = reals(dx),
                               .c_row = I};
     CPU_FN(product)(device, &p);
 }
@@ -74,12 +75,12 @@ void CPU_FN(linear_backward_input_gelu)(struct device *device, act *dpre, const 
     const struct product p = {.M = R,
                               .N = I,
                               .K = O,
-                              .a = {const_floats(dy), O, 1},
-                              .b = {const_floats(w), I, 1},
-                              .c = floats(dpre),
+                              .a = {const_reals(dy), O, 1},
+                              .b = {const_reals(w), I, 1},
+                              .c = reals(dpre),
                               .c_row = I,
                               .epilogue = apply_gelu_backward,
-                              .epilogue_in = const_floats(pre)};
+                              .epilogue_in = const_reals(pre)};
     CPU_FN(product)(device, &p);
 }
 
@@ -89,11 +90,10 @@ void CPU_FN(linear_backward_weight)(struct device *device, float *dw, float *db,
     const struct product p = {.M = O,
                               .N = I,
                               .K = R,
-                              .a = {const_floats(dy), 1, O},
-                              .b = {const_floats(x), I, 1},
-                              .c = dw,
+                              .a = {const_reals(dy), 1, O},
+                              .b = {const_reals(x), I, 1},
+                              .dw = dw,
                               .c_row = I,
-                              .start = dw,
                               .row_sums = db};
     CPU_FN(product)(device, &p);
 }

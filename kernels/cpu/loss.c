@@ -88,7 +88,7 @@ static void find_losses(const void *context, struct team_range range)
     }
 }
 
-void CPU_FN(diffusion_loss)(struct device *device, float *mse, float *vb, float *dout,
+void ISA_FN(diffusion_loss)(struct device *device, float *mse, float *vb, float *dout,
                             const float *out, const float *x0, const float *xt, const float *noise,
                             const struct diffusion_terms *terms, float grad_scale, size_t stride,
                             size_t B, size_t n)

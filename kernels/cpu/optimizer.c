@@ -1,6 +1,5 @@
 // AdamW, and the sum of squares for the norm of the gradient. SPDX-License-Identifier: MIT
-#include "kernels/cpu/cpu.h"
-#include "kernels/cpu/simd.h"
+#include "kernels/cpu/real.h"
 
 // Elements of a block. Sums over blocks are added in order, so that the result does not depend on
 // the number of threads.
@@ -29,7 +28,7 @@ static void sum_squares_of_blocks(const void *context, struct team_range range)
 void CPU_FN(sum_squares)(struct device *device, double *sum, const float *x, size_t n)
 {
     const size_t blocks = divide_up(n, BLOCK);
-    double *sums = (double *)(void *)CPU_FN(scratch)(device, 2 * blocks);
+    double *sums = (double *)(void *)ISA_FN(scratch)(device, 2 * blocks);
     if (!sums)
         return;
     const struct square_sums p = {x, sums, n};
@@ -41,7 +40,8 @@ void CPU_FN(sum_squares)(struct device *device, double *sum, const float *x, siz
 }
 
 struct adamw_step {
-    float *w, *value, *ema, *m, *v;
+    float *w, *ema, *m, *v;
+    real *value;
     const float *g;
     float clip, b1, b2, rest1, rest2, rate, v_scale, decay, eps, ema_rest;
 };
@@ -56,7 +56,7 @@ static void step_elements(const void *context, struct team_range range)
         p.v[i] = p.b2 * p.v[i] + p.rest2 * gi * gi;
         p.w[i] -= p.decay * p.w[i] + p.rate * p.m[i] / (sqrtf(p.v[i] * p.v_scale) + p.eps);
         p.ema[i] += p.ema_rest * (p.w[i] - p.ema[i]);
-        p.value[i] = p.w[i];
+        p.value[i] = to_real(p.w[i]);
     }
 }
 
@@ -68,7 +68,7 @@ void CPU_FN(adamw)(struct device *device, float *w, act *value, float *ema, floa
     const double step = (double)p->step;
     const struct adamw_step s = {
         .w = w,
-        .value = floats(value),
+        .value = reals(value),
         .ema = ema,
         .m = m,
         .v = v,

@@ -70,7 +70,7 @@ static void multiply_rows_f64(const void *context, struct team_range range)
                              min(TILE_O, min(O, block + BLOCK_O) - o));
 }
 
-void CPU_FN(product_f64)(struct device *device, double *c, const double *a, const double *b,
+void ISA_FN(product_f64)(struct device *device, double *c, const double *a, const double *b,
                          size_t R, size_t I, size_t O)
 {
     const struct product_f64 p = {c, a, b, R, I, O};

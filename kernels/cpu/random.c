@@ -62,7 +62,7 @@ static void fill_groups(const void *context, struct team_range range)
     }
 }
 
-void CPU_FN(fill_normal)(struct device *device, float *x, uint64_t seed, uint32_t purpose,
+void ISA_FN(fill_normal)(struct device *device, float *x, uint64_t seed, uint32_t purpose,
                          uint32_t step, uint64_t first, size_t B, size_t n)
 {
     const struct normal_numbers p = {x, seed, first, purpose, step, n, divide_up(n, 4 * BLOCKS)};

@@ -11,24 +11,28 @@
 #include "kernels/cpu/vec.h"
 #include "lib/base/float-bits.h"
 
-// to[j * to_row + i] = from[i * from_row + j].
-INLINE void transpose(float *to, size_t to_row, const float *from, size_t from_row, size_t rows,
-                      size_t columns)
-{
-    const size_t whole_i = rows / LANES * LANES, whole_j = columns / LANES * LANES;
-    for (size_t j = 0; j < whole_j; j += LANES)
-        for (size_t i = 0; i < whole_i; i += LANES) {
-            vec block[LANES];
-            for (size_t k = 0; k < LANES; k++)
-                block[k] = *(const vec_u *)(from + (i + k) * from_row + j);
-            vec_transpose(block);
-            for (size_t k = 0; k < LANES; k++)
-                *(vec_u *)(to + (j + k) * to_row + i) = block[k];
-        }
-    for (size_t i = 0; i < rows; i++)
-        for (size_t j = i < whole_i ? whole_j : 0; j < columns; j++)
-            to[j * to_row + i] = from[i * from_row + j];
-}
+// Defines a function that transposes: to[j * to_row + i] = put(get(from + i * from_row + j *
+// step)), where store and load do the same for LANES elements.
+#define DEFINE_TRANSPOSE(name, to_type, store, put, from_type, step, load, get)          \
+    INLINE void name(to_type *to, size_t to_row, const from_type *from, size_t from_row, \
+                     size_t rows, size_t columns)                                        \
+    {                                                                                    \
+        const size_t whole_i = rows / LANES * LANES, whole_j = columns / LANES * LANES;  \
+        for (size_t j = 0; j < whole_j; j += LANES)                                      \
+            for (size_t i = 0; i < whole_i; i += LANES) {                                \
+                vec block[LANES];                                                        \
+                for (size_t k = 0; k < LANES; k++)                                       \
+                    block[k] = load(from + (i + k) * from_row + j * (step));             \
+                vec_transpose(block);                                                    \
+                for (size_t k = 0; k < LANES; k++)                                       \
+                    store(to + (j + k) * to_row + i, block[k]);                          \
+            }                                                                            \
+        for (size_t i = 0; i < rows; i++)                                                \
+            for (size_t j = i < whole_i ? whole_j : 0; j < columns; j++)                 \
+                to[j * to_row + i] = put(get(from + i * from_row + j * (step)));         \
+    }
+
+DEFINE_TRANSPOSE(transpose, float, vec_store, , float, 1, vec_load, *)
 
 #define LINE 16 // floats of a line of memory
 

@@ -3,8 +3,7 @@
 #ifndef DIT_CPU_TILE_H
 #define DIT_CPU_TILE_H
 
-#include "kernels/cpu/cpu.h"
-#include "kernels/cpu/simd.h"
+#include "kernels/cpu/real.h"
 
 // Rows and columns of a tile. Two vectors for each row are its sums, two are of B, one or more of
 // A: 15 of 16 registers, or 27 of 32. More rows read B less often.
@@ -32,26 +31,51 @@ INLINE void copy_tile(float *to, size_t to_row, const float *from, size_t from_r
             to[i * to_row + j] = from[i * from_row + j];
 }
 
+// The same between a tile and activations.
+INLINE void load_tile(float *to, size_t to_row, const real *from, size_t from_row, size_t rows,
+                      size_t columns)
+{
+    for (size_t i = 0; i < rows; i++)
+        if (columns == TILE_N) {
+            vec_store(to + i * to_row, vec_load_real(from + i * from_row));
+            vec_store(to + i * to_row + LANES, vec_load_real(from + i * from_row + LANES));
+        } else {
+            for (size_t j = 0; j < columns; j++)
+                to[i * to_row + j] = to_float(from[i * from_row + j]);
+        }
+}
+INLINE void store_tile(real *to, size_t to_row, const float *from, size_t from_row, size_t rows,
+                       size_t columns)
+{
+    for (size_t i = 0; i < rows; i++)
+        if (columns == TILE_N) {
+            vec_store_real(to + i * to_row, vec_load(from + i * from_row));
+            vec_store_real(to + i * to_row + LANES, vec_load(from + i * from_row + LANES));
+        } else {
+            for (size_t j = 0; j < columns; j++)
+                to[i * to_row + j] = to_real(from[i * from_row + j]);
+        }
+}
+
 // Stores one row of a tile at c + at: sums + start + bias. start and bias may be NULL.
 INLINE void store_tile_row(float *c, size_t at, vec sum0, vec sum1, const float *start,
-                           const float *bias)
+                           const real *bias)
 {
-    const vec_u *from = start ? (const vec_u *)(start + at) : NULL, *add = (const vec_u *)bias;
-    vec_u *to = (vec_u *)(c + at);
     if (start)
-        sum0 += from[0], sum1 += from[1];
+        sum0 += vec_load(start + at), sum1 += vec_load(start + at + LANES);
     if (bias)
-        sum0 += add[0], sum1 += add[1];
-    to[0] = sum0, to[1] = sum1;
+        sum0 += vec_load_real(bias), sum1 += vec_load_real(bias + LANES);
+    vec_store(c + at, sum0);
+    vec_store(c + at + LANES, sum1);
 }
 
 // c (TILE_M,TILE_N) = start + bias + the sum over k < K of
-// a[i * a_row + k * a_column] b[k * TILE_N + j].
+// a[i * a_row + k * a_column] b[k * TILE_N + j], of floats or of words (real.h).
 // Rows of c and of start are c_row apart; start may be c itself, or NULL for zeros. bias (TILE_N)
 // may be NULL. b is aligned as vectors are. With each k the line at `ahead` is prefetched, and
 // `ahead` moves on by ahead_step floats; NULL: nothing is.
-INLINE void multiply_tile(float *c, size_t c_row, const float *start, const float *bias, size_t K,
-                          const float *a, size_t a_row, size_t a_column, const float *b,
+INLINE void multiply_tile(float *c, size_t c_row, const float *start, const real *bias, size_t K,
+                          bool words, const float *a, size_t a_row, size_t a_column, const float *b,
                           const float *ahead, size_t ahead_step)
 {
     vec sums[TILE_M][2];
@@ -66,10 +90,14 @@ INLINE void multiply_tile(float *c, size_t c_row, const float *start, const floa
             ahead += ahead_step;
         }
 #pragma GCC unroll 12
-        for (size_t i = 0; i < TILE_M; i++) {
-            sums[i][0] = vec_multiply_add(a[i * a_row], b0, sums[i][0]);
-            sums[i][1] = vec_multiply_add(a[i * a_row], b1, sums[i][1]);
-        }
+        for (size_t i = 0; i < TILE_M; i++)
+            if (words) {
+                sums[i][0] = vec_add_word(sums[i][0], a + i * a_row, b0);
+                sums[i][1] = vec_add_word(sums[i][1], a + i * a_row, b1);
+            } else {
+                sums[i][0] = vec_multiply_add(a[i * a_row], b0, sums[i][0]);
+                sums[i][1] = vec_multiply_add(a[i * a_row], b1, sums[i][1]);
+            }
     }
 #pragma GCC unroll 12
     for (size_t i = 0; i < TILE_M; i++)

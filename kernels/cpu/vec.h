@@ -61,6 +61,11 @@ INLINE vec vec_load(const float *at)
     return *(const vec_u *)at;
 }
 
+INLINE void vec_store(float *at, vec x)
+{
+    *(vec_u *)at = x;
+}
+
 // a b + c.
 INLINE vec vec_fma(vec a, vec b, vec c)
 {

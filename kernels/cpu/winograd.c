@@ -44,9 +44,9 @@ struct winograd {
     // Transformed pixels, weights and outputs have one plane for each pair of points. Floats from
     // one plane to the next:
     size_t x_plane, w_plane, y_plane;
-    size_t o, panels;   // the output channels at work: o .. o + panels * TILE_N - 1
-    float *weights;     // (points) planes (panels,I,TILE_N)
-    const float *zeros; // (I): the padding around the image
+    size_t o, panels;  // the output channels at work: o .. o + panels * TILE_N - 1
+    float *weights;    // (points) planes (panels,I,TILE_N)
+    const real *zeros; // (I): the padding around the image
 };
 
 // Three taps, 4 outputs: 6 points.
@@ -171,12 +171,12 @@ INLINE void transform_y(enum conv_kind kind, vec *to, const vec *y)
 INLINE void transform_weights(const struct winograd *p, enum conv_kind kind, size_t panel, size_t i)
 {
     const size_t I = p->conv->I, points = tilings[kind].points;
-    const float *w = p->conv->w + (p->o + panel * TILE_N) * 9 * I + i;
+    const real *w = p->conv->w + (p->o + panel * TILE_N) * 9 * I + i;
     float taps[LANES][9][TILE_N] __attribute__((aligned(64)));
     for (size_t tap = 0; tap < 9; tap++)
         for (size_t o = 0; o < TILE_N; o++)
             for (size_t k = 0; k < LANES; k++)
-                taps[k][tap][o] = w[(o * 9 + tap) * I + k];
+                taps[k][tap][o] = to_float(w[(o * 9 + tap) * I + k]);
     for (size_t k = 0; k < LANES; k++)
         for (size_t o = 0; o < TILE_N; o += LANES) {
             vec half[3][SIDE_MAX];
@@ -216,7 +216,7 @@ INLINE void transform_tile(const struct winograd *p, enum conv_kind kind, float 
     const size_t I = conv->I, in = tilings[kind].in, points = tilings[kind].points;
     const size_t step = tilings[kind].step, before = conv->padding;
     const struct tile_position at = find_tile(p, tile);
-    const float *pixels[SIDE_MAX][SIDE_MAX];
+    const real *pixels[SIDE_MAX][SIDE_MAX];
     for (size_t i = 0; i < in; i++)
         for (size_t j = 0; j < in; j++) {
             // Underflow wraps; the bounds check below catches it.
@@ -232,7 +232,7 @@ INLINE void transform_tile(const struct winograd *p, enum conv_kind kind, float 
             vec from[SIDE_MAX];
 #pragma GCC unroll 10
             for (size_t row = 0; row < in; row++) {
-                from[row] = vec_load(pixels[row][column] + i);
+                from[row] = vec_load_real(pixels[row][column] + i);
                 // Prefetches the next tile's pixel. An address past the end of x does no harm.
                 if (column >= in - step && i % LINE == 0)
                     __builtin_prefetch(pixels[row][column] + step * I + i, 0, 2);
@@ -269,7 +269,7 @@ INLINE void transform_outputs(const struct winograd *p, enum conv_kind kind, con
             y[row] = *(const vec *)(from + (row * points + column) * p->y_plane);
         transform_y(kind, half[column], y);
     }
-    const vec bias = vec_load(conv->bias + o);
+    const vec bias = vec_load_real(conv->bias + o);
     const size_t rows = conv->out_H - at.row * out, columns = conv->out_W - at.column * out;
     const size_t first =
         ((at.image * conv->out_H + at.row * out) * conv->out_W + at.column * out) * y_row + o;
@@ -288,10 +288,10 @@ INLINE void transform_outputs(const struct winograd *p, enum conv_kind kind, con
             }
             vec value = line[column] + bias;
             if (conv->sum)
-                value += vec_load(conv->sum + offset);
+                value += vec_load_real(conv->sum + offset);
             if (conv->relu)
                 value = vec_max(value, (vec){0});
-            *(vec_u *)(conv->y + offset) = value;
+            vec_store_real(conv->y + offset, value);
         }
     }
 }
@@ -300,7 +300,7 @@ INLINE void transform_outputs(const struct winograd *p, enum conv_kind kind, con
 __attribute__((noinline)) static void multiply_point(float *c, bool add, size_t K, const float *x,
                                                      size_t x_row, const float *w)
 {
-    multiply_tile(c, TILE_N, add ? c : NULL, NULL, K, x, x_row, 1, w, NULL, 0);
+    multiply_tile(c, TILE_N, add ? c : NULL, NULL, K, false, x, x_row, 1, w, NULL, 0);
 }
 
 // The matrix products of n tiles, one for each pair of points: y = x weights.
@@ -420,11 +420,11 @@ void CPU_FN(winograd)(struct device *device, const struct convolution *conv)
     const size_t x_size = p.points * p.x_plane, y_size = p.panels * p.points * p.y_plane;
     const size_t own_size = OWN_HEAD + x_size + y_size;
     const size_t weights_size = p.points * p.w_plane;
-    float *scratch = CPU_FN(scratch)(device, I + weights_size + threads * own_size);
+    float *scratch = ISA_FN(scratch)(device, I + weights_size + threads * own_size);
     if (!scratch)
         return;
     memset(scratch, 0, I * sizeof *scratch);
-    p.zeros = scratch;
+    p.zeros = (const real *)scratch;
     p.weights = scratch + I;
 
     struct winograd_call c = {p, tiles, p.weights + weights_size, x_size, own_size};

@@ -366,7 +366,7 @@ static size_t cuda_memory_free(struct device *device)
 
 #define CUDA_BACKEND(NAME, TABLE, SIZE)                                                          \
     {                                                                                            \
-        .name = NAME, .ops = TABLE, .act_size = SIZE, .host_floats = false, .alloc = cuda_alloc, \
+        .name = NAME, .ops = TABLE, .act_size = SIZE, .host_memory = false, .alloc = cuda_alloc, \
         .release = cuda_release, .upload = cuda_upload, .download = cuda_download,               \
         .copy = cuda_copy, .zero = cuda_zero, .close = cuda_close, .wait = cuda_wait,            \
         .repeat = cuda_repeat, .peak_flops = cuda_peak_flops, .memory_free = cuda_memory_free,   \

@@ -9,4 +9,5 @@ const struct op_table ref_ops = {
 #undef OP
 };
 
-const struct backend ref_backend = {.name = "ref", .ops = &ref_ops, HOST_MEMORY};
+const struct backend ref_backend = {
+    .name = "ref", .ops = &ref_ops, HOST_MEMORY(sizeof(float), host_close)};

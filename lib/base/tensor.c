@@ -118,15 +118,12 @@ float f16_to_f32(uint16_t half)
 
 uint16_t bf16_from_f32(float value)
 {
-    uint32_t bits = float_bits(value);
-    if ((bits & 0x7FFFFFFF) > 0x7F800000) // NaN: rounding must not make it an infinity
-        return (uint16_t)(bits >> 16 | (bits >> 16 & 0x7F ? 0 : 0x40));
-    return (uint16_t)((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
+    return bf16_from_float(value);
 }
 
 float bf16_to_f32(uint16_t bits)
 {
-    return float_from_bits((uint32_t)bits << 16);
+    return float_from_bf16(bits);
 }
 
 static int refuse_dtype(enum dtype dtype)

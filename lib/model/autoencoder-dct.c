@@ -66,7 +66,7 @@ static int dct_encode(struct autoencoder *ae, const uint8_t *images, size_t B, s
 {
     struct dct *dct = (struct dct *)ae;
     struct device *device = ae->device;
-    const bool direct = device->backend->host_floats; // the device reads and writes host memory
+    const bool direct = device->backend->host_memory; // the device reads and writes host memory
     (void)std;
     assert(H % ae->downsample == 0 && W % ae->downsample == 0);
     if (!direct && reserve_buffers(dct, B * H * W) < 0)

@@ -268,7 +268,7 @@ static int compute_positions(struct dit *m)
 struct dit *dit_new(struct device *device, const struct dit_config *config, size_t batch,
                     enum dit_mode mode, const float *const *mapped)
 {
-    assert(!mapped || (mode == DIT_INFER && device->backend->host_floats));
+    assert(!mapped || (mode == DIT_INFER && device_uses_host_floats(device)));
     struct dit *m = mem_new(1, sizeof *m);
     if (!m)
         return NULL;

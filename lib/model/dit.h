@@ -84,7 +84,7 @@ struct dit;
 // Makes a model for up to `batch` samples, whose weights are zero until dit_set_param. `mapped` is
 // NULL, or lists for each parameter of the layout the values to use in place, such as those in a
 // mapped file, or NULL for a parameter to be set. The list and the values must outlive the model.
-// `mapped` needs DIT_INFER and a backend with host_floats. NULL with an error.
+// `mapped` needs DIT_INFER and device_uses_host_floats. NULL with an error.
 struct dit *dit_new(struct device *device, const struct dit_config *config, size_t batch,
                     enum dit_mode mode, const float *const *mapped);
 void dit_free(struct dit *dit); // NULL is fine

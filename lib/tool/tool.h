@@ -77,11 +77,12 @@ extern struct tool tool;
                "zstd level, -512 to 19 (default: -512 into a pipe, 1 into a file)")
 #define TOOL_OPTION_SEED \
     OPTION_SEED("seed", 0, &tool.seed, "seed of all random numbers (default 0)")
-#define TOOL_OPTION_DEVICE                                                                        \
-    OPTION_STRING("device", 0, &tool.device, "NAME",                                              \
-                  "where to compute: auto, cpu, cuda or cuda:N (default auto)"),                  \
-        OPTION_CHOICE("precision", 0, &tool.precision, "precision of a GPU (default auto: bf16)", \
-                      "auto", "bf16", "tf32", "f32")
+#define TOOL_OPTION_DEVICE                                                                     \
+    OPTION_STRING("device", 0, &tool.device, "NAME",                                           \
+                  "where to compute: auto, cpu, cuda or cuda:N (default auto)"),               \
+        OPTION_CHOICE("precision", 0, &tool.precision,                                         \
+                      "precision (default auto: bf16 on a GPU, f32 on a CPU)", "auto", "bf16", \
+                      "tf32", "f32")
 #define TOOL_OPTION_DETERMINISTIC                        \
     OPTION_FLAG("deterministic", 0, &tool.deterministic, \
                 "compute the same bits in every run on a GPU, somewhat slower")

@@ -1,5 +1,6 @@
 // Measures the speed and memory of the models on all processors: a training step, a guided sampling
-// step, the autoencoder of Stable Diffusion. Each runs in a process of its own.
+// step, the autoencoder of Stable Diffusion. Each runs in a process of its own. The argument is the
+// device: cpu, the default, or cpu,bf16.
 // SPDX-License-Identifier: MIT
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +19,8 @@
 
 #define STEPS 3
 
+static const char *device_name = "cpu";
+
 static void check(bool good)
 {
     if (good)
@@ -29,7 +32,7 @@ static void check(bool good)
 static struct device *open_device(void)
 {
     char why[256];
-    struct device *device = device_open("cpu", (int)sysconf(_SC_NPROCESSORS_ONLN), why);
+    struct device *device = device_open(device_name, (int)sysconf(_SC_NPROCESSORS_ONLN), why);
     if (!device)
         error_set(STATUS_INTERNAL, "%s", why);
     check(device);
@@ -178,8 +181,9 @@ static void autoencode(enum kl_half half, size_t side)
         failed = failed || status; \
     } while (0)
 
-int main(void)
+int main(int argc, char **argv)
 {
+    device_name = argc > 1 ? argv[1] : device_name;
     bool failed = false;
     APART(train("DiT-S/8", 32));
     APART(train("DiT-S/4", 16));

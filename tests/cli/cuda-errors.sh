@@ -79,9 +79,11 @@ for name in cuda: cuda:x cuda:1024 cuda0; do
 done
 exits 'an unknown precision' 64 train dit-train --precision f16
 says 'names the known ones' "option --precision: expected one of auto, bf16, tf32, f32, found 'f16'"
-exits 'a precision that a CPU lacks' 64 train dit-train --device cpu --precision bf16
-one_line 'a precision that a CPU lacks: says so' 'device cpu: a CPU computes in f32, not in bf16'
-exits 'the precision that a CPU has' 0 train dit-train --device cpu --precision f32
+exits 'a precision that a CPU lacks' 64 train dit-train --device cpu --precision tf32
+one_line 'a precision that a CPU lacks: says so' 'device cpu: a CPU computes in f32 or bf16, not in tf32'
+for precision in f32 bf16; do
+    exits "$precision, which a CPU has" 0 train dit-train --device cpu --precision $precision
+done
 exits 'auto takes the GPU' 0 train dit-train --precision auto -v
 says 'in bf16' "computing on $gpu"
 

@@ -585,7 +585,7 @@ void check_bench(struct check *check, check_body *body, unsigned flags, const si
 
 void check_bench_gpu(struct check *check, check_body *body, unsigned flags, const size_t n[SIZES])
 {
-    if (!check->session->tested->backend->host_floats)
+    if (!check->session->tested->backend->host_memory)
         check_bench(check, body, flags, n);
 }
 
@@ -598,7 +598,7 @@ static void measure_device(struct check *check)
     s->peak_flops = device_peak_flops(d);
     s->copy_rate = 0;
     printf("# at most %.1f GFLOP/s\n", 1e-9 * s->peak_flops);
-    if (d->backend->host_floats)
+    if (d->backend->host_memory)
         return;
     const size_t room = d->backend->memory_free(d) / 8, most = (size_t)1 << 30;
     const size_t size = room < most ? room : most;
@@ -655,7 +655,7 @@ static void open_device(struct session *s, const char *name)
     s->ref = device_open("ref", 1, why);
     if (s->ref)
         s->tested = device_open(name, (int)tool.threads, why);
-    const bool host = s->tested && s->tested->backend->host_floats;
+    const bool host = s->tested && s->tested->backend->host_memory;
     s->otherwise = host ? device_open(name, tool.threads == 1 ? 3 : 1, why) : NULL;
     if (!s->ref || !s->tested || (host && !s->otherwise))
         tool_usage_error("%s", why);

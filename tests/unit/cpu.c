@@ -5,8 +5,8 @@
 #include "lib/base/error.h"
 #include "tests/tap.h"
 
-// A processor with AVX-512, under a system that saves all its registers.
-static const struct cpu_features whole = {0x28001000, 0xd0030020, 0xe7};
+// A processor with AVX-512 and AVX512_BF16, under a system that saves all its registers.
+static const struct cpu_features whole = {0x28001000, 0xd0030020, 0x20, 0xe7};
 
 static void lacks(struct cpu_features features, enum cpu_isa isa, const char *name)
 {
@@ -28,12 +28,13 @@ static void test_features(void)
                   {31, "AVX-512 VL"}};
     struct cpu_features f = {0};
     ok(!cpu_lacks(&f, CPU_GENERIC), "every processor does for the generic code");
-    ok(!cpu_lacks(&whole, CPU_AVX512), "a processor that has all does for AVX-512");
+    ok(!cpu_lacks(&whole, CPU_AVX512BF16), "a processor that has all does for AVX512_BF16");
     f = whole, f.leaf7_ebx &= ~(1u << 5), lacks(f, CPU_AVX2, "AVX2");
     f = whole, f.leaf1_ecx &= ~(1u << 12), lacks(f, CPU_AVX2, "FMA");
     f = whole, f.leaf1_ecx &= ~(1u << 29), lacks(f, CPU_AVX2, "F16C");
     f = whole, f.xcr0 = 3, lacks(f, CPU_AVX2, "a system that saves the registers of AVX");
     f = whole, f.xcr0 = 7, lacks(f, CPU_AVX512, "a system that saves the registers of AVX-512");
+    f = whole, f.leaf7_1_eax = 0, lacks(f, CPU_AVX512BF16, "AVX512_BF16");
     for (size_t i = 0; i < sizeof avx512 / sizeof *avx512; i++) {
         f = whole, f.leaf7_ebx &= ~(1u << avx512[i].bit);
         lacks(f, CPU_AVX512, avx512[i].name);
@@ -50,14 +51,14 @@ static void refuses(const char *value, const char *text)
 
 static void test_limit(void)
 {
-    static const char *const names[] = {"generic", "avx2", "avx512"};
+    static const char *const names[] = {"generic", "avx2", "avx512", "avx512bf16"};
     unsetenv("DIT_CPU");
     ok(cpu_check() == 0, "no DIT_CPU is no limit");
-    refuses("", "expected generic, avx2 or avx512");
-    refuses("avx", "DIT_CPU is 'avx'; expected generic, avx2 or avx512");
-    refuses("AVX2", "expected generic, avx2 or avx512");
+    refuses("", "expected generic, avx2, avx512 or avx512bf16");
+    refuses("avx", "DIT_CPU is 'avx'; expected generic, avx2, avx512 or avx512bf16");
+    refuses("AVX2", "expected generic, avx2, avx512 or avx512bf16");
     const enum cpu_isa best = cpu_isa();
-    for (enum cpu_isa isa = CPU_GENERIC; isa <= CPU_AVX512; isa++) {
+    for (enum cpu_isa isa = CPU_GENERIC; isa <= CPU_AVX512BF16; isa++) {
         setenv("DIT_CPU", names[isa], 1);
         if (isa <= best)
             ok(cpu_check() == 0, "DIT_CPU=%s is taken by a processor that has it", names[isa]);

@@ -106,7 +106,7 @@ static void check_forward(const char *model)
     float *expected = reference_floats(&doc, "forward", &count);
     float *out = run_forward(dit, &doc, "", n, 4, 1);
     expect(relative_error(out, expected, count), bounds->forward, model, "forward pass");
-    if (device->backend->host_floats) {
+    if (device->backend->host_memory) {
         float *one = run_forward(dit, &doc, "", n, 1, 1);
         ok(memcmp(out, one, 2 * n * sizeof *one) == 0,
            "%s: a sample's output by %s has the same bits in a batch of 1 and of 4", backend,
@@ -143,7 +143,7 @@ static void check_form(const char *name, enum dit_weights which, double most)
     size_t n = file.config.channels * file.config.input_size * file.config.input_size, count;
     float *expected = reference_floats(&doc, "forward", &count);
     const float **in_place = dit_file_in_place(&file, which);
-    for (int mapped = 0; mapped <= device->backend->host_floats; mapped++) {
+    for (int mapped = 0; mapped <= device_uses_host_floats(device); mapped++) {
         struct dit *dit = dit_new(device, &file.config, 4, DIT_INFER, mapped ? in_place : NULL);
         if (!in_place || !dit || dit_file_load(&file, which, dit) < 0)
             bail_out();

@@ -362,11 +362,10 @@ static void check_training(void)
 
 int main(int argc, char **argv)
 {
-    static const char *const backends[] = {"ref", "generic", "cpu"};
     static const char *const models[] = {"sit-a", "sit-b"};
     char why[256];
-    for (size_t i = 0; i < 3; i++) {
-        backend = argc > 1 ? argv[1] : backends[i];
+    for (size_t i = 0; argc > 1 || device_host_name(i); i++) {
+        backend = argc > 1 ? argv[1] : device_host_name(i);
         if (!(device = device_open(backend, 2, why))) {
             error_set(STATUS_INTERNAL, "%s: %s", backend, why);
             bail_out();
