@@ -1,7 +1,7 @@
-# Measures a training step and a guided sampling step of DiT in PyTorch, with a plain model in
-# float32 that is written from the formulas. SPDX-License-Identifier: MIT
+# Measures a training step and a guided sampling step of DiT in PyTorch, with a plain model that is
+# written from the formulas, in float32 or, by autocast, in bfloat16. SPDX-License-Identifier: MIT
 #
-#     train.py eager|compile train|sample DEPTH WIDTH HEADS PATCH CHANNELS SIDE BATCH STEPS
+#     train.py eager|compile f32|bf16 train|sample DEPTH WIDTH HEADS PATCH CHANNELS SIDE BATCH STEPS
 #
 # prints the seconds of each step, after one that is not counted (it compiles the model), then
 # "memory BYTES", the peak memory of the process.
@@ -118,7 +118,7 @@ def loss(model, x0, labels):
     noise = torch.randn_like(x0)
     xt = at(keep.sqrt(), t) * x0 + at((1 - keep).sqrt(), t) * noise
     labels = torch.where(torch.rand(len(x0), device=x0.device) < 0.1, CLASSES, labels)
-    guess, v = model(xt, t.float(), labels).chunk(2, dim=1)
+    guess, v = model(xt, t.float(), labels).float().chunk(2, dim=1)
     mean, log_var = mean_of(x0, xt, t), at(log_variance, t)
     guess_mean = mean_of(start_of(xt, t, guess.detach()), xt, t)
     guess_log_var = log_variance_of(v, t)
@@ -129,15 +129,17 @@ def loss(model, x0, labels):
     return (noise - guess).square().mean() + vb.mean()
 
 
-def training(model, batch):
+def training(model, batch, autocast):
     average = copy.deepcopy(model).requires_grad_(False)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0, fused=True)
     pairs = list(zip(average.parameters(), model.parameters()))
 
     def step():
         x0 = torch.randn(batch, model.channels, model.side, model.side)
         optimizer.zero_grad()
-        loss(model, x0, torch.randint(CLASSES, (batch,))).backward()
+        with autocast:
+            total = loss(model, x0, torch.randint(CLASSES, (batch,)))
+        total.backward()
         optimizer.step()
         with torch.no_grad():
             for a, b in pairs:
@@ -146,14 +148,15 @@ def training(model, batch):
 
 
 def guided_step(model, x, t, labels):
-    guess, v = model(x.repeat(2, 1, 1, 1), t.repeat(2).float(), labels).chunk(2, dim=1)
+    out = model(x.repeat(2, 1, 1, 1), t.repeat(2).float(), labels).float()
+    guess, v = out.chunk(2, dim=1)
     given, without = guess.chunk(2)
     guess = torch.cat([without[:, :3] + 4 * (given - without)[:, :3], given[:, 3:]], 1)
     sigma = torch.exp(0.5 * log_variance_of(v[:len(x)], t))
     return mean_of(start_of(x, t, guess), x, t) + sigma * torch.randn_like(x)
 
 
-def sampling(model, batch):
+def sampling(model, batch, autocast):
     x = torch.randn(batch, model.channels, model.side, model.side)
     labels = torch.cat([torch.randint(CLASSES, (batch,)), torch.full((batch,), CLASSES)])
     t = torch.full((batch,), STEPS - 1)
@@ -161,19 +164,21 @@ def sampling(model, batch):
     @torch.no_grad()
     def step():
         nonlocal x
-        x = guided_step(model, x, t, labels)
+        with autocast:
+            x = guided_step(model, x, t, labels)
     return step
 
 
 def main():
-    how, what = sys.argv[1:3]
-    *sizes, batch, steps = map(int, sys.argv[3:])
+    how, precision, what = sys.argv[1:4]
+    *sizes, batch, steps = map(int, sys.argv[4:])
     torch.manual_seed(0)
     model = DiT(*sizes)
     for module in (model.last, model.modulation, *(b.modulation for b in model.blocks)):
         nn.init.zeros_(module.weight)
         nn.init.zeros_(module.bias)
-    step = {'train': training, 'sample': sampling}[what](model, batch)
+    autocast = torch.autocast('cpu', dtype=torch.bfloat16, enabled=precision == 'bf16')
+    step = {'train': training, 'sample': sampling}[what](model, batch, autocast)
     if how == 'compile':
         model.compile()
     for i in range(steps + 1):

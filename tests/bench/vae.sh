@@ -1,7 +1,8 @@
 #!/bin/sh
 # vae.sh [PYTHON]: compares the autoencoder of Stable Diffusion at full size, with random weights on
-# all processors, with PyTorch: the results, and the times in turn. Then it trains and samples
-# through it. Needs a Python with PyTorch; takes some minutes. SPDX-License-Identifier: MIT
+# all processors, with PyTorch, in float32 and in bfloat16: the results, and the times in turn. Then
+# it trains and samples through it. Needs a Python with PyTorch; takes some minutes.
+# SPDX-License-Identifier: MIT
 # Run from the top of the tree: PATH=build/bin:$PATH tests/bench/vae.sh
 set -eu
 python=${1:-python3}
@@ -18,23 +19,28 @@ weights=$tmp/vae.safetensors
 "$python" tests/bench/vae.py make "$weights"
 
 best() {
-    sort -n "$1" | head -n 1
+    sort -n "$tmp/seconds.$1" | head -n 1
 }
 for side in 256 512; do
     for what in encode decode; do
         "$python" tests/bench/vae.py input $what $side "$tmp/in"
         rm -f "$tmp"/seconds.*
         for _ in $(seq "$rounds"); do
-            "$build/tests/tools/kl-network" $what "$weights" $side "$tmp/in" "$tmp/ours" \
-                >>"$tmp/seconds.ours"
-            "$python" tests/bench/vae.py $what "$weights" $side "$tmp/in" "$tmp/peer" \
-                >>"$tmp/seconds.peer"
+            for precision in f32 bf16; do
+                "$build/tests/tools/kl-network" $what "$weights" $side "$tmp/in" "$tmp/ours.$precision" \
+                    cpu,$precision >>"$tmp/seconds.ours.$precision"
+                "$python" tests/bench/vae.py $what "$weights" $side "$tmp/in" "$tmp/peer.$precision" \
+                    $precision >>"$tmp/seconds.peer.$precision"
+            done
         done
-        error=$("$python" tests/bench/vae.py compare "$tmp/ours" "$tmp/peer")
-        awk -v what=$what -v side=$side -v ours="$(best "$tmp/seconds.ours")" -v error="$error" \
-            -v peer="$(best "$tmp/seconds.peer")" -v version="$version" 'BEGIN {
-                printf "%s at %d: %.2f s, PyTorch %s %.2f s: %.2f times as fast; relative error %s\n",
-                    what, side, ours, version, peer, peer / ours, error
+        error=$("$python" tests/bench/vae.py compare "$tmp/ours.f32" "$tmp/peer.f32" 1e-4)
+        narrow=$("$python" tests/bench/vae.py compare "$tmp/ours.bf16" "$tmp/peer.f32" 4e-2)
+        echo "$(best ours.f32) $(best ours.bf16) $(best peer.f32) $(best peer.bf16)" |
+            awk -v what=$what -v side=$side -v error="$error" -v narrow="$narrow" -v version="$version" '{
+                printf "%s at %d: f32 %.2f s, bf16 %.2f s, PyTorch %s f32 %.2f s, bf16 %.2f s: ", what, side, $1,
+                    $2, version, $3, $4
+                printf "f32 %.2f and %.2f times as fast, bf16 %.2f times its bf16; relative errors %s, %s\n",
+                    $3 / $1, $4 / $1, $4 / $2, error, narrow
             }'
     done
 done

@@ -1,6 +1,6 @@
-// kl-network encode|decode WEIGHTS SIDE IN OUT passes one square image through the autoencoder of
-// Stable Diffusion and prints the seconds it took. IN and OUT are float32 without a header, as
-// tests/bench/vae.py has them. SPDX-License-Identifier: MIT
+// kl-network encode|decode WEIGHTS SIDE IN OUT [DEVICE] passes one square image through the
+// autoencoder of Stable Diffusion and prints the seconds it took. IN and OUT are float32 without a
+// header, as tests/bench/vae.py has them. SPDX-License-Identifier: MIT
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,14 +23,15 @@ static int encode_or_decode(struct autoencoder *ae, bool encode, size_t side, co
 
 int main(int argc, char **argv)
 {
-    if (argc != 6) {
-        fprintf(stderr, "usage: kl-network encode|decode WEIGHTS SIDE IN OUT\n");
+    if (argc != 6 && argc != 7) {
+        fprintf(stderr, "usage: kl-network encode|decode WEIGHTS SIDE IN OUT [DEVICE]\n");
         return 64;
     }
     bool encode = strcmp(argv[1], "encode") == 0;
     size_t side = strtoul(argv[3], NULL, 10), pixels = 3 * side * side;
     char why[256];
-    struct device *device = device_open("auto", (int)sysconf(_SC_NPROCESSORS_ONLN), why);
+    struct device *device =
+        device_open(argc > 6 ? argv[6] : "auto", (int)sysconf(_SC_NPROCESSORS_ONLN), why);
     struct autoencoder *ae =
         device ? kl_file_load(device, argv[2], encode ? KL_ENCODER : KL_DECODER) : NULL;
     uint8_t *from = NULL;
