@@ -106,7 +106,7 @@ static int prepare(struct evaluation *e, const struct evaluation_settings *setti
     float *fc;
     uint64_t hash;
     e->host =
-        e->device->backend->host_floats ? e->device : device_open("cpu", settings->threads, why);
+        device_uses_host_floats(e->device) ? e->device : device_open("cpu", settings->threads, why);
     if (!e->host)
         return error_set(STATUS_INTERNAL, "%s", why);
     if (preview_set_drawing(e->preview, e->steps, 1) < 0)

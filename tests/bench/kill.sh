@@ -22,8 +22,8 @@ train() { # with names alone, as paths among the settings make checkpoints their
 names() {
     (cd "$tmp/$1" && find . | sort)
 }
-log() { # the log without its times
-    sed 's/,"time":[^,}]*//; s/,"images_per_second":[^,}]*//; s/,"flops":[^,}]*//; s/,"peak_share":[^,}]*//' \
+log() { # the log without its times and the memory
+    sed 's/,"time":[^,}]*//; s/,"images_per_second":[^,}]*//; s/,"flops":[^,}]*//; s/,"peak_share":[^,}]*//; s/,"memory":[^,}]*//' \
         "$tmp/$1/log.jsonl"
 }
 fail() {

@@ -250,9 +250,9 @@ void *check_buffer(struct check *check, enum use use, enum type type, const void
     const size_t whole = b->size + 2 * GUARD;
     b->before = need(mem_new(whole, 1));
     memset(b->before, POISON, whole);
-    // Random numbers are drawn once, for ref.
+    // Random numbers are drawn once, for ref, but not for a buffer that it does without.
     const struct trace *want = check->session->want;
-    if (!contents && want && want != trace)
+    if (!contents && want && want != trace && trace->n < want->n)
         contents = want->buffers[trace->n].before + GUARD;
     if (use == IN || use == INOUT)
         fill(check, b, contents, spread);
