@@ -318,7 +318,7 @@ check: ## install what the tests need, build, run all tests
 run-tests: tests ## run all tests (T="name ..." picks some)
 	@TEST_LOCALE=$(TEST_LOCALE) B=$B JOBS=$(JOBS) PATH="$(abspath $B/bin):$$PATH" SAN=$(SAN) tests/run $(T)
 
-check-more: ## run the long examples, jobs on a Slurm cluster, and all tests with sanitizers, clang, a German locale, for arm64 and on newer Debians (T="part ..." picks some)
+check-more: ## run the long examples, jobs on a Slurm cluster, all tests with sanitizers, clang, a German locale, for arm64 and on newer Debians; plant mistakes into the CUDA plug-in (T="part ..." picks some)
 	@tests/more.sh $(T)
 
 fault: programs $(TOOLS) $(PRELOADS) ## fail each of the first N (200) allocations, opens, writes ... of every program (CASES="name ..." picks some)

@@ -1,10 +1,10 @@
 #!/bin/sh
 # more.sh [PART]...: runs the tests in the ways that make check has no time for, as far as this
-# machine allows: examples, slurm, sanitizers, clang, locale, arm64, trixie, sid. Exits 1 if a part fails.
-# SPDX-License-Identifier: MIT
-# A part needs: slurm, root and what tests/slurm-cluster.sh says; clang, its compiler; locale, the locale
-# de_DE.UTF-8; arm64, the packages gcc-aarch64-linux-gnu and qemu-user-static; arm64 and the releases of
-# Debian, root and mmdebstrap, which makes their systems below build/systems once.
+# machine allows: examples, slurm, sanitizers, mutants, resources, clang, locale, arm64, trixie, sid.
+# Exits 1 if a part fails. SPDX-License-Identifier: MIT
+# A part needs: slurm, root and what tests/slurm-cluster.sh says; resources, nvcc; clang, its compiler;
+# locale, the locale de_DE.UTF-8; arm64, the packages gcc-aarch64-linux-gnu and qemu-user-static; arm64
+# and the releases of Debian, root and mmdebstrap, which makes their systems below build/systems once.
 set -u
 jobs=$(nproc)
 systems=$PWD/build/systems
@@ -31,6 +31,11 @@ make_system() {
 run_make() { make -j"$jobs" --no-print-directory "$@"; }
 
 check_sanitizers() { run_make SAN=address,undefined run-tests; }
+check_mutants() { run_make CUDA=0 tests && tests/cudasim/mutants.sh; }
+check_resources() {
+    have nvcc || return 0
+    run_make cuda-resources
+}
 check_clang() {
     have clang clang++ || return 0
     run_make B=build/clang CC=clang CXX=clang++ CUDA=0 run-tests
@@ -77,11 +82,11 @@ check_debian() {
         sh "$systems/$1"
 }
 
-[ $# -gt 0 ] || set -- examples slurm sanitizers clang locale arm64 trixie sid
+[ $# -gt 0 ] || set -- examples slurm sanitizers mutants resources clang locale arm64 trixie sid
 for part; do
     echo "== $part"
     case $part in
-    examples | slurm | sanitizers | clang | locale | arm64) "check_$part" ;;
+    examples | slurm | sanitizers | mutants | resources | clang | locale | arm64) "check_$part" ;;
     trixie | sid) check_debian "$part" ;;
     *) echo "more.sh: unknown part $part" >&2; exit 64 ;;
     esac || failed="$failed $part"

@@ -233,13 +233,15 @@ static __global__ void __launch_bounds__(traits::THREADS, traits::MIN_BLOCKS)
             // No warp needs these queries any more: dq overwrites the warp's rows of them.
             if (const int mine = query + 16 * warp; mine < T) {
                 float sums[1][D / 8][4] = {};
-#pragma unroll 2
-                for (int i = 0; i < (min(BLOCK_K, T - key) + 15) / 16; i++) {
-                    unsigned ds[1][4];
-                    ldmatrix_trans(ds[0], shared->ds[warp][2 * i + lane / 16][lane / 8 % 2] +
-                                              lane % 8 * 8);
-                    multiply_add_rows<D, 1>(sums, ds, shared->keys + 16 * i * ROW<D>);
-                }
+#pragma unroll 1
+                for (int from = 0; from < min(BLOCK_K, T - key); from += 32) // a warp's keys
+#pragma unroll
+                    for (int i = from; i < from + 32; i += 16) {
+                        unsigned ds[1][4];
+                        ldmatrix_trans(ds[0], shared->ds[warp][i / 8 + lane / 16][lane / 8 % 2] +
+                                                  lane % 8 * 8);
+                        multiply_add_rows<D, 1>(sums, ds, shared->keys + i * ROW<D>);
+                    }
                 if (T > BLOCK_K)
                     accumulate_dq<D>(sums[0], dq_sums + (at.index * T + mine) * D, T - mine,
                                      key > 0, key + BLOCK_K < T);
