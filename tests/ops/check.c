@@ -362,10 +362,9 @@ static void compare(struct check *check, const struct buffer *want, const struct
             error_square += error * error;
         }
     }
-    const double negligible =
-        1e-8; // below what matters to a model, such as the far tail of the GELU
-    const double limit = check_tolerance(check), rms = sqrt(square / (double)want->n) + negligible;
-    const double relative = sqrt(error_square) / (sqrt(square) + negligible);
+    const double limit = check_tolerance(check), count = want->n ? (double)want->n : 1;
+    const double rms = sqrt(square / count) + check->floor + 1e-8; // which no model notices
+    const double relative = sqrt(error_square / count) / rms;
     s->worst = worse(s->worst, relative);
     if (!(relative <= limit))
         check_complain(s, "buffer %zu is off by %.2g of its norm (limit %.1g)", number, relative,
@@ -449,7 +448,7 @@ static void run_body(struct check *check, struct device *device, check_body *bod
 {
     struct session *s = check->session;
     check->device = device;
-    check->flops = check->bytes = 0;
+    check->flops = check->bytes = check->floor = 0;
     trace->n = 0;
     s->trace = trace;
     s->ran = false;

@@ -32,6 +32,7 @@ struct check {
     struct device *device; // on which the body runs
     double flops;          // floating-point operations of the run, if the body sets it
     double bytes;  // bytes that the run reads and writes, if the body sets it; else all buffers
+    double floor;  // errors of smaller outputs are relative to it, if the body sets it
     bool wild;     // contents vary over many orders of magnitude
     bool narrow;   // activations of the device under test have 16 bits
     uint64_t seed; // for operations that draw random numbers
@@ -139,7 +140,8 @@ double check_value_now(const struct check *check, const void *buffer, size_t i);
 // How often RUN has run the operation.
 size_t check_runs(const struct check *check);
 // The limit of the relative error, of a whole buffer in the L2 norm. One element may be off by ten
-// times as much of its own magnitude plus the buffer's root mean square.
+// times as much of its own magnitude plus the buffer's root mean square. `floor` adds to the
+// latter.
 double check_tolerance(const struct check *check);
 
 // Checks some elements of a product that the device has computed against plain sums. c (M,N) = a
