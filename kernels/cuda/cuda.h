@@ -10,6 +10,8 @@
 //   SHARED(type, name, dims)        static shared memory, 16-byte aligned, uninitialised:
 //       SHARED(float, tile, [8][32]); SHARED(int, total, );
 //   SHARED_DYNAMIC(type, name)      type *name: the launch's `shared` bytes, 128-byte aligned.
+//   NOINLINE                        of a function: __noinline__, which system headers use as a word
+//       of their own, so that the simulator can't define it.
 //
 // All 32 lanes call warp-wide functions (ldmatrix, mma) together. Fragments have the layout of the
 // PTX ISA. With g = lane / 4 and t = lane % 4, and the lower column (of A) or row (of B) of two
@@ -30,6 +32,7 @@
 #include <cudasim.h>
 #else
 
+#define NOINLINE __noinline__
 #define LAUNCH(kernel, grid, block, shared, stream, ...) \
     (kernel<<<grid, block, shared, stream>>>(__VA_ARGS__), cudaGetLastError())
 #define SHARED(type, name, ...) __shared__ __align__(16) type name __VA_ARGS__

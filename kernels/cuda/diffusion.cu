@@ -53,7 +53,7 @@ struct bound {
 // -log of the probability of x's bin of width 2/255 under N(mean, exp(logvar)). This is the
 // difference of two nearly equal numbers, hence double; only one sample in a thousand (t = 0) takes
 // this path.
-static __device__ __noinline__ struct bound discretized_nll(double x, double mean, double logvar)
+static __device__ NOINLINE struct bound discretized_nll(double x, double mean, double logvar)
 {
     const double inverse_std = exp(-0.5 * logvar);
     const double plus = inverse_std * (x - mean + 1.0 / 255);

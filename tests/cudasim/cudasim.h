@@ -8,6 +8,7 @@
 
 #define LAUNCH(kernel, grid, block, shared, stream, ...) \
     cudasim::launch(#kernel, kernel, grid, block, shared, stream, ##__VA_ARGS__)
+#define NOINLINE __attribute__((noinline))
 #define SHARED(type, name, ...)                   \
     using name##_type = type __VA_ARGS__;         \
     static cudasim::shared_variable name##_place; \

@@ -7,8 +7,6 @@
 // As with NCCL, the first call of a kind, for few or for many bytes, takes device memory; and
 // freeing a group waits for the graphs that hold its sums, which is an error here if they still
 // exist when all work is done, as NCCL would wait for ever.
-#include <memory> // before CUDA's headers, which define __noinline__
-
 #include "kernels/cuda/group.h"
 
 #include <errno.h>
@@ -22,6 +20,7 @@
 #include <algorithm>
 #include <atomic>
 #include <map>
+#include <memory>
 #include <string>
 #include <thread>
 
