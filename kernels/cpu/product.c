@@ -16,31 +16,12 @@
 // Rows to prefetch ahead: the hardware prefetcher doesn't follow strides this large.
 #define PREFETCH_ROWS 8
 
-// How many words K activations along k make.
-static size_t count_words(size_t K)
-{
-    return divide_up(K, STEP);
-}
-
 // Word w of column j of a matrix with K rows, the missing row of an odd K being 0.
 static float find_word(const struct matrix *b, size_t K, size_t w, size_t j)
 {
     const real *at = b->at + w * STEP * b->row + j * b->column;
     const real pair[2] = {at[0], w * STEP + 1 < K ? at[b->row] : 0};
     return load_word(pair);
-}
-
-// to (n) = the words of `from` and, in pairs, of the row that follows `next` activations later.
-INLINE void pack_words(float *to, const real *from, size_t next, size_t n)
-{
-#if PAIRS
-#pragma omp simd
-    for (size_t i = 0; i < n; i++)
-        to[i] = float_from_bits(from[i] | (uint32_t)from[next + i] << 16);
-#else
-    (void)next;
-    load_reals(to, from, n);
-#endif
 }
 
 // Packs b (K,N) into panels (words,TILE_N), one after the other, the last padded with zeros.

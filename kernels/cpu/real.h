@@ -107,6 +107,13 @@ typedef float word_part;
 #endif
 #define STEP (1 + PAIRS) // activations of a word
 
+// How many words n activations make.
+static inline size_t count_words(size_t n)
+{
+    return divide_up(n, STEP);
+}
+
+// The first n activations of a row of words.
 INLINE void fill_words(word_part *to, const real *from, size_t n)
 {
 #if PAIRS
@@ -157,5 +164,54 @@ INLINE vec vec_load_words(const real *at)
 #endif
 }
 DEFINE_TRANSPOSE(transpose_words, float, vec_store, , real, STEP, vec_load_words, load_word)
+
+// to (n) = the words of `from` and, in pairs, of the row that follows `next` activations later.
+INLINE void pack_words(float *to, const real *from, size_t next, size_t n)
+{
+#if PAIRS
+#pragma omp simd
+    for (size_t i = 0; i < n; i++)
+        to[i] = float_from_bits(from[i] | (uint32_t)from[next + i] << 16);
+#else
+    (void)next;
+    load_reals(to, from, n);
+#endif
+}
+
+// The same of the last row of an odd number, after which there are zeros.
+INLINE void pack_last_words(float *to, const real *from, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        to[i] = load_word((const real[2]){from[i], 0});
+}
+
+#if PAIRS
+// The words that two rows of floats make: each pair from the same place of both.
+INLINE vec vec_pair_rows(vec first, vec second)
+{
+#ifdef __AVX512BF16__
+    const __m512i both = (__m512i)_mm512_cvtne2ps_pbh(second, first);
+    const vec_bits places =
+        0x100000 + 0x10001 * (vec_bits){0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    return (vec)_mm512_permutexvar_epi16((__m512i)places, both);
+#else
+    for (size_t i = 0; i < LANES; i++)
+        first[i] = load_word((const real[2]){to_real(first[i]), to_real(second[i])});
+    return first;
+#endif
+}
+// The words of 2 LANES floats in a row.
+INLINE vec vec_pair_columns(vec first, vec second)
+{
+#ifdef __AVX512BF16__
+    return (vec)_mm512_cvtne2ps_pbh(second, first);
+#else
+    real halves[2 * LANES];
+    vec_store_real(halves, first);
+    vec_store_real(halves + LANES, second);
+    return vec_load_words(halves);
+#endif
+}
+#endif
 
 #endif
