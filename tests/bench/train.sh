@@ -44,12 +44,12 @@ subprocess.run(sys.argv[1:], check=True)
 print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)' "$@" >>"$tmp/memory.ours"
 }
 train() { # train PRECISION MODEL BATCH STEPS
-    precision=$1 batch=$3 steps_here=$4
+    train_precision=$1 train_batch=$3 train_steps=$4
     # shellcheck disable=SC2046 # words
     set -- $(sizes "$2")
     rm -rf "$tmp/run"
-    measure_memory dit-train -q --device cpu --precision "$precision" --depth "$1" --hidden "$2" --heads "$3" \
-        --patch "$4" --classes 1000 --batch "$batch" --log-every 1 --steps "$steps_here" --run "$tmp/run" \
+    measure_memory dit-train -q --device cpu --precision "$train_precision" --depth "$1" --hidden "$2" --heads "$3" \
+        --patch "$4" --classes 1000 --batch "$train_batch" --log-every 1 --steps "$train_steps" --run "$tmp/run" \
         "$tmp/latents.$6"
 }
 # The microseconds that a run of sampling takes.
