@@ -28,11 +28,13 @@ void CPU_FN(silu)(struct device *device, act *y, const act *x, size_t n)
 static void gelu_elements(const void *context, struct team_range range)
 {
     const struct elements *p = context;
-    real *to = p->to;
-    const real *from = p->a;
-#pragma omp simd
-    for (size_t i = range.first; i < range.end; i++)
-        to[i] = to_real(simd_gelu(to_float(from[i])));
+    size_t i = range.first;
+    for (; i + LANES <= range.end; i += LANES)
+        vec_store_real(p->to + i, vec_gelu(vec_load_real(p->a + i)));
+    real rest[LANES] = {0};
+    memcpy(rest, p->a + i, (range.end - i) * sizeof *rest);
+    vec_store_real(rest, vec_gelu(vec_load_real(rest)));
+    memcpy(p->to + i, rest, (range.end - i) * sizeof *rest);
 }
 
 void CPU_FN(gelu)(struct device *device, act *y, const act *x, size_t n)

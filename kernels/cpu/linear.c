@@ -10,9 +10,8 @@ static void apply_gelu(const struct product *p, float *tile, size_t i, size_t j,
 {
     if (p->epilogue_out)
         store_tile(p->epilogue_out + i * p->N + j, p->N, tile, TILE_N, rows, columns);
-#pragma omp simd
-    for (size_t n = 0; n < TILE_M * TILE_N; n++)
-        tile[n] = simd_gelu(to_float(to_real(tile[n])));
+    for (vec *x = (vec *)tile; x < (vec *)(tile + TILE_M * TILE_N); x++)
+        *x = vec_gelu(vec_round_real(*x));
 }
 
 // Epilogue: multiplies by the GELU's derivative at the pre-activation, epilogue_in.
@@ -21,9 +20,8 @@ static void apply_gelu_backward(const struct product *p, float *tile, size_t i, 
 {
     float pre[TILE_M * TILE_N] __attribute__((aligned(64))) = {0};
     load_tile(pre, TILE_N, p->epilogue_in + i * p->N + j, p->N, rows, columns);
-#pragma omp simd
-    for (size_t n = 0; n < TILE_M * TILE_N; n++)
-        tile[n] *= simd_gelu_derivative(pre[n]);
+    for (size_t n = 0; n < TILE_M * TILE_N; n += LANES)
+        *(vec *)(tile + n) *= vec_gelu_derivative(vec_load(pre + n));
 }
 
 void CPU_FN(linear)(struct device *device, act *y, size_t stride, const act *x, const act *w,

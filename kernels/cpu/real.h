@@ -73,6 +73,14 @@ INLINE void vec_store_real(real *at, vec x)
 #endif
 }
 
+// x as it is once it has been stored.
+INLINE vec vec_round_real(vec x)
+{
+    real stored[LANES];
+    vec_store_real(stored, x);
+    return vec_load_real(stored);
+}
+
 // to (n) = from (n), as float32.
 INLINE void load_reals(float *to, const real *from, size_t n)
 {

@@ -116,26 +116,14 @@ INLINE float simd_sigmoid(float x)
 #define EXP2_4 9.67151299e-3f
 #define EXP2_5 1.32647273e-3f
 
-// 2^x for -126 <= x <= 126, by Horner's rule.
-INLINE float simd_exp2(float x)
-{
-    // Adding 1.5 * 2^23 leaves the nearest integer in the low bits of the sum.
-    const float shifted = x + 12582912.0f, r = x - (shifted - 12582912.0f);
-    float p = multiply_add(EXP2_5, r, EXP2_4);
-    p = multiply_add(p, r, EXP2_3);
-    p = multiply_add(p, r, EXP2_2);
-    p = multiply_add(p, r, EXP2_1);
-    p = multiply_add(p, r, 1.0f);
-    return float_from_bits(float_bits(p) + (float_bits(shifted) << 23));
-}
-
-// 2^x for x < 127; 2^-126 below -126. NaN stays NaN. By Estrin's scheme, whose
-// instructions depend less on one another than Horner's.
+// 2^x for x < 127; 2^-126 below -126. NaN stays NaN. By Estrin's scheme, whose instructions depend
+// less on one another than those of Horner's rule.
 INLINE vec vec_exp2(vec x)
 {
     typedef int32_t bits __attribute__((vector_size(4 * LANES), may_alias));
     x = vec_max(vec_of(-126), x);
-    // As in simd_exp2; the 127 added as well makes the integer a biased exponent.
+    // Adding 1.5 * 2^23 leaves the nearest integer in the low bits of the sum; the 127 added as
+    // well makes it a biased exponent.
     const vec shifted = x + 12583039.0f, r = x - (shifted - 12583039.0f), square = r * r;
     const vec high = vec_fma(vec_of(EXP2_5), r, vec_of(EXP2_4));
     const vec middle = vec_fma(vec_of(EXP2_3), r, vec_of(EXP2_2));
@@ -148,21 +136,21 @@ INLINE vec vec_exp2(vec x)
 #define GELU_A    1.5957691216f // 2 sqrt(2 / pi)
 #define GELU_B    0.044715f
 #define GELU_LOG2 2.3022082f // A / ln 2, as 2^x is cheaper than e^x
-INLINE float simd_gelu(float p)
+INLINE vec vec_gelu(vec p)
 {
-    float x = -p * multiply_add(GELU_LOG2 * GELU_B * p, p, GELU_LOG2);
-    x = x > 126.0f ? 126.0f : x;
-    x = x < -126.0f ? -126.0f : x;
-    return p / (1.0f + simd_exp2(x));
+    const vec x = p * vec_fma(GELU_LOG2 * GELU_B * p, p, vec_of(GELU_LOG2));
+    return p / (1 + vec_exp2(-vec_max(vec_of(-126), x)));
 }
-INLINE float simd_gelu_derivative(float p)
+INLINE vec vec_gelu_derivative(vec p)
 {
-    const float square = p * p;
-    float x = -fabsf(p) * multiply_add(GELU_LOG2 * GELU_B, square, GELU_LOG2);
-    x = x < -126.0f ? -126.0f : x;
+    typedef int32_t bits __attribute__((vector_size(4 * LANES), may_alias));
+    const vec square = p * p, size = vec_max(-p, p);
     // The derivative of the sigmoid is even. Computed at -|2u| it loses no digits.
-    const float e = simd_exp2(x), r = 1.0f / (1.0f + e), er = e * r, s = p < 0 ? er : r;
-    return multiply_add(er * r, p * multiply_add(3.0f * GELU_A * GELU_B, square, GELU_A), s);
+    const vec e = vec_exp2(-size * vec_fma(vec_of(GELU_LOG2 * GELU_B), square, vec_of(GELU_LOG2)));
+    const vec r = 1 / (1 + e), er = e * r;
+    const bits negative = (bits)(p < 0), s = (negative & (bits)er) | (~negative & (bits)r);
+    const vec slope = vec_fma(vec_of(3 * GELU_A * GELU_B), square, vec_of(GELU_A));
+    return vec_fma(er * r, p * slope, (vec)s);
 }
 
 #endif
