@@ -95,7 +95,9 @@ LANES16     := $(addprefix $B/tests/,check-ops dit-reference flow-reference auto
 LIB_OBJ   := $(LIB_SRC:%.c=$B/obj/%.o) $(foreach i,$(ISAS),$(call cpu_objects,$i)) \
              $(if $(X86_64),$(CPU_OPS:kernels/cpu/%.c=$B/obj/kernels/avx512bf16/16/%.o))
 UNIT      := $(patsubst tests/unit/%.c,$B/tests/%,$(wildcard tests/unit/*.c))
-TOOLS     := $(patsubst tests/tools/%.c,$B/tests/tools/%,$(wildcard tests/tools/*.c))
+# The emoji of the demo are drawn with FreeType, and left out without it.
+FREETYPE  := $(if $(NEEDS_PACKAGES),$(shell pkg-config --exists freetype2 && echo draw-emoji))
+TOOLS     := $(patsubst tests/tools/%.c,$B/tests/tools/%,$(filter-out $(if $(FREETYPE),,%/draw-emoji.c),$(wildcard tests/tools/*.c)))
 BENCHES   := $(patsubst tests/bench/%.c,$B/tests/bench/%,$(wildcard tests/bench/*.c))
 # The fuzz targets, also for those parts of programs that have outgrown one file.
 FUZZ      := $(patsubst %.c,$B/obj/%.o,$(filter-out %/replay.c,$(wildcard tests/fuzz/*.c)) \
@@ -181,6 +183,8 @@ $(KINDS_OBJ): $B/kinds
 $B/obj/formats/images/sixel.o: PKG_CFLAGS += $(shell pkg-config --cflags libsixel 2>/dev/null)
 $B/obj/formats/images/terminal-image.o: COMMON += $(SIXEL:%=-DHAVE_%)
 $B/obj/formats/images/terminal-image.o: $B/sixel
+$B/obj/tests/tools/draw-emoji.o: PKG_CFLAGS += $(shell pkg-config --cflags freetype2 2>/dev/null)
+$B/tests/tools/draw-emoji: PKG_LIBS += $(shell pkg-config --libs freetype2 2>/dev/null)
 # These change when LIBDIR does, or when another library is found.
 $B/libdir: NOTE = $(LIBDIR)
 $B/kinds: NOTE = $(KINDS_FOUND)
@@ -307,8 +311,8 @@ deps install-deps: ## install what is missing (Debian, Ubuntu; needs root or sud
 	@pipelines/install-deps.sh build
 
 demo: ## make samples from pictures, from nothing, in about 10 minutes (ARGS="--minutes 60 FOLDER")
-	@pipelines/install-deps.sh build
-	@$(MAKE) -j$(JOBS) --no-print-directory programs $B/tests/tools/draw-shapes
+	@pipelines/install-deps.sh demo
+	@$(MAKE) -j$(JOBS) --no-print-directory programs demo-pictures
 	@pipelines/demo.sh $(ARGS)
 
 check: ## install what the tests need, build, run all tests
@@ -354,6 +358,8 @@ bench-sharing: programs $(TOOLS) ## measure the programs where others need the p
 	@B=$B PATH="$(abspath $B/bin):$$PATH" tests/bench/sharing.sh $(T)
 
 COMPLETIONS := $(foreach p,$(PROGRAMS) decode,bash/$p zsh/_$p fish/$p.fish)
+demo-pictures: $B/tests/tools/draw-shapes $(FREETYPE:%=$B/tests/tools/%)
+
 completions: $(COMPLETIONS:%=$B/completions/%) ## completions of the programs' options for bash, zsh and fish
 define COMPLETION_RULE
 $B/completions/$2: $B/bin/% lib/tool/completions.sh

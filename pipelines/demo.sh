@@ -7,11 +7,12 @@ usage() {
     cat <<'EOF'
 Usage: demo.sh [--minutes M] [--size N] [--objective NAME] [--out FOLDER] [PICTURES]
 Trains a small Diffusion Transformer on PICTURES, a folder with one subfolder for each class, and
-draws samples from it. Without PICTURES it first draws its own set of pictures in ten classes.
+draws samples from it. Without PICTURES it trains on the emoji of Debian's font, or where that or what
+draws it is missing, on shapes of its own making.
 
       --minutes=M       train for M minutes (default: 7)
       --size=N          crop and scale pictures to N x N pixels (default: 32)
-      --objective=NAME  train by diffusion (default) or flow
+      --objective=NAME  train by flow (default) or diffusion
       --out=FOLDER      write everything into FOLDER (default: demo)
   -h, --help            show this help
 
@@ -29,7 +30,7 @@ fail() {
 
 minutes=7
 size=32
-objective=diffusion
+objective=flow
 out=demo
 pictures=
 while [ $# -gt 0 ]; do
@@ -58,20 +59,26 @@ done
 
 here=$(cd "$(dirname "$0")/.." && pwd)
 if [ -d "$here/build/bin" ]; then
-    PATH=$here/build/bin:$here/build/tests/tools:$PATH
+    PATH=$here/build/bin:$here/build/tests/tools:$here/tests/tools:$PATH
 fi
-[ -n "$pictures" ] || [ -d "$out/pictures" ] || command -v draw-shapes >/dev/null ||
-    fail "give a folder of pictures: the program that draws the demo's own is only in the source tree"
+[ -n "$pictures" ] || [ -d "$out/emoji" ] || [ -d "$out/shapes" ] || command -v draw-shapes >/dev/null ||
+    fail "give a folder of pictures: the programs that draw the demo's own are only in the source tree"
 say() { printf '\n== %s\n' "$*" >&2; }
 mkdir -p "$out"
 
+# draw SET: draws the pictures of that name into $out, unless an earlier run did; they are complete or not
+# there at all.
+draw() {
+    pictures=$out/$1
+    [ ! -d "$pictures" ] || return 0
+    rm -rf "$pictures.new"
+    case $1 in
+    emoji) say "Drawing the emoji" && emoji-set.sh "$pictures.new" ;;
+    shapes) say "Drawing 10,000 pictures of ten shapes and textures" && draw-shapes -o "$pictures.new" --count 10000 --size 96 ;;
+    esac && mv "$pictures.new" "$pictures"
+}
 if [ -z "$pictures" ]; then
-    pictures=$out/pictures
-    if [ ! -d "$pictures" ]; then
-        say "Drawing 10,000 pictures of ten classes"
-        draw-shapes -o "$pictures.new" --count 10000 --size 96
-        mv "$pictures.new" "$pictures"
-    fi
+    { [ ! -d "$out/shapes" ] && draw emoji; } || draw shapes
 fi
 [ -d "$pictures" ] || fail "$pictures: no such folder"
 
@@ -88,15 +95,21 @@ dit-train --run "$out/run" --resume --minutes "$minutes" --objective "$objective
     --hidden 192 --depth 6 --heads 3 --patch 1 --batch 32 \
     --lr 1e-3 --lr-warmup 200 --clip 1 --ema-decay 0.998 --log-every 100 <"$out/latents.tstream"
 
-# The sheet has a row for each of the ten largest classes. Their names are quoted, as they may hold
-# commas or be numbers.
-sed -z 's|/[^/]*$||; s|.*/||' "$out/files" | sort -z | uniq -cz | sort -zk1,1nr -k2 | head -zn 10 |
-    sed -z 's/^ *[0-9]* //' | sort -z >"$out/classes"
+# The sheet has a row for each of the ten largest classes, or of these emoji. Their names are quoted, as
+# they may hold commas or be numbers.
+if [ "$pictures" = "$out/emoji" ]; then
+    printf '%s\0' animals clocks faces flags food hands hearts people symbols vehicles
+else
+    sed -z 's|/[^/]*$||; s|.*/||' "$out/files" | sort -z | uniq -cz | sort -zk1,1nr -k2 | head -zn 10 |
+        sed -z 's/^ *[0-9]* //' | sort -z
+fi >"$out/classes"
 rows=$(tr -cd '\0' <"$out/classes" | wc -c)
+case $objective in flow) sampler='--sampler sde-euler --steps 100' ;; *) sampler='--steps 250' ;; esac
 say "Sampling 8 pictures of each of $rows classes"
+# shellcheck disable=SC2086 # options
 dit-sample --weights "$out/run/latest.safetensors" --count $((8 * rows)) \
     --classes "$(sed -z 's/"/""/g; s/.*/"&"/' "$out/classes" | tr '\0' , | sed '$s/,$//')" \
-    --batch 40 --steps 250 --cfg-scale 2.5 --cfg-channels all -o "$out/samples.tstream"
+    --batch 40 $sampler --cfg-scale 2.5 --cfg-channels all -o "$out/samples.tstream"
 tile-images --by-class --names --columns 8 --scale "$((size < 64 ? 2 : 1))" -o "$out/samples.png" "$out/samples.tstream"
 npz-pack -o "$out/samples.npz" "$out/samples.tstream"
 
