@@ -33,7 +33,7 @@ as_root=
 [ "$(id -u)" = 0 ] || as_root=sudo
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-apt() { $as_root apt-get -qq "$@" >>"$log" 2>&1; }
+apt() { $as_root apt-get "$@" -qq >>"$log" 2>&1; }
 install() { # install PACKAGE...
     [ $# = 0 ] && return
     apt install -y --no-install-recommends "$@"
