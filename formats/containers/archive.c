@@ -39,9 +39,7 @@ static bool is_tar(const uint8_t *head)
 
 bool archive_is_known(const uint8_t *head, size_t size)
 {
-    static const char *const heads[] = {"\x28\xB5\x2F\xFD", "\x1F\x8B\x08",
-                                        "\xFD"
-                                        "7zXZ",
+    static const char *const heads[] = {"\x28\xB5\x2F\xFD", "\x1F\x8B\x08", "\xFD\x37zXZ",
                                         "PK\x03\x04", "PK\x05\x06"};
     for (size_t i = 0; i < sizeof heads / sizeof *heads; i++)
         if (size >= strlen(heads[i]) && memcmp(head, heads[i], strlen(heads[i])) == 0)
