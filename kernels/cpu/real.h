@@ -35,11 +35,6 @@ INLINE float to_float(real x)
 #endif
 }
 
-INLINE float load_real(const real *at)
-{
-    return to_float(*at);
-}
-
 INLINE real to_real(float x)
 {
 #if ACT_BITS == 16
@@ -99,8 +94,7 @@ INLINE void prefetch_reals(const real *from, size_t n)
         __builtin_prefetch(from + i);
 }
 
-// As transpose in simd.h, from reals and to reals.
-DEFINE_TRANSPOSE(transpose_in, float, vec_store, , real, 1, vec_load_real, load_real)
+// As transpose in simd.h, to reals.
 DEFINE_TRANSPOSE(transpose_out, real, vec_store_real, to_real, float, 1, vec_load, *)
 
 // What products step through, along k: words of 32 bits. A word holds one activation as a float;

@@ -36,12 +36,6 @@ DEFINE_TRANSPOSE(transpose, float, vec_store, , float, 1, vec_load, *)
 
 #define LINE 16 // floats of a line of memory
 
-INLINE void prefetch_floats(const float *from, size_t n)
-{
-    for (size_t i = 0; i < n; i += LINE)
-        __builtin_prefetch(from + i);
-}
-
 // The coefficients of e^x, log, sin and cos are those of S. Moshier's Cephes library, 1988.
 
 // e^x with a relative error below 1e-7; 0 below -87, infinity above 88. NaN stays NaN.
