@@ -120,12 +120,13 @@ assert np.array_equal(get("folder", "image"), get("images", "image"))
 '
 exits 'a folder without weights' 66 dit-sample -w "$tmp" -o "$tmp/none"
 says 'is named' "$tmp: expected diffusion_pytorch_model"
+# The line comes after a tenth of a second: so many steps that a fast machine takes longer, too.
 if script -qec true /dev/null >/dev/null 2>&1; then
     exits 'on a terminal' 0 env TERM=xterm script -qec \
-        "dit-sample -@ 1 -w $tmp/run --latents -n 4 -b 2 --steps 250 -o $tmp/shown" /dev/null
+        "dit-sample -@ 1 -w $tmp/run --latents -n 8 -b 2 --steps 1000 -o $tmp/shown" /dev/null
     tr '\r' '\n' <"$tmp/out" | grep -o 'dit-sample: .*' >"$tmp/lines"
-    ok 'the steps of all samples are counted' grep -q '1000/1000 steps 100%' "$tmp/lines"
-    ok '... with the time left' grep -q 'steps .* left, [0-3] of 4 latents' "$tmp/lines"
+    ok 'the steps of all samples are counted' grep -q '8000/8000 steps 100%' "$tmp/lines"
+    ok '... with the time left' grep -q 'steps .* left, [0-7] of 8 latents' "$tmp/lines"
 else
     skip 'on a terminal' 'no script(1) or no pseudo-terminal here'
 fi
