@@ -115,16 +115,28 @@ struct product_tile {
     size_t ahead_step;
 };
 
+// Computes a tile of K words, whose elements of a are a_row apart from row to row and a_column
+// along k. With each k a line at t->ahead is prefetched.
+INLINE void multiply_tile(const struct product_tile *t, size_t K, size_t a_row, size_t a_column)
+{
+    vec sums[TILE_M][2];
+    const float *a = t->a, *b = t->b, *ahead = t->ahead;
+    clear_sums(sums);
+#pragma GCC unroll 4
+    for (size_t k = 0; k < K; k++, a += a_column, b += TILE_N, ahead += t->ahead_step) {
+        __builtin_prefetch(ahead, 0, 2);
+        add_products(sums, true, a, a_row, b);
+    }
+    store_sums(t->sums, t->sums_row, sums, t->start, t->bias);
+}
 // Not inlined: in a larger function the compiler runs out of registers.
 __attribute__((noinline)) static void multiply_tile_rows(const struct product_tile *t, size_t K)
 {
-    multiply_tile(t->sums, t->sums_row, t->start, t->bias, K, true, t->a, t->a_row, 1, t->b,
-                  t->ahead, t->ahead_step);
+    multiply_tile(t, K, t->a_row, 1);
 }
 __attribute__((noinline)) static void multiply_tile_panel(const struct product_tile *t, size_t K)
 {
-    multiply_tile(t->sums, t->sums_row, t->start, t->bias, K, true, t->a, 1, TILE_M, t->b, t->ahead,
-                  t->ahead_step);
+    multiply_tile(t, K, 1, TILE_M);
 }
 INLINE void multiply_whole_tile(const struct product_tile *t, size_t K)
 {

@@ -57,51 +57,44 @@ INLINE void store_tile(real *to, size_t to_row, const float *from, size_t from_r
         }
 }
 
-// Stores one row of a tile at c + at: sums + start + bias. start and bias may be NULL.
-INLINE void store_tile_row(float *c, size_t at, vec sum0, vec sum1, const float *start,
-                           const real *bias)
+// The sums of a tile, which the compiler keeps in registers: = 0.
+INLINE void clear_sums(vec sums[TILE_M][2])
 {
-    if (start)
-        sum0 += vec_load(start + at), sum1 += vec_load(start + at + LANES);
-    if (bias)
-        sum0 += vec_load_real(bias), sum1 += vec_load_real(bias + LANES);
-    vec_store(c + at, sum0);
-    vec_store(c + at + LANES, sum1);
-}
-
-// c (TILE_M,TILE_N) = start + bias + the sum over k < K of
-// a[i * a_row + k * a_column] b[k * TILE_N + j], of floats or of words (real.h).
-// Rows of c and of start are c_row apart; start may be c itself, or NULL for zeros. bias (TILE_N)
-// may be NULL. b is aligned as vectors are. With each k the line at `ahead` is prefetched, and
-// `ahead` moves on by ahead_step floats; NULL: nothing is.
-INLINE void multiply_tile(float *c, size_t c_row, const float *start, const real *bias, size_t K,
-                          bool words, const float *a, size_t a_row, size_t a_column, const float *b,
-                          const float *ahead, size_t ahead_step)
-{
-    vec sums[TILE_M][2];
 #pragma GCC unroll 12
     for (size_t i = 0; i < TILE_M; i++)
         sums[i][0] = sums[i][1] = vec_of(0);
-#pragma GCC unroll 4
-    for (size_t k = 0; k < K; k++, a += a_column, b += TILE_N) {
-        const vec b0 = *(const vec *)b, b1 = *(const vec *)(b + LANES);
-        if (ahead) {
-            __builtin_prefetch(ahead, 0, 2);
-            ahead += ahead_step;
-        }
+}
+
+// sums += a[i * a_row] b[j] for the rows i and columns j of the tile, of words (real.h) or of
+// floats. b is aligned as vectors are.
+INLINE void add_products(vec sums[TILE_M][2], bool words, const float *a, size_t a_row,
+                         const float *b)
+{
+    const vec b0 = *(const vec *)b, b1 = *(const vec *)(b + LANES);
 #pragma GCC unroll 12
-        for (size_t i = 0; i < TILE_M; i++)
-            if (words) {
-                sums[i][0] = vec_add_word(sums[i][0], a + i * a_row, b0);
-                sums[i][1] = vec_add_word(sums[i][1], a + i * a_row, b1);
-            } else {
-                sums[i][0] = vec_multiply_add(a[i * a_row], b0, sums[i][0]);
-                sums[i][1] = vec_multiply_add(a[i * a_row], b1, sums[i][1]);
-            }
+    for (size_t i = 0; i < TILE_M; i++, a += a_row) {
+        sums[i][0] = words ? vec_add_word(sums[i][0], a, b0) : vec_multiply_add(*a, b0, sums[i][0]);
+        sums[i][1] = words ? vec_add_word(sums[i][1], a, b1) : vec_multiply_add(*a, b1, sums[i][1]);
     }
+}
+
+// c (TILE_M,TILE_N) = sums + start + bias. Rows of c and of start are c_row apart; start may be c
+// itself, or NULL for zeros. bias (TILE_N) may be NULL.
+INLINE void store_sums(float *c, size_t c_row, vec sums[TILE_M][2], const float *start,
+                       const real *bias)
+{
 #pragma GCC unroll 12
-    for (size_t i = 0; i < TILE_M; i++)
-        store_tile_row(c, i * c_row, sums[i][0], sums[i][1], start, bias);
+    for (size_t i = 0; i < TILE_M; i++, c += c_row) {
+        vec sum0 = sums[i][0], sum1 = sums[i][1];
+        if (start) {
+            sum0 += vec_load(start), sum1 += vec_load(start + LANES);
+            start += c_row;
+        }
+        if (bias)
+            sum0 += vec_load_real(bias), sum1 += vec_load_real(bias + LANES);
+        vec_store(c, sum0);
+        vec_store(c + LANES, sum1);
+    }
 }
 
 #endif

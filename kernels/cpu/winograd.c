@@ -209,13 +209,21 @@ INLINE struct tile_position find_tile(const struct winograd *p, size_t tile)
     return (struct tile_position){row / p->tiles_y, row % p->tiles_y, tile % p->tiles_x};
 }
 
-// Transforms the pixels of a tile: to[point * x_plane + i] for all input channels i.
-INLINE void transform_tile(const struct winograd *p, enum conv_kind kind, float *to, size_t tile)
+// Where a tile's transformed pixels of the LANES channels from i on are in a plane of x, which is
+// (block/TILE_M,I/LANES,TILE_M,LANES): the products read it from start to end.
+INLINE size_t x_offset(const struct winograd *p, size_t tile, size_t i)
+{
+    return tile / TILE_M * TILE_M * p->conv->I + i * TILE_M + tile % TILE_M * LANES;
+}
+
+// Transforms the pixels of tile `first` + t of all images to x, as tile t of the block.
+INLINE void transform_tile(const struct winograd *p, enum conv_kind kind, float *x, size_t first,
+                           size_t t)
 {
     const struct convolution *conv = p->conv;
     const size_t I = conv->I, in = tilings[kind].in, points = tilings[kind].points;
     const size_t step = tilings[kind].step, before = conv->padding;
-    const struct tile_position at = find_tile(p, tile);
+    const struct tile_position at = find_tile(p, first + t);
     const real *pixels[SIDE_MAX][SIDE_MAX];
     for (size_t i = 0; i < in; i++)
         for (size_t j = 0; j < in; j++) {
@@ -239,7 +247,7 @@ INLINE void transform_tile(const struct winograd *p, enum conv_kind kind, float 
             }
             transform_x(kind, half[column], from);
         }
-        float *line_to = to + i;
+        float *line_to = x + x_offset(p, t, i);
         for (size_t row = 0; row < points; row++) {
             vec from[SIDE_MAX], line[SIDE_MAX];
 #pragma GCC unroll 10
@@ -296,34 +304,45 @@ INLINE void transform_outputs(const struct winograd *p, enum conv_kind kind, con
     }
 }
 
-// Not inlined: in a larger function the compiler runs out of registers.
-__attribute__((noinline)) static void multiply_point(float *c, bool add, size_t K, const float *x,
-                                                     size_t x_row, const float *w)
+// y (TILE_M,TILE_N) = x w, or += if `add`: x (K/LANES,TILE_M,LANES), w (K,TILE_N). With each k a
+// line at `ahead` is prefetched, and `ahead` moves on by ahead_step floats. Not inlined: in a
+// larger function the compiler runs out of registers.
+__attribute__((noinline)) static void multiply_point(float *y, bool add, size_t K, const float *x,
+                                                     const float *w, const float *ahead,
+                                                     size_t ahead_step)
 {
-    multiply_tile(c, TILE_N, add ? c : NULL, NULL, K, false, x, x_row, 1, w, NULL, 0);
+    vec sums[TILE_M][2];
+    clear_sums(sums);
+    for (size_t k = 0; k < K; k += LANES, x += TILE_M * LANES)
+#pragma GCC unroll 4
+        for (size_t i = 0; i < LANES; i++, w += TILE_N, ahead += ahead_step) {
+            __builtin_prefetch(ahead, 0, 2);
+            add_products(sums, false, x + i, LANES, w);
+        }
+    store_sums(y, TILE_N, sums, add ? y : NULL, NULL);
 }
 
 // The matrix products of n tiles, one for each pair of points: y = x weights.
-// x (points) planes (block,I); y (panels,points) planes (block,TILE_N).
+// x (points) planes; y (panels,points) planes (block,TILE_N).
 static void multiply_points(const struct winograd *p, size_t n, float *x, float *y)
 {
     const size_t I = p->conv->I, rows = round_up(n, TILE_M);
+    const size_t ahead_step = divide_up(TILE_N, rows / TILE_M);
     for (size_t point = 0; point < p->points; point++) {
         float *plane = x + point * p->x_plane;
-        memset(plane + n * I, 0, (rows - n) * I * sizeof *plane);
+        for (size_t t = n; t < rows; t++)
+            for (size_t i = 0; i < I; i += LANES)
+                *(vec *)(plane + x_offset(p, t, i)) = vec_of(0);
         for (size_t k = 0; k < I; k += BLOCK_K) {
             const size_t K = min(I - k, BLOCK_K);
             for (size_t panel = 0; panel < p->panels; panel++) {
                 const float *w = p->weights + point * p->w_plane + (panel * I + k) * TILE_N;
-                // Each tile prefetches a share of the weights of the next panel.
-                const float *next = w + I * TILE_N;
-                const size_t share = K * TILE_N * TILE_M / rows;
                 float *to = y + (panel * p->points + point) * p->y_plane;
-                for (size_t t = 0; t < rows; t += TILE_M) {
-                    for (size_t ahead = 0; ahead < share; ahead += LINE)
-                        __builtin_prefetch(next + t / TILE_M * share + ahead);
-                    multiply_point(to + t * TILE_N, k > 0, K, plane + t * I + k, I, w);
-                }
+                // The tiles together prefetch the weights of the next panel.
+                const float *ahead = w + I * TILE_N;
+                for (size_t t = 0; t < rows; t += TILE_M, ahead += K * ahead_step)
+                    multiply_point(to + t * TILE_N, k > 0, K, plane + x_offset(p, t, k), w, ahead,
+                                   ahead_step);
             }
         }
     }
@@ -335,7 +354,7 @@ INLINE void convolve_tiles(const struct winograd *p, enum conv_kind kind, size_t
                            bool transformed, float *x, float *y)
 {
     for (size_t t = 0; t < n && !transformed; t++)
-        transform_tile(p, kind, x + t * p->conv->I, first + t);
+        transform_tile(p, kind, x, first, t);
     multiply_points(p, n, x, y);
     for (size_t t = 0; t < n; t++)
         for (size_t panel = 0; panel < p->panels; panel++)
@@ -410,13 +429,13 @@ void CPU_FN(winograd)(struct device *device, const struct convolution *conv)
     const size_t wanted = round_up(divide_up(tiles, TILES_MAX), threads);
     p.block = round_up(divide_up(tiles, wanted), TILE_M);
     const size_t blocks = divide_up(tiles, p.block);
-    // The 16 floats more keep planes from starting at the same set of the cache.
-    p.x_plane = p.block * I + 16;
-    p.y_plane = p.block * TILE_N + 16;
+    // The line more keeps planes from starting at the same set of the cache.
+    p.x_plane = p.block * I + LINE;
+    p.y_plane = p.block * TILE_N + LINE;
     const size_t panels = O / TILE_N, panel_size = p.points * I * TILE_N;
     const size_t panels_max = WEIGHTS < panel_size ? 1 : WEIGHTS / panel_size;
     p.panels = min(panels, panels_max);
-    p.w_plane = p.panels * I * TILE_N + 16;
+    p.w_plane = p.panels * I * TILE_N + LINE;
     const size_t x_size = p.points * p.x_plane, y_size = p.panels * p.points * p.y_plane;
     const size_t own_size = OWN_HEAD + x_size + y_size;
     const size_t weights_size = p.points * p.w_plane;
