@@ -192,8 +192,10 @@ INLINE void transform_weights(const struct winograd *p, enum conv_kind kind, siz
                 vec line[SIDE_MAX];
                 transform_w(kind, line, from);
 #pragma GCC unroll 10
-                for (size_t column = 0; column < points; column++, to += p->w_plane)
+                for (size_t column = 0; column < points; column++, to += p->w_plane) {
                     *(vec *)to = line[column];
+                    __builtin_prefetch(to + TILE_N, 1, 2); // of the next input channel
+                }
             }
         }
 }
@@ -255,8 +257,10 @@ INLINE void transform_tile(const struct winograd *p, enum conv_kind kind, float 
                 from[column] = half[column][row];
             transform_x(kind, line, from);
 #pragma GCC unroll 10
-            for (size_t column = 0; column < points; column++, line_to += p->x_plane)
+            for (size_t column = 0; column < points; column++, line_to += p->x_plane) {
                 *(vec *)line_to = line[column];
+                __builtin_prefetch(line_to + TILE_M * LANES, 1, 2); // of the next channels
+            }
         }
     }
 }
@@ -273,8 +277,11 @@ INLINE void transform_outputs(const struct winograd *p, enum conv_kind kind, con
     for (size_t column = 0; column < points; column++) {
         vec y[SIDE_MAX];
 #pragma GCC unroll 10
-        for (size_t row = 0; row < points; row++)
-            y[row] = *(const vec *)(from + (row * points + column) * p->y_plane);
+        for (size_t row = 0; row < points; row++) {
+            const float *plane = from + (row * points + column) * p->y_plane;
+            y[row] = *(const vec *)plane;
+            __builtin_prefetch(plane + TILE_N, 0, 2); // of the next tile
+        }
         transform_y(kind, half[column], y);
     }
     const vec bias = vec_load_real(conv->bias + o);

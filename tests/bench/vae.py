@@ -3,7 +3,7 @@
 #
 #     vae.py make WEIGHTS             writes 83,653,863 random weights as safetensors
 #     vae.py input encode|decode SIDE OUT
-#     vae.py encode|decode WEIGHTS SIDE IN OUT f32|bf16    prints the seconds it took
+#     vae.py encode|decode WEIGHTS SIDE IN OUT f32|bf16    prints the seconds of its fastest pass
 #     vae.py compare OUT EXPECTED MOST    prints the relative error; fails over MOST
 #
 # Inputs and outputs are float32 without a header: an image's pixels (3,SIDE,SIDE), from -1 to 1;
@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn import functional as F
 
 CHANNELS, RESNETS, LATENT, SCALE = (128, 256, 512, 512), 2, 4, 0.18215
+PASSES = 4  # as in tests/tools/kl-network.c
 
 
 def norm(channels):
@@ -205,10 +206,13 @@ def run(what, weights, side, source, precision):
     model = load(weights)
     x = read(source)
     x = x.view(1, 3, side, side) if what == 'encode' else x.view(1, LATENT, side // 8, side // 8)
-    start = time.monotonic()
-    with torch.autocast('cpu', dtype=torch.bfloat16, enabled=precision == 'bf16'):
-        y = getattr(model, what)(x)
-    print('%.3f' % (time.monotonic() - start))
+    seconds = []
+    for _ in range(PASSES):
+        start = time.monotonic()
+        with torch.autocast('cpu', dtype=torch.bfloat16, enabled=precision == 'bf16'):
+            y = getattr(model, what)(x)
+        seconds.append(time.monotonic() - start)
+    print('%.3f' % min(seconds))
     return y.float()
 
 

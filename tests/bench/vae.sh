@@ -1,6 +1,7 @@
 #!/bin/sh
 # vae.sh [PYTHON]: compares the autoencoder of Stable Diffusion at full size, with random weights on
-# all processors, with PyTorch, in float32 and in bfloat16: the results, and the times in turn. Then
+# all processors, with PyTorch, in float32 and in bfloat16: the results, and the times in turn, each of
+# the fastest of four passes, as the first provides memory and makes plans. Then
 # it trains and samples through it. Needs a Python with PyTorch; takes some minutes.
 # SPDX-License-Identifier: MIT
 # Run from the top of the tree: PATH=build/bin:$PATH tests/bench/vae.sh

@@ -1,6 +1,7 @@
 // kl-network encode|decode WEIGHTS SIDE IN OUT [DEVICE] passes one square image through the
-// autoencoder of Stable Diffusion and prints the seconds it took. IN and OUT are float32 without a
-// header, as tests/bench/vae.py has them. SPDX-License-Identifier: MIT
+// autoencoder of Stable Diffusion four times and prints the seconds of the fastest. IN and OUT are
+// float32 without a header, as tests/bench/vae.py has them. SPDX-License-Identifier: MIT
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +13,8 @@
 #include "lib/base/error.h"
 #include "lib/base/io.h"
 #include "lib/base/mem.h"
+
+#define PASSES 4 // as in tests/bench/vae.py
 
 static int encode_or_decode(struct autoencoder *ae, bool encode, size_t side, const float *from,
                             float *to)
@@ -40,10 +43,14 @@ int main(int argc, char **argv)
     float *to = mem_new(n, sizeof *to);
     bool good = ae && to && file_read_all(argv[4], &from, &size, SIZE_MAX) == 0 &&
                 size == (encode ? pixels : latents) * sizeof(float);
-    double start = clock_seconds();
-    good = good && encode_or_decode(ae, encode, side, (const float *)(const void *)from, to) == 0;
+    double best = INFINITY;
+    for (int pass = 0; pass < PASSES && good; pass++) {
+        double start = clock_seconds();
+        good = encode_or_decode(ae, encode, side, (const float *)(const void *)from, to) == 0;
+        best = fmin(best, clock_seconds() - start);
+    }
     if (good)
-        printf("%.3f\n", clock_seconds() - start);
+        printf("%.3f\n", best);
     struct output *output = good ? output_open(argv[5]) : NULL;
     good = output && output_write(output, to, n * sizeof *to) == 0 && output_commit(output) == 0;
     if (!good)
