@@ -93,8 +93,8 @@ static bool all_near(const double *found, const double *wanted, size_t n, double
 {
     double error = 0, largest = 0;
     for (size_t i = 0; i < n; i++) {
-        error = fmax(error, fabs(found[i] - wanted[i]));
-        largest = fmax(largest, fabs(wanted[i]));
+        error = worse(error, fabs(found[i] - wanted[i]));
+        largest = worse(largest, fabs(wanted[i]));
     }
     return near(error + largest, largest, limit);
 }

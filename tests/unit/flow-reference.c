@@ -164,7 +164,7 @@ static void check_trajectory(const char *name, const char *model, struct sampler
             sampler_advance(sampler, stage);
         }
         device_download(device, x, sampler_state(sampler), B * n * sizeof *x);
-        worst = fmax(worst, relative_error(x, trajectory + i * B * n, B * n));
+        worst = worse(worst, relative_error(x, trajectory + i * B * n, B * n));
     }
     ok(stage == stages->all + stages->n, "%s: %s has the reference's number of stages", backend,
        name);
@@ -264,7 +264,7 @@ static void check_losses(enum flow_path path, const char *path_name)
         snprintf(name + length, sizeof name - length, " of path %s", path_name);
         double worst = 0;
         for (size_t b = 0; b < B; b++)
-            worst = fmax(worst, fabs((double)mse[b] - expected[b]) / fabs((double)expected[b]));
+            worst = worse(worst, fabs((double)mse[b] - expected[b]) / fabs((double)expected[b]));
         expect(worst, bounds->loss, name);
         free(expected);
         trainer_free(trainer);
@@ -291,7 +291,7 @@ static double array_error(struct trainer *trainer, const struct weights *doc, co
                             count * sizeof *got);
         else if (trainer_get(trainer, array, p, got) < 0)
             bail_out();
-        worst = fmax(worst, relative_error(got, expected, count));
+        worst = worse(worst, relative_error(got, expected, count));
         free(expected), free(got);
     }
     return worst;
@@ -340,7 +340,7 @@ static void check_training(void)
         device_upload(device, trainer_inputs(trainer).noise, floats[1], n * sizeof(float));
         trainer_set_conditions(trainer, times, labels, B);
         trainer_accumulate(trainer, B, B, mse, vb);
-        loss_error = fmax(loss_error, relative_error(mse, floats[3], B));
+        loss_error = worse(loss_error, relative_error(mse, floats[3], B));
         if (step == 0)
             expect(array_error(trainer, &doc, "grad0", -1), bounds->gradients,
                    "flow matching's gradient");

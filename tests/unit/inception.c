@@ -12,12 +12,10 @@ static double largest_error(const float *found, const float *wanted, size_t imag
     for (size_t b = 0; b < images; b++) {
         double error = 0, most = 0;
         for (size_t i = b * n; i < (b + 1) * n; i++) {
-            error = fmax(error, fabs((double)found[i] - wanted[i]));
-            most = fmax(most, fabs((double)wanted[i]));
-            if (!isfinite(found[i]))
-                error = INFINITY;
+            error = worse(error, fabs((double)found[i] - wanted[i]));
+            most = worse(most, fabs((double)wanted[i]));
         }
-        worst = fmax(worst, error / most);
+        worst = worse(worst, error / most);
     }
     return worst;
 }
