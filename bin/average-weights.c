@@ -170,7 +170,7 @@ int main(int argc, char **argv)
     double length = 0;
     const struct option options[] = {
         OPTION_FLOAT("length", 'l', &length, AVERAGE_WIDTH_MIN, AVERAGE_WIDTH_MAX,
-                     "relative width of the average to make, as 0.08"),
+                     "length of the average to make, as its relative width, for example 0.08"),
         TOOL_OPTION_OUTPUT,
         TOOL_OPTIONS_COMMON,
         OPTION_END,

@@ -79,6 +79,7 @@ int main(int argc, char **argv)
         OPTION_INT("batch", 'b', &n, 1, 4096, "latents decoded at a time (default 16)"),
         TOOL_OPTION_SEED,
         TOOL_OPTION_DEVICE,
+        TOOL_OPTION_PRECISION,
         TOOL_OPTION_DETERMINISTIC,
         TOOL_OPTION_THREADS,
         TOOL_OPTION_LEVEL,

@@ -146,6 +146,7 @@ int main(int argc, char **argv)
                    "images encoded at a time (default 16, or 1 with dct)"),
         TOOL_OPTION_SEED,
         TOOL_OPTION_DEVICE,
+        TOOL_OPTION_PRECISION,
         TOOL_OPTION_DETERMINISTIC,
         TOOL_OPTION_THREADS,
         TOOL_OPTION_LEVEL,

@@ -105,6 +105,10 @@ static json_t *facts_of_file(const char *path, bool check)
     struct mapping file;
     if (file_map(path, &file) < 0)
         return NULL;
+    if (file.size == 0) {
+        error_set(STATUS_DATA, "%s: the file is empty", path);
+        return NULL;
+    }
     json_t *(*facts)(const char *, bool) = is_stream(&file)    ? facts_of_stream
                                            : is_arrays(&file)  ? facts_of_arrays
                                            : is_weights(&file) ? facts_of_weights
@@ -127,7 +131,10 @@ static json_t *facts_of_folder(const char *path, bool check)
     const bool run = access(log, F_OK) == 0 || access(latest, F_OK) == 0;
     free(log);
     free(latest);
-    return (run ? facts_of_run : facts_of_weights)(path, check);
+    json_t *facts = (run ? facts_of_run : facts_of_weights)(path, check);
+    if (!facts && !run && error_status() == STATUS_NO_INPUT)
+        error_set(STATUS_NO_INPUT, "%s, or the log.jsonl of a training", error_message());
+    return facts;
 }
 
 json_t *facts_of(const char *path, bool check)

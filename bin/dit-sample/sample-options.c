@@ -92,6 +92,7 @@ static const struct option rows[] = {
     TOOL_OPTION_PG,
     TOOL_OPTION_THREADS,
     TOOL_OPTION_DEVICE,
+    TOOL_OPTION_PRECISION,
     TOOL_OPTION_DETERMINISTIC,
     TOOL_OPTIONS_COMMON,
     OPTION_END};
@@ -117,12 +118,12 @@ static void check_options(const struct sample_options *o)
     bool solver = given >= SAMPLER_DPMPP && given <= SAMPLER_UNIPC;
     bool sde = given == SAMPLER_SDE_EULER || given == SAMPLER_SDE_HEUN;
     if (o->schedule >= 0 && !solver)
-        tool_usage_error("--schedule: only the samplers from dpm++ to unipc have one");
+        tool_usage_error("--schedule applies only to the samplers from dpm++ to unipc");
     if ((o->form >= 0 || o->last_step >= 0 || o->last_step_size > 0) && !sde)
-        tool_usage_error("--diffusion-form, --last-step and --last-step-size are of the samplers "
-                         "sde-euler and sde-heun");
+        tool_usage_error("--diffusion-form, --last-step and --last-step-size apply only to the "
+                         "samplers sde-euler and sde-heun");
     if (o->eta > 0 && given != SAMPLER_DDIM)
-        tool_usage_error("--eta is of the sampler ddim");
+        tool_usage_error("--eta applies only to --sampler ddim");
 }
 
 const struct sample_options *sample_options_parse(int argc, char **argv)

@@ -21,6 +21,9 @@ static void apply_options(struct training *t)
     if (t->options->batch < ranks_size(t->ranks))
         tool_usage_error("--batch %lld is too small for %d ranks: each takes a part of it",
                          (long long)t->options->batch, ranks_size(t->ranks));
+    if (t->settings.lr_schedule == LR_CONSTANT && train_options_given("lr-final"))
+        tool_usage_error("--lr-final needs --lr-schedule cosine or wsd: a constant learning rate "
+                         "does not fall");
 }
 
 // What is learned: what the options say and the weights to start from.

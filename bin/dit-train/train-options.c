@@ -150,6 +150,7 @@ static const struct option rows[] = {
     OPTION_FLAG("partial", 0, &values.partial, "train even if shards of a set are missing"),
     OPTION_FLAG("shard-optimizer", 0, &values.shard_optimizer,
                 "keep only a part of the optimizer's state on each rank"),
+    TOOL_OPTION_PRECISION,
     TOOL_OPTION_DETERMINISTIC,
     OPTION_FLOAT("minutes", 0, &values.minutes, 0, 1e9, "stop after X minutes, with a checkpoint"),
     OPTION_STRING("run", 'r', &values.run, "FOLDER",

@@ -209,10 +209,7 @@ int training_choose_end(struct training *t)
     const struct train_options *o = t->options;
     t->settings.last_step = t->last_step = find_last_step(t);
     if (t->settings.lr_schedule == LR_CONSTANT)
-        return train_options_given("lr-final")
-                   ? error_set(STATUS_USAGE, "--lr-final needs --lr-schedule cosine or wsd: a "
-                                             "constant learning rate does not fall")
-                   : 0;
+        return 0;
     if (!t->last_step)
         return error_set(STATUS_USAGE,
                          "--lr-schedule needs --steps: where the pipe ends is not known");

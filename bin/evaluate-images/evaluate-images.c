@@ -37,6 +37,7 @@ static const struct option options[] = {
     OPTION_INT("batch", 'b', &given.batch, 1, 4096, "images at a time (default 16)"),
     TOOL_OPTION_SEED,
     TOOL_OPTION_DEVICE,
+    TOOL_OPTION_PRECISION,
     TOOL_OPTION_THREADS,
     TOOL_OPTION_OUTPUT,
     TOOL_OPTIONS_COMMON,

@@ -80,8 +80,8 @@ int objective_complete(struct objective *objective)
         return !objective->path && !objective->prediction
                    ? 0
                    : error_set(STATUS_USAGE,
-                               "a path and a prediction are of flow matching, but the "
-                               "objective is diffusion; --objective flow?");
+                               "--path and --prediction apply only to flow matching: add "
+                               "--objective flow");
     for (size_t f = 0; f < OBJECTIVE_FIELDS; f++)
         if (!get_field(objective, f))
             set_field(objective, f, get_field(&usual, f));

@@ -111,8 +111,7 @@ static int check_method(const struct sampler_settings *settings, enum sampler_me
     if (flow != (method >= SAMPLER_EULER))
         return error_set(
             STATUS_USAGE,
-            "the sampler is one of %s, but the model was trained by %s, whose samplers "
-            "are %s",
+            "the sampler is for %s, but the model was trained by %s, whose samplers are %s",
             flow ? "diffusion" : "flow matching", flow ? "flow matching" : "diffusion",
             flow ? "euler, heun, sde-euler and sde-heun"
                  : "ddpm, ddim, dpm++, dpm++2m, sde-dpm++2m and unipc");

@@ -53,7 +53,7 @@ struct tool {
     uint64_t seed;      // 0 if not given
     const char *output; // NULL if not given: standard output
     const char *device; // "auto", "cpu", "cuda" or "cuda:N"
-    int precision;      // index of the choice in TOOL_OPTION_DEVICE
+    int precision;      // index of the choice in TOOL_OPTION_PRECISION
     bool deterministic; // --deterministic
     bool provenance;    // --no-pg clears it; see tool_provenance
 };
@@ -77,12 +77,13 @@ extern struct tool tool;
                "zstd level, -512 to 19 (default: -512 into a pipe, 1 into a file)")
 #define TOOL_OPTION_SEED \
     OPTION_SEED("seed", 0, &tool.seed, "seed of all random numbers (default 0)")
-#define TOOL_OPTION_DEVICE                                                                     \
-    OPTION_STRING("device", 0, &tool.device, "NAME",                                           \
-                  "where to compute: auto, cpu, cuda or cuda:N (default auto)"),               \
-        OPTION_CHOICE("precision", 0, &tool.precision,                                         \
-                      "precision (default auto: bf16 on a GPU, f32 on a CPU)", "auto", "bf16", \
-                      "tf32", "f32")
+#define TOOL_OPTION_DEVICE                           \
+    OPTION_STRING("device", 0, &tool.device, "NAME", \
+                  "where to compute: auto, cpu, cuda or cuda:N (default auto)")
+#define TOOL_OPTION_PRECISION                                                                      \
+    OPTION_CHOICE("precision", 0, &tool.precision,                                                 \
+                  "precision (default auto: bf16 on a GPU, f32 on a CPU)", "auto", "bf16", "tf32", \
+                  "f32")
 #define TOOL_OPTION_DETERMINISTIC                        \
     OPTION_FLAG("deterministic", 0, &tool.deterministic, \
                 "compute the same bits in every run on a GPU, somewhat slower")

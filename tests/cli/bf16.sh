@@ -24,8 +24,11 @@ assert f32 < 0.8 and f32 != bf16 and abs(bf16 / f32 - 1) < 0.01, (f32, bf16)
 
 exits 'a whole training' 0 tiny whole --precision bf16 --steps 6 "$tmp/latents"
 exits 'the first half of it' 0 tiny half --precision bf16 --steps 3 "$tmp/latents"
-exits '--resume' 0 dit-train -q -@ 1 --precision bf16 --resume --run "$tmp/half" --steps 6 "$tmp/latents"
+exits '--resume, which keeps the precision' 0 dit-train -q -@ 1 --resume --run "$tmp/half" --steps 6 "$tmp/latents"
 ok '... ends in the same bytes' same whole half
+exits '--resume in another precision' 0 dit-train -q -@ 1 --resume --precision f32 --run "$tmp/half" \
+    --steps 7 "$tmp/latents"
+ok '... says so in its checkpoint' grep -aq '"setting.precision":"f32"' "$tmp/half/latest.safetensors"
 exits 'two threads' 0 tiny threads -@ 2 --precision bf16 --steps 6 "$tmp/latents"
 ok '... end in the same bytes' same whole threads
 exits '--recompute block' 0 tiny block --recompute block --precision bf16 --steps 6 "$tmp/latents"

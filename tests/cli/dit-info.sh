@@ -74,8 +74,12 @@ printf x | dd of="$tmp/a.npz" bs=1 seek=300 conv=notrunc 2>/dev/null
 exits 'damaged arrays' 65 dit-info --check "$tmp/a.npz"
 exits 'a file of no such kind' 65 dit-info tests/tap.sh
 says 'is refused' 'tests/tap.sh: expected a tensor stream, weights, arrays (.npz) or the folder of a training'
+: >"$tmp/nothing"
+exits 'an empty file' 65 dit-info "$tmp/nothing"
+says 'is called so' "$tmp/nothing: the file is empty"
 mkdir "$tmp/empty"
 exits 'an empty folder' 66 dit-info "$tmp/empty"
+says 'is refused with what could be there' 'in this folder or its transformer/, or the log.jsonl of a training'
 mkdir "$tmp/piped"
 mkfifo "$tmp/piped/log.jsonl"
 exits 'a run whose log is a FIFO' 66 timeout 20 dit-info "$tmp/piped"

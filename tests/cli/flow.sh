@@ -109,7 +109,7 @@ EOF
 exits 'resuming it by another objective' 65 train whole --resume --steps 9 --objective diffusion
 says '... is refused with what differs' 'the objective is flow in '
 exits 'a path of diffusion' 64 train other --steps 1 --path gvp
-says '... is refused' 'a path and a prediction are of flow matching'
+says '... is refused' '--path and --prediction apply only to flow matching: add --objective flow'
 exits 'fine-tuning it along another path' 65 train other --steps 1 --init "$tmp/whole" --objective flow --path vp
 says '... is refused with what differs' 'the path is gvp in '
 exits 'fine-tuning it' 0 train tuned --steps 1 --init "$tmp/whole"
