@@ -99,7 +99,7 @@ done
 # order SETTING: repeats the above with this setting of the simulator and compares every byte.
 order() {
     export "${1?}"
-    train order 72 --device cuda --micro-batch 2
+    train order 72 --device cuda --precision bf16 --micro-batch 2
     sample order-samples 72 --device cuda --precision bf16
     reconstruct order "$vae" --device cuda --precision bf16
     unset "${1%%=*}"
